@@ -1,0 +1,114 @@
+//! The file system as a trait: the few operations the engine needs, with what each promises. [`OsFs`] is the real
+//! one; tests use a simulated one that loses, tears and refuses.
+//!
+//! The contract that everything above relies on: bytes are durable after [`File::sync`]; a name is durable after
+//! [`Fs::sync_dir`] of its directory; a rename replaces atomically. Nothing else is durable.
+
+mod os;
+
+use std::fmt::Debug;
+use std::path::Path;
+
+pub use os::OsFs;
+
+use crate::Result;
+
+/// A directory tree.
+pub trait Fs: Send + Sync + Debug {
+    /// Creates a directory and its parents, each made durable in its parent.
+    fn create_dir_all(&self, path: &Path) -> Result<()>;
+
+    /// Names of the entries of a directory, sorted.
+    fn list(&self, path: &Path) -> Result<Vec<String>>;
+
+    /// Whether a file or directory of this name is there.
+    fn has(&self, path: &Path) -> Result<bool>;
+
+    /// Creates an empty file for appending and reading; fails when the name is taken.
+    fn create(&self, path: &Path) -> Result<Box<dyn File>>;
+
+    /// Opens an existing file for reading.
+    fn open(&self, path: &Path) -> Result<Box<dyn File>>;
+
+    /// Opens an existing file for appending and reading.
+    fn open_append(&self, path: &Path) -> Result<Box<dyn File>>;
+
+    /// Renames a file, replacing what was there, atomically. Durable after [`Fs::sync_dir`].
+    fn rename(&self, from: &Path, to: &Path) -> Result<()>;
+
+    /// Removes a file.
+    fn remove(&self, path: &Path) -> Result<()>;
+
+    /// Removes a directory and everything in it.
+    fn remove_dir_all(&self, path: &Path) -> Result<()>;
+
+    /// Makes the names in a directory durable.
+    fn sync_dir(&self, path: &Path) -> Result<()>;
+
+    /// Bytes that may still be written to the file system of `path`.
+    fn free_bytes(&self, path: &Path) -> Result<u64>;
+
+    /// Takes the exclusive lock of a lock file, creating it; `Conflict` when another process holds it. The lock
+    /// ends when the value is dropped or the process dies.
+    fn lock(&self, path: &Path) -> Result<Box<dyn Lock>>;
+}
+
+/// Holds a lock until dropped.
+pub trait Lock: Send + Sync + Debug {}
+
+/// An open file.
+pub trait File: Send + Sync + Debug {
+    /// Current length in bytes.
+    fn len(&self) -> Result<u64>;
+
+    /// Whether the file has no bytes.
+    fn is_empty(&self) -> Result<bool> {
+        Ok(self.len()? == 0)
+    }
+
+    /// Fills `buffer` from `offset`; `Corruption` when the file ends before.
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<()>;
+
+    /// Appends all bytes; after an error the length of the file is unknown.
+    fn append(&mut self, bytes: &[u8]) -> Result<()>;
+
+    /// Makes all appended bytes durable (fdatasync). After an error nothing may be assumed and nothing retried.
+    fn sync(&mut self) -> Result<()>;
+
+    /// Cuts the file to a length.
+    fn truncate(&mut self, len: u64) -> Result<()>;
+}
+
+/// Reads a whole file.
+///
+/// # Errors
+/// `NotFound`; `LimitExceeded` when the file is longer than `bytes_max`.
+pub fn read_all(fs: &dyn Fs, path: &Path, bytes_max: u64) -> Result<Vec<u8>> {
+    let file = fs.open(path)?;
+    let len = file.len()?;
+    if len > bytes_max {
+        let name = path.display();
+        let message = format!("{name} is {len} bytes long, more than the {bytes_max} expected at most");
+        return Err(crate::Error::new(crate::ErrorKind::LimitExceeded, message));
+    }
+    let mut bytes = vec![0; usize::try_from(len).unwrap_or(usize::MAX)];
+    file.read_exact_at(&mut bytes, 0)?;
+    Ok(bytes)
+}
+
+/// Replaces a file durably: write a temporary, sync it, rename it over `path`, sync the directory.
+///
+/// # Errors
+/// Those of the file system; the old content is whole until the rename, the new after it.
+pub fn replace(fs: &dyn Fs, path: &Path, bytes: &[u8]) -> Result<()> {
+    let temporary = path.with_extension("tmp");
+    if fs.has(&temporary)? {
+        fs.remove(&temporary)?;
+    }
+    let mut file = fs.create(&temporary)?;
+    file.append(bytes)?;
+    file.sync()?;
+    drop(file);
+    fs.rename(&temporary, path)?;
+    fs.sync_dir(path.parent().unwrap_or(Path::new(".")))
+}

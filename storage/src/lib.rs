@@ -1,0 +1,18 @@
+//! Storage engine of icecore: bytes on disk, series, time and cells. Synchronous; knows nothing of query
+//! languages, HTTP, alerts or configuration files.
+//!
+//! Rooms, bottom up: [`model`] (values that the whole workspace shares), [`error`], [`clock`] and [`fs`] (the
+//! outside world as traits), `codec` (one column encoding per file), `wal`, `memtable`, `series`, `segment`
+//! (bytes on disk), `manifest` and `version` (what is live), [`scan`] (the narrow read door), the jobs
+//! (`flush`, `compact`, `rollup`, `retention`, `recovery`) and [`engine`], the only door for writers.
+
+pub mod clock;
+pub mod engine;
+pub mod error;
+pub mod fs;
+pub mod model;
+pub mod options;
+pub mod scan;
+
+pub use engine::Engine;
+pub use error::{Error, ErrorKind, Result};

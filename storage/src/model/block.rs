@@ -1,0 +1,333 @@
+//! Columns of rows: the one in-memory shape of data in the log, the memtable, segments and scans.
+//!
+//! A [`RowBlock`] holds rows of one measurement, or cells of one tier of it. Row `i` is
+//! (`series[i]`, `ts_ns[i]`) and value `i` of each column; a column says which of its values are there. For cells
+//! `ts_ns` is the left edge of the window.
+
+use super::{FieldId, FieldType, Histogram, SeriesId, Value, ValueRef};
+
+/// What a column holds about a field: its value (raw rows), or one statistic of a cell.
+///
+/// The numbers are part of the file format; new ones are added at the end. Interior statistics speak of the open
+/// interval `(b, b+w)`; [`Stat::Edge`] is the one sample exactly on the left edge `b`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(u8)]
+pub enum Stat {
+    /// The field's value in a raw row.
+    Value = 0,
+    /// Cell: the sample exactly at the left edge (type of the field); null when there is none.
+    Edge = 1,
+    /// Cell interior: number of samples (u64); null when 0.
+    Count = 2,
+    /// Cell interior: sum. Floats: the leading part (f64). Integers: the low 64 bits of an i128 (u64).
+    Sum = 3,
+    /// Cell interior: floats: the compensation of the sum (f64). Integers: the high 64 bits of an i128 (i64).
+    SumRest = 4,
+    /// Cell interior: smallest value (type of the field).
+    Min = 5,
+    /// Cell interior: largest value.
+    Max = 6,
+    /// Cell interior: first value.
+    First = 7,
+    /// Cell interior: time of the first value, nanoseconds after the left edge (i64).
+    FirstOffset = 8,
+    /// Cell interior: last value.
+    Last = 9,
+    /// Cell interior: time of the last value, nanoseconds after the left edge (i64).
+    LastOffset = 10,
+    /// Cell interior: sum of the values before each counter reset (f64).
+    ResetSum = 11,
+    /// Cell interior: number of counter resets (u64).
+    Resets = 12,
+    /// Cell interior: number of changes of value (u64).
+    Changes = 13,
+    /// Cell interior: mean (f64).
+    Mean = 14,
+    /// Cell interior: sum of squared distances from the mean (f64).
+    M2 = 15,
+    /// Cell interior: exponential histogram of schema 6; null when count <= 2.
+    Hist = 16,
+}
+
+impl Stat {
+    /// Reads the number written in a file; `None` for one this version does not know.
+    pub fn from_u8(number: u8) -> Option<Self> {
+        #[rustfmt::skip]
+        const ALL: [Stat; 17] = [
+            Stat::Value, Stat::Edge, Stat::Count, Stat::Sum, Stat::SumRest, Stat::Min, Stat::Max, Stat::First,
+            Stat::FirstOffset, Stat::Last, Stat::LastOffset, Stat::ResetSum, Stat::Resets, Stat::Changes,
+            Stat::Mean, Stat::M2, Stat::Hist,
+        ];
+        ALL.get(usize::from(number)).copied()
+    }
+}
+
+/// Names a column: a field and what of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ColumnKey {
+    /// The field.
+    pub field: FieldId,
+    /// The value itself or a statistic.
+    pub stat: Stat,
+}
+
+impl ColumnKey {
+    /// The column of a field's raw values.
+    pub fn value(field: FieldId) -> Self {
+        Self { field, stat: Stat::Value }
+    }
+}
+
+/// Texts, end to end: text `i` is `bytes[ends[i-1]..ends[i]]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StrColumn {
+    /// All texts after one another; always UTF-8 at the boundaries given by `ends`.
+    pub bytes: Vec<u8>,
+    /// End of each text.
+    pub ends: Vec<u32>,
+}
+
+impl StrColumn {
+    /// Number of texts.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether there is no text.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// Text `index`; empty where there is none.
+    pub fn get(&self, index: usize) -> &str {
+        let start = index.checked_sub(1).and_then(|before| self.ends.get(before)).copied().unwrap_or(0);
+        let end = self.ends.get(index).copied().unwrap_or(start);
+        let bytes = self.bytes.get(start as usize..end as usize).unwrap_or_default();
+        std::str::from_utf8(bytes).unwrap_or_default()
+    }
+
+    /// Appends a text.
+    pub fn push(&mut self, text: &str) {
+        self.bytes.extend_from_slice(text.as_bytes());
+        self.end_text();
+    }
+
+    /// Ends a text whose bytes were appended to `bytes` directly.
+    pub fn end_text(&mut self) {
+        // A column is frozen long before 4 GiB of text (memtable and page limits).
+        self.ends.push(u32::try_from(self.bytes.len()).unwrap_or(u32::MAX));
+    }
+}
+
+/// The values of a column; rows without a value hold a default that must not be read.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Values {
+    /// 64-bit floats, bit for bit.
+    F64(Vec<f64>),
+    /// Signed integers.
+    I64(Vec<i64>),
+    /// Unsigned integers.
+    U64(Vec<u64>),
+    /// Booleans.
+    Bool(Vec<bool>),
+    /// Texts.
+    Str(StrColumn),
+    /// Histograms of cells.
+    Hist(Vec<Histogram>),
+}
+
+impl Values {
+    /// An empty column for a field type.
+    pub fn new(field_type: FieldType) -> Self {
+        match field_type {
+            FieldType::Float => Self::F64(Vec::new()),
+            FieldType::Int => Self::I64(Vec::new()),
+            FieldType::UInt => Self::U64(Vec::new()),
+            FieldType::Bool => Self::Bool(Vec::new()),
+            FieldType::Str => Self::Str(StrColumn::default()),
+        }
+    }
+
+    /// An empty column of the same kind.
+    #[must_use]
+    pub fn empty_like(&self) -> Self {
+        match self {
+            Self::F64(_) => Self::F64(Vec::new()),
+            Self::I64(_) => Self::I64(Vec::new()),
+            Self::U64(_) => Self::U64(Vec::new()),
+            Self::Bool(_) => Self::Bool(Vec::new()),
+            Self::Str(_) => Self::Str(StrColumn::default()),
+            Self::Hist(_) => Self::Hist(Vec::new()),
+        }
+    }
+
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::F64(values) => values.len(),
+            Self::I64(values) => values.len(),
+            Self::U64(values) => values.len(),
+            Self::Bool(values) => values.len(),
+            Self::Str(values) => values.len(),
+            Self::Hist(values) => values.len(),
+        }
+    }
+
+    /// Whether there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Appends a placeholder for a row without a value.
+    pub fn push_default(&mut self) {
+        match self {
+            Self::F64(values) => values.push(0.0),
+            Self::I64(values) => values.push(0),
+            Self::U64(values) => values.push(0),
+            Self::Bool(values) => values.push(false),
+            Self::Str(values) => values.end_text(),
+            Self::Hist(values) => values.push(Histogram::default()),
+        }
+    }
+
+    /// Appends row `index` of `other`, which must be of the same kind; a placeholder otherwise.
+    pub fn push_from(&mut self, other: &Self, index: usize) {
+        match (self, other) {
+            (Self::F64(values), Self::F64(from)) => values.push(from.get(index).copied().unwrap_or_default()),
+            (Self::I64(values), Self::I64(from)) => values.push(from.get(index).copied().unwrap_or_default()),
+            (Self::U64(values), Self::U64(from)) => values.push(from.get(index).copied().unwrap_or_default()),
+            (Self::Bool(values), Self::Bool(from)) => {
+                values.push(from.get(index).copied().unwrap_or_default())
+            }
+            (Self::Str(values), Self::Str(from)) => values.push(from.get(index)),
+            (Self::Hist(values), Self::Hist(from)) => {
+                values.push(from.get(index).cloned().unwrap_or_default())
+            }
+            (values, _) => values.push_default(),
+        }
+    }
+
+    /// Row `index` as a value; `None` past the end and for histograms.
+    pub fn get(&self, index: usize) -> Option<ValueRef<'_>> {
+        match self {
+            Self::F64(values) => values.get(index).map(|value| ValueRef::Float(*value)),
+            Self::I64(values) => values.get(index).map(|value| ValueRef::Int(*value)),
+            Self::U64(values) => values.get(index).map(|value| ValueRef::UInt(*value)),
+            Self::Bool(values) => values.get(index).map(|value| ValueRef::Bool(*value)),
+            Self::Str(values) => (index < values.len()).then(|| ValueRef::Str(values.get(index))),
+            Self::Hist(_) => None,
+        }
+    }
+}
+
+/// One column of a block.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Column {
+    /// Which column.
+    pub key: ColumnKey,
+    /// One entry per row.
+    pub values: Values,
+    /// Which rows have a value; `None`: all. Otherwise one flag per row.
+    pub valid: Option<Vec<bool>>,
+}
+
+impl Column {
+    /// A column with `rows` rows that have no value.
+    pub fn nulls(key: ColumnKey, mut values: Values, rows: usize) -> Self {
+        while values.len() < rows {
+            values.push_default();
+        }
+        Self { key, values, valid: Some(vec![false; rows]) }
+    }
+
+    /// Whether row `index` has a value.
+    pub fn is_valid(&self, index: usize) -> bool {
+        index < self.values.len()
+            && self.valid.as_ref().is_none_or(|valid| valid.get(index).copied().unwrap_or(false))
+    }
+
+    /// Row `index`; `None` when it has no value.
+    pub fn get(&self, index: usize) -> Option<ValueRef<'_>> {
+        if self.is_valid(index) { self.values.get(index) } else { None }
+    }
+
+    /// Row `index` as an owned value.
+    pub fn value(&self, index: usize) -> Option<Value> {
+        Some(match self.get(index)? {
+            ValueRef::Float(value) => Value::Float(value),
+            ValueRef::Int(value) => Value::Int(value),
+            ValueRef::UInt(value) => Value::UInt(value),
+            ValueRef::Bool(value) => Value::Bool(value),
+            ValueRef::Str(value) | ValueRef::Escaped(value) => Value::Str(value.to_owned()),
+        })
+    }
+
+    /// Row `index` as a float (booleans 0 and 1); `None` for texts and rows without a value.
+    pub fn number(&self, index: usize) -> Option<f64> {
+        match self.get(index)? {
+            ValueRef::Float(value) => Some(value),
+            ValueRef::Int(value) => Some(value as f64),
+            ValueRef::UInt(value) => Some(value as f64),
+            ValueRef::Bool(value) => Some(f64::from(u8::from(value))),
+            ValueRef::Str(_) | ValueRef::Escaped(_) => None,
+        }
+    }
+
+    /// Appends row `index` of `other`, with its validity.
+    pub fn push_from(&mut self, other: &Self, index: usize) {
+        let is_valid = other.is_valid(index);
+        self.push_validity(is_valid);
+        if is_valid {
+            self.values.push_from(&other.values, index);
+        } else {
+            self.values.push_default();
+        }
+    }
+
+    /// Appends a row without a value.
+    pub fn push_null(&mut self) {
+        self.push_validity(false);
+        self.values.push_default();
+    }
+
+    /// Records the validity of the row about to be appended. Call before the value is pushed.
+    pub fn push_validity(&mut self, is_valid: bool) {
+        match &mut self.valid {
+            Some(valid) => valid.push(is_valid),
+            None if is_valid => {}
+            None => {
+                let mut valid = vec![true; self.values.len()];
+                valid.push(false);
+                self.valid = Some(valid);
+            }
+        }
+    }
+}
+
+/// Rows of one measurement, as columns.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct RowBlock {
+    /// Series of each row.
+    pub series: Vec<SeriesId>,
+    /// Time of each row, nanoseconds UTC.
+    pub ts_ns: Vec<i64>,
+    /// The columns; each has one entry per row. Sorted by key in files and scans.
+    pub columns: Vec<Column>,
+}
+
+impl RowBlock {
+    /// Number of rows.
+    pub fn len(&self) -> usize {
+        self.ts_ns.len()
+    }
+
+    /// Whether there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.ts_ns.is_empty()
+    }
+
+    /// The column with this key.
+    pub fn column(&self, key: ColumnKey) -> Option<&Column> {
+        self.columns.iter().find(|column| column.key == key)
+    }
+}

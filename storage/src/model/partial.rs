@@ -1,0 +1,329 @@
+//! What a window of one field is pressed into: a mergeable partial aggregate.
+//!
+//! [`Stats`] is a monoid over time: merging the partials of neighbouring pieces of time, in order, gives the
+//! partial of the whole, with counter resets and changes across the join counted. It is the same type in cells,
+//! across tiers and in queries. A [`Partial`] is a `Stats` of the field's own number type, so that integers stay
+//! exact.
+
+use std::fmt::Debug;
+
+use super::Histogram;
+
+/// A number type of a field.
+pub trait Number: Copy + PartialOrd + Default + Debug {
+    /// Accumulator that sums without losing what the result can show.
+    type Sum: Sum<Self>;
+    /// The nearest float.
+    fn to_f64(self) -> f64;
+}
+
+/// An accumulator for sums.
+pub trait Sum<N>: Copy + Default + PartialEq + Debug {
+    /// Adds one value.
+    fn add(&mut self, value: N);
+    /// Adds another sum.
+    fn merge(&mut self, other: Self);
+    /// The sum as a float.
+    fn to_f64(self) -> f64;
+}
+
+/// A float sum with its rounding error kept apart (Neumaier's variant of Kahan summation).
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Compensated {
+    /// The sum as rounded so far.
+    pub sum: f64,
+    /// What rounding has lost.
+    pub rest: f64,
+}
+
+impl Sum<f64> for Compensated {
+    fn add(&mut self, value: f64) {
+        let sum = self.sum + value;
+        if sum.is_infinite() {
+            self.rest = 0.0;
+        } else if self.sum.abs() >= value.abs() {
+            self.rest += (self.sum - sum) + value;
+        } else {
+            self.rest += (value - sum) + self.sum;
+        }
+        self.sum = sum;
+    }
+
+    fn merge(&mut self, other: Self) {
+        self.add(other.sum);
+        self.rest += other.rest;
+    }
+
+    fn to_f64(self) -> f64 {
+        self.sum + self.rest
+    }
+}
+
+macro_rules! integer_sum {
+    ($($number:ty),*) => {
+        $(impl Sum<$number> for i128 {
+            fn add(&mut self, value: $number) {
+                *self = self.saturating_add(Self::from(value));
+            }
+
+            fn merge(&mut self, other: Self) {
+                *self = self.saturating_add(other);
+            }
+
+            fn to_f64(self) -> f64 {
+                self as f64
+            }
+        }
+
+        impl Number for $number {
+            type Sum = i128;
+
+            fn to_f64(self) -> f64 {
+                self as f64
+            }
+        })*
+    };
+}
+
+integer_sum!(i64, u64);
+
+impl Number for f64 {
+    type Sum = Compensated;
+
+    fn to_f64(self) -> f64 {
+        self
+    }
+}
+
+/// Partial aggregate of a field over a piece of time. With `count` 0 the other members have no meaning.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Stats<N: Number> {
+    /// Number of samples.
+    pub count: u64,
+    /// Sum of the values.
+    pub sum: N::Sum,
+    /// Smallest value; NaN only when all are NaN.
+    pub min: N,
+    /// Largest value; NaN only when all are NaN.
+    pub max: N,
+    /// Value of the earliest sample.
+    pub first: N,
+    /// Time of the earliest sample.
+    pub first_ns: i64,
+    /// Value of the latest sample.
+    pub last: N,
+    /// Time of the latest sample.
+    pub last_ns: i64,
+    /// Sum of the values just before each counter reset.
+    pub reset_sum: Compensated,
+    /// How often a value was smaller than the one before it.
+    pub resets: u64,
+    /// How often a value differed from the one before it.
+    pub changes: u64,
+    /// Mean of the values.
+    pub mean: f64,
+    /// Sum of the squared distances from the mean.
+    pub m2: f64,
+    /// Histogram of the values, where it was asked for.
+    pub hist: Option<Box<Histogram>>,
+}
+
+impl<N: Number> Stats<N> {
+    /// The partial of one sample.
+    pub fn of(ts_ns: i64, value: N, with_hist: bool) -> Self {
+        let mut stats = Self::default();
+        stats.add(ts_ns, value, with_hist);
+        stats
+    }
+
+    /// Adds a sample that is not earlier than those before it.
+    pub fn add(&mut self, ts_ns: i64, value: N, with_hist: bool) {
+        if self.count == 0 {
+            (self.first, self.first_ns, self.min, self.max) = (value, ts_ns, value, value);
+        } else {
+            self.join(value);
+            self.min = lesser(self.min, value);
+            self.max = greater(self.max, value);
+        }
+        self.count += 1;
+        self.sum.add(value);
+        (self.last, self.last_ns) = (value, ts_ns);
+        let number = value.to_f64();
+        let distance = number - self.mean;
+        self.mean += distance / self.count as f64;
+        self.m2 += distance * (number - self.mean);
+        if with_hist {
+            self.hist.get_or_insert_default().add(number);
+        }
+    }
+
+    /// Adds the partial of a later piece of time.
+    pub fn merge(&mut self, later: &Self) {
+        if later.count == 0 {
+            return;
+        }
+        if self.count == 0 {
+            self.clone_from(later);
+            return;
+        }
+        self.join(later.first);
+        self.resets += later.resets;
+        self.changes += later.changes;
+        self.reset_sum.merge(later.reset_sum);
+        self.min = lesser(self.min, later.min);
+        self.max = greater(self.max, later.max);
+        (self.last, self.last_ns) = (later.last, later.last_ns);
+        self.sum.merge(later.sum);
+        let (left, right) = (self.count as f64, later.count as f64);
+        let distance = later.mean - self.mean;
+        self.mean += distance * (right / (left + right));
+        self.m2 += later.m2 + distance * distance * (left * right / (left + right));
+        self.count += later.count;
+        if let Some(hist) = &later.hist {
+            self.hist.get_or_insert_default().merge(hist);
+        }
+    }
+
+    /// Counts the step from the last sample to the next.
+    fn join(&mut self, next: N) {
+        if next < self.last {
+            self.resets += 1;
+            self.reset_sum.add(self.last.to_f64());
+        }
+        let both_nan = self.last.to_f64().is_nan() && next.to_f64().is_nan();
+        if next != self.last && !both_nan {
+            self.changes += 1;
+        }
+    }
+
+    /// All members but the histogram as floats.
+    pub fn numbers(&self) -> Numbers {
+        Numbers {
+            count: self.count,
+            sum: self.sum.to_f64(),
+            min: self.min.to_f64(),
+            max: self.max.to_f64(),
+            first: self.first.to_f64(),
+            first_ns: self.first_ns,
+            last: self.last.to_f64(),
+            last_ns: self.last_ns,
+            reset_sum: self.reset_sum.to_f64(),
+            resets: self.resets,
+            changes: self.changes,
+            mean: self.mean,
+            m2: self.m2,
+        }
+    }
+}
+
+/// The smaller of two, ignoring NaN where the other is a number.
+fn lesser<N: Number>(left: N, right: N) -> N {
+    if right < left || left.to_f64().is_nan() { right } else { left }
+}
+
+/// The larger of two, ignoring NaN where the other is a number.
+fn greater<N: Number>(left: N, right: N) -> N {
+    if right > left || left.to_f64().is_nan() { right } else { left }
+}
+
+/// A partial as floats, as PromQL wants it. See [`Stats`] for the members.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[expect(missing_docs, reason = "the members are those of Stats, documented there")]
+pub struct Numbers {
+    pub count: u64,
+    pub sum: f64,
+    pub min: f64,
+    pub max: f64,
+    pub first: f64,
+    pub first_ns: i64,
+    pub last: f64,
+    pub last_ns: i64,
+    pub reset_sum: f64,
+    pub resets: u64,
+    pub changes: u64,
+    pub mean: f64,
+    pub m2: f64,
+}
+
+/// Partial aggregate of a field in its own type. Booleans are unsigned 0 and 1; texts are only counted.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Partial {
+    /// Of a float field.
+    Float(Stats<f64>),
+    /// Of a signed integer field.
+    Int(Stats<i64>),
+    /// Of an unsigned integer or boolean field.
+    UInt(Stats<u64>),
+    /// Of a text field: the number of values.
+    Text(u64),
+}
+
+impl Partial {
+    /// The empty partial for a field type.
+    pub fn empty(field_type: super::FieldType) -> Self {
+        use super::FieldType;
+        match field_type {
+            FieldType::Float => Self::Float(Stats::default()),
+            FieldType::Int => Self::Int(Stats::default()),
+            FieldType::UInt | FieldType::Bool => Self::UInt(Stats::default()),
+            FieldType::Str => Self::Text(0),
+        }
+    }
+
+    /// Number of samples.
+    pub fn count(&self) -> u64 {
+        match self {
+            Self::Float(stats) => stats.count,
+            Self::Int(stats) => stats.count,
+            Self::UInt(stats) => stats.count,
+            Self::Text(count) => *count,
+        }
+    }
+
+    /// Adds the partial of a later piece of time; partials of another type change nothing.
+    pub fn merge(&mut self, later: &Self) {
+        match (self, later) {
+            (Self::Float(stats), Self::Float(later)) => stats.merge(later),
+            (Self::Int(stats), Self::Int(later)) => stats.merge(later),
+            (Self::UInt(stats), Self::UInt(later)) => stats.merge(later),
+            (Self::Text(count), Self::Text(later)) => *count += later,
+            _ => debug_assert!(false, "partials of one field have one type"),
+        }
+    }
+
+    /// The members as floats; `None` when empty or text.
+    pub fn numbers(&self) -> Option<Numbers> {
+        if self.count() == 0 {
+            return None;
+        }
+        match self {
+            Self::Float(stats) => Some(stats.numbers()),
+            Self::Int(stats) => Some(stats.numbers()),
+            Self::UInt(stats) => Some(stats.numbers()),
+            Self::Text(_) => None,
+        }
+    }
+
+    /// The histogram, where it was asked for.
+    pub fn histogram(&self) -> Option<&Histogram> {
+        match self {
+            Self::Float(stats) => stats.hist.as_deref(),
+            Self::Int(stats) => stats.hist.as_deref(),
+            Self::UInt(stats) => stats.hist.as_deref(),
+            Self::Text(_) => None,
+        }
+    }
+
+    /// Adds a raw sample that is not earlier than those before it; a value of another type changes nothing.
+    pub fn add(&mut self, ts_ns: i64, value: super::ValueRef<'_>, with_hist: bool) {
+        use super::ValueRef;
+        match (self, value) {
+            (Self::Float(stats), ValueRef::Float(value)) => stats.add(ts_ns, value, with_hist),
+            (Self::Int(stats), ValueRef::Int(value)) => stats.add(ts_ns, value, with_hist),
+            (Self::UInt(stats), ValueRef::UInt(value)) => stats.add(ts_ns, value, with_hist),
+            (Self::UInt(stats), ValueRef::Bool(value)) => stats.add(ts_ns, u64::from(value), with_hist),
+            (Self::Text(count), ValueRef::Str(_) | ValueRef::Escaped(_)) => *count += 1,
+            _ => debug_assert!(false, "values of one field have one type"),
+        }
+    }
+}

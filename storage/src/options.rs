@@ -1,0 +1,108 @@
+//! How an engine behaves: durability, sizes, limits and retention, each with its default.
+
+use std::time::Duration;
+
+use crate::model::{DAY_NS, HOUR_NS, Tier};
+
+/// What an acknowledged write has survived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// fdatasync before the acknowledgement: survives a power cut.
+    #[default]
+    Fsync,
+    /// Written before the acknowledgement, synced once a second: survives the death of the process, and a power
+    /// cut but for the last second.
+    Interval,
+    /// Kept in memory only until the next flush: for tests and caches.
+    Memory,
+}
+
+/// How long each tier is kept; `None` is for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// Raw rows.
+    pub raw: Option<Duration>,
+    /// 1-minute cells.
+    pub m1: Option<Duration>,
+    /// 5-minute cells.
+    pub m5: Option<Duration>,
+    /// 1-hour cells.
+    pub h1: Option<Duration>,
+}
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { raw: Some(DAY), m1: Some(7 * DAY), m5: Some(7 * DAY), h1: Some(30 * DAY) }
+    }
+}
+
+impl Retention {
+    /// Keeps everything.
+    pub const FOREVER: Self = Self { raw: None, m1: None, m5: None, h1: None };
+
+    /// How long a tier is kept.
+    pub fn of(&self, tier: Tier) -> Option<Duration> {
+        match tier {
+            Tier::Raw => self.raw,
+            Tier::M1 => self.m1,
+            Tier::M5 => self.m5,
+            Tier::H1 => self.h1,
+        }
+    }
+
+    /// Width of a raw partition: an hour where raw rows live for days, a day where they live longer, so that long
+    /// histories of few rows do not become a file an hour.
+    pub fn raw_partition_ns(&self) -> i64 {
+        match self.raw {
+            Some(raw) if raw <= 3 * DAY => HOUR_NS,
+            _ => DAY_NS,
+        }
+    }
+}
+
+/// Options of an engine.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Durability of acknowledged writes.
+    pub durability: Durability,
+    /// A memtable of this size is frozen and flushed.
+    pub memtable_bytes_max: usize,
+    /// A memtable of this age is frozen and flushed; bounds the replay after a crash.
+    pub flush_age: Duration,
+    /// All memtables together; writes wait, then are refused beyond it.
+    pub memory_bytes_max: usize,
+    /// How long a write waits for memory before it is refused.
+    pub write_wait_max: Duration,
+    /// A log file of this size is followed by a new one.
+    pub wal_file_bytes_max: u64,
+    /// Decoded pages kept in memory.
+    pub cache_bytes_max: usize,
+    /// Series of the database.
+    pub series_max: usize,
+    /// Fields of a measurement.
+    pub fields_max: usize,
+    /// How far in the future a timestamp may lie.
+    pub future_max: Duration,
+    /// Free disk space below which writes are refused.
+    pub free_bytes_min: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            durability: Durability::Fsync,
+            memtable_bytes_max: 64 << 20,
+            flush_age: Duration::from_secs(60),
+            memory_bytes_max: 512 << 20,
+            write_wait_max: Duration::from_secs(2),
+            wal_file_bytes_max: 64 << 20,
+            cache_bytes_max: 128 << 20,
+            series_max: 1_000_000,
+            fields_max: 500,
+            future_max: Duration::from_secs(600),
+            free_bytes_min: 256 << 20,
+        }
+    }
+}

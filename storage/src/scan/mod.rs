@@ -1,0 +1,300 @@
+//! The narrow read door: what the query languages may ask of storage, and nothing else.
+//!
+//! A [`Scan`] is one consistent view. It names series, and reads a field of chosen series in one of three shapes:
+//! [`Scan::samples`] (every value, raw rows only), [`Scan::windows`] (one [`Partial`] per window, from the coarsest
+//! exact mix of tiers), and [`Scan::rows`] (whole raw rows as columns). Callers learn through [`Coverage`] what
+//! was read and whether an answer had to be rounded; they never name a tier.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::Result;
+use crate::model::{
+    FieldId, FieldType, MeasurementId, Partial, RowBlock, SeriesId, SeriesKey, Tier, TimeRange,
+};
+
+/// A series that a selection found.
+#[derive(Debug, Clone)]
+pub struct SeriesInfo {
+    /// Its id.
+    pub id: SeriesId,
+    /// Its measurement and tags.
+    pub key: Arc<SeriesKey>,
+}
+
+/// A field of a measurement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldInfo {
+    /// Its id within the measurement.
+    pub id: FieldId,
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its type.
+    pub field_type: FieldType,
+}
+
+/// The fields and tag keys of a measurement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Schema {
+    /// Its id.
+    pub measurement: MeasurementId,
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its fields, sorted by name.
+    pub fields: Vec<FieldInfo>,
+    /// Its tag keys, sorted.
+    pub tag_keys: Vec<Arc<str>>,
+}
+
+impl Schema {
+    /// The field with this name.
+    pub fn field(&self, name: &str) -> Option<&FieldInfo> {
+        self.fields.iter().find(|field| &*field.name == name)
+    }
+}
+
+/// What a tag value must satisfy. A series without the tag is judged as if its value were empty.
+#[derive(Clone)]
+pub enum TagTest {
+    /// Equals the text.
+    Equal(String),
+    /// Differs from the text.
+    NotEqual(String),
+    /// Satisfies the predicate (a compiled regular expression, a list).
+    Is(Arc<dyn Fn(&str) -> bool + Send + Sync>),
+}
+
+impl fmt::Debug for TagTest {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Equal(value) => write!(out, "= {value:?}"),
+            Self::NotEqual(value) => write!(out, "!= {value:?}"),
+            Self::Is(_) => out.write_str("satisfies a predicate"),
+        }
+    }
+}
+
+impl TagTest {
+    /// Whether a value (empty: the tag is absent) passes.
+    pub fn accepts(&self, value: &str) -> bool {
+        match self {
+            Self::Equal(wanted) => value == wanted,
+            Self::NotEqual(unwanted) => value != unwanted,
+            Self::Is(predicate) => predicate(value),
+        }
+    }
+}
+
+/// A test on one tag.
+#[derive(Debug, Clone)]
+pub struct TagMatcher {
+    /// The tag key.
+    pub key: String,
+    /// What its value must satisfy.
+    pub test: TagTest,
+}
+
+/// Which end of a window belongs to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bounds {
+    /// `(start, end]`, as PromQL reads ranges.
+    LeftOpen,
+    /// `[start, end)`, as SELECT groups by time.
+    RightOpen,
+}
+
+/// A window in nanoseconds; [`Bounds`] says which end belongs to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// Its left end.
+    pub start_ns: i64,
+    /// Its right end.
+    pub end_ns: i64,
+}
+
+/// What to do when raw rows are gone and a window does not lie on the edges of the finest tier that is left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Resolution {
+    /// Widen the window outwards and say so in [`Coverage::rounded`].
+    #[default]
+    Auto,
+    /// Refuse.
+    Strict,
+}
+
+/// Accounts for the work of a scan as it goes on; lets the caller stop it.
+pub trait Meter: Send + Sync {
+    /// Called with the number of rows or cells about to be handed over or merged.
+    ///
+    /// # Errors
+    /// Whatever ends the scan: a deadline, a budget, a client that left.
+    fn charge(&self, rows: u64) -> Result<()>;
+}
+
+/// A meter that never stops a scan.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Unmetered;
+
+impl Meter for Unmetered {
+    fn charge(&self, _rows: u64) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Asks for every value of one field.
+#[derive(Debug, Clone, Copy)]
+pub struct SampleRequest<'a> {
+    /// The measurement.
+    pub measurement: MeasurementId,
+    /// The field.
+    pub field: FieldId,
+    /// The series, ascending by id.
+    pub series: &'a [SeriesId],
+    /// The time.
+    pub range: TimeRange,
+}
+
+/// Asks for one partial for each series and window.
+#[derive(Debug, Clone, Copy)]
+pub struct WindowRequest<'a> {
+    /// The measurement.
+    pub measurement: MeasurementId,
+    /// The field.
+    pub field: FieldId,
+    /// The series, ascending by id.
+    pub series: &'a [SeriesId],
+    /// The windows; neither starts nor ends may decrease. They may overlap and leave gaps.
+    pub windows: &'a [Window],
+    /// Which end belongs to a window.
+    pub bounds: Bounds,
+    /// Whether the partials need histograms.
+    pub with_hist: bool,
+    /// What to do where raw rows are gone.
+    pub resolution: Resolution,
+}
+
+/// Asks for whole rows.
+#[derive(Debug, Clone, Copy)]
+pub struct RowRequest<'a> {
+    /// The measurement.
+    pub measurement: MeasurementId,
+    /// The fields to return; a row with none of them is left out.
+    pub fields: &'a [FieldId],
+    /// The series, ascending by id.
+    pub series: &'a [SeriesId],
+    /// The time.
+    pub range: TimeRange,
+}
+
+/// Whether a scan goes on after a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flow {
+    /// Give the next one.
+    Continue,
+    /// Enough.
+    Stop,
+}
+
+/// What a scan read, and what its answer is worth.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Coverage {
+    /// Raw rows read.
+    pub rows: u64,
+    /// Cells read, by tier: 1m, 5m, 1h.
+    pub cells: [u64; 3],
+    /// Windows were widened to the edges of this tier, the coarsest used so, because finer data is gone.
+    pub rounded: Option<Tier>,
+    /// Raw rows before this time are gone by retention, and the request asked for some of that time.
+    pub raw_gone_before_ns: Option<i64>,
+}
+
+impl Coverage {
+    /// Adds what another scan of the same query read.
+    pub fn absorb(&mut self, other: &Self) {
+        self.rows += other.rows;
+        for (mine, theirs) in self.cells.iter_mut().zip(other.cells) {
+            *mine += theirs;
+        }
+        self.rounded = self.rounded.max(other.rounded);
+        self.raw_gone_before_ns = self.raw_gone_before_ns.max(other.raw_gone_before_ns);
+    }
+}
+
+/// Samples of one series, by time; at most one per timestamp.
+#[derive(Debug, Clone, Copy)]
+pub struct SampleSlice<'a> {
+    /// Position of the series in the request.
+    pub series_idx: usize,
+    /// Times, ascending, in nanoseconds.
+    pub ts_ns: &'a [i64],
+    /// The values as floats (booleans 0 and 1), one per time.
+    pub values: &'a [f64],
+}
+
+/// Windows of one series.
+#[derive(Debug, Clone, Copy)]
+pub struct WindowSlice<'a> {
+    /// Position of the series in the request.
+    pub series_idx: usize,
+    /// The windows as answered: those of the request, widened where [`Coverage::rounded`] says so.
+    pub windows: &'a [Window],
+    /// One partial per window; empty windows have count 0.
+    pub partials: &'a [Partial],
+}
+
+/// One consistent, read-only view of a database.
+pub trait Scan: Send + Sync {
+    /// Names of all measurements, sorted.
+    fn measurements(&self) -> Vec<Arc<str>>;
+
+    /// Fields and tag keys of a measurement; `None` when there is no such measurement.
+    fn schema(&self, measurement: &str) -> Option<Schema>;
+
+    /// The series of a measurement that pass all matchers and may have data in `range`, ascending by id.
+    ///
+    /// # Errors
+    /// `LimitExceeded` when there are more than `limit`.
+    fn series(
+        &self,
+        measurement: MeasurementId,
+        matchers: &[TagMatcher],
+        range: TimeRange,
+        limit: usize,
+    ) -> Result<Vec<SeriesInfo>>;
+
+    /// Hands over every value of a numeric field, series by series in the order asked; series without values are
+    /// skipped. One call of `sink` carries all values of a series.
+    ///
+    /// # Errors
+    /// Those of `meter` and `sink`; `Corruption` when a file cannot be read; `InvalidInput` for text fields.
+    fn samples(
+        &self,
+        request: &SampleRequest<'_>,
+        meter: &dyn Meter,
+        sink: &mut dyn FnMut(SampleSlice<'_>) -> Result<()>,
+    ) -> Result<Coverage>;
+
+    /// Hands over one partial per window, series by series in the order asked; series without any value in any
+    /// window are skipped.
+    ///
+    /// # Errors
+    /// As [`Scan::samples`]; `Unavailable` when windows would have to be widened under [`Resolution::Strict`].
+    fn windows(
+        &self,
+        request: &WindowRequest<'_>,
+        meter: &dyn Meter,
+        sink: &mut dyn FnMut(WindowSlice<'_>) -> Result<()>,
+    ) -> Result<Coverage>;
+
+    /// Hands over raw rows in blocks: series by series in the order asked, within a series by time. The block has
+    /// one column per requested field, in that order.
+    ///
+    /// # Errors
+    /// As [`Scan::samples`].
+    fn rows(
+        &self,
+        request: &RowRequest<'_>,
+        meter: &dyn Meter,
+        sink: &mut dyn FnMut(&RowBlock) -> Result<Flow>,
+    ) -> Result<Coverage>;
+}
