@@ -7,12 +7,14 @@
 //! (`flush`, `compact`, `rollup`, `retention`, `recovery`) and [`engine`], the only door for writers.
 
 pub mod clock;
+pub mod codec;
 pub mod engine;
 pub mod error;
 pub mod fs;
 pub mod model;
 pub mod options;
 pub mod scan;
+pub mod segment;
 
 pub use engine::Engine;
 pub use error::{Error, ErrorKind, Result};

@@ -1,0 +1,112 @@
+//! The entropy stage: numbers through `pco`, level 4, classic mode, one chunk of one page in pco's wrapped format.
+//!
+//! Front-ends ([`scaled`](super::scaled), [`decimal`](super::decimal)) bring numbers into a shape that pco packs
+//! well; pco's own search is not used, because it is slower and finds less. The delta order is picked here from a
+//! sample. Decoding writes into a buffer of the size that the caller expects and refuses anything else, so that
+//! the counts in the bytes never decide how much memory is taken.
+
+#![warn(clippy::indexing_slicing)]
+
+use pco::data_types::Number;
+use pco::metadata::Mode;
+use pco::wrapped::{FileCompressor, FileDecompressor};
+use pco::{ChunkConfig, DeltaSpec, ModeSpec, PagingSpec};
+
+use super::bytes::zigzag;
+use crate::{Error, ErrorKind, Result};
+
+/// pco's level: higher ones gain 1 to 2 % for three times the time.
+const LEVEL: usize = 4;
+/// Values looked at to pick the delta order: four stretches of this length.
+const STRETCH: usize = 128;
+
+/// Packs numbers with consecutive deltas of `order` (0, 1 or 2).
+pub(super) fn pack<T: Number>(values: &[T], order: usize, out: &mut Vec<u8>) -> Result<()> {
+    let delta = if order == 0 { DeltaSpec::NoOp } else { DeltaSpec::TryConsecutive(order) };
+    let config = ChunkConfig::default()
+        .with_compression_level(LEVEL)
+        .with_mode_spec(ModeSpec::Classic)
+        .with_delta_spec(delta)
+        .with_paging_spec(PagingSpec::Exact(vec![values.len()]));
+    let write = || {
+        let file = FileCompressor::default();
+        let out = file.write_header(out)?;
+        let mut chunk = file.chunk_compressor(values, &config)?;
+        let out = chunk.write_meta(out)?;
+        chunk.write_page(0, out).map(|_| ())
+    };
+    write().map_err(|error: pco::errors::PcoError| {
+        Error::new(ErrorKind::Internal, format!("cannot pack {} numbers: {error}", values.len()))
+    })
+}
+
+/// Unpacks exactly `count` numbers, which must use up all of `bytes`.
+pub(super) fn unpack<T: Number + Default>(bytes: &[u8], count: usize) -> Result<Vec<T>> {
+    let mut values = vec![T::default(); count];
+    let mut read = || {
+        let (file, rest) = FileDecompressor::new(bytes)?;
+        let (mut chunk, rest) = file.chunk_decompressor::<T, _>(rest)?;
+        // Other modes are never written; refusing them keeps their code away from hostile bytes.
+        if !matches!(chunk.meta().mode, Mode::Classic) {
+            return Ok(None);
+        }
+        let mut page = chunk.page_decompressor(rest, count)?;
+        let progress = page.read(&mut values)?;
+        let is_whole = progress.finished && progress.n_processed == count;
+        Ok(Some(is_whole && page.into_src().is_empty()))
+    };
+    match read()
+        .map_err(|error: pco::errors::PcoError| Error::corruption(format!("packed numbers: {error}")))?
+    {
+        Some(true) => Ok(values),
+        Some(false) => Err(Error::corruption(format!("packed numbers are not {count} numbers"))),
+        None => Err(Error::corruption("packed numbers are in a mode that is never written")),
+    }
+}
+
+/// The delta order (0, 1 or 2) that promises the fewest bits, from a sample. `values` should start near 0.
+///
+/// The cost of a value is that of naming its bit length, by the share of values with that length, and of the bits
+/// below the leading one. It stands for pco's bins, which adapt to the data in much the same way.
+pub(super) fn delta_order(values: &[u64]) -> usize {
+    let mut lengths = [[0u32; 65]; 3];
+    let stride = (values.len() / 4).max(STRETCH);
+    for stretch in values.chunks(stride).take(4) {
+        let stretch = stretch.get(..STRETCH).unwrap_or(stretch);
+        let (mut before, mut delta_before) = (None, None);
+        for value in stretch.iter().copied() {
+            let delta = before.map(|before| value.wrapping_sub(before).cast_signed());
+            if let (Some(delta), Some(delta_before)) = (delta, delta_before) {
+                let second: i64 = i64::wrapping_sub(delta, delta_before);
+                let residuals = [value, zigzag(delta), zigzag(second)];
+                for (counts, residual) in lengths.iter_mut().zip(residuals) {
+                    let length = (64 - residual.leading_zeros()) as usize;
+                    if let Some(count) = counts.get_mut(length) {
+                        *count += 1;
+                    }
+                }
+            }
+            (before, delta_before) = (Some(value), delta);
+        }
+    }
+    let costs = lengths.map(|counts| cost_bits(&counts));
+    // A higher order must earn its slower decoding.
+    let (mut order, mut best) = (0, f64::INFINITY);
+    for (candidate, cost) in costs.into_iter().enumerate() {
+        if cost < best * 0.98 {
+            (order, best) = (candidate, cost);
+        }
+    }
+    order
+}
+
+/// Bits for the sampled residuals, given how many have each bit length.
+fn cost_bits(counts: &[u32; 65]) -> f64 {
+    let total = f64::from(counts.iter().sum::<u32>());
+    let lengths = counts.iter().enumerate().filter(|(_, count)| **count > 0);
+    let cost = lengths.map(|(length, count)| {
+        let count = f64::from(*count);
+        count * (length.saturating_sub(1) as f64 + (total / count).log2())
+    });
+    cost.sum()
+}

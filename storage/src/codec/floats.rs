@@ -1,0 +1,45 @@
+//! Picks the encoding of floats: decimals as whole numbers, bits as whole numbers where values repeat, or packed as
+//! they are. Every bit comes back: NaN payloads, -0.0, subnormals, infinities.
+
+#![warn(clippy::indexing_slicing)]
+
+use super::{Encoding, decimal, entropy, integers};
+use crate::{Error, Result};
+
+/// Appends the encoding byte and the payload.
+pub(super) fn encode(values: &[f64], out: &mut Vec<u8>) -> Result<()> {
+    if decimal::encode(values, out)? {
+        return Ok(());
+    }
+    let pairs = values.iter().zip(values.iter().skip(1));
+    let changes = pairs.filter(|(before, value)| before.to_bits() != value.to_bits()).count();
+    if changes.saturating_mul(16) <= values.len() {
+        let bits: Vec<u64> = values.iter().map(|value| value.to_bits()).collect();
+        out.push(Encoding::FloatBits as u8);
+        return integers::encode(&bits, out);
+    }
+    let ordered: Vec<u64> = values.iter().copied().map(ordered_bits).collect();
+    let minimum = ordered.iter().copied().min().unwrap_or(0);
+    let near_zero: Vec<u64> = ordered.iter().map(|bits| bits - minimum).collect();
+    out.push(Encoding::Float as u8);
+    entropy::pack(values, entropy::delta_order(&near_zero), out)
+}
+
+/// Reads exactly `count` values; `bytes` begins with the encoding byte.
+pub(super) fn decode(bytes: &[u8], count: usize) -> Result<Vec<f64>> {
+    let (encoding, payload) = Encoding::split(bytes)?;
+    match encoding {
+        Encoding::Decimal => decimal::decode(payload, count),
+        Encoding::FloatBits => {
+            Ok(integers::decode(payload, count)?.into_iter().map(f64::from_bits).collect())
+        }
+        Encoding::Float => entropy::unpack(payload, count),
+        other => Err(Error::corruption(format!("encoding {other:?} does not hold floats"))),
+    }
+}
+
+/// The bits of a float as a number that grows with it, as pco sees it.
+fn ordered_bits(value: f64) -> u64 {
+    let bits = value.to_bits();
+    if bits >> 63 == 0 { bits | (1 << 63) } else { !bits }
+}

@@ -1,0 +1,79 @@
+//! Numbers whose differences repeat: pieces of regular timestamps, one after the other for each series of a page,
+//! or values that seldom change. Each run is a difference and how often it is added.
+//!
+//! Payload: varint first value, form byte (0 plain, 1 zstd), then the runs, each varint zigzag difference, varint
+//! length. zstd sees what the runs of one series have in common with those of the next.
+
+#![warn(clippy::indexing_slicing)]
+
+use super::Encoding;
+use super::bytes::{Reader, put_varint, unzigzag, zigzag};
+use super::texts::{squeeze, unsqueeze};
+use crate::{Error, Result};
+
+/// Level of zstd; the input is a few hundred bytes.
+const LEVEL: i32 = 1;
+/// Longest a run can be in bytes: two varints.
+const RUN_BYTES_MAX: usize = 20;
+
+/// Number of runs; 0 for fewer than two values.
+pub(super) fn count(values: &[u64]) -> usize {
+    let mut deltas =
+        values.iter().zip(values.iter().skip(1)).map(|(before, value)| value.wrapping_sub(*before));
+    let Some(mut delta) = deltas.next() else { return 0 };
+    let mut runs = 1;
+    for next in deltas {
+        runs += usize::from(next != delta);
+        delta = next;
+    }
+    runs
+}
+
+/// Appends the runs of `values`, which must not be empty.
+pub(super) fn encode(values: &[u64], out: &mut Vec<u8>) -> Result<()> {
+    let Some((first, rest)) = values.split_first() else {
+        return Err(Error::invalid("no values to encode"));
+    };
+    out.push(Encoding::Runs as u8);
+    put_varint(out, *first);
+    let mut plain = Vec::new();
+    let mut put_run = |delta: u64, length: u64| {
+        if length > 0 {
+            put_varint(&mut plain, zigzag(delta.cast_signed()));
+            put_varint(&mut plain, length);
+        }
+    };
+    let (mut before, mut delta, mut length) = (*first, 0, 0);
+    for value in rest {
+        let next = value.wrapping_sub(before);
+        if next != delta {
+            put_run(delta, length);
+            (delta, length) = (next, 0);
+        }
+        length += 1;
+        before = *value;
+    }
+    put_run(delta, length);
+    squeeze(&plain, LEVEL, out)
+}
+
+/// Reads `count` values.
+pub(super) fn decode(payload: &[u8], count: usize) -> Result<Vec<u64>> {
+    let mut reader = Reader::new(payload);
+    let mut value = reader.varint()?;
+    // The plain form has no length of its own: runs cannot be more than the values.
+    let plain = unsqueeze(reader.rest(), count.saturating_mul(RUN_BYTES_MAX))?;
+    let mut reader = Reader::new(&plain);
+    let mut values = Vec::with_capacity(count);
+    values.push(value);
+    while !reader.rest().is_empty() {
+        let delta = unzigzag(reader.varint()?).cast_unsigned();
+        let length = reader.bounded(count - values.len())?;
+        values.extend((1..=length as u64).map(|step| value.wrapping_add(delta.wrapping_mul(step))));
+        value = value.wrapping_add(delta.wrapping_mul(length as u64));
+    }
+    if values.len() != count {
+        return Err(Error::corruption(format!("runs hold {} values, {count} expected", values.len())));
+    }
+    Ok(values)
+}

@@ -1,0 +1,154 @@
+//! Texts and other byte strings: their lengths as [`integers`], then all bytes after one another through zstd.
+//! Also texts by number, as codes into a dictionary that the caller keeps.
+//!
+//! Payload of plain texts: varint length of the lengths, the lengths, form byte (0 plain, 1 zstd), bytes.
+//! Payload of codes: the codes as [`integers`].
+
+#![warn(clippy::indexing_slicing)]
+
+use std::borrow::Cow;
+
+use super::bytes::{Reader, put_with_len};
+use super::{Encoding, TEXT_BYTES_MAX, integers};
+use crate::model::StrColumn;
+use crate::{Error, ErrorKind, Result};
+
+/// Level of zstd for texts that are written once and read often.
+const LEVEL: i32 = 3;
+/// Bytes are stored by zstd.
+const FORM_ZSTD: u8 = 1;
+/// Below this zstd's frame weighs more than it saves.
+const SQUEEZE_BYTES_MIN: usize = 48;
+/// zstd cannot make more than this out of a byte: a block of 128 KiB takes four bytes.
+const ZSTD_RATIO_MAX: usize = 1 << 15;
+
+/// Appends texts or byte strings: the encoding byte and the payload.
+pub(crate) fn encode(texts: &StrColumn, out: &mut Vec<u8>) -> Result<()> {
+    if TEXT_BYTES_MAX < texts.bytes.len() {
+        let message = format!("{} bytes of text, at most {TEXT_BYTES_MAX} fit a page", texts.bytes.len());
+        return Err(Error::new(ErrorKind::LimitExceeded, message));
+    }
+    let mut start = 0;
+    let lengths = texts.ends.iter().map(|end| u64::from(end - std::mem::replace(&mut start, *end)));
+    let lengths: Vec<u64> = lengths.collect();
+    out.push(Encoding::Texts as u8);
+    put_with_len(out, |out| integers::encode(&lengths, out))?;
+    squeeze(&texts.bytes, LEVEL, out)
+}
+
+/// Reads exactly `count` byte strings; `bytes` begins with the encoding byte.
+pub(crate) fn decode_bytes(bytes: &[u8], count: usize) -> Result<StrColumn> {
+    let (encoding, payload) = Encoding::split(bytes)?;
+    if encoding != Encoding::Texts {
+        return Err(Error::corruption(format!("encoding {encoding:?} does not hold texts")));
+    }
+    let mut reader = Reader::new(payload);
+    let lengths = integers::decode(reader.slice()?, count)?;
+    let mut total = 0u64;
+    let mut ends = Vec::with_capacity(count);
+    for length in lengths {
+        total = total.saturating_add(length);
+        ends.push(end_of(total)?);
+    }
+    let bytes = unsqueeze(reader.rest(), TEXT_BYTES_MAX)?;
+    if bytes.len() as u64 != total {
+        return Err(Error::corruption(format!("{} bytes of text, {total} expected", bytes.len())));
+    }
+    Ok(StrColumn { bytes: bytes.into_owned(), ends })
+}
+
+/// Reads exactly `count` texts, checked to be UTF-8.
+pub(crate) fn decode(bytes: &[u8], count: usize) -> Result<StrColumn> {
+    let texts = decode_bytes(bytes, count)?;
+    let all = std::str::from_utf8(&texts.bytes).map_err(|_| Error::corruption("texts are not UTF-8"))?;
+    if texts.ends.iter().any(|end| !all.is_char_boundary(*end as usize)) {
+        return Err(Error::corruption("a text ends within a character"));
+    }
+    Ok(texts)
+}
+
+/// Appends codes into a dictionary: the encoding byte and the payload.
+pub(super) fn encode_codes(codes: &[u64], out: &mut Vec<u8>) -> Result<()> {
+    out.push(Encoding::Codes as u8);
+    integers::encode(codes, out)
+}
+
+/// Reads exactly `count` codes and looks them up.
+pub(super) fn decode_codes(
+    payload: &[u8],
+    count: usize,
+    dictionary: Option<&StrColumn>,
+) -> Result<StrColumn> {
+    let Some(dictionary) = dictionary else {
+        return Err(Error::corruption("codes without a dictionary"));
+    };
+    let codes = integers::decode(payload, count)?;
+    let mut texts = StrColumn { bytes: Vec::new(), ends: Vec::with_capacity(count) };
+    for code in codes {
+        let text = usize::try_from(code).ok().and_then(|code| slice_of(dictionary, code));
+        let Some(text) = text else {
+            let message = format!("code {code} in a dictionary of {} texts", dictionary.len());
+            return Err(Error::corruption(message));
+        };
+        texts.bytes.extend_from_slice(text);
+        texts.ends.push(end_of(texts.bytes.len() as u64)?);
+    }
+    Ok(texts)
+}
+
+/// Byte string `index` of a column.
+pub(crate) fn slice_of(texts: &StrColumn, index: usize) -> Option<&[u8]> {
+    let end = *texts.ends.get(index)? as usize;
+    let start = match index.checked_sub(1) {
+        Some(before) => *texts.ends.get(before)? as usize,
+        None => 0,
+    };
+    texts.bytes.get(start..end)
+}
+
+fn end_of(total: u64) -> Result<u32> {
+    match u32::try_from(total) {
+        Ok(end) if total <= TEXT_BYTES_MAX as u64 => Ok(end),
+        _ => Err(Error::corruption(format!("{total} bytes of text, at most {TEXT_BYTES_MAX} fit a page"))),
+    }
+}
+
+/// Appends a form byte and the bytes, by zstd where that is smaller (then with their length as a u32).
+pub(super) fn squeeze(bytes: &[u8], level: i32, out: &mut Vec<u8>) -> Result<()> {
+    if SQUEEZE_BYTES_MIN <= bytes.len() {
+        let squeezed =
+            zstd::bulk::compress(bytes, level).map_err(|error| Error::io("cannot compress", error))?;
+        if squeezed.len() + 4 < bytes.len() {
+            let len = u32::try_from(bytes.len()).map_err(|_| Error::invalid("4 GiB of text in a page"))?;
+            out.push(FORM_ZSTD);
+            out.extend_from_slice(&len.to_le_bytes());
+            out.extend_from_slice(&squeezed);
+            return Ok(());
+        }
+    }
+    out.push(0);
+    out.extend_from_slice(bytes);
+    Ok(())
+}
+
+/// Undoes [`squeeze`]; all of `bytes` belongs to it. More than `len_max` bytes are an error.
+pub(super) fn unsqueeze(bytes: &[u8], len_max: usize) -> Result<Cow<'_, [u8]>> {
+    let mut reader = Reader::new(bytes);
+    match reader.u8()? {
+        0 => Ok(Cow::Borrowed(reader.rest())),
+        FORM_ZSTD => {
+            let len = reader.u32()? as usize;
+            let squeezed = reader.rest();
+            if len_max < len || squeezed.len() < len / ZSTD_RATIO_MAX {
+                return Err(Error::corruption(format!("{} bytes cannot hold {len} bytes", squeezed.len())));
+            }
+            let plain = zstd::bulk::decompress(squeezed, len)
+                .map_err(|error| Error::corruption(format!("cannot decompress: {error}")))?;
+            if plain.len() != len {
+                return Err(Error::corruption(format!("{} bytes, {len} expected", plain.len())));
+            }
+            Ok(Cow::Owned(plain))
+        }
+        form => Err(Error::corruption(format!("unknown form {form} of bytes"))),
+    }
+}

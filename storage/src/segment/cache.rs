@@ -1,0 +1,131 @@
+//! Decoded pages, bounded by their bytes and shared by all segments of an engine. Scans of much data do not drive
+//! out what is read often (`quick_cache` admits by frequency). Dropping it at any moment changes nothing but speed.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
+
+use crate::model::histogram::Bucket;
+use crate::model::{Column, ColumnKey, Histogram, MeasurementId, SeriesId, StrColumn, Values};
+
+/// What an entry takes beside its values.
+const ENTRY_BYTES: usize = 128;
+/// A guess, from which the cache sizes its tables.
+const PAGE_BYTES_GUESS: usize = 32 << 10;
+
+/// Series and times of the rows of a page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PageKeys {
+    /// Each series with the end of its rows, ascending in both.
+    pub series: Vec<(SeriesId, u32)>,
+    /// Time of each row.
+    pub ts_ns: Vec<i64>,
+}
+
+impl PageKeys {
+    /// The rows of a series; empty when it has none here.
+    pub fn rows_of(&self, series: SeriesId) -> Range<usize> {
+        let index = self.series.partition_point(|(other, _)| *other < series);
+        match self.series.get(index) {
+            Some((found, end)) if *found == series => {
+                let before = index.checked_sub(1).and_then(|before| self.series.get(before));
+                before.map_or(0, |(_, end)| *end as usize)..*end as usize
+            }
+            _ => 0..0,
+        }
+    }
+}
+
+/// Names a decoded part of a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Slot {
+    pub(super) segment: u64,
+    pub(super) measurement: MeasurementId,
+    pub(super) part: Part,
+}
+
+/// A decoded part of a section.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Part {
+    Keys { page: usize },
+    Column { page: usize, key: ColumnKey },
+    Dictionary { key: ColumnKey },
+}
+
+/// A decoded part, shared.
+#[derive(Debug, Clone)]
+pub(super) enum Entry {
+    Keys(Arc<PageKeys>),
+    Column(Arc<Column>),
+    Dictionary(Arc<StrColumn>),
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Bytes;
+
+impl Weighter<Slot, Entry> for Bytes {
+    fn weight(&self, _slot: &Slot, entry: &Entry) -> u64 {
+        let bytes = match entry {
+            Entry::Keys(keys) => size_of_val(&*keys.series) + size_of_val(&*keys.ts_ns),
+            Entry::Column(column) => {
+                bytes_of(&column.values) + column.valid.as_ref().map_or(0, |valid| valid.len())
+            }
+            Entry::Dictionary(texts) => bytes_of_texts(texts),
+        };
+        (ENTRY_BYTES + bytes) as u64
+    }
+}
+
+fn bytes_of(values: &Values) -> usize {
+    match values {
+        Values::F64(values) => size_of_val(&**values),
+        Values::I64(values) => size_of_val(&**values),
+        Values::U64(values) => size_of_val(&**values),
+        Values::Bool(values) => size_of_val(&**values),
+        Values::Str(texts) => bytes_of_texts(texts),
+        Values::Hist(values) => {
+            let buckets = values.iter().map(|hist| hist.positive.len() + hist.negative.len()).sum::<usize>();
+            buckets * size_of::<Bucket>() + values.len() * size_of::<Histogram>()
+        }
+    }
+}
+
+fn bytes_of_texts(texts: &StrColumn) -> usize {
+    texts.bytes.len() + size_of_val(&*texts.ends)
+}
+
+/// Decoded pages of many segments.
+pub struct PageCache {
+    cache: Cache<Slot, Entry, Bytes>,
+}
+
+impl PageCache {
+    /// A cache of at most `bytes_max` bytes; 0 keeps nothing.
+    pub fn new(bytes_max: usize) -> Self {
+        let entries = (bytes_max / PAGE_BYTES_GUESS).max(16);
+        Self { cache: Cache::with_weighter(entries, bytes_max as u64, Bytes) }
+    }
+
+    /// Bytes held now.
+    pub fn bytes(&self) -> u64 {
+        self.cache.weight()
+    }
+
+    pub(super) fn get(&self, slot: &Slot) -> Option<Entry> {
+        self.cache.get(slot)
+    }
+
+    pub(super) fn insert(&self, slot: Slot, entry: Entry) {
+        self.cache.insert(slot, entry);
+    }
+}
+
+impl fmt::Debug for PageCache {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (entries, bytes) = (self.cache.len(), self.bytes());
+        out.debug_struct("PageCache").field("entries", &entries).field("bytes", &bytes).finish()
+    }
+}

@@ -1,0 +1,368 @@
+//! What stands where in a segment: sections, pages, columns, dictionaries, the series table; and the footer that
+//! says so. Knows bytes, not files. See `docs/format.md`, "Segment file".
+
+#![warn(clippy::indexing_slicing)]
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::PAGE_ROWS_MAX;
+use crate::codec::Kind;
+use crate::codec::bytes::{Reader, put_len, put_slice, put_varint};
+use crate::model::{ColumnKey, FieldId, FieldType, MeasurementId, SeriesId, Stat};
+use crate::scan::FieldInfo;
+use crate::{Error, Result};
+
+/// Smallest encodings of the items of the footer's lists, to bound their counts by the bytes left.
+const SECTION_BYTES_MIN: usize = 9;
+const FIELD_BYTES_MIN: usize = 4;
+const DICTIONARY_BYTES_MIN: usize = 6;
+const SERIES_BLOCK_BYTES_MIN: usize = 3;
+const PAGE_BYTES_MIN: usize = 28;
+const COLUMN_BYTES_MIN: usize = 24;
+const PROPERTY_BYTES_MIN: usize = 2;
+
+/// Size, checksum and extent of a segment; what the manifest remembers of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SegmentSummary {
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// Checksum of header and footer, which tells two segments apart.
+    pub footer_crc: u32,
+    /// Rows or cells.
+    pub rows: u64,
+    /// Earliest time; above `max_ts_ns` when there are no rows.
+    pub min_ts_ns: i64,
+    /// Latest time.
+    pub max_ts_ns: i64,
+}
+
+/// A stretch of the file that ends with its own checksum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Blob {
+    /// Position in the file.
+    pub offset: u64,
+    /// Bytes, the checksum included.
+    pub len: u32,
+}
+
+/// One column of one page.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ColumnInfo {
+    /// Which column.
+    pub key: ColumnKey,
+    /// Kind of its values.
+    pub kind: Kind,
+    /// Number of the encoding; see [`Encoding`](crate::codec::Encoding).
+    pub encoding: u8,
+    /// Where it stands.
+    pub blob: Blob,
+    /// Rows without a value.
+    pub nulls: u32,
+    /// A number not above any value but NaN; NaN for texts, histograms, and where all values are NaN.
+    pub min: f64,
+    /// A number not below any value but NaN; NaN as for `min`.
+    pub max: f64,
+}
+
+/// One page: up to [`PAGE_ROWS_MAX`] rows, sorted by series and time.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PageInfo {
+    /// Series of the first row.
+    pub first_series: SeriesId,
+    /// Series of the last row.
+    pub last_series: SeriesId,
+    /// Earliest time.
+    pub min_ts_ns: i64,
+    /// Latest time.
+    pub max_ts_ns: i64,
+    /// Number of rows.
+    pub rows: u32,
+    /// Where series and times stand.
+    pub keys: Blob,
+    /// The columns that have a value in some row, sorted by key.
+    pub columns: Vec<ColumnInfo>,
+}
+
+impl PageInfo {
+    /// The column with this key; `None` when no row of the page has a value.
+    pub fn column(&self, key: ColumnKey) -> Option<&ColumnInfo> {
+        let index = self.columns.binary_search_by_key(&key, |column| column.key).ok()?;
+        self.columns.get(index)
+    }
+}
+
+/// The texts that the codes of a column stand for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct DictionaryInfo {
+    pub(crate) key: ColumnKey,
+    pub(crate) texts: u32,
+    pub(crate) blob: Blob,
+}
+
+/// A part of the series table: ids, ascending, and canonical keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SeriesBlock {
+    pub(crate) count: u32,
+    pub(crate) blob: Blob,
+}
+
+/// The rows of one measurement.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Section {
+    /// The measurement.
+    pub measurement: MeasurementId,
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its fields as known when the segment was written.
+    pub fields: Vec<FieldInfo>,
+    /// The pages, in order of series and time.
+    pub pages: Vec<PageInfo>,
+    /// Number of rows.
+    pub rows: u64,
+    /// Earliest time.
+    pub min_ts_ns: i64,
+    /// Latest time.
+    pub max_ts_ns: i64,
+    pub(crate) dictionaries: Vec<DictionaryInfo>,
+    pub(crate) series_blocks: Vec<SeriesBlock>,
+}
+
+impl Section {
+    /// A section without rows.
+    pub(crate) fn empty(measurement: MeasurementId, name: Arc<str>, fields: Vec<FieldInfo>) -> Self {
+        Self {
+            measurement,
+            name,
+            fields,
+            pages: Vec::new(),
+            rows: 0,
+            min_ts_ns: i64::MAX,
+            max_ts_ns: i64::MIN,
+            dictionaries: Vec::new(),
+            series_blocks: Vec::new(),
+        }
+    }
+
+    /// Adds a page and counts its rows.
+    pub(crate) fn add(&mut self, page: PageInfo) {
+        self.rows += u64::from(page.rows);
+        self.min_ts_ns = self.min_ts_ns.min(page.min_ts_ns);
+        self.max_ts_ns = self.max_ts_ns.max(page.max_ts_ns);
+        self.pages.push(page);
+    }
+
+    /// Number of series.
+    pub fn series_count(&self) -> u64 {
+        self.series_blocks.iter().map(|block| u64::from(block.count)).sum()
+    }
+
+    /// The pages that may hold rows of `series`.
+    pub fn pages_of(&self, series: SeriesId) -> Range<usize> {
+        let start = self.pages.partition_point(|page| page.last_series < series);
+        let end = self.pages.partition_point(|page| page.first_series <= series);
+        start..end.max(start)
+    }
+
+    /// Where the dictionary of a column stands.
+    pub(crate) fn dictionary(&self, key: ColumnKey) -> Option<&DictionaryInfo> {
+        self.dictionaries.iter().find(|dictionary| dictionary.key == key)
+    }
+}
+
+/// All that is known of a segment without reading its pages.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Footer {
+    pub(crate) sections: Vec<Section>,
+    pub(crate) properties: Vec<(Box<str>, Vec<u8>)>,
+}
+
+impl Footer {
+    /// The footer's bytes, without checksum.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        put_len(&mut out, self.sections.len());
+        for section in &self.sections {
+            put_section(&mut out, section);
+        }
+        put_len(&mut out, self.properties.len());
+        for (name, value) in &self.properties {
+            put_slice(&mut out, name.as_bytes());
+            put_slice(&mut out, value);
+        }
+        out
+    }
+
+    /// Reads a footer; all blobs must lie in `area` of the file.
+    pub(crate) fn decode(bytes: &[u8], area: Range<u64>) -> Result<Self> {
+        let mut reader = Reader::new(bytes);
+        let mut footer = Self::default();
+        for _ in 0..reader.count(SECTION_BYTES_MIN)? {
+            let section = take_section(&mut reader, &area)?;
+            let last = footer.sections.last();
+            if last.is_some_and(|last| section.measurement <= last.measurement) {
+                return Err(Error::corruption("measurements are out of order"));
+            }
+            footer.sections.push(section);
+        }
+        for _ in 0..reader.count(PROPERTY_BYTES_MIN)? {
+            footer.properties.push((reader.text()?.into(), reader.slice()?.to_vec()));
+        }
+        reader.finish()?;
+        Ok(footer)
+    }
+
+    /// What the manifest remembers.
+    pub(crate) fn summary(&self, bytes: u64, footer_crc: u32) -> SegmentSummary {
+        let sections = || self.sections.iter();
+        SegmentSummary {
+            bytes,
+            footer_crc,
+            rows: sections().map(|section| section.rows).sum(),
+            min_ts_ns: sections().map(|section| section.min_ts_ns).min().unwrap_or(i64::MAX),
+            max_ts_ns: sections().map(|section| section.max_ts_ns).max().unwrap_or(i64::MIN),
+        }
+    }
+}
+
+fn put_blob(out: &mut Vec<u8>, blob: Blob) {
+    put_varint(out, blob.offset);
+    put_varint(out, u64::from(blob.len));
+}
+
+fn take_blob(reader: &mut Reader<'_>, area: &Range<u64>) -> Result<Blob> {
+    let blob = Blob { offset: reader.varint()?, len: reader.varint_u32()? };
+    let end = blob.offset.checked_add(u64::from(blob.len));
+    if blob.offset < area.start || end.is_none_or(|end| area.end < end) {
+        let Range { start, end } = area;
+        return Err(Error::corruption(format!("{blob:?} lies outside of {start}..{end}")));
+    }
+    Ok(blob)
+}
+
+fn put_key(out: &mut Vec<u8>, key: ColumnKey) {
+    out.extend_from_slice(&key.field.0.to_le_bytes());
+    out.push(key.stat as u8);
+}
+
+fn take_key(reader: &mut Reader<'_>) -> Result<ColumnKey> {
+    let (field, stat) = (FieldId(reader.u16()?), reader.u8()?);
+    let unknown = || Error::corruption(format!("unknown statistic {stat}"));
+    Ok(ColumnKey { field, stat: Stat::from_u8(stat).ok_or_else(unknown)? })
+}
+
+fn type_number(field_type: FieldType) -> u8 {
+    match field_type {
+        FieldType::Float => 0,
+        FieldType::Int => 1,
+        FieldType::UInt => 2,
+        FieldType::Bool => 3,
+        FieldType::Str => 4,
+    }
+}
+
+fn type_of(number: u8) -> Result<FieldType> {
+    const ALL: [FieldType; 5] =
+        [FieldType::Float, FieldType::Int, FieldType::UInt, FieldType::Bool, FieldType::Str];
+    let unknown = || Error::corruption(format!("unknown field type {number}"));
+    ALL.get(usize::from(number)).copied().ok_or_else(unknown)
+}
+
+fn put_section(out: &mut Vec<u8>, section: &Section) {
+    out.extend_from_slice(&section.measurement.0.to_le_bytes());
+    put_slice(out, section.name.as_bytes());
+    put_len(out, section.fields.len());
+    for field in &section.fields {
+        out.extend_from_slice(&field.id.0.to_le_bytes());
+        out.push(type_number(field.field_type));
+        put_slice(out, field.name.as_bytes());
+    }
+    put_len(out, section.dictionaries.len());
+    for dictionary in &section.dictionaries {
+        put_key(out, dictionary.key);
+        put_varint(out, u64::from(dictionary.texts));
+        put_blob(out, dictionary.blob);
+    }
+    put_len(out, section.series_blocks.len());
+    for block in &section.series_blocks {
+        put_varint(out, u64::from(block.count));
+        put_blob(out, block.blob);
+    }
+    put_len(out, section.pages.len());
+    for page in &section.pages {
+        put_page(out, page);
+    }
+}
+
+fn take_section(reader: &mut Reader<'_>, area: &Range<u64>) -> Result<Section> {
+    let measurement = MeasurementId(reader.u32()?);
+    let name = reader.text()?.into();
+    let mut fields = Vec::new();
+    for _ in 0..reader.count(FIELD_BYTES_MIN)? {
+        let (id, field_type) = (FieldId(reader.u16()?), type_of(reader.u8()?)?);
+        fields.push(FieldInfo { id, name: reader.text()?.into(), field_type });
+    }
+    let mut section = Section::empty(measurement, name, fields);
+    for _ in 0..reader.count(DICTIONARY_BYTES_MIN)? {
+        let (key, texts) = (take_key(reader)?, reader.varint_u32()?);
+        section.dictionaries.push(DictionaryInfo { key, texts, blob: take_blob(reader, area)? });
+    }
+    for _ in 0..reader.count(SERIES_BLOCK_BYTES_MIN)? {
+        let count = reader.varint_u32()?;
+        section.series_blocks.push(SeriesBlock { count, blob: take_blob(reader, area)? });
+    }
+    for _ in 0..reader.count(PAGE_BYTES_MIN)? {
+        let page = take_page(reader, area)?;
+        if section.pages.last().is_some_and(|last| page.first_series < last.last_series) {
+            return Err(Error::corruption("pages are out of order"));
+        }
+        section.add(page);
+    }
+    Ok(section)
+}
+
+fn put_page(out: &mut Vec<u8>, page: &PageInfo) {
+    out.extend_from_slice(&page.first_series.0.to_le_bytes());
+    out.extend_from_slice(&page.last_series.0.to_le_bytes());
+    out.extend_from_slice(&page.min_ts_ns.to_le_bytes());
+    out.extend_from_slice(&page.max_ts_ns.to_le_bytes());
+    put_varint(out, u64::from(page.rows));
+    put_blob(out, page.keys);
+    put_len(out, page.columns.len());
+    for column in &page.columns {
+        put_key(out, column.key);
+        out.push(column.kind as u8);
+        out.push(column.encoding);
+        put_blob(out, column.blob);
+        put_varint(out, u64::from(column.nulls));
+        out.extend_from_slice(&column.min.to_bits().to_le_bytes());
+        out.extend_from_slice(&column.max.to_bits().to_le_bytes());
+    }
+}
+
+fn take_page(reader: &mut Reader<'_>, area: &Range<u64>) -> Result<PageInfo> {
+    let (first_series, last_series) = (SeriesId(reader.u32()?), SeriesId(reader.u32()?));
+    let (min_ts_ns, max_ts_ns) = (reader.i64()?, reader.i64()?);
+    let rows = reader.varint_u32()?;
+    if rows == 0 || PAGE_ROWS_MAX < rows as usize || last_series < first_series || max_ts_ns < min_ts_ns {
+        return Err(Error::corruption(format!("a page of {rows} rows has impossible bounds")));
+    }
+    let keys = take_blob(reader, area)?;
+    let mut columns: Vec<ColumnInfo> = Vec::new();
+    for _ in 0..reader.count(COLUMN_BYTES_MIN)? {
+        let column = take_column(reader, area)?;
+        if rows < column.nulls || columns.last().is_some_and(|last| column.key <= last.key) {
+            return Err(Error::corruption("columns of a page are out of order"));
+        }
+        columns.push(column);
+    }
+    Ok(PageInfo { first_series, last_series, min_ts_ns, max_ts_ns, rows, keys, columns })
+}
+
+fn take_column(reader: &mut Reader<'_>, area: &Range<u64>) -> Result<ColumnInfo> {
+    let (key, kind, encoding) = (take_key(reader)?, reader.u8()?, reader.u8()?);
+    let unknown = || Error::corruption(format!("unknown kind {kind} of column"));
+    let kind = Kind::from_u8(kind).ok_or_else(unknown)?;
+    let (blob, nulls) = (take_blob(reader, area)?, reader.varint_u32()?);
+    Ok(ColumnInfo { key, kind, encoding, blob, nulls, min: reader.f64()?, max: reader.f64()? })
+}

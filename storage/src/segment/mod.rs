@@ -1,0 +1,42 @@
+//! Segments: immutable files of rows, or of cells of one tier, sorted by measurement, series and time. The layout
+//! is in `docs/format.md`.
+//!
+//! A segment knows nothing of what is live, of tiers or of time partitions. Read in this order: [`layout`] (what
+//! stands where), `page` (rows being gathered into a page), `dictionary` (texts by number), [`writer`], [`cache`]
+//! (decoded pages) and [`reader`].
+
+pub mod cache;
+mod dictionary;
+pub mod layout;
+mod page;
+pub mod reader;
+#[cfg(test)]
+mod tests;
+pub mod writer;
+
+pub use cache::{PageCache, PageKeys};
+pub use layout::{Blob, ColumnInfo, PageInfo, Section, SegmentSummary};
+pub use reader::Segment;
+pub use writer::SegmentWriter;
+
+/// Rows of a page at most: decoding one for a single value stays cheap, and larger ones save less than 1 %.
+pub const PAGE_ROWS_MAX: usize = 4096;
+/// A page with this many rows ends where a series ends.
+const PAGE_ROWS_FULL: usize = 2048;
+/// A page whose texts and histograms weigh more ends early, so that a decoded page stays small.
+const PAGE_BYTES_FULL: usize = 4 << 20;
+/// Series whose keys stand together in one block of the series table.
+const SERIES_BLOCK: usize = 4096;
+
+/// First bytes of a segment; the format version follows as a u16.
+const MAGIC: &[u8; 6] = b"ICESEG";
+/// The format that this version writes, and the only one it reads.
+const VERSION: u16 = 1;
+/// Bytes of the header: magic and version.
+const HEADER_BYTES: u64 = 8;
+/// Last bytes of a segment.
+const MAGIC_END: &[u8; 8] = b"ICESEGND";
+/// Bytes of the trailer: footer length, footer checksum, magic.
+const TRAILER_BYTES: u64 = 16;
+/// Bytes of the checksum that ends each blob.
+const CRC_BYTES: usize = 4;

@@ -1,0 +1,325 @@
+//! Reads segments: the footer when opened, pages when asked for, through the cache.
+//!
+//! Every stretch of the file is checked against its checksum before anything in it is believed, and everything
+//! decoded is checked against what the footer says of it. What does not fit is `Corruption`, never a panic.
+
+#![warn(clippy::indexing_slicing)]
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::cache::{Entry, PageCache, PageKeys, Part, Slot};
+use super::layout::{
+    Blob, ColumnInfo, DictionaryInfo, Footer, PageInfo, Section, SegmentSummary, SeriesBlock,
+};
+use super::writer::crc_of;
+use super::{CRC_BYTES, HEADER_BYTES, MAGIC, MAGIC_END, SERIES_BLOCK, TRAILER_BYTES, VERSION};
+use crate::codec::bytes::Reader;
+use crate::codec::{self, Encoding, take_numbers, take_times, texts};
+use crate::fs::{File, Fs};
+use crate::model::{Column, ColumnKey, MeasurementId, SeriesId, SeriesKey, StrColumn, Values};
+use crate::{Error, ErrorKind, Result};
+
+/// An open segment; its metadata is in memory, its pages are not.
+#[derive(Debug)]
+pub struct Segment {
+    id: u64,
+    path: PathBuf,
+    file: Box<dyn File>,
+    footer: Footer,
+    summary: SegmentSummary,
+    cache: Arc<PageCache>,
+}
+
+impl Segment {
+    /// Opens a segment and reads its footer. `id` tells the segments that share a cache apart.
+    ///
+    /// # Errors
+    /// `NotFound`; `Corruption` when header or footer are damaged; `Conflict` when a newer version wrote the file.
+    pub fn open(fs: &dyn Fs, path: &Path, id: u64, cache: Arc<PageCache>) -> Result<Self> {
+        let file = fs.open(path)?;
+        let (footer, summary) = read_footer(&*file).map_err(|error| error.context(path.display()))?;
+        Ok(Self { id, path: path.to_owned(), file, footer, summary, cache })
+    }
+
+    /// The id given when it was opened.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Size, checksum and extent.
+    pub fn summary(&self) -> &SegmentSummary {
+        &self.summary
+    }
+
+    /// The measurements in it, ascending by id.
+    pub fn sections(&self) -> &[Section] {
+        &self.footer.sections
+    }
+
+    /// The section of a measurement.
+    pub fn section(&self, measurement: MeasurementId) -> Option<&Section> {
+        let sections = &self.footer.sections;
+        let index = sections.binary_search_by_key(&measurement, |section| section.measurement).ok()?;
+        sections.get(index)
+    }
+
+    /// A value that the writer kept under this name.
+    pub fn property(&self, name: &str) -> Option<&[u8]> {
+        let mut properties = self.footer.properties.iter();
+        properties.find(|(known, _)| &**known == name).map(|(_, value)| &**value)
+    }
+
+    /// Series and times of a page, from the cache or the file.
+    ///
+    /// # Errors
+    /// `Corruption`; `Internal` when the section has no such page; those of the file system.
+    pub fn keys(&self, section: &Section, page: usize) -> Result<Arc<PageKeys>> {
+        let slot = self.slot(section, Part::Keys { page });
+        if let Some(Entry::Keys(keys)) = self.cache.get(&slot) {
+            return Ok(keys);
+        }
+        let keys = Arc::new(self.read_keys(self.page(section, page)?)?);
+        self.cache.insert(slot, Entry::Keys(Arc::clone(&keys)));
+        Ok(keys)
+    }
+
+    /// A column of a page, from the cache or the file; `None` when no row of the page has a value in it.
+    ///
+    /// # Errors
+    /// As [`Segment::keys`].
+    pub fn column(&self, section: &Section, page: usize, key: ColumnKey) -> Result<Option<Arc<Column>>> {
+        let slot = self.slot(section, Part::Column { page, key });
+        if let Some(Entry::Column(column)) = self.cache.get(&slot) {
+            return Ok(Some(column));
+        }
+        let page = self.page(section, page)?;
+        let Some(info) = page.column(key) else { return Ok(None) };
+        let dictionary = match info.encoding == Encoding::Codes as u8 {
+            true => Some(self.dictionary(section, key)?),
+            false => None,
+        };
+        let column = Arc::new(self.read_column(page, info, dictionary.as_deref())?);
+        self.cache.insert(slot, Entry::Column(Arc::clone(&column)));
+        Ok(Some(column))
+    }
+
+    /// The series of a section, ascending by id, read from the file each time.
+    ///
+    /// # Errors
+    /// As [`Segment::keys`].
+    pub fn series(&self, section: &Section) -> Result<Vec<(SeriesId, Arc<SeriesKey>)>> {
+        let mut all: Vec<(SeriesId, Arc<SeriesKey>)> = Vec::new();
+        for block in &section.series_blocks {
+            let series = self.read(block.blob, |bytes| decode_series(bytes, block, &section.name))?;
+            let is_sorted = all.last().zip(series.first()).is_none_or(|(last, first)| last.0 < first.0);
+            if !is_sorted {
+                return Err(self.damaged(block.blob, "series are out of order"));
+            }
+            all.extend(series);
+        }
+        Ok(all)
+    }
+
+    /// Reads the whole file past the cache and checks every checksum and every value that can be checked.
+    ///
+    /// # Errors
+    /// `Corruption` at the first damage; those of the file system.
+    pub fn verify(&self) -> Result<()> {
+        let (footer, summary) =
+            read_footer(&*self.file).map_err(|error| error.context(self.path.display()))?;
+        // Bounds may be NaN, so that footers are compared as bytes.
+        if summary != self.summary || footer.encode() != self.footer.encode() {
+            return Err(Error::corruption(format!("{} changed while open", self.path.display())));
+        }
+        for section in &self.footer.sections {
+            let series = self.series(section)?;
+            let mut dictionaries = Vec::new();
+            for info in &section.dictionaries {
+                dictionaries.push((info.key, self.read_dictionary(info)?));
+            }
+            for page in &section.pages {
+                let keys = self.read_keys(page)?;
+                let is_known = |id: &SeriesId| series.binary_search_by_key(id, |(series, _)| *series).is_ok();
+                if !keys.series.iter().all(|(series, _)| is_known(series)) {
+                    return Err(self.damaged(page.keys, "a series is not in the series table"));
+                }
+                for info in &page.columns {
+                    let dictionary = dictionaries.iter().find(|(key, _)| *key == info.key);
+                    self.read_column(page, info, dictionary.map(|(_, texts)| texts))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn slot(&self, section: &Section, part: Part) -> Slot {
+        Slot { segment: self.id, measurement: section.measurement, part }
+    }
+
+    fn page<'a>(&self, section: &'a Section, page: usize) -> Result<&'a PageInfo> {
+        section.pages.get(page).ok_or_else(|| {
+            let message = format!("{}: {} has no page {page}", self.path.display(), section.name);
+            Error::new(ErrorKind::Internal, message)
+        })
+    }
+
+    fn damaged(&self, blob: Blob, what: &str) -> Error {
+        Error::corruption(format!("{} at offset {}: {what}", self.path.display(), blob.offset))
+    }
+
+    /// Reads a blob, checks its checksum, and decodes what is before it.
+    fn read<T>(&self, blob: Blob, decode: impl FnOnce(&[u8]) -> Result<T>) -> Result<T> {
+        let mut bytes = vec![0; blob.len as usize];
+        self.file.read_exact_at(&mut bytes, blob.offset)?;
+        let place = || format!("{} at offset {}", self.path.display(), blob.offset);
+        let Some((content, crc)) = bytes.split_last_chunk::<CRC_BYTES>() else {
+            return Err(Error::corruption("no room for a checksum").context(place()));
+        };
+        let (expected, found) = (u32::from_le_bytes(*crc), crc_of(&[content]));
+        if expected != found {
+            let message = format!("checksum {found:08x}, {expected:08x} expected");
+            return Err(Error::corruption(message).context(place()));
+        }
+        decode(content).map_err(|error| error.context(place()))
+    }
+
+    fn read_keys(&self, page: &PageInfo) -> Result<PageKeys> {
+        self.read(page.keys, |bytes| decode_keys(bytes, page))
+    }
+
+    fn read_column(
+        &self,
+        page: &PageInfo,
+        info: &ColumnInfo,
+        dictionary: Option<&StrColumn>,
+    ) -> Result<Column> {
+        let (values, valid): (Values, _) =
+            self.read(info.blob, |bytes| codec::decode(info.kind, page.rows as usize, dictionary, bytes))?;
+        let nulls = valid.as_ref().map_or(0, |valid| valid.iter().filter(|valid| !**valid).count());
+        if nulls != info.nulls as usize {
+            return Err(self.damaged(info.blob, &format!("{nulls} nulls, {} expected", info.nulls)));
+        }
+        Ok(Column { key: info.key, values, valid })
+    }
+
+    fn dictionary(&self, section: &Section, key: ColumnKey) -> Result<Arc<StrColumn>> {
+        let slot = self.slot(section, Part::Dictionary { key });
+        if let Some(Entry::Dictionary(texts)) = self.cache.get(&slot) {
+            return Ok(texts);
+        }
+        let Some(info) = section.dictionary(key) else {
+            let message = format!("{}: field {} has no dictionary", self.path.display(), key.field.0);
+            return Err(Error::corruption(message));
+        };
+        let texts = Arc::new(self.read_dictionary(info)?);
+        self.cache.insert(slot, Entry::Dictionary(Arc::clone(&texts)));
+        Ok(texts)
+    }
+
+    fn read_dictionary(&self, info: &DictionaryInfo) -> Result<StrColumn> {
+        self.read(info.blob, |bytes| texts::decode(bytes, info.texts as usize))
+    }
+}
+
+/// Reads header, trailer and footer.
+fn read_footer(file: &dyn File) -> Result<(Footer, SegmentSummary)> {
+    let len = file.len()?;
+    let Some(area_end) = len.checked_sub(TRAILER_BYTES).filter(|end| HEADER_BYTES <= *end) else {
+        return Err(Error::corruption(format!("{len} bytes are no segment")));
+    };
+    let mut header = [0; HEADER_BYTES as usize];
+    let mut trailer = [0; TRAILER_BYTES as usize];
+    file.read_exact_at(&mut header, 0)?;
+    file.read_exact_at(&mut trailer, area_end)?;
+    let mut reader = Reader::new(&trailer);
+    let (footer_len, footer_crc) = (reader.u32()?, reader.u32()?);
+    if !header.starts_with(MAGIC) || reader.rest() != MAGIC_END {
+        return Err(Error::corruption("not a segment: the magic is missing"));
+    }
+    let footer_offset = area_end.checked_sub(u64::from(footer_len)).filter(|offset| HEADER_BYTES <= *offset);
+    let Some(footer_offset) = footer_offset else {
+        return Err(Error::corruption(format!("a footer of {footer_len} bytes in a file of {len}")));
+    };
+    let mut bytes = vec![0; footer_len as usize];
+    file.read_exact_at(&mut bytes, footer_offset)?;
+    let found = crc_of(&[&header, &bytes]);
+    if found != footer_crc {
+        return Err(Error::corruption(format!("footer checksum {found:08x}, {footer_crc:08x} expected")));
+    }
+    let mut reader = Reader::new(&header);
+    reader.take(MAGIC.len())?;
+    let version = reader.u16()?;
+    // The checksum covers the version, so this is no damage but another writer.
+    if version != VERSION {
+        let message = format!("segment format {version}, this version reads {VERSION}");
+        return Err(Error::new(ErrorKind::Conflict, message));
+    }
+    let footer = Footer::decode(&bytes, HEADER_BYTES..footer_offset)
+        .map_err(|error| error.context(format!("footer at offset {footer_offset}")))?;
+    let summary = footer.summary(len, footer_crc);
+    Ok((footer, summary))
+}
+
+fn decode_keys(bytes: &[u8], page: &PageInfo) -> Result<PageKeys> {
+    let rows = page.rows as usize;
+    let mut reader = Reader::new(bytes);
+    let runs_count = reader.bounded(rows)?;
+    let ids = take_numbers(&mut reader, runs_count)?;
+    let lengths = take_numbers(&mut reader, runs_count)?;
+    let ts_ns = take_times(&mut reader, rows)?;
+    reader.finish()?;
+    let mut series: Vec<(SeriesId, u32)> = Vec::with_capacity(runs_count);
+    let mut start = 0usize;
+    for (id, length) in ids.into_iter().zip(lengths) {
+        let id = SeriesId(u32::try_from(id).map_err(|_| Error::corruption(format!("series id {id}")))?);
+        let end = usize::try_from(length).ok().and_then(|length| start.checked_add(length));
+        let Some(end) = end.filter(|end| start < *end && *end <= rows) else {
+            return Err(Error::corruption(format!("{length} rows of series {} do not fit", id.0)));
+        };
+        let times = ts_ns.get(start..end).unwrap_or_default();
+        let is_sorted = times.is_sorted_by(|left, right| left < right);
+        if !is_sorted || series.last().is_some_and(|(last, _)| id <= *last) {
+            return Err(Error::corruption("rows are out of order"));
+        }
+        series.push((id, u32::try_from(end).unwrap_or(u32::MAX)));
+        start = end;
+    }
+    let found = (
+        series.first().map(|(series, _)| *series),
+        series.last().map(|(series, _)| *series),
+        ts_ns.iter().min().copied(),
+        ts_ns.iter().max().copied(),
+    );
+    let expected =
+        (Some(page.first_series), Some(page.last_series), Some(page.min_ts_ns), Some(page.max_ts_ns));
+    if start != rows || found != expected {
+        return Err(Error::corruption("series and times of a page are not those of the index"));
+    }
+    Ok(PageKeys { series, ts_ns })
+}
+
+fn decode_series(bytes: &[u8], block: &SeriesBlock, name: &str) -> Result<Vec<(SeriesId, Arc<SeriesKey>)>> {
+    let count = block.count as usize;
+    if SERIES_BLOCK < count {
+        return Err(Error::corruption(format!("{count} series in a block")));
+    }
+    let mut reader = Reader::new(bytes);
+    let ids = take_numbers(&mut reader, count)?;
+    let keys = texts::decode_bytes(reader.rest(), count)?;
+    let mut series: Vec<(SeriesId, Arc<SeriesKey>)> = Vec::with_capacity(count);
+    for (index, id) in ids.into_iter().enumerate() {
+        let id = SeriesId(u32::try_from(id).map_err(|_| Error::corruption(format!("series id {id}")))?);
+        let key = SeriesKey::decode(texts::slice_of(&keys, index).unwrap_or_default())?;
+        if series.last().is_some_and(|(last, _)| id <= *last) || key.measurement() != name {
+            return Err(Error::corruption(format!("series {} does not belong where it stands", id.0)));
+        }
+        series.push((id, Arc::new(key)));
+    }
+    Ok(series)
+}

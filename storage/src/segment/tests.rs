@@ -1,0 +1,368 @@
+//! Segments through the real file system: what is pushed comes back, and damage is seen.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::fs::{Fs, OsFs};
+use crate::model::{
+    Column, ColumnKey, FieldId, FieldType, Histogram, MeasurementId, RowBlock, SeriesId, SeriesKey, Stat,
+    StrColumn, Value, Values,
+};
+use crate::scan::FieldInfo;
+use crate::{ErrorKind, Result};
+
+const FLOAT: FieldId = FieldId(0);
+const INT: FieldId = FieldId(1);
+const UINT: FieldId = FieldId(2);
+const BOOL: FieldId = FieldId(3);
+const TEXT: FieldId = FieldId(4);
+const HIST: ColumnKey = ColumnKey { field: FLOAT, stat: Stat::Hist };
+
+fn fields() -> Vec<FieldInfo> {
+    let types = [FieldType::Float, FieldType::Int, FieldType::UInt, FieldType::Bool, FieldType::Str];
+    let infos = (0u16..).zip(types).map(|(id, field_type)| FieldInfo {
+        id: FieldId(id),
+        name: field_type.name().into(),
+        field_type,
+    });
+    infos.collect()
+}
+
+fn key_of(series: SeriesId) -> Option<Arc<SeriesKey>> {
+    Some(Arc::new(SeriesKey::new("m", [("host", format!("host-{}", series.0))]).unwrap()))
+}
+
+fn mixed(n: u64) -> u64 {
+    (n ^ 0x5555).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23).wrapping_mul(0x94d0_49bb_1331_11eb)
+}
+
+/// Rows of all kinds: `points` for each series, with holes.
+fn block_of(series: std::ops::Range<u32>, points: i64) -> RowBlock {
+    let mut block = RowBlock::default();
+    let (mut floats, mut ints, mut uints) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut bools, mut texts, mut hists) = (Vec::new(), StrColumn::default(), Vec::new());
+    let mut holes = Vec::new();
+    for id in series {
+        for point in 0..points {
+            let n = mixed(u64::from(id) << 32 | point.cast_unsigned());
+            block.series.push(SeriesId(id));
+            block.ts_ns.push(point * 10_000_000_000 + i64::from(id));
+            floats.push(if n.is_multiple_of(97) {
+                f64::from_bits(0x7ff8_dead_0000_0001)
+            } else {
+                (n % 1000) as f64 / 10.0
+            });
+            ints.push(n.cast_signed());
+            uints.push(n | 1 << 63);
+            bools.push(n.is_multiple_of(7));
+            texts.push(&format!("status {}", n % 5));
+            let mut hist = Histogram::default();
+            (0..n % 4).for_each(|k| hist.add((n >> k) as f64 * if k == 2 { -1.0 } else { 1e-3 }));
+            hists.push(hist);
+            holes.push(!n.is_multiple_of(3));
+        }
+    }
+    let column = |key, values, valid: Option<&Vec<bool>>| Column { key, values, valid: valid.cloned() };
+    block.columns = vec![
+        column(ColumnKey::value(FLOAT), Values::F64(floats), Some(&holes)),
+        column(HIST, Values::Hist(hists), None),
+        column(ColumnKey::value(INT), Values::I64(ints), None),
+        column(ColumnKey::value(UINT), Values::U64(uints), Some(&holes)),
+        column(ColumnKey::value(BOOL), Values::Bool(bools), None),
+        column(ColumnKey::value(TEXT), Values::Str(texts), Some(&holes)),
+    ];
+    block
+}
+
+struct Place {
+    _dir: tempfile::TempDir,
+    path: PathBuf,
+}
+
+fn place() -> Place {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("7.seg");
+    Place { _dir: dir, path }
+}
+
+fn write(path: &Path, blocks: &[RowBlock]) -> Result<SegmentSummary> {
+    let mut writer = SegmentWriter::create(&OsFs, path)?;
+    writer.set_property("tier", b"raw");
+    writer.begin(MeasurementId(3), "m", &fields())?;
+    for block in blocks {
+        writer.push(block)?;
+    }
+    writer.end(&key_of)?;
+    writer.finish(&OsFs)
+}
+
+fn open(path: &Path) -> Result<Segment> {
+    Segment::open(&OsFs, path, 7, Arc::new(PageCache::new(8 << 20)))
+}
+
+/// All rows as (series, time, values by column), with floats as bits.
+type Dump = Vec<(u32, i64, Vec<(ColumnKey, String)>)>;
+
+fn shown(column: &Column, index: usize) -> Option<String> {
+    if !column.is_valid(index) {
+        return None;
+    }
+    Some(match (&column.values, column.value(index)) {
+        (Values::Hist(hists), _) => format!("{:?}", hists[index]),
+        (_, Some(Value::Float(value))) => format!("{:x}", value.to_bits()),
+        (_, value) => format!("{value:?}"),
+    })
+}
+
+fn dump_block(block: &RowBlock, dump: &mut Dump) {
+    for index in 0..block.len() {
+        let mut row: Vec<_> =
+            block.columns.iter().filter_map(|column| Some((column.key, shown(column, index)?))).collect();
+        row.sort();
+        dump.push((block.series[index].0, block.ts_ns[index], row));
+    }
+}
+
+fn dump(segment: &Segment) -> Result<Dump> {
+    let mut dump = Dump::new();
+    for section in segment.sections() {
+        for (page, info) in section.pages.iter().enumerate() {
+            let keys = segment.keys(section, page)?;
+            let mut block = RowBlock { ts_ns: keys.ts_ns.clone(), ..RowBlock::default() };
+            for (series, end) in &keys.series {
+                block.series.resize(*end as usize, *series);
+            }
+            for column in &info.columns {
+                let column = segment.column(section, page, column.key)?.unwrap();
+                block.columns.push(Column::clone(&column));
+            }
+            dump_block(&block, &mut dump);
+        }
+    }
+    Ok(dump)
+}
+
+fn check(blocks: &[RowBlock]) -> Segment {
+    let place = place();
+    let summary = write(&place.path, blocks).unwrap();
+    let segment = open(&place.path).unwrap();
+    assert_eq!(*segment.summary(), summary);
+    assert_eq!(summary.bytes, std::fs::metadata(&place.path).unwrap().len());
+    let mut expected = Dump::new();
+    blocks.iter().for_each(|block| dump_block(block, &mut expected));
+    assert_eq!(summary.rows, expected.len() as u64);
+    assert!(dump(&segment).unwrap() == expected, "rows differ");
+    assert!(dump(&segment).unwrap() == expected, "rows from the cache differ");
+    segment.verify().unwrap();
+    segment
+}
+
+#[test]
+fn segment_of_many_series_and_kinds_comes_back() {
+    let segment = check(&[block_of(0..300, 12), block_of(300..301, 9_000), block_of(400..420, 150)]);
+    let section = segment.section(MeasurementId(3)).unwrap();
+    assert_eq!((&*section.name, &section.fields), ("m", &fields()));
+    assert_eq!(segment.property("tier"), Some(&b"raw"[..]));
+    let series = segment.series(section).unwrap();
+    assert_eq!(series.len(), 321);
+    assert_eq!(section.series_count(), 321);
+    assert!(series.iter().all(|(id, key)| *key == key_of(*id).unwrap()));
+    assert!(section.pages.iter().all(|page| page.rows as usize <= PAGE_ROWS_MAX));
+    let pages = section.pages_of(SeriesId(300));
+    let keys = pages.map(|page| segment.keys(section, page).unwrap());
+    assert_eq!(keys.map(|keys| keys.rows_of(SeriesId(300)).len()).sum::<usize>(), 9_000);
+    assert!(
+        section
+            .pages_of(SeriesId(399))
+            .all(|page| { segment.keys(section, page).unwrap().rows_of(SeriesId(399)).is_empty() })
+    );
+}
+
+#[test]
+fn page_with_enough_rows_ends_where_a_series_ends() {
+    let segment = check(&[block_of(0..100, 100)]);
+    let rows: Vec<u32> = segment.sections()[0].pages.iter().map(|page| page.rows).collect();
+    assert_eq!(rows, [2100, 2100, 2100, 2100, 1600]);
+}
+
+#[test]
+fn columns_that_differ_between_pushes_are_nulls() {
+    let (mut left, mut right) = (block_of(0..5, 4), block_of(5..9, 4));
+    left.columns.remove(0);
+    right.columns.truncate(2);
+    let bare = RowBlock { series: vec![SeriesId(9)], ts_ns: vec![-5], columns: Vec::new() };
+    let segment = check(&[left, right, bare]);
+    let section = &segment.sections()[0];
+    assert_eq!(section.min_ts_ns, -5);
+    assert!(segment.column(section, 0, ColumnKey::value(FieldId(77))).unwrap().is_none());
+}
+
+#[test]
+fn texts_beyond_the_dictionary_are_written_plainly() {
+    let mut texts = StrColumn::default();
+    (0..9_000u64).for_each(|n| texts.push(&format!("{:0150}", mixed(n))));
+    let block = RowBlock {
+        series: vec![SeriesId(1); 9_000],
+        ts_ns: (0..9_000).collect(),
+        columns: vec![Column { key: ColumnKey::value(TEXT), values: Values::Str(texts), valid: None }],
+    };
+    let segment = check(&[block]);
+    let encodings = segment.sections()[0].pages.iter().map(|page| page.columns[0].encoding);
+    assert_eq!(encodings.collect::<Vec<_>>(), [10, 11, 11]);
+}
+
+#[test]
+fn heavy_pages_end_early() {
+    let mut texts = StrColumn::default();
+    (0..30).for_each(|_| texts.push(&"x".repeat(1 << 20)));
+    let block = RowBlock {
+        series: vec![SeriesId(1); 30],
+        ts_ns: (0..30).collect(),
+        columns: vec![Column { key: ColumnKey::value(TEXT), values: Values::Str(texts), valid: None }],
+    };
+    let segment = check(&[block]);
+    assert!(segment.sections()[0].pages.iter().all(|page| page.rows <= 4));
+}
+
+#[test]
+fn bounds_of_columns_enclose_their_values() {
+    let block = RowBlock {
+        series: vec![SeriesId(1); 3],
+        ts_ns: vec![1, 2, 3],
+        columns: vec![
+            Column {
+                key: ColumnKey::value(FLOAT),
+                values: Values::F64(vec![f64::NAN, -2.5, 9.0]),
+                valid: Some(vec![true, true, false]),
+            },
+            Column {
+                key: ColumnKey::value(INT),
+                values: Values::I64(vec![i64::MAX, (1 << 53) + 1, 1 << 60]),
+                valid: None,
+            },
+        ],
+    };
+    let segment = check(&[block]);
+    let page = &segment.sections()[0].pages[0];
+    let float = page.column(ColumnKey::value(FLOAT)).unwrap();
+    assert_eq!((float.min, float.max, float.nulls), (-2.5, -2.5, 1));
+    let int = page.column(ColumnKey::value(INT)).unwrap();
+    assert!(int.min as i128 <= (1 << 53) + 1 && i128::from(i64::MAX) <= int.max as i128);
+}
+
+#[test]
+fn sections_are_found_and_empty_ones_left_out() {
+    let place = place();
+    let mut writer = SegmentWriter::create(&OsFs, &place.path).unwrap();
+    for id in [1, 2, 5] {
+        writer.begin(MeasurementId(id), "m", &fields()).unwrap();
+        if id != 2 {
+            writer.push(&block_of(id..id + 1, 3)).unwrap();
+        }
+        writer.end(&key_of).unwrap();
+    }
+    writer.finish(&OsFs).unwrap();
+    let segment = open(&place.path).unwrap();
+    assert!(segment.section(MeasurementId(1)).is_some());
+    assert!(segment.section(MeasurementId(2)).is_none());
+    assert_eq!(segment.section(MeasurementId(5)).unwrap().rows, 3);
+    segment.verify().unwrap();
+}
+
+#[test]
+fn writer_refuses_rows_out_of_order() {
+    let place = place();
+    let internal = |outcome: Result<()>| assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Internal);
+    let mut writer = SegmentWriter::create(&OsFs, &place.path).unwrap();
+    internal(writer.push(&block_of(0..1, 1)));
+    writer.begin(MeasurementId(1), "m", &[]).unwrap();
+    writer.push(&block_of(4..5, 2)).unwrap();
+    internal(writer.push(&block_of(4..5, 2)));
+    internal(writer.begin(MeasurementId(2), "m", &[]));
+    internal(writer.end(&|_| None));
+    internal(writer.begin(MeasurementId(1), "m", &[]).and(writer.begin(MeasurementId(1), "m", &[])));
+    drop(writer);
+    assert!(!OsFs.has(&place.path).unwrap());
+    // What an abandoned writer left does not disturb the next.
+    write(&place.path, &[block_of(0..1, 1)]).unwrap();
+}
+
+#[test]
+fn version_of_the_future_is_a_conflict() {
+    let place = place();
+    write(&place.path, &[block_of(0..2, 2)]).unwrap();
+    let mut bytes = std::fs::read(&place.path).unwrap();
+    bytes[6] = 2;
+    let trailer = bytes.len() - 16;
+    let footer_len = u32::from_le_bytes(bytes[trailer..trailer + 4].try_into().unwrap()) as usize;
+    let crc = writer::crc_of(&[&bytes[..8], &bytes[trailer - footer_len..trailer]]);
+    bytes[trailer + 4..trailer + 8].copy_from_slice(&crc.to_le_bytes());
+    std::fs::write(&place.path, bytes).unwrap();
+    assert_eq!(open(&place.path).unwrap_err().kind(), ErrorKind::Conflict);
+}
+
+#[test]
+fn truncation_at_every_byte_is_corruption() {
+    let place = place();
+    write(&place.path, &[block_of(0..3, 4)]).unwrap();
+    let bytes = std::fs::read(&place.path).unwrap();
+    for len in 0..bytes.len() {
+        std::fs::write(&place.path, &bytes[..len]).unwrap();
+        assert_eq!(open(&place.path).unwrap_err().kind(), ErrorKind::Corruption, "cut to {len}");
+    }
+}
+
+#[test]
+fn flip_of_every_bit_is_corruption() {
+    let place = place();
+    write(&place.path, &[block_of(0..3, 4)]).unwrap();
+    let mut bytes = std::fs::read(&place.path).unwrap();
+    let expected = dump(&open(&place.path).unwrap()).unwrap();
+    for bit in 0..bytes.len() * 8 {
+        bytes[bit / 8] ^= 1 << (bit % 8);
+        std::fs::write(&place.path, &bytes).unwrap();
+        match open(&place.path) {
+            Ok(segment) => {
+                assert_eq!(segment.verify().unwrap_err().kind(), ErrorKind::Corruption, "bit {bit}");
+                // Damage in the series table does not keep the rows from being read.
+                match dump(&segment) {
+                    Ok(rows) => assert!(rows == expected, "bit {bit} gives wrong rows"),
+                    Err(error) => assert_eq!(error.kind(), ErrorKind::Corruption, "bit {bit}"),
+                }
+            }
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Corruption, "bit {bit}"),
+        }
+        bytes[bit / 8] ^= 1 << (bit % 8);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// A checksum is no lock: whoever can write it can write anything. Nothing may panic even then.
+    #[test]
+    fn footer_of_any_bytes_never_panics(
+        flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+    ) {
+        let place = place();
+        write(&place.path, &[block_of(0..3, 4)]).unwrap();
+        let mut bytes = std::fs::read(&place.path).unwrap();
+        let trailer = bytes.len() - 16;
+        let footer_len = u32::from_le_bytes(bytes[trailer..trailer + 4].try_into().unwrap()) as usize;
+        let footer = trailer - footer_len;
+        for (index, byte) in flips {
+            bytes[footer + index.index(footer_len)] = byte;
+        }
+        let crc = writer::crc_of(&[&bytes[..8], &bytes[footer..trailer]]);
+        bytes[trailer + 4..trailer + 8].copy_from_slice(&crc.to_le_bytes());
+        std::fs::write(&place.path, bytes).unwrap();
+        if let Ok(segment) = open(&place.path) {
+            drop(segment.verify());
+            drop(dump(&segment));
+            segment.sections().iter().for_each(|section| drop(segment.series(section)));
+        }
+    }
+}
