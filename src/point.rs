@@ -7,7 +7,16 @@ use std::ops::Range;
 use icecore_storage::model::batch::{CANONICAL, Field};
 use icecore_storage::model::{RowError, SeriesKey, TIMESTAMP_MAX, TIMESTAMP_MIN, Value, WriteBatch};
 
-use crate::ingest::Decoded;
+/// What a decoder made of a request: the good rows, and why the others were refused.
+#[derive(Debug)]
+pub struct Decoded<'a> {
+    /// The rows that were understood, in the order of the request.
+    pub batch: WriteBatch<'a>,
+    /// The first refused lines, by line number; no more than the limit of the decoder.
+    pub rejected: Vec<RowError>,
+    /// How many lines were refused in all.
+    pub rejected_count: usize,
+}
 
 /// One row to write: a series, a time and its fields.
 ///
@@ -127,7 +136,8 @@ mod tests {
         ];
         let mut arena = vec![1, 2, 3];
         let decoded = batch(&points, &mut arena);
-        let rows: Vec<_> = decoded.batch.iter().map(|(row, fields)| (row.ts_ns, row.line, fields.len())).collect();
+        let rows: Vec<_> =
+            decoded.batch.iter().map(|(row, fields)| (row.ts_ns, row.line, fields.len())).collect();
         assert_eq!(rows, [(5, 1, 2), (9, 6, 1)]);
         assert_eq!(decoded.rejected.iter().map(|error| error.line).collect::<Vec<_>>(), [2, 3, 4, 5]);
         let (row, fields) = decoded.batch.iter().next().unwrap();

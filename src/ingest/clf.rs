@@ -101,11 +101,14 @@ fn take_fields(text: &str, point: &mut Point) -> Result<i64, String> {
     let second = parse_second(time).ok_or_else(|| format!("`{}` is not a time", shortened(time)))?;
     let (request, rest) = quoted(rest).ok_or("no request in quotes")?;
     let mut words = rest.split_ascii_whitespace();
-    let status = words.next().filter(|word| word.len() == 3 && word.bytes().all(|byte| byte.is_ascii_digit()));
+    let status =
+        words.next().filter(|word| word.len() == 3 && word.bytes().all(|byte| byte.is_ascii_digit()));
     let status = status.ok_or("no status of three digits")?;
     let bytes = match words.next().ok_or("no number of bytes")? {
         "-" => 0,
-        number => number.parse::<i64>().map_err(|_| format!("`{}` is not a number of bytes", shortened(number)))?,
+        number => {
+            number.parse::<i64>().map_err(|_| format!("`{}` is not a number of bytes", shortened(number)))?
+        }
     };
 
     let (method, path, protocol) = split_request(&request);
@@ -246,6 +249,7 @@ impl Seconds {
 }
 
 #[cfg(test)]
+#[expect(clippy::indexing_slicing, reason = "a test may fail by panic")]
 mod tests {
     use super::*;
 
@@ -289,7 +293,8 @@ mod tests {
 
     #[test]
     fn clf_bad_lines_are_reported_and_good_ones_kept() {
-        let text = format!("nonsense\n{LINE}\n\n- - - [32/May/2015:12:05:03 +0200] \"GET / HTTP/1.1\" 200 1\n");
+        let text =
+            format!("nonsense\n{LINE}\n\n- - - [32/May/2015:12:05:03 +0200] \"GET / HTTP/1.1\" 200 1\n");
         let items = read(&text);
         assert_eq!(items.len(), 3);
         assert_eq!(items[0], Err("line 1: no client address".into()));

@@ -117,7 +117,9 @@ impl ColumnTypes {
         }
         let value = match fast_float2::parse::<f64, _>(cell) {
             Ok(number) if number.is_nan() => return Ok(None),
-            Ok(number) if number.is_infinite() => return Err(format!("column `{column}`: `{cell}` is not finite")),
+            Ok(number) if number.is_infinite() => {
+                return Err(format!("column `{column}`: `{cell}` is not finite"));
+            }
             Ok(number) => Value::Float(number),
             Err(_) if cell.eq_ignore_ascii_case("true") => Value::Bool(true),
             Err(_) if cell.eq_ignore_ascii_case("false") => Value::Bool(false),
@@ -160,7 +162,9 @@ fn record_error(error: csv::Error, line: u64) -> RecordError {
     let line = error.position().map_or(line, csv::Position::line);
     match error.into_kind() {
         ErrorKind::Io(error) => RecordError::Io(error),
-        ErrorKind::Utf8 { err, .. } => RecordError::record(line, format!("invalid UTF-8 in cell {}", err.field() + 1)),
+        ErrorKind::Utf8 { err, .. } => {
+            RecordError::record(line, format!("invalid UTF-8 in cell {}", err.field() + 1))
+        }
         ErrorKind::UnequalLengths { expected_len, len, .. } => {
             RecordError::record(line, format!("{len} cells, expected {expected_len}"))
         }
@@ -243,7 +247,10 @@ mod tests {
     #[test]
     fn csv_header_without_time_or_tag_is_refused() {
         let refused = |options| CsvReader::new(&b"a,b\n"[..], options).unwrap_err().to_string();
-        assert_eq!(refused(ImportOptions::new("m")), "line 1: the header has no time column `time` or `timestamp`");
+        assert_eq!(
+            refused(ImportOptions::new("m")),
+            "line 1: the header has no time column `time` or `timestamp`"
+        );
         let options = ImportOptions { tag_columns: vec!["c".into()], ..ImportOptions::new("m") };
         assert_eq!(refused(options), "line 1: the header has no column `c`");
     }

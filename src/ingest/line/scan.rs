@@ -333,7 +333,7 @@ impl<'a> Scan<'a, '_> {
         };
         let digits_len = whole_len + fraction_len;
         let exponent = matches!(self.rest.get(end), Some(b'e' | b'E'));
-        if !exponent && 1 <= digits_len && digits_len <= EXACT_DIGITS {
+        if !exponent && (1..=EXACT_DIGITS).contains(&digits_len) {
             let scale = power_of_ten(fraction_len);
             let number = (whole * scale + fraction) as f64 / scale as f64;
             self.skip(end);

@@ -5,6 +5,7 @@
 
 const ONES: u64 = 0x0101_0101_0101_0101;
 const HIGHS: u64 = 0x8080_8080_8080_8080;
+#[expect(clippy::indexing_slicing, reason = "evaluated by the compiler")]
 const POWERS: [u64; 20] = {
     let mut powers = [1; 20];
     let mut index = 1;
