@@ -1,1 +1,4 @@
 //! icecore.
+
+pub mod ingest;
+pub mod point;

@@ -1,0 +1,203 @@
+//! JSON lines: one object a line, one point an object.
+//!
+//! Nested names are joined with `_`, elements of arrays take their index
+//! (`upstreams_trac-backend_peers_0_requests`), and a `.` inside a name becomes `_` too. Integers are integers,
+//! decimals are floats; a name keeps the type of its first value, later numbers are converted where nothing is
+//! lost, and a value that does not fit is reported and left out while the rest of the object is kept. `null` is a
+//! missing value. Objects with the same tags and time replace each other, the last wins.
+
+use std::collections::VecDeque;
+use std::io::BufRead;
+
+use icecore_storage::model::Value;
+use serde_json::{Map, Number, Value as Json};
+
+use super::records::{ColumnTypes, ImportOptions, Line, Lines, RecordError};
+use super::time::{epoch_ns, parse_time};
+use crate::point::Point;
+
+/// Reads points from JSON lines.
+#[derive(Debug)]
+pub struct JsonlReader<R> {
+    lines: Lines<R>,
+    options: ImportOptions,
+    types: ColumnTypes,
+    pending: VecDeque<Result<Point, RecordError>>,
+    ended: bool,
+}
+
+impl<R: BufRead> JsonlReader<R> {
+    /// Reads from `input`.
+    pub fn new(input: R, options: ImportOptions) -> Self {
+        let lines = Lines::new(input, options.record_bytes_max);
+        Self { lines, options, types: ColumnTypes::default(), pending: VecDeque::new(), ended: false }
+    }
+
+    /// Reads a line and queues what it gives.
+    fn take_line(&mut self) -> Result<(), RecordError> {
+        let (line, text) = match self.lines.next_line()? {
+            Line::Whole(line, text) => (line, text),
+            Line::TooLong(line) => {
+                let limit = self.options.record_bytes_max;
+                return Err(RecordError::record(line, format!("line longer than {limit} bytes")));
+            }
+            Line::End => {
+                self.ended = true;
+                return Ok(());
+            }
+        };
+        if text.trim_ascii().is_empty() {
+            return Ok(());
+        }
+        let object: Map<String, Json> = serde_json::from_slice(text)
+            .map_err(|error| RecordError::record(line, format!("not a JSON object: {error}")))?;
+        let mut row = Row { point: self.options.point(), types: &mut self.types, errors: Vec::new() };
+        let ts_ns = row.take_object(&object, &self.options);
+        let Row { point, errors, .. } = row;
+        self.pending.extend(errors.into_iter().map(|reason| Err(RecordError::record(line, reason))));
+        let point = match ts_ns {
+            Ok(_) if point.fields.is_empty() => Err(RecordError::record(line, "no field has a value")),
+            Ok(ts_ns) => Ok(point.at_ns(ts_ns)),
+            Err(reason) => Err(RecordError::record(line, reason)),
+        };
+        self.pending.push_back(point);
+        Ok(())
+    }
+}
+
+impl<R: BufRead> Iterator for JsonlReader<R> {
+    type Item = Result<Point, RecordError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(item) = self.pending.pop_front() {
+                return Some(item);
+            }
+            if self.ended {
+                return None;
+            }
+            if let Err(error) = self.take_line() {
+                self.ended |= matches!(error, RecordError::Io(_));
+                return Some(Err(error));
+            }
+        }
+    }
+}
+
+/// The point of one object while it is flattened.
+struct Row<'a> {
+    point: Point,
+    types: &'a mut ColumnTypes,
+    errors: Vec<String>,
+}
+
+impl Row<'_> {
+    /// Takes tags and fields out of an object; hands back its time.
+    fn take_object(&mut self, object: &Map<String, Json>, options: &ImportOptions) -> Result<i64, String> {
+        let (time_name, time) =
+            object.iter().find(|(name, _)| options.is_time(name)).ok_or("the object has no time")?;
+        for (name, value) in object.iter().filter(|(name, _)| *name != time_name) {
+            if options.is_tag(name) {
+                self.take_tag(name, value);
+            } else {
+                self.flatten(&plain_name(name), value);
+            }
+        }
+        let ts_ns = match time {
+            Json::Number(number) => number.as_i64().and_then(|epoch| epoch_ns(epoch, options.precision)),
+            Json::String(text) => parse_time(text, options.precision),
+            Json::Null | Json::Bool(_) | Json::Array(_) | Json::Object(_) => None,
+        };
+        ts_ns.ok_or_else(|| format!("the value of `{time_name}` is not a time"))
+    }
+
+    fn take_tag(&mut self, name: &str, value: &Json) {
+        let text = match value {
+            Json::String(text) if !text.is_empty() => text.clone(),
+            Json::Number(number) => number.to_string(),
+            Json::Bool(truth) => truth.to_string(),
+            Json::String(_) | Json::Null => return,
+            Json::Array(_) | Json::Object(_) => {
+                self.errors.push(format!("tag `{name}` is not a single value"));
+                return;
+            }
+        };
+        self.point.tags.push((name.to_owned(), text));
+    }
+
+    /// Adds a value under its joined name. The depth is bounded by the JSON reader.
+    fn flatten(&mut self, name: &str, value: &Json) {
+        match value {
+            Json::Null => {}
+            Json::Bool(truth) => self.take_field(name, Value::Bool(*truth)),
+            Json::String(text) => self.take_field(name, Value::Str(text.clone())),
+            Json::Number(value) => match number(value) {
+                Some(value) => self.take_field(name, value),
+                None => self.errors.push(format!("`{name}`: {value} is out of range")),
+            },
+            Json::Array(elements) => {
+                for (index, element) in elements.iter().enumerate() {
+                    self.flatten(&format!("{name}_{index}"), element);
+                }
+            }
+            Json::Object(members) => {
+                for (member, value) in members {
+                    self.flatten(&format!("{name}_{}", plain_name(member)), value);
+                }
+            }
+        }
+    }
+
+    fn take_field(&mut self, name: &str, value: Value) {
+        match self.types.fit(name, value) {
+            Ok(value) => self.point.fields.push((name.to_owned(), value)),
+            Err(reason) => self.errors.push(reason),
+        }
+    }
+}
+
+fn plain_name(name: &str) -> String {
+    name.replace('.', "_")
+}
+
+fn number(number: &Number) -> Option<Value> {
+    let integer = number.as_i64().map(Value::Int).or_else(|| number.as_u64().map(Value::UInt));
+    integer.or_else(|| number.as_f64().filter(|float| float.is_finite()).map(Value::Float))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str, options: ImportOptions) -> Vec<Result<Point, String>> {
+        let reader = JsonlReader::new(text.as_bytes(), options);
+        reader.map(|item| item.map_err(|error| error.to_string())).collect()
+    }
+
+    #[test]
+    fn jsonl_nested_object_is_flattened() {
+        let options = ImportOptions { tag_columns: vec!["address".into()], ..ImportOptions::new("nginx") };
+        let text = r#"{"address":"::1","timestamp":1446249499322,"ok":true,"none":null,
+            "upstreams":{"trac-backend":{"peers":[{"id":7,"requests":118605}]}},"zones":{"hg.nginx.org":{"p":0.5}}}"#;
+        let point = Point::new("nginx")
+            .tag("address", "::1")
+            .field("ok", true)
+            .field("upstreams_trac-backend_peers_0_id", 7_i64)
+            .field("upstreams_trac-backend_peers_0_requests", 118_605_i64)
+            .field("zones_hg_nginx_org_p", 0.5)
+            .at_ns(1_446_249_499_322_000_000);
+        assert_eq!(read(&text.replace('\n', " "), options), [Ok(point)]);
+    }
+
+    #[test]
+    fn jsonl_bad_lines_are_reported_and_good_ones_kept() {
+        let text = "{\"time\":1,\"a\":1}\n[1]\n{\"a\":1}\n{\"time\":2,\"a\":2.5,\"b\":1e400}\n\n{\"time\":3,\"a\":4.0}\n";
+        let items = read(text, ImportOptions::new("m"));
+        let reasons: Vec<_> = items.iter().filter_map(|item| item.as_ref().err()).collect();
+        assert_eq!(items.iter().filter(|item| item.is_ok()).count(), 2, "{items:?}");
+        assert!(reasons.iter().any(|reason| reason.starts_with("line 2: not a JSON object")));
+        assert!(reasons.iter().any(|reason| *reason == "line 3: the object has no time"));
+        assert!(reasons.iter().any(|reason| reason.starts_with("line 4: ")));
+        assert_eq!(items.last(), Some(&Ok(Point::new("m").field("a", 4_i64).at_ns(3_000_000_000))));
+    }
+}

@@ -1,0 +1,16 @@
+//! Bytes of other people's formats into rows. Knows nothing of files, HTTP or the engine.
+//!
+//! Every decoder hands back [`Decoded`] or points. Read in this order: [`line`] (InfluxDB line protocol, the hot
+//! path: borrows from the body), [`time`] (timestamps as texts), [`records`] (what the slower formats share: owned
+//! points, one iterator), then `csv`, [`jsonl`] and [`clf`].
+
+pub mod clf;
+#[cfg(feature = "server")]
+pub mod csv;
+pub mod jsonl;
+pub mod line;
+pub mod records;
+pub mod time;
+
+pub use crate::point::Decoded;
+pub use line::{Precision, decode};
