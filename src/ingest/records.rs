@@ -163,6 +163,12 @@ pub(crate) struct ColumnTypes {
 }
 
 impl ColumnTypes {
+    /// Whether the column is text since its first value.
+    #[cfg(feature = "server")]
+    pub(crate) fn is_text(&self, column: &str) -> bool {
+        self.types.get(column) == Some(&FieldType::Str)
+    }
+
     /// Gives a value the type of its column.
     pub(crate) fn fit(&mut self, column: &str, value: Value) -> Result<Value, String> {
         let Some(&wanted) = self.types.get(column) else {
