@@ -218,6 +218,19 @@ pub(crate) fn stable_hash(parts: &[&[u8]]) -> u64 {
     hash ^ (hash >> 31)
 }
 
+/// A file of the data set that stays outside the repository; says so when it is not there.
+#[cfg(test)]
+pub(crate) fn shared_data(name: &str) -> Option<std::path::PathBuf> {
+    let beside = || std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data");
+    let directory = std::env::var_os("ICECORE_DATA_DIR").map_or_else(beside, std::path::PathBuf::from);
+    let path = directory.join(name);
+    let found = path.is_file();
+    if !found {
+        eprintln!("SKIPPED: no {}; set ICECORE_DATA_DIR", path.display());
+    }
+    found.then_some(path)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
