@@ -5,6 +5,8 @@
 //! The tables name every module that the plan knows, whether it is there yet or not. Only `crate::` paths are
 //! followed; test code may look where it likes.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panic, its helpers too")]
+
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 

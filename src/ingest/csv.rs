@@ -254,4 +254,19 @@ mod tests {
         let options = ImportOptions { tag_columns: vec!["c".into()], ..ImportOptions::new("m") };
         assert_eq!(refused(options), "line 1: the header has no column `c`");
     }
+
+    #[test]
+    fn csv_real_series_is_read_whole() {
+        let Some(path) =
+            crate::ingest::records::shared_data("nab/realAWSCloudwatch/ec2_cpu_utilization_24ae8d.csv")
+        else {
+            return;
+        };
+        let text = std::fs::read(path).unwrap();
+        let items = read(&text, ImportOptions::new("cpu"));
+        assert!(items.iter().all(Result::is_ok));
+        assert_eq!(items.len(), 4_032);
+        let first = Point::new("cpu").field("value", 0.132).at_ns(1_392_388_200_000_000_000);
+        assert_eq!(items.first(), Some(&Ok(first)));
+    }
 }

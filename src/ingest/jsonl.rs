@@ -200,4 +200,20 @@ mod tests {
         assert!(reasons.iter().any(|reason| reason.starts_with("line 4: ")));
         assert_eq!(items.last(), Some(&Ok(Point::new("m").field("a", 4_i64).at_ns(3_000_000_000))));
     }
+
+    #[test]
+    fn jsonl_real_snapshots_give_one_point_each() {
+        let Some(path) = crate::ingest::records::shared_data("nginx-plus/status.jsonl") else { return };
+        let text = std::fs::read_to_string(path).unwrap();
+        let options = ImportOptions { tag_columns: vec!["address".into()], ..ImportOptions::new("nginx") };
+        let items = read(&text, options);
+        let errors: Vec<_> = items.iter().filter_map(|item| item.as_ref().err()).collect();
+        assert_eq!((items.len(), errors), (500, vec![]));
+        let times: std::collections::BTreeSet<_> = items.iter().flatten().map(|point| point.ts_ns).collect();
+        assert_eq!(times.len(), 500);
+        let point = items.iter().flatten().next().unwrap();
+        let name = "upstreams_trac-backend_peers_0_requests";
+        let field = point.fields.iter().find(|(field, _)| field == name);
+        assert_eq!(field, Some(&(name.to_owned(), Value::Int(118_605))));
+    }
 }

@@ -1,6 +1,6 @@
 //! Bytes of other people's formats into rows. Knows nothing of files, HTTP or the engine.
 //!
-//! Every decoder hands back [`Decoded`] or points. Read in this order: [`line`] (InfluxDB line protocol, the hot
+//! Every decoder hands back [`Decoded`] or points. Read in this order: [`mod@line`] (InfluxDB line protocol, the hot
 //! path: borrows from the body), [`time`] (timestamps as texts), [`records`] (what the slower formats share: owned
 //! points, one iterator), then `csv`, [`jsonl`] and [`clf`].
 

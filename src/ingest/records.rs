@@ -163,6 +163,12 @@ pub(crate) struct ColumnTypes {
 }
 
 impl ColumnTypes {
+    /// Whether the column is text since its first value.
+    #[cfg(feature = "server")]
+    pub(crate) fn is_text(&self, column: &str) -> bool {
+        self.types.get(column) == Some(&FieldType::Str)
+    }
+
     /// Gives a value the type of its column.
     pub(crate) fn fit(&mut self, column: &str, value: Value) -> Result<Value, String> {
         let Some(&wanted) = self.types.get(column) else {
@@ -210,6 +216,19 @@ pub(crate) fn stable_hash(parts: &[&[u8]]) -> u64 {
     hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     hash ^ (hash >> 31)
+}
+
+/// A file of the data set that stays outside the repository; says so when it is not there.
+#[cfg(test)]
+pub(crate) fn shared_data(name: &str) -> Option<std::path::PathBuf> {
+    let beside = || std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data");
+    let directory = std::env::var_os("ICECORE_DATA_DIR").map_or_else(beside, std::path::PathBuf::from);
+    let path = directory.join(name);
+    let found = path.is_file();
+    if !found {
+        eprintln!("SKIPPED: no {}; set ICECORE_DATA_DIR", path.display());
+    }
+    found.then_some(path)
 }
 
 #[cfg(test)]

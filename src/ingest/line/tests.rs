@@ -252,8 +252,6 @@ proptest! {
 }
 
 mod corpus {
-    use std::path::PathBuf;
-
     use serde_json::Value as Json;
 
     use super::*;
@@ -266,16 +264,8 @@ mod corpus {
     ];
 
     fn load() -> Option<Json> {
-        let data = std::env::var_os("ICECORE_DATA_DIR")
-            .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/data"), PathBuf::from);
-        let path = data.join("line-protocol-corpus/corpus.json");
-        match std::fs::read(&path) {
-            Ok(bytes) => Some(serde_json::from_slice(&bytes).unwrap()),
-            Err(error) => {
-                eprintln!("SKIPPED: the line protocol corpus is not at {}: {error}", path.display());
-                None
-            }
-        }
+        let path = crate::ingest::records::shared_data("line-protocol-corpus/corpus.json")?;
+        Some(serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap())
     }
 
     fn precision(input: &Json) -> Precision {
