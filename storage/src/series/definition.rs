@@ -85,11 +85,32 @@ impl Definition {
     /// # Errors
     /// `Corruption` when the bytes are not a definition.
     pub(crate) fn decode(bytes: &mut &[u8]) -> Result<Self> {
+        match RawDefinition::decode(bytes)? {
+            RawDefinition::Other(definition) => Ok(definition),
+            RawDefinition::Series { id, measurement, key } => {
+                Ok(Self::Series { id, measurement, key: Arc::new(SeriesKey::decode(key)?) })
+            }
+        }
+    }
+}
+
+/// A definition whose series key is left in the file's bytes: a database with many series opens twice as fast when
+/// their keys are not decoded.
+pub(super) enum RawDefinition<'a> {
+    /// A series; the key is not checked.
+    Series { id: SeriesId, measurement: MeasurementId, key: &'a [u8] },
+    /// Anything else.
+    Other(Definition),
+}
+
+impl<'a> RawDefinition<'a> {
+    /// As [`Definition::decode`].
+    pub(super) fn decode(bytes: &mut &'a [u8]) -> Result<Self> {
         let [kind] = take(bytes)?;
         match kind {
             MEASUREMENT => {
                 let id = MeasurementId(u32::from_le_bytes(take(bytes)?));
-                Ok(Self::Measurement { id, name: decode_name(bytes)? })
+                Ok(Self::Other(Definition::Measurement { id, name: decode_name(bytes)? }))
             }
             FIELD => {
                 let measurement = MeasurementId(u32::from_le_bytes(take(bytes)?));
@@ -98,18 +119,40 @@ impl Definition {
                 let Some(field_type) = type_from(number) else {
                     return Err(Error::corruption(format!("field type {number} is unknown")));
                 };
-                Ok(Self::Field { measurement, id, name: decode_name(bytes)?, field_type })
+                let name = decode_name(bytes)?;
+                Ok(Self::Other(Definition::Field { measurement, id, name, field_type }))
             }
             SERIES => {
                 let id = SeriesId(u32::from_le_bytes(take(bytes)?));
                 let measurement = MeasurementId(u32::from_le_bytes(take(bytes)?));
                 let len = u32::from_le_bytes(take(bytes)?);
-                let key = SeriesKey::decode(take_slice(bytes, len as usize)?)?;
-                Ok(Self::Series { id, measurement, key: Arc::new(key) })
+                Ok(Self::Series { id, measurement, key: take_slice(bytes, len as usize)? })
             }
             _ => Err(Error::corruption(format!("definition kind {kind} is unknown"))),
         }
     }
+}
+
+/// Reads a canonical key without copying it: its measurement, and its tags into `tags`. `None` when it is not one;
+/// [`SeriesKey::decode`] knows why.
+pub(super) fn borrow_key<'a>(mut bytes: &'a [u8], tags: &mut Vec<(&'a str, &'a str)>) -> Option<&'a str> {
+    let part = |bytes: &mut &'a [u8]| {
+        let (len, rest) = bytes.split_first_chunk::<2>()?;
+        let (part, rest) = rest.split_at_checked(usize::from(u16::from_le_bytes(*len)))?;
+        *bytes = rest;
+        std::str::from_utf8(part).ok().filter(|part| !part.is_empty())
+    };
+    tags.clear();
+    let measurement = part(&mut bytes)?;
+    while !bytes.is_empty() {
+        let (key, value) = (part(&mut bytes)?, part(&mut bytes)?);
+        let is_after = tags.last().is_none_or(|(before, _)| *before < key);
+        if !is_after || key == "time" || key == "__name__" {
+            return None;
+        }
+        tags.push((key, value));
+    }
+    Some(measurement)
 }
 
 fn encode_name(name: &str, out: &mut Vec<u8>) -> Result<()> {
@@ -170,6 +213,42 @@ mod tests {
             assert_eq!(field_type.map(type_number), Some(number));
         }
         assert_eq!(type_from(5), None);
+    }
+
+    #[test]
+    fn borrow_key_accepts_only_what_decode_leaves_as_it_is() {
+        let key = |parts: &[&str]| {
+            let mut bytes = Vec::new();
+            for part in parts {
+                bytes.extend_from_slice(&u16::try_from(part.len()).unwrap_or(0).to_le_bytes());
+                bytes.extend_from_slice(part.as_bytes());
+            }
+            bytes
+        };
+        let good: [&[&str]; 3] = [&["m"], &["m", "a", "1"], &["m", "a", "1", "b", "é"]];
+        for parts in good {
+            let (bytes, mut tags, mut encoded) = (key(parts), Vec::new(), Vec::new());
+            let decoded = SeriesKey::decode(&bytes).expect("a good key");
+            assert_eq!(borrow_key(&bytes, &mut tags), Some(decoded.measurement()));
+            assert!(tags.iter().copied().eq(decoded.tags().iter().map(|(key, value)| (&**key, &**value))));
+            decoded.encode(&mut encoded);
+            assert_eq!(encoded, bytes);
+        }
+        let bad: [&[&str]; 8] = [
+            &[],
+            &[""],
+            &["m", "a"],
+            &["m", "a", ""],
+            &["m", "", "1"],
+            &["m", "b", "1", "a", "1"],
+            &["m", "a", "1", "a", "2"],
+            &["m", "time", "1"],
+        ];
+        for parts in bad {
+            assert_eq!(borrow_key(&key(parts), &mut Vec::new()), None, "{parts:?}");
+        }
+        assert_eq!(borrow_key(&[1, 0, 0xff], &mut Vec::new()), None, "not UTF-8");
+        assert_eq!(borrow_key(&[2, 0, b'm'], &mut Vec::new()), None, "cut short");
     }
 
     #[test]

@@ -8,7 +8,7 @@
 
 use std::path::Path;
 
-use super::Definition;
+use super::definition::{Definition, RawDefinition};
 use crate::fs::{self, Fs};
 use crate::{Error, ErrorKind, Result};
 
@@ -44,9 +44,34 @@ pub fn write(fs: &dyn Fs, dir: &Path, number: u64, definitions: &[Definition]) -
 /// # Errors
 /// `NotFound`; `Corruption` when the bytes are not what was written.
 pub fn read(fs: &dyn Fs, dir: &Path, number: u64) -> Result<Vec<Definition>> {
+    let mut definitions = Vec::new();
+    read_each(fs, dir, number, &mut |bytes| {
+        definitions.push(Definition::decode(bytes)?);
+        Ok(())
+    })?;
+    Ok(definitions)
+}
+
+/// Reads a catalog file, handing over its definitions one by one without decoding series keys.
+///
+/// # Errors
+/// As [`read`], and those of `sink`.
+pub(super) fn read_raw(
+    fs: &dyn Fs,
+    dir: &Path,
+    number: u64,
+    sink: &mut dyn FnMut(RawDefinition<'_>) -> Result<()>,
+) -> Result<()> {
+    read_each(fs, dir, number, &mut |bytes| sink(RawDefinition::decode(bytes)?))
+}
+
+/// Takes one definition from the front of the bytes.
+type TakeOne<'a> = dyn FnMut(&mut &[u8]) -> Result<()> + 'a;
+
+fn read_each(fs: &dyn Fs, dir: &Path, number: u64, take_one: &mut TakeOne<'_>) -> Result<()> {
     let path = dir.join(file_name(number));
     let bytes = fs::read_all(fs, &path, FILE_BYTES_MAX)?;
-    decode(&bytes).map_err(|error| error.context(path.display()))
+    decode(&bytes, take_one).map_err(|error| error.context(path.display()))
 }
 
 fn encode(definitions: &[Definition]) -> Result<Vec<u8>> {
@@ -72,7 +97,7 @@ fn encode(definitions: &[Definition]) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn decode(bytes: &[u8]) -> Result<Vec<Definition>> {
+fn decode(bytes: &[u8], take_one: &mut TakeOne<'_>) -> Result<()> {
     let Some((body, crc)) = bytes.split_last_chunk::<CRC_BYTES>() else {
         return Err(Error::corruption(format!("a catalog file of {} bytes is cut short", bytes.len())));
     };
@@ -87,7 +112,7 @@ fn decode(bytes: &[u8]) -> Result<Vec<Definition>> {
         let found = plain.len();
         return Err(Error::corruption(format!("{found} bytes of payload where {plain_bytes} were written")));
     }
-    decode_plain(&plain, count)
+    decode_plain(&plain, count, take_one)
 }
 
 /// Gives the number of definitions, the length of the plain payload and the compressed payload.
@@ -112,16 +137,14 @@ fn decode_header(body: &[u8]) -> Result<(usize, usize, &[u8])> {
     Ok((count, plain_bytes, packed))
 }
 
-fn decode_plain(mut plain: &[u8], count: usize) -> Result<Vec<Definition>> {
-    let mut definitions = Vec::with_capacity(count);
+fn decode_plain(mut plain: &[u8], count: usize, take_one: &mut TakeOne<'_>) -> Result<()> {
     for index in 0..count {
-        let definition = Definition::decode(&mut plain);
-        definitions.push(definition.map_err(|error| error.context(format!("definition {index}")))?);
+        take_one(&mut plain).map_err(|error| error.context(format!("definition {index}")))?;
     }
     if !plain.is_empty() {
         return Err(Error::corruption(format!("{} bytes behind the last definition", plain.len())));
     }
-    Ok(definitions)
+    Ok(())
 }
 
 #[cfg(test)]
@@ -133,6 +156,23 @@ mod tests {
     use super::*;
     use crate::fs::OsFs;
     use crate::model::{FieldId, FieldType, MeasurementId, SeriesId, SeriesKey};
+
+    fn collect(read: impl FnOnce(&mut TakeOne<'_>) -> Result<()>) -> Result<Vec<Definition>> {
+        let mut definitions = Vec::new();
+        read(&mut |bytes| {
+            definitions.push(Definition::decode(bytes)?);
+            Ok(())
+        })?;
+        Ok(definitions)
+    }
+
+    fn decode_all(bytes: &[u8]) -> Result<Vec<Definition>> {
+        collect(|take_one| decode(bytes, take_one))
+    }
+
+    fn decode_all_plain(plain: &[u8], count: usize) -> Result<Vec<Definition>> {
+        collect(|take_one| decode_plain(plain, count, take_one))
+    }
 
     fn few() -> Result<Vec<Definition>> {
         let measurement = MeasurementId(0);
@@ -159,7 +199,7 @@ mod tests {
     fn decode_truncated_anywhere_is_corruption() -> Result<()> {
         let bytes = encode(&few()?)?;
         for len in 0..bytes.len() {
-            let result = decode(bytes.get(..len).unwrap_or_default());
+            let result = decode_all(bytes.get(..len).unwrap_or_default());
             assert_eq!(result.map_err(|error| error.kind()), Err(ErrorKind::Corruption), "{len} bytes");
         }
         Ok(())
@@ -173,7 +213,7 @@ mod tests {
             if let Some(byte) = damaged.get_mut(bit / 8) {
                 *byte ^= 1 << (bit % 8);
             }
-            let result = decode(&damaged);
+            let result = decode_all(&damaged);
             assert_eq!(result.map_err(|error| error.kind()), Err(ErrorKind::Corruption), "bit {bit}");
         }
         Ok(())
@@ -187,14 +227,14 @@ mod tests {
             definition.encode(&mut plain)?;
         }
         for len in 0..plain.len() {
-            assert!(decode_plain(plain.get(..len).unwrap_or_default(), 3).is_err(), "{len} bytes");
+            assert!(decode_all_plain(plain.get(..len).unwrap_or_default(), 3).is_err(), "{len} bytes");
         }
         for bit in 0..plain.len() * 8 {
             let mut damaged = plain.clone();
             if let Some(byte) = damaged.get_mut(bit / 8) {
                 *byte ^= 1 << (bit % 8);
             }
-            if let Err(error) = decode_plain(&damaged, 3) {
+            if let Err(error) = decode_all_plain(&damaged, 3) {
                 assert_eq!(error.kind(), ErrorKind::Corruption, "bit {bit}");
             }
         }
@@ -209,7 +249,7 @@ mod tests {
             *version = 2;
         }
         bytes.extend_from_slice(&crc32fast::hash(&bytes).to_le_bytes());
-        assert_eq!(decode(&bytes).map_err(|error| error.kind()), Err(ErrorKind::Conflict));
+        assert_eq!(decode_all(&bytes).map_err(|error| error.kind()), Err(ErrorKind::Conflict));
         Ok(())
     }
 
@@ -242,7 +282,7 @@ mod tests {
 
         #[test]
         fn decode_of_encode_is_identity(definitions in prop::collection::vec(definition(), 0..40)) {
-            let read = encode(&definitions).and_then(|bytes| decode(&bytes));
+            let read = encode(&definitions).and_then(|bytes| decode_all(&bytes));
             prop_assert_eq!(read.map_err(|error| error.to_string()), Ok(definitions));
         }
 
@@ -257,7 +297,7 @@ mod tests {
             file.extend_from_slice(&100_u32.to_le_bytes());
             file.append(&mut bytes);
             file.extend_from_slice(&crc32fast::hash(&file).to_le_bytes());
-            if let Err(error) = decode(&file) {
+            if let Err(error) = decode_all(&file) {
                 prop_assert_eq!(error.kind(), ErrorKind::Corruption);
             }
         }

@@ -7,12 +7,15 @@
 //! One lock guards everything; a batch of known series takes it once, for reading. No I/O happens under it.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use quick_cache::sync::Cache;
 
-use super::Definition;
+use super::definition::{Definition, RawDefinition};
+use super::file;
 use super::state::State;
+use crate::fs::Fs;
 use crate::model::{MeasurementId, SeriesId, SeriesKey};
 use crate::scan::{FieldInfo, Schema, SeriesInfo, TagMatcher};
 use crate::{Error, ErrorKind, Result};
@@ -78,6 +81,21 @@ impl Catalog {
     /// `Corruption` when it contradicts what is known or an id before it is missing.
     pub fn define(&self, definition: &Definition) -> Result<()> {
         self.write().define(definition)
+    }
+
+    /// Defines everything in a catalog file; the quick way for [`file::read`] and [`Catalog::define`]. What stands
+    /// before a failure stays defined.
+    ///
+    /// # Errors
+    /// Those of both.
+    pub fn load(&self, fs: &dyn Fs, dir: &Path, number: u64) -> Result<()> {
+        file::read_raw(fs, dir, number, &mut |definition| {
+            let mut state = self.write();
+            match definition {
+                RawDefinition::Other(definition) => state.define(&definition),
+                RawDefinition::Series { id, measurement, key } => state.define_series(id, measurement, key),
+            }
+        })
     }
 
     /// Fields and tag keys of a measurement; `None` when there is no such measurement.

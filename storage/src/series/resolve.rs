@@ -5,6 +5,8 @@
 //! the write lock. A row that fails is reported with its line; the others are kept. Order of events for a row: time,
 //! key, fields, types, values; nothing is pushed or defined before all checks have passed.
 
+use std::sync::Arc;
+
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 
@@ -19,6 +21,9 @@ use crate::rows::pad_nulls;
 
 /// Longer field names do not fit into the log and catalog files.
 const NAME_BYTES_MAX: usize = u16::MAX as usize;
+/// Bounds the values of a resolved batch, nulls included. A request of 64 MiB cannot hold half as many values, but
+/// millions of rows with one field each of hundreds could ask for a hundred times more in nulls.
+const CELLS_MAX: usize = 1 << 25;
 
 impl Catalog {
     /// Resolves a batch to columns, one block per measurement in order of first appearance, rows in order of
@@ -30,7 +35,18 @@ impl Catalog {
         window: TimeRange,
         rejected: &mut Vec<RowError>,
     ) -> Vec<(MeasurementId, RowBlock)> {
-        let mut intake = Intake::new(batch.dialect, window);
+        self.resolve_within(CELLS_MAX, batch, window, rejected)
+    }
+
+    /// As [`Catalog::resolve`]; rows are refused once the blocks hold more than `cells_max` values and nulls.
+    pub(super) fn resolve_within(
+        &self,
+        cells_max: usize,
+        batch: &WriteBatch<'_>,
+        window: TimeRange,
+        rejected: &mut Vec<RowError>,
+    ) -> Vec<(MeasurementId, RowBlock)> {
+        let mut intake = Intake::new(batch, window, cells_max);
         let mut state = self.read();
         for (row, fields) in batch.iter() {
             let taken = match intake.take(&state, row, fields) {
@@ -59,7 +75,7 @@ impl Catalog {
         raw_key: &[u8],
         fields: &[Field<'_>],
     ) -> Result<(KnownSeries, Vec<FieldId>), String> {
-        let key = (dialect.series_key)(raw_key)?;
+        let key = Arc::new((dialect.series_key)(raw_key)?);
         let mut names = Vec::with_capacity(fields.len());
         for field in fields {
             let name = (dialect.field_name)(field.name)?;
@@ -93,6 +109,10 @@ enum Taken {
 struct Intake<'a> {
     dialect: &'static Dialect,
     window: TimeRange,
+    rows_max: usize,
+    cells_max: usize,
+    /// Values and nulls of all blocks.
+    cells: usize,
     targets: Vec<Target<'a>>,
     target_idx: HashMap<MeasurementId, usize, RandomState>,
     /// Raw key of the row before, what it means, and its target.
@@ -105,6 +125,7 @@ struct Intake<'a> {
 struct Target<'a> {
     measurement: MeasurementId,
     block: RowBlock,
+    rows_expected: usize,
     /// Position of the column of each field, by field id.
     column_idx: Vec<Option<usize>>,
     /// The fields of the row before; empty when they cannot predict the next row.
@@ -119,10 +140,18 @@ struct Slot<'a> {
 }
 
 impl<'a> Intake<'a> {
-    fn new(dialect: &'static Dialect, window: TimeRange) -> Self {
-        let (targets, target_idx) = (Vec::new(), HashMap::default());
-        let window = window.intersect(&TimeRange::ALL);
-        Self { dialect, window, targets, target_idx, previous: None, ids: Vec::new() }
+    fn new(batch: &WriteBatch<'a>, window: TimeRange, cells_max: usize) -> Self {
+        Self {
+            dialect: batch.dialect,
+            window: window.intersect(&TimeRange::ALL),
+            rows_max: batch.rows.len(),
+            cells_max,
+            cells: 0,
+            targets: Vec::new(),
+            target_idx: HashMap::default(),
+            previous: None,
+            ids: Vec::new(),
+        }
     }
 
     fn take(&mut self, state: &State, row: &Row<'a>, fields: &[Field<'a>]) -> Result<Taken, String> {
@@ -131,6 +160,12 @@ impl<'a> Intake<'a> {
         }
         if fields.is_empty() {
             return Err("a row needs at least one field".to_owned());
+        }
+        if self.cells_max < self.cells {
+            let cells_max = self.cells_max;
+            return Err(format!(
+                "too many rows with different fields in one request (more than {cells_max} values and gaps): send fewer rows at once"
+            ));
         }
         let known = match self.previous {
             Some((raw, known)) if *raw == *row.key => known,
@@ -146,6 +181,7 @@ impl<'a> Intake<'a> {
             && let Some(target) = self.targets.get_mut(idx)
             && target.push_predicted(self.dialect, known.id, row.ts_ns, fields)
         {
+            self.cells += target.block.columns.len();
             return Ok(Taken::Yes);
         }
         let Some(measurement) = state.measurement(known.measurement) else { return Ok(Taken::Unknown) };
@@ -175,12 +211,17 @@ impl<'a> Intake<'a> {
         };
         let chosen = choose(measurement, fields, ids)?;
         let idx = self.find_target(known.measurement).unwrap_or_else(|| {
-            self.targets.push(Target::new(known.measurement));
+            // Most batches are of one measurement, which then has all the rows.
+            let rows_expected = if self.targets.is_empty() { self.rows_max } else { 0 };
+            self.targets.push(Target::new(known.measurement, rows_expected));
             self.target_idx.insert(known.measurement, self.targets.len() - 1);
             self.targets.len() - 1
         });
         if let Some(target) = self.targets.get_mut(idx) {
+            let (rows_before, columns_before) = (target.block.len(), target.block.columns.len());
             target.push(self.dialect, known.id, ts_ns, &chosen, fields.len());
+            let columns = target.block.columns.len();
+            self.cells += columns + (columns - columns_before) * rows_before;
         }
         Ok(())
     }
@@ -240,9 +281,11 @@ fn has_duplicates(ids: &[FieldId]) -> bool {
 }
 
 impl<'a> Target<'a> {
-    fn new(measurement: MeasurementId) -> Self {
-        let (block, layout) = (RowBlock::default(), Vec::new());
-        Self { measurement, block, column_idx: Vec::new(), layout }
+    fn new(measurement: MeasurementId, rows_expected: usize) -> Self {
+        let series = Vec::with_capacity(rows_expected);
+        let ts_ns = Vec::with_capacity(rows_expected);
+        let block = RowBlock { series, ts_ns, columns: Vec::new() };
+        Self { measurement, block, rows_expected, column_idx: Vec::new(), layout: Vec::new() }
     }
 
     /// Pushes a row that has the same fields as the row before; tells whether it has.
@@ -308,7 +351,11 @@ impl<'a> Target<'a> {
                 if let Some(slot) = slot {
                     *slot = Some(next);
                 }
-                let (key, values) = (ColumnKey::value(field), Values::new(field_type));
+                let (key, mut values) = (ColumnKey::value(field), Values::new(field_type));
+                // Columns that are there from the first row probably are in most rows.
+                if self.block.is_empty() {
+                    reserve(&mut values, self.rows_expected);
+                }
                 self.block.columns.push(Column { key, values, valid: None });
                 next
             }
@@ -323,6 +370,17 @@ impl<'a> Target<'a> {
         }
         block.columns.sort_unstable_by_key(|column| column.key);
         block
+    }
+}
+
+fn reserve(values: &mut Values, rows: usize) {
+    match values {
+        Values::F64(values) => values.reserve(rows),
+        Values::I64(values) => values.reserve(rows),
+        Values::U64(values) => values.reserve(rows),
+        Values::Bool(values) => values.reserve(rows),
+        Values::Hist(values) => values.reserve(rows),
+        Values::Str(texts) => texts.ends.reserve(rows),
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use foldhash::fast::RandomState;
 use hashbrown::{HashMap, HashTable};
 
+use super::definition::borrow_key;
 use super::names::RawNames;
 use super::postings::Postings;
 use super::{CatalogLimits, Definition};
@@ -25,7 +26,7 @@ pub(super) struct State {
     /// Every definition, in the order it was made.
     order: Vec<Entry>,
     /// Those not yet handed to the log.
-    pending: Vec<Entry>,
+    pending: Vec<Definition>,
     measurements: Vec<Measurement>,
     measurement_ids: HashMap<Arc<str>, MeasurementId, RandomState>,
     series: Vec<Series>,
@@ -73,7 +74,7 @@ pub(super) struct KnownSeries {
 pub(super) struct RowNames<'a> {
     pub(super) dialect: u8,
     pub(super) raw_key: &'a [u8],
-    pub(super) key: SeriesKey,
+    pub(super) key: Arc<SeriesKey>,
     /// Raw name, plain name and value of each field.
     pub(super) fields: Vec<(&'a [u8], String, ValueRef<'a>)>,
 }
@@ -155,6 +156,7 @@ impl State {
         let mut canonical = Vec::with_capacity(128);
         row.key.encode(&mut canonical);
         let found = self.find_series(&canonical);
+        let before = self.order.len();
         let measurement = self.measurement_id(row.key.measurement());
         let new_fields = self.judge_fields(measurement, row)?;
         let series_max = self.limits.series_max.min(u32::MAX as usize);
@@ -166,14 +168,23 @@ impl State {
         }
         let measurement = match measurement {
             Some(measurement) => measurement,
-            None => self.make(|state| state.add_measurement(row.key.measurement().into())),
+            None => self.add_measurement(row.key.measurement().into()),
         };
         let id = match found {
             Some(id) => id,
-            None => self.make(|state| state.add_series(measurement, &row.key, canonical.into())),
+            None => self.add_series(measurement, tags_of(&row.key), canonical.into()),
         };
         for (name, field_type) in new_fields {
-            self.make(|state| state.add_field(measurement, name.into(), field_type));
+            self.add_field(measurement, name.into(), field_type);
+        }
+        for entry in self.order.get(before..).unwrap_or_default() {
+            // The key is at hand here; decoding it once more would cost as much as all the rest.
+            self.pending.extend(match entry {
+                Entry::Series(id) => {
+                    Some(Definition::Series { id: *id, measurement, key: Arc::clone(&row.key) })
+                }
+                Entry::Measurement(_) | Entry::Field(..) => self.definition(*entry),
+            });
         }
         let known = KnownSeries { id, measurement };
         self.raw_keys.remember(row.dialect, row.raw_key, known);
@@ -224,14 +235,6 @@ impl State {
         ids
     }
 
-    /// Adds an entry that the log does not have yet.
-    fn make<T>(&mut self, add: impl FnOnce(&mut Self) -> T) -> T {
-        let before = self.order.len();
-        let made = add(self);
-        self.pending.extend(self.order.iter().skip(before));
-        made
-    }
-
     fn add_measurement(&mut self, name: Arc<str>) -> MeasurementId {
         let id = MeasurementId(next_id(self.measurements.len()));
         self.measurement_ids.insert(Arc::clone(&name), id);
@@ -250,10 +253,15 @@ impl State {
         self.order.push(Entry::Field(measurement, id));
     }
 
-    fn add_series(&mut self, measurement: MeasurementId, key: &SeriesKey, canonical: Box<[u8]>) -> SeriesId {
+    fn add_series<'a>(
+        &mut self,
+        measurement: MeasurementId,
+        tags: impl IntoIterator<Item = (&'a str, &'a str)>,
+        canonical: Box<[u8]>,
+    ) -> SeriesId {
         let id = SeriesId(next_id(self.series.len()));
         if let Some(entry) = self.measurements.get_mut(measurement.0 as usize) {
-            entry.postings.insert(id, key);
+            entry.postings.insert(id, tags);
         }
         let hash = self.hasher.hash_one(&*canonical);
         self.series.push(Series { measurement, key: canonical });
@@ -267,73 +275,106 @@ impl State {
     /// Takes a definition from a file or the log, with the id it was given there.
     pub(super) fn define(&mut self, definition: &Definition) -> Result<()> {
         match definition {
-            Definition::Measurement { id, name } => match self.measurement(*id) {
-                Some(known) if known.name == *name => Ok(()),
-                Some(known) => {
-                    Err(contradiction(definition, &format!("the id belongs to \"{}\"", known.name)))
-                }
-                None if self.measurement_ids.contains_key(name) => {
-                    Err(contradiction(definition, "the name has another id"))
-                }
-                None => {
-                    check_next(definition, id.0, self.measurements.len())?;
-                    self.add_measurement(Arc::clone(name));
-                    Ok(())
-                }
-            },
+            Definition::Measurement { id, name } => self.define_measurement(*id, name),
             Definition::Field { measurement, id, name, field_type } => {
-                let Some(entry) = self.measurement(*measurement) else {
-                    return Err(contradiction(definition, "the measurement is not defined"));
-                };
-                match entry.field(*id) {
-                    Some(known) if known.name == *name && known.field_type == *field_type => return Ok(()),
-                    Some(known) => {
-                        let (name, field_type) = (&known.name, known.field_type.name());
-                        let belongs = format!("the id belongs to \"{name}\" of type {field_type}");
-                        return Err(contradiction(definition, &belongs));
-                    }
-                    None if entry.field_ids.contains_key(name) => {
-                        return Err(contradiction(definition, "the name has another id"));
-                    }
-                    None => check_next(definition, u32::from(id.0), entry.fields.len())?,
-                }
-                self.add_field(*measurement, Arc::clone(name), *field_type);
-                Ok(())
+                self.define_field(*measurement, *id, name, *field_type)
             }
             Definition::Series { id, measurement, key } => {
-                self.define_series(definition, *id, *measurement, key)
+                let mut encoded = Vec::with_capacity(128);
+                key.encode(&mut encoded);
+                self.define_series(*id, *measurement, &encoded)
             }
         }
     }
 
-    fn define_series(
-        &mut self,
-        definition: &Definition,
-        id: SeriesId,
-        measurement: MeasurementId,
-        key: &SeriesKey,
-    ) -> Result<()> {
-        if self.measurement(measurement).is_none_or(|entry| &*entry.name != key.measurement()) {
-            return Err(contradiction(definition, "the measurement is not defined, or has another name"));
-        }
-        let mut canonical = Vec::with_capacity(128);
-        key.encode(&mut canonical);
-        match self.series.get(id.0 as usize) {
-            Some(known) if *known.key == *canonical => return Ok(()),
-            Some(_) => return Err(contradiction(definition, "the id belongs to another series")),
+    fn define_measurement(&mut self, id: MeasurementId, name: &Arc<str>) -> Result<()> {
+        let refuse = |why: &str| Err(contradiction(&format!("measurement \"{name}\" with id {}", id.0), why));
+        match self.measurement(id) {
+            Some(known) if known.name == *name => return Ok(()),
+            Some(known) => return refuse(&format!("the id belongs to \"{}\"", known.name)),
             None => {}
         }
-        if self.find_series(&canonical).is_some() {
-            return Err(contradiction(definition, "the series has another id"));
+        if self.measurement_ids.contains_key(name) {
+            return refuse("the name has another id");
         }
-        check_next(definition, id.0, self.series.len())?;
-        self.add_series(measurement, key, canonical.into());
+        if id.0 as usize != self.measurements.len() {
+            return refuse(&gap(self.measurements.len()));
+        }
+        self.add_measurement(Arc::clone(name));
+        Ok(())
+    }
+
+    fn define_field(
+        &mut self,
+        measurement: MeasurementId,
+        id: FieldId,
+        name: &Arc<str>,
+        field_type: FieldType,
+    ) -> Result<()> {
+        let refuse = |why: &str| {
+            let (of, type_name) = (measurement.0, field_type.name());
+            let what = format!("field \"{name}\" of type {type_name} with id {} of measurement {of}", id.0);
+            Err(contradiction(&what, why))
+        };
+        let Some(entry) = self.measurement(measurement) else {
+            return refuse("the measurement is not defined");
+        };
+        match entry.field(id) {
+            Some(known) if known.name == *name && known.field_type == field_type => return Ok(()),
+            Some(known) => {
+                let (name, type_name) = (&known.name, known.field_type.name());
+                return refuse(&format!("the id belongs to \"{name}\" of type {type_name}"));
+            }
+            None => {}
+        }
+        if entry.field_ids.contains_key(name) {
+            return refuse("the name has another id");
+        }
+        if usize::from(id.0) != entry.fields.len() {
+            return refuse(&gap(entry.fields.len()));
+        }
+        self.add_field(measurement, Arc::clone(name), field_type);
+        Ok(())
+    }
+
+    /// Takes the definition of a series by its encoded key.
+    pub(super) fn define_series(
+        &mut self,
+        id: SeriesId,
+        measurement: MeasurementId,
+        encoded: &[u8],
+    ) -> Result<()> {
+        let mut tags = Vec::with_capacity(16);
+        let Some(name) = borrow_key(encoded, &mut tags) else {
+            // Bytes that are not canonical: no key at all, or tags out of order, which icecore never writes.
+            let why =
+                SeriesKey::decode(encoded).err().map_or("tags are out of order".into(), |e| e.to_string());
+            return Err(contradiction(&format!("series {}", id.0), &why));
+        };
+        let refuse = |why: &str| {
+            let key = SeriesKey::decode(encoded)?;
+            Err(contradiction(&format!("series {key} with id {}", id.0), why))
+        };
+        if self.measurement(measurement).is_none_or(|entry| &*entry.name != name) {
+            return refuse("the measurement is not defined, or has another name");
+        }
+        match self.series.get(id.0 as usize) {
+            Some(known) if *known.key == *encoded => return Ok(()),
+            Some(_) => return refuse("the id belongs to another series"),
+            None => {}
+        }
+        if self.find_series(encoded).is_some() {
+            return refuse("the series has another id");
+        }
+        if id.0 as usize != self.series.len() {
+            return refuse(&gap(self.series.len()));
+        }
+        self.add_series(measurement, tags, encoded.into());
         Ok(())
     }
 
     pub(super) fn take_pending(&mut self) -> Vec<Definition> {
-        let pending = std::mem::take(&mut self.pending);
-        pending.into_iter().filter_map(|entry| self.definition(entry)).collect()
+        std::mem::take(&mut self.pending)
     }
 
     pub(super) fn has_pending(&self) -> bool {
@@ -376,21 +417,14 @@ fn next_id(count: usize) -> u32 {
 }
 
 /// Ids are dense: a gap means that a definition was lost.
-fn check_next(definition: &Definition, id: u32, next: usize) -> Result<()> {
-    if id as usize == next {
-        return Ok(());
-    }
-    Err(contradiction(definition, &format!("the next id is {next}: definitions are missing")))
+fn gap(next: usize) -> String {
+    format!("the next id is {next}: definitions are missing")
 }
 
-fn contradiction(definition: &Definition, why: &str) -> Error {
-    let what = match definition {
-        Definition::Measurement { id, name } => format!("measurement \"{name}\" with id {}", id.0),
-        Definition::Field { measurement, id, name, field_type } => {
-            let (measurement, field_type) = (measurement.0, field_type.name());
-            format!("field \"{name}\" of type {field_type} with id {} of measurement {measurement}", id.0)
-        }
-        Definition::Series { id, key, .. } => format!("series {key} with id {}", id.0),
-    };
+fn contradiction(what: &str, why: &str) -> Error {
     Error::corruption(format!("the catalog cannot take {what}: {why}"))
+}
+
+fn tags_of(key: &SeriesKey) -> impl Iterator<Item = (&str, &str)> {
+    key.tags().iter().map(|(key, value)| (&**key, &**value))
 }

@@ -1,13 +1,14 @@
 use std::sync::{Arc, Barrier};
 
 use super::*;
+use crate::fs::OsFs;
 use crate::model::batch::{CANONICAL, Dialect, Field};
 use crate::model::{
     Column, ColumnKey, FieldId, FieldType, MeasurementId, RowBlock, RowError, SeriesId, SeriesKey, TimeRange,
     Value, ValueRef, WriteBatch,
 };
 use crate::scan::{TagMatcher, TagTest};
-use crate::{ErrorKind, Result};
+use crate::{Error, ErrorKind, Result};
 
 /// `name,key=value,...` with no escapes, so that one series has several spellings; `!` in a text is unescaped to
 /// `?`, and `bad` is a key or field name that cannot be decoded.
@@ -238,6 +239,18 @@ fn resolve_field_limit_rejects_new_fields_only() {
 }
 
 #[test]
+fn resolve_too_many_gaps_rejects_the_rest() {
+    let catalog = Catalog::new(LIMITS);
+    let wide: &[(&str, ValueRef<'_>)] = &[("x", ValueRef::Float(1.0)), ("y", ValueRef::Int(1))];
+    let lines = [("m", 1, wide), ("m", 2, X), ("m", 3, X), ("m", 4, X), ("n", 5, X)];
+    let mut rejected = Vec::new();
+    let blocks = catalog.resolve_within(5, &batch(&lines), TimeRange::ALL, &mut rejected);
+    assert_eq!((blocks.len(), &blocks[0].1.ts_ns[..]), (1, &[1, 2, 3][..]));
+    assert_eq!(rejected.iter().map(|error| error.line).collect::<Vec<_>>(), [4, 5]);
+    assert!(rejected[0].reason.contains("more than 5 values and gaps"), "{rejected:?}");
+}
+
+#[test]
 fn resolve_same_new_series_from_four_threads_is_one_definition() {
     let catalog = Catalog::new(LIMITS);
     let barrier = Barrier::new(4);
@@ -269,6 +282,26 @@ fn define_snapshot_gives_the_same_catalog_and_is_idempotent() -> Result<()> {
     assert_eq!(copy.schema("m"), catalog.schema("m"));
     // Known series are taken even beyond the limits.
     assert_eq!(accept(&copy, &[("m,u=3,t=2", 1, X)])[0].1.series, [SeriesId(2)]);
+    Ok(())
+}
+
+#[test]
+fn load_files_equals_define_one_by_one() -> Result<()> {
+    let dir = tempfile::tempdir().map_err(|error| Error::io("temporary directory", error))?;
+    let catalog = Catalog::new(LIMITS);
+    accept(&catalog, &[("m,t=1", 1, X), ("n", 1, &[("y", ValueRef::Int(1))])]);
+    let (first, mark) = catalog.definitions_after(CatalogMark::default());
+    accept(&catalog, &[("m,t=2,u=é", 1, X)]);
+    file::write(&OsFs, dir.path(), 1, &first)?;
+    file::write(&OsFs, dir.path(), 2, &catalog.definitions_after(mark).0)?;
+    let copy = Catalog::new(LIMITS);
+    for number in [1, 2, 1] {
+        copy.load(&OsFs, dir.path(), number)?;
+    }
+    assert_eq!(copy.snapshot(), catalog.snapshot());
+    assert_eq!((copy.take_pending(), copy.schema("m")), (Vec::new(), catalog.schema("m")));
+    let kind = Catalog::new(LIMITS).load(&OsFs, dir.path(), 2).map_err(|error| error.kind());
+    assert_eq!(kind, Err(ErrorKind::Corruption), "the first file is missing");
     Ok(())
 }
 
