@@ -11,10 +11,13 @@ pub mod codec;
 pub mod engine;
 pub mod error;
 pub mod fs;
+pub mod memtable;
 pub mod model;
 pub mod options;
+pub mod rows;
 pub mod scan;
 pub mod segment;
+pub mod series;
 
 pub use engine::Engine;
 pub use error::{Error, ErrorKind, Result};

@@ -1,0 +1,298 @@
+//! Rows that are durable in the log and not yet in a segment: one generation, of all measurements.
+//!
+//! Knows nothing of the log, segments or series names. Rows of a measurement are appended to its active chunk, in
+//! order of arrival. A full chunk becomes a run: sorted, without duplicates, immutable, shared with readers. Readers
+//! get the runs, and the active chunk sorted into one more, which is kept until the next append. The flush gets
+//! everything merged.
+//!
+//! Each measurement has its own lock, so that sorting one does not hold up appends to the others. Appending to two
+//! measurements is not one step for a reader; the engine decides when a batch becomes visible.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use crate::model::{Column, MeasurementId, RowBlock, TimeRange, Values};
+use crate::rows::{append_column, merge_sorted, pad_nulls, sort_rows};
+
+/// A chunk of so many rows is sorted into a run.
+const CHUNK_ROWS_MAX: usize = 65_536;
+/// A chunk of so many bytes is, too: texts are addressed by 32 bits.
+const CHUNK_BYTES_MAX: usize = 64 << 20;
+
+/// One generation of rows in memory.
+pub struct Memtable {
+    tables: RwLock<BTreeMap<MeasurementId, Arc<Mutex<Table>>>>,
+    bytes: AtomicUsize,
+    rows: AtomicU64,
+    min_ns: AtomicI64,
+    max_ns: AtomicI64,
+}
+
+/// The rows of one measurement.
+#[derive(Default)]
+struct Table {
+    runs: Vec<Arc<RowBlock>>,
+    /// Columns sorted by key.
+    active: RowBlock,
+    active_bytes: usize,
+    /// The active chunk as a run, until the next append.
+    active_run: Option<Arc<RowBlock>>,
+}
+
+impl fmt::Debug for Memtable {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Memtable")
+            .field("bytes", &self.bytes())
+            .field("rows", &self.rows())
+            .field("time_range", &self.time_range())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Default for Memtable {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Memtable {
+    /// An empty generation.
+    pub fn new() -> Self {
+        Self {
+            tables: RwLock::new(BTreeMap::new()),
+            bytes: AtomicUsize::new(0),
+            rows: AtomicU64::new(0),
+            min_ns: AtomicI64::new(i64::MAX),
+            max_ns: AtomicI64::new(i64::MIN),
+        }
+    }
+
+    /// Appends rows, behind all that were appended before. Visible as a whole when it returns.
+    pub fn apply(&self, measurement: MeasurementId, rows: &RowBlock) {
+        let (Some(min_ns), Some(max_ns)) = (rows.ts_ns.iter().min(), rows.ts_ns.iter().max()) else { return };
+        let table = self.table_or_new(measurement);
+        let mut table = lock(&table);
+        self.min_ns.fetch_min(*min_ns, Ordering::SeqCst);
+        self.max_ns.fetch_max(*max_ns, Ordering::SeqCst);
+        self.rows.fetch_add(rows.len() as u64, Ordering::SeqCst);
+        self.bytes.fetch_add(table.append(rows), Ordering::SeqCst);
+    }
+
+    /// Memory of the rows, without spare capacity, in bytes. Duplicates count until the flush.
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::SeqCst)
+    }
+
+    /// Rows appended, duplicates counted.
+    pub fn rows(&self) -> u64 {
+        self.rows.load(Ordering::SeqCst)
+    }
+
+    /// Whether nothing was appended.
+    pub fn is_empty(&self) -> bool {
+        self.rows() == 0
+    }
+
+    /// From the earliest to the latest row; `None` when there is none.
+    pub fn time_range(&self) -> Option<TimeRange> {
+        let (min_ns, max_ns) = (self.min_ns.load(Ordering::SeqCst), self.max_ns.load(Ordering::SeqCst));
+        (min_ns <= max_ns).then(|| TimeRange::new(min_ns, max_ns.saturating_add(1)))
+    }
+
+    /// The measurements that have rows, ascending.
+    pub fn measurements(&self) -> Vec<MeasurementId> {
+        self.tables.read().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
+    }
+
+    /// Runs in order of arrival: each sorted by (series, time) without duplicates; of equal rows in two runs the
+    /// later run's fields win, field by field. Sorts the active chunk when rows came since the last call.
+    pub fn runs(&self, measurement: MeasurementId) -> Vec<Arc<RowBlock>> {
+        let Some(table) = self.table(measurement) else { return Vec::new() };
+        let mut table = lock(&table);
+        let active_run = table.active_run();
+        table.runs.iter().cloned().chain(active_run).collect()
+    }
+
+    /// All rows of a measurement, sorted by (series, time), the last write of each field kept.
+    pub fn sorted(&self, measurement: MeasurementId) -> RowBlock {
+        let mut runs = self.runs(measurement);
+        match runs.pop() {
+            Some(only) if runs.is_empty() => Arc::unwrap_or_clone(only),
+            last => {
+                runs.extend(last);
+                merge_sorted(&runs)
+            }
+        }
+    }
+
+    fn table(&self, measurement: MeasurementId) -> Option<Arc<Mutex<Table>>> {
+        self.tables.read().unwrap_or_else(PoisonError::into_inner).get(&measurement).cloned()
+    }
+
+    fn table_or_new(&self, measurement: MeasurementId) -> Arc<Mutex<Table>> {
+        if let Some(table) = self.table(measurement) {
+            return table;
+        }
+        let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(tables.entry(measurement).or_default())
+    }
+}
+
+// A panic while appending could leave columns of unequal length; [`Table::append`] asserts before it changes
+// anything, so the state behind a poisoned lock is whole.
+fn lock(table: &Mutex<Table>) -> MutexGuard<'_, Table> {
+    table.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Table {
+    /// Appends rows and tells by how many bytes the table grew.
+    fn append(&mut self, rows: &RowBlock) -> usize {
+        let is_whole = |column: &Column| column.values.len() == rows.len();
+        assert!(rows.columns.iter().all(is_whole), "every column has a value for each row");
+        let before = self.active_bytes;
+        append_block(&mut self.active, rows);
+        self.active_run = None;
+        self.active_bytes = block_bytes(&self.active);
+        let grown = self.active_bytes.saturating_sub(before);
+        if CHUNK_ROWS_MAX <= self.active.len() || CHUNK_BYTES_MAX <= self.active_bytes {
+            self.runs.push(Arc::new(sort_rows(std::mem::take(&mut self.active))));
+            self.active_bytes = 0;
+        }
+        grown
+    }
+
+    fn active_run(&mut self) -> Option<Arc<RowBlock>> {
+        if self.active.is_empty() {
+            return None;
+        }
+        let active = &self.active;
+        let run = self.active_run.get_or_insert_with(|| Arc::new(sort_rows(active.clone())));
+        Some(Arc::clone(run))
+    }
+}
+
+/// Appends all rows of a block; columns that one of both does not have are null for its rows.
+fn append_block(block: &mut RowBlock, rows: &RowBlock) {
+    let len = block.len();
+    for from in &rows.columns {
+        let found = block.columns.binary_search_by_key(&from.key, |column| column.key);
+        let column_idx = found.unwrap_or_else(|place| {
+            let new = Column { key: from.key, values: from.values.empty_like(), valid: None };
+            block.columns.insert(place, new);
+            place
+        });
+        if let Some(column) = block.columns.get_mut(column_idx) {
+            pad_nulls(column, len);
+            append_column(column, from);
+        }
+    }
+    block.series.extend_from_slice(&rows.series);
+    block.ts_ns.extend_from_slice(&rows.ts_ns);
+    for column in &mut block.columns {
+        pad_nulls(column, block.ts_ns.len());
+    }
+}
+
+fn block_bytes(block: &RowBlock) -> usize {
+    block.len() * (size_of::<u32>() + size_of::<i64>())
+        + block.columns.iter().map(column_bytes).sum::<usize>()
+}
+
+fn column_bytes(column: &Column) -> usize {
+    let valid = column.valid.as_ref().map_or(0, Vec::len);
+    let values = match &column.values {
+        Values::F64(values) => size_of_val(&**values),
+        Values::I64(values) => size_of_val(&**values),
+        Values::U64(values) => size_of_val(&**values),
+        Values::Bool(values) => size_of_val(&**values),
+        Values::Hist(values) => size_of_val(&**values),
+        Values::Str(texts) => texts.bytes.len() + size_of_val(&*texts.ends),
+    };
+    valid + values
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{ColumnKey, FieldId, SeriesId, Value};
+
+    const M: MeasurementId = MeasurementId(3);
+
+    /// Rows of (series, time, field, value).
+    fn block(rows: &[(u32, i64, u16, i64)]) -> RowBlock {
+        let mut block = RowBlock::default();
+        for (series, ts_ns, field, value) in rows {
+            let key = ColumnKey::value(FieldId(*field));
+            let one = Column { key, values: Values::I64(vec![*value]), valid: None };
+            let one = RowBlock { series: vec![SeriesId(*series)], ts_ns: vec![*ts_ns], columns: vec![one] };
+            append_block(&mut block, &one);
+        }
+        block
+    }
+
+    fn rows_of(block: &RowBlock) -> Vec<(u32, i64, Vec<Option<Value>>)> {
+        let row = |row_idx: usize| {
+            let values = block.columns.iter().map(|column| column.value(row_idx)).collect();
+            (block.series[row_idx].0, block.ts_ns[row_idx], values)
+        };
+        (0..block.len()).map(row).collect()
+    }
+
+    #[test]
+    fn sorted_last_write_wins_field_by_field() {
+        let memtable = Memtable::new();
+        memtable.apply(M, &block(&[(2, 10, 0, 1), (1, 20, 0, 2), (1, 10, 0, 3)]));
+        memtable.apply(M, &block(&[(1, 10, 1, 4), (2, 10, 0, 5)]));
+        let int = |value| Some(Value::Int(value));
+        let expected =
+            vec![(1, 10, vec![int(3), int(4)]), (1, 20, vec![int(2), None]), (2, 10, vec![int(5), None])];
+        assert_eq!(rows_of(&memtable.sorted(M)), expected);
+        assert_eq!(memtable.runs(M).len(), 1);
+        assert_eq!((memtable.rows(), memtable.time_range()), (5, Some(TimeRange::new(10, 21))));
+    }
+
+    #[test]
+    fn runs_are_cached_until_the_next_apply() {
+        let memtable = Memtable::new();
+        memtable.apply(M, &block(&[(1, 1, 0, 1)]));
+        let (first, second) = (memtable.runs(M), memtable.runs(M));
+        assert!(first.iter().zip(&second).all(|(one, other)| Arc::ptr_eq(one, other)));
+        memtable.apply(M, &block(&[(1, 2, 0, 2)]));
+        assert_eq!((first[0].len(), memtable.runs(M)[0].len()), (1, 2), "a run given away never changes");
+    }
+
+    #[test]
+    fn apply_full_chunk_becomes_a_run_and_later_runs_win() {
+        let memtable = Memtable::new();
+        let rows = CHUNK_ROWS_MAX - 1;
+        let times = || (0..).take(rows);
+        let values =
+            Column { key: ColumnKey::value(FieldId(0)), values: Values::I64(vec![7; rows]), valid: None };
+        let many =
+            RowBlock { series: vec![SeriesId(1); rows], ts_ns: times().collect(), columns: vec![values] };
+        memtable.apply(M, &many);
+        memtable.apply(M, &block(&[(1, 3, 0, 8)]));
+        memtable.apply(M, &block(&[(1, 3, 0, 9), (0, 1, 1, 1)]));
+        let runs = memtable.runs(M);
+        assert_eq!(runs.iter().map(|run| run.len()).collect::<Vec<_>>(), [rows, 2]);
+        let sorted = memtable.sorted(M);
+        assert_eq!(sorted.len(), rows + 1);
+        assert_eq!(sorted.columns[0].value(4), Some(Value::Int(9)));
+        assert_eq!(sorted.columns[1].value(0), Some(Value::Int(1)));
+        let least = rows * (4 + 8 + 8);
+        assert!((least..least + 200_000).contains(&memtable.bytes()), "{}", memtable.bytes());
+    }
+
+    #[test]
+    fn memtable_without_rows_is_empty() {
+        let memtable = Memtable::new();
+        memtable.apply(M, &RowBlock::default());
+        assert!(memtable.is_empty() && memtable.measurements().is_empty() && memtable.runs(M).is_empty());
+        assert_eq!((memtable.bytes(), memtable.time_range()), (0, None));
+        assert!(memtable.sorted(M).is_empty());
+        memtable.apply(M, &block(&[(1, 1, 0, 1)]));
+        assert_eq!((memtable.measurements(), memtable.is_empty()), (vec![M], false));
+    }
+}

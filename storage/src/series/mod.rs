@@ -1,0 +1,24 @@
+//! The series catalog: which measurements, fields and series a database has, and the dense ids that stand for them.
+//!
+//! Knows nothing of the log, segments or queries. Read in this order: [`definition`] (one entry of the catalog and
+//! its bytes), [`file`] (entries on disk), [`postings`] (which series carry a tag value), `names` (raw bytes to
+//! ids), `state` (everything together, without a lock), [`registry`] (the catalog with its lock), `resolve`
+//! (rows of a batch to columns with ids).
+//!
+//! Order of events: a write resolves its batch, takes the pending definitions, logs both in one frame and applies
+//! the columns. A checkpoint writes the definitions after its last mark to a catalog file. An open reads those
+//! files, then the log, and defines what it finds; that is idempotent.
+
+pub mod definition;
+pub mod file;
+mod names;
+pub mod postings;
+pub mod registry;
+mod resolve;
+mod state;
+
+pub use definition::Definition;
+pub use registry::{Catalog, CatalogLimits, CatalogMark};
+
+#[cfg(test)]
+mod tests;

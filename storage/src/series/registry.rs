@@ -1,0 +1,185 @@
+//! The catalog: the one place that gives out ids, shared by writers, readers and jobs.
+//!
+//! Knows nothing of durability: whoever calls [`Catalog::resolve`] must log what [`Catalog::take_pending`] then
+//! gives before, or together with, the first row that uses it, and log in the order of those calls. Ids are dense,
+//! so a replay notices at once when a definition is missing.
+//!
+//! One lock guards everything; a batch of known series takes it once, for reading. No I/O happens under it.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use quick_cache::sync::Cache;
+
+use super::definition::{Definition, RawDefinition};
+use super::file;
+use super::state::State;
+use crate::fs::Fs;
+use crate::model::{MeasurementId, SeriesId, SeriesKey};
+use crate::scan::{FieldInfo, Schema, SeriesInfo, TagMatcher};
+use crate::{Error, ErrorKind, Result};
+
+/// Decoded keys kept for readers; they are asked for the same few over and over.
+const KEYS_CACHED: usize = 1 << 16;
+
+/// Bounds of a catalog. What is there already is kept when they are lowered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CatalogLimits {
+    /// Series of the database.
+    pub series_max: usize,
+    /// Fields of a measurement; at most 65,536.
+    pub fields_max: usize,
+}
+
+/// A point in the growth of a catalog; the default is the empty catalog. Means nothing to another catalog.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct CatalogMark(usize);
+
+/// Measurements, fields and series with their ids.
+pub struct Catalog {
+    state: RwLock<State>,
+    keys: Cache<SeriesId, Arc<SeriesKey>>,
+}
+
+impl fmt::Debug for Catalog {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Catalog").field("series", &self.series_count()).finish_non_exhaustive()
+    }
+}
+
+impl Catalog {
+    /// An empty catalog.
+    pub fn new(limits: CatalogLimits) -> Self {
+        let keys_cached = KEYS_CACHED.min(limits.series_max);
+        Self { state: RwLock::new(State::new(limits)), keys: Cache::new(keys_cached) }
+    }
+
+    // Entries are only added, each by code that cannot panic half-way, so the state behind a poisoned lock is whole.
+    pub(super) fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the definitions made since the last call, in the order they were made. Rows resolved by then, by any
+    /// thread, may use them: log them before those rows.
+    pub fn take_pending(&self) -> Vec<Definition> {
+        // Most batches define nothing and should not wait for other readers.
+        if !self.read().has_pending() {
+            return Vec::new();
+        }
+        self.write().take_pending()
+    }
+
+    /// Takes a definition from a catalog file or the log; one that is known already changes nothing. Limits do not
+    /// apply.
+    ///
+    /// # Errors
+    /// `Corruption` when it contradicts what is known or an id before it is missing.
+    pub fn define(&self, definition: &Definition) -> Result<()> {
+        self.write().define(definition)
+    }
+
+    /// Defines everything in a catalog file; the quick way for [`file::read`] and [`Catalog::define`]. What stands
+    /// before a failure stays defined.
+    ///
+    /// # Errors
+    /// Those of both.
+    pub fn load(&self, fs: &dyn Fs, dir: &Path, number: u64) -> Result<()> {
+        file::read_raw(fs, dir, number, &mut |definition| {
+            let mut state = self.write();
+            match definition {
+                RawDefinition::Other(definition) => state.define(&definition),
+                RawDefinition::Series { id, measurement, key } => state.define_series(id, measurement, key),
+            }
+        })
+    }
+
+    /// Fields and tag keys of a measurement; `None` when there is no such measurement.
+    pub fn schema(&self, measurement: &str) -> Option<Schema> {
+        let state = self.read();
+        schema_in(&state, state.measurement_id(measurement)?)
+    }
+
+    /// Fields and tag keys of a measurement; `None` when there is no such measurement.
+    pub fn schema_of(&self, id: MeasurementId) -> Option<Schema> {
+        schema_in(&self.read(), id)
+    }
+
+    /// Names of all measurements, sorted.
+    pub fn measurements(&self) -> Vec<Arc<str>> {
+        let mut names: Vec<_> = self.read().measurements().map(|one| Arc::clone(&one.name)).collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// Measurement and tags of a series; `None` when there is no such series.
+    pub fn key(&self, id: SeriesId) -> Option<Arc<SeriesKey>> {
+        self.key_in(&self.read(), id)
+    }
+
+    /// How many series there are.
+    pub fn series_count(&self) -> usize {
+        self.read().series_count()
+    }
+
+    /// The series of a measurement that pass all matchers, ascending by id.
+    ///
+    /// # Errors
+    /// `LimitExceeded` when there are more than `limit`.
+    pub fn select(
+        &self,
+        measurement: MeasurementId,
+        matchers: &[TagMatcher],
+        limit: usize,
+    ) -> Result<Vec<SeriesInfo>> {
+        let state = self.read();
+        let Some(entry) = state.measurement(measurement) else { return Ok(Vec::new()) };
+        let ids = entry.postings.select(matchers);
+        let found = usize::try_from(ids.len()).unwrap_or(usize::MAX);
+        if limit < found {
+            let name = &entry.name;
+            let message =
+                format!("{found} series of measurement \"{name}\" match, more than the limit of {limit}");
+            return Err(Error::new(ErrorKind::LimitExceeded, message));
+        }
+        let info = |id| Some(SeriesInfo { id: SeriesId(id), key: self.key_in(&state, SeriesId(id))? });
+        Ok(ids.into_iter().filter_map(info).collect())
+    }
+
+    /// Every definition, in the order it was made: a measurement stands before its fields and series.
+    pub fn snapshot(&self) -> Vec<Definition> {
+        self.definitions_after(CatalogMark::default()).0
+    }
+
+    /// The definitions made after a mark, in order, and the mark behind them.
+    pub fn definitions_after(&self, mark: CatalogMark) -> (Vec<Definition>, CatalogMark) {
+        let state = self.read();
+        (state.definitions_after(mark.0), CatalogMark(state.definition_count()))
+    }
+
+    fn key_in(&self, state: &State, id: SeriesId) -> Option<Arc<SeriesKey>> {
+        if let Some(key) = self.keys.get(&id) {
+            return Some(key);
+        }
+        let key = Arc::new(state.key(id)?);
+        self.keys.insert(id, Arc::clone(&key));
+        Some(key)
+    }
+}
+
+fn schema_in(state: &State, id: MeasurementId) -> Option<Schema> {
+    let entry = state.measurement(id)?;
+    let field = |(id, field): (u16, &super::state::FieldEntry)| FieldInfo {
+        id: crate::model::FieldId(id),
+        name: Arc::clone(&field.name),
+        field_type: field.field_type,
+    };
+    let mut fields: Vec<_> = (0..).zip(&entry.fields).map(field).collect();
+    fields.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+    let tag_keys = entry.postings.tag_keys().cloned().collect();
+    Some(Schema { measurement: id, name: Arc::clone(&entry.name), fields, tag_keys })
+}

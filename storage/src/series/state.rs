@@ -1,0 +1,430 @@
+//! Everything the catalog knows, without its lock.
+//!
+//! Entries are only ever added. Ids are positions, given in the order of definition, so "what came after a mark" is
+//! the tail of a list. Judging comes before defining: a row that is refused leaves no trace here.
+
+use std::hash::BuildHasher;
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+use hashbrown::{HashMap, HashTable};
+
+use super::definition::borrow_key;
+use super::names::RawNames;
+use super::postings::Postings;
+use super::{CatalogLimits, Definition};
+use crate::model::{FieldId, FieldType, MeasurementId, SeriesId, SeriesKey, ValueRef};
+use crate::{Error, Result};
+
+/// Spellings of one series or field that are cached, on average.
+const SPELLINGS: usize = 2;
+/// Field ids are 16 bits wide.
+const FIELD_IDS: usize = 1 << 16;
+
+pub(super) struct State {
+    limits: CatalogLimits,
+    /// Every definition, in the order it was made.
+    order: Vec<Entry>,
+    /// Those not yet handed to the log.
+    pending: Vec<Definition>,
+    measurements: Vec<Measurement>,
+    measurement_ids: HashMap<Arc<str>, MeasurementId, RandomState>,
+    series: Vec<Series>,
+    /// Ids by canonical key.
+    series_ids: HashTable<SeriesId>,
+    hasher: RandomState,
+    raw_keys: RawNames<KnownSeries>,
+}
+
+/// A definition by its ids alone.
+#[derive(Clone, Copy)]
+enum Entry {
+    Measurement(MeasurementId),
+    Field(MeasurementId, FieldId),
+    Series(SeriesId),
+}
+
+/// A series is kept as its canonical bytes: a tenth of the memory of a decoded key.
+struct Series {
+    measurement: MeasurementId,
+    key: Box<[u8]>,
+}
+
+pub(super) struct Measurement {
+    pub(super) name: Arc<str>,
+    pub(super) fields: Vec<FieldEntry>,
+    pub(super) postings: Postings,
+    field_ids: HashMap<Arc<str>, FieldId, RandomState>,
+    raw_fields: RawNames<FieldId>,
+}
+
+pub(super) struct FieldEntry {
+    pub(super) name: Arc<str>,
+    pub(super) field_type: FieldType,
+}
+
+/// A series as rows need it.
+#[derive(Clone, Copy)]
+pub(super) struct KnownSeries {
+    pub(super) id: SeriesId,
+    pub(super) measurement: MeasurementId,
+}
+
+/// The decoded names of a row.
+pub(super) struct RowNames<'a> {
+    pub(super) dialect: u8,
+    pub(super) raw_key: &'a [u8],
+    pub(super) key: Arc<SeriesKey>,
+    /// Raw name, plain name and value of each field.
+    pub(super) fields: Vec<(&'a [u8], String, ValueRef<'a>)>,
+}
+
+impl Measurement {
+    pub(super) fn field(&self, id: FieldId) -> Option<&FieldEntry> {
+        self.fields.get(usize::from(id.0))
+    }
+
+    /// The field that a raw name stands for; `None` when that is not cached.
+    pub(super) fn raw_field(&self, dialect: u8, raw: &[u8]) -> Option<FieldId> {
+        self.raw_fields.find(dialect, raw)
+    }
+
+    /// Why a value cannot be stored in a field.
+    pub(super) fn conflict(&self, field: &FieldEntry, found: FieldType) -> String {
+        let (input, exists) = (found.name(), field.field_type.name());
+        let (field, measurement) = (&field.name, &self.name);
+        format!(
+            "field type conflict: input field \"{field}\" on measurement \"{measurement}\" is type {input}, already exists as type {exists}"
+        )
+    }
+}
+
+impl State {
+    pub(super) fn new(limits: CatalogLimits) -> Self {
+        Self {
+            limits,
+            order: Vec::new(),
+            pending: Vec::new(),
+            measurements: Vec::new(),
+            measurement_ids: HashMap::default(),
+            series: Vec::new(),
+            series_ids: HashTable::new(),
+            hasher: RandomState::default(),
+            raw_keys: RawNames::new(limits.series_max.saturating_mul(SPELLINGS)),
+        }
+    }
+
+    pub(super) fn measurement(&self, id: MeasurementId) -> Option<&Measurement> {
+        self.measurements.get(id.0 as usize)
+    }
+
+    pub(super) fn measurements(&self) -> impl Iterator<Item = &Measurement> {
+        self.measurements.iter()
+    }
+
+    pub(super) fn measurement_id(&self, name: &str) -> Option<MeasurementId> {
+        self.measurement_ids.get(name).copied()
+    }
+
+    pub(super) fn series_count(&self) -> usize {
+        self.series.len()
+    }
+
+    /// The series that a raw key stands for; `None` when that is not cached.
+    pub(super) fn raw_series(&self, dialect: u8, raw: &[u8]) -> Option<KnownSeries> {
+        self.raw_keys.find(dialect, raw)
+    }
+
+    /// Decodes the key of a series.
+    pub(super) fn key(&self, id: SeriesId) -> Option<SeriesKey> {
+        let key = SeriesKey::decode(&self.series.get(id.0 as usize)?.key);
+        debug_assert!(key.is_ok(), "the catalog encoded this key itself");
+        key.ok()
+    }
+
+    fn find_series(&self, canonical: &[u8]) -> Option<SeriesId> {
+        let is_same =
+            |id: &SeriesId| self.series.get(id.0 as usize).is_some_and(|one| *one.key == *canonical);
+        self.series_ids.find(self.hasher.hash_one(canonical), is_same).copied()
+    }
+
+    /// Finds or makes the series and fields of a row.
+    pub(super) fn intern(
+        &mut self,
+        row: &RowNames<'_>,
+    ) -> std::result::Result<(KnownSeries, Vec<FieldId>), String> {
+        let mut canonical = Vec::with_capacity(128);
+        row.key.encode(&mut canonical);
+        let found = self.find_series(&canonical);
+        let before = self.order.len();
+        let measurement = self.measurement_id(row.key.measurement());
+        let new_fields = self.judge_fields(measurement, row)?;
+        let series_max = self.limits.series_max.min(u32::MAX as usize);
+        if found.is_none() && series_max <= self.series.len() {
+            let key = &row.key;
+            return Err(format!(
+                "series limit reached: {series_max} series (limit series_max); the new series is {key}"
+            ));
+        }
+        let measurement = match measurement {
+            Some(measurement) => measurement,
+            None => self.add_measurement(row.key.measurement().into()),
+        };
+        let id = match found {
+            Some(id) => id,
+            None => self.add_series(measurement, tags_of(&row.key), canonical.into()),
+        };
+        for (name, field_type) in new_fields {
+            self.add_field(measurement, name.into(), field_type);
+        }
+        for entry in self.order.get(before..).unwrap_or_default() {
+            // The key is at hand here; decoding it once more would cost as much as all the rest.
+            self.pending.extend(match entry {
+                Entry::Series(id) => {
+                    Some(Definition::Series { id: *id, measurement, key: Arc::clone(&row.key) })
+                }
+                Entry::Measurement(_) | Entry::Field(..) => self.definition(*entry),
+            });
+        }
+        let known = KnownSeries { id, measurement };
+        self.raw_keys.remember(row.dialect, row.raw_key, known);
+        Ok((known, self.field_ids_of(measurement, row)))
+    }
+
+    /// The fields that a row would define, each once, or why the row cannot be taken. Where a name stands twice in
+    /// the row, its last value counts.
+    fn judge_fields<'a>(
+        &self,
+        measurement: Option<MeasurementId>,
+        row: &'a RowNames<'_>,
+    ) -> std::result::Result<Vec<(&'a str, FieldType)>, String> {
+        let measurement = measurement.and_then(|id| self.measurement(id));
+        let names = row.fields.iter().map(|(_, name, value)| (&**name, value.field_type()));
+        let mut last: HashMap<&str, FieldType, RandomState> = names.clone().collect();
+        let mut new_fields = Vec::new();
+        for (name, _) in names {
+            let Some(field_type) = last.remove(name) else { continue };
+            let field = measurement.and_then(|one| Some((one, one.field(*one.field_ids.get(name)?)?)));
+            match field {
+                Some((_, field)) if field.field_type == field_type => {}
+                Some((measurement, field)) => return Err(measurement.conflict(field, field_type)),
+                None => new_fields.push((name, field_type)),
+            }
+        }
+        let fields_max = self.limits.fields_max.min(FIELD_IDS);
+        let room = fields_max.saturating_sub(measurement.map_or(0, |one| one.fields.len()));
+        if let Some((name, _)) = new_fields.get(room) {
+            let measurement = row.key.measurement();
+            return Err(format!(
+                "field limit reached: {fields_max} fields on measurement \"{measurement}\" (limit fields_max); the new field is \"{name}\""
+            ));
+        }
+        Ok(new_fields)
+    }
+
+    /// The ids of a row's fields, all of which are defined.
+    fn field_ids_of(&mut self, measurement: MeasurementId, row: &RowNames<'_>) -> Vec<FieldId> {
+        let Some(measurement) = self.measurements.get_mut(measurement.0 as usize) else { return Vec::new() };
+        let mut ids = Vec::with_capacity(row.fields.len());
+        for (raw, name, _) in &row.fields {
+            let Some(id) = measurement.field_ids.get(&**name).copied() else { continue };
+            measurement.raw_fields.remember(row.dialect, raw, id);
+            ids.push(id);
+        }
+        assert_eq!(ids.len(), row.fields.len(), "every field of the row has just been defined");
+        ids
+    }
+
+    fn add_measurement(&mut self, name: Arc<str>) -> MeasurementId {
+        let id = MeasurementId(next_id(self.measurements.len()));
+        self.measurement_ids.insert(Arc::clone(&name), id);
+        let raw_fields = RawNames::new(self.limits.fields_max.saturating_mul(SPELLINGS));
+        let (fields, field_ids, postings) = (Vec::new(), HashMap::default(), Postings::default());
+        self.measurements.push(Measurement { name, fields, postings, field_ids, raw_fields });
+        self.order.push(Entry::Measurement(id));
+        id
+    }
+
+    fn add_field(&mut self, measurement: MeasurementId, name: Arc<str>, field_type: FieldType) {
+        let Some(entry) = self.measurements.get_mut(measurement.0 as usize) else { return };
+        let id = FieldId(u16::try_from(entry.fields.len()).unwrap_or(u16::MAX));
+        entry.field_ids.insert(Arc::clone(&name), id);
+        entry.fields.push(FieldEntry { name, field_type });
+        self.order.push(Entry::Field(measurement, id));
+    }
+
+    fn add_series<'a>(
+        &mut self,
+        measurement: MeasurementId,
+        tags: impl IntoIterator<Item = (&'a str, &'a str)>,
+        canonical: Box<[u8]>,
+    ) -> SeriesId {
+        let id = SeriesId(next_id(self.series.len()));
+        if let Some(entry) = self.measurements.get_mut(measurement.0 as usize) {
+            entry.postings.insert(id, tags);
+        }
+        let hash = self.hasher.hash_one(&*canonical);
+        self.series.push(Series { measurement, key: canonical });
+        let (series, hasher) = (&self.series, &self.hasher);
+        let rehash = |id: &SeriesId| series.get(id.0 as usize).map_or(0, |one| hasher.hash_one(&*one.key));
+        self.series_ids.insert_unique(hash, id, rehash);
+        self.order.push(Entry::Series(id));
+        id
+    }
+
+    /// Takes a definition from a file or the log, with the id it was given there.
+    pub(super) fn define(&mut self, definition: &Definition) -> Result<()> {
+        match definition {
+            Definition::Measurement { id, name } => self.define_measurement(*id, name),
+            Definition::Field { measurement, id, name, field_type } => {
+                self.define_field(*measurement, *id, name, *field_type)
+            }
+            Definition::Series { id, measurement, key } => {
+                let mut encoded = Vec::with_capacity(128);
+                key.encode(&mut encoded);
+                self.define_series(*id, *measurement, &encoded)
+            }
+        }
+    }
+
+    fn define_measurement(&mut self, id: MeasurementId, name: &Arc<str>) -> Result<()> {
+        let refuse = |why: &str| Err(contradiction(&format!("measurement \"{name}\" with id {}", id.0), why));
+        match self.measurement(id) {
+            Some(known) if known.name == *name => return Ok(()),
+            Some(known) => return refuse(&format!("the id belongs to \"{}\"", known.name)),
+            None => {}
+        }
+        if self.measurement_ids.contains_key(name) {
+            return refuse("the name has another id");
+        }
+        if id.0 as usize != self.measurements.len() {
+            return refuse(&gap(self.measurements.len()));
+        }
+        self.add_measurement(Arc::clone(name));
+        Ok(())
+    }
+
+    fn define_field(
+        &mut self,
+        measurement: MeasurementId,
+        id: FieldId,
+        name: &Arc<str>,
+        field_type: FieldType,
+    ) -> Result<()> {
+        let refuse = |why: &str| {
+            let (of, type_name) = (measurement.0, field_type.name());
+            let what = format!("field \"{name}\" of type {type_name} with id {} of measurement {of}", id.0);
+            Err(contradiction(&what, why))
+        };
+        let Some(entry) = self.measurement(measurement) else {
+            return refuse("the measurement is not defined");
+        };
+        match entry.field(id) {
+            Some(known) if known.name == *name && known.field_type == field_type => return Ok(()),
+            Some(known) => {
+                let (name, type_name) = (&known.name, known.field_type.name());
+                return refuse(&format!("the id belongs to \"{name}\" of type {type_name}"));
+            }
+            None => {}
+        }
+        if entry.field_ids.contains_key(name) {
+            return refuse("the name has another id");
+        }
+        if usize::from(id.0) != entry.fields.len() {
+            return refuse(&gap(entry.fields.len()));
+        }
+        self.add_field(measurement, Arc::clone(name), field_type);
+        Ok(())
+    }
+
+    /// Takes the definition of a series by its encoded key.
+    pub(super) fn define_series(
+        &mut self,
+        id: SeriesId,
+        measurement: MeasurementId,
+        encoded: &[u8],
+    ) -> Result<()> {
+        let mut tags = Vec::with_capacity(16);
+        let Some(name) = borrow_key(encoded, &mut tags) else {
+            // Bytes that are not canonical: no key at all, or tags out of order, which icecore never writes.
+            let why =
+                SeriesKey::decode(encoded).err().map_or("tags are out of order".into(), |e| e.to_string());
+            return Err(contradiction(&format!("series {}", id.0), &why));
+        };
+        let refuse = |why: &str| {
+            let key = SeriesKey::decode(encoded)?;
+            Err(contradiction(&format!("series {key} with id {}", id.0), why))
+        };
+        if self.measurement(measurement).is_none_or(|entry| &*entry.name != name) {
+            return refuse("the measurement is not defined, or has another name");
+        }
+        match self.series.get(id.0 as usize) {
+            Some(known) if *known.key == *encoded => return Ok(()),
+            Some(_) => return refuse("the id belongs to another series"),
+            None => {}
+        }
+        if self.find_series(encoded).is_some() {
+            return refuse("the series has another id");
+        }
+        if id.0 as usize != self.series.len() {
+            return refuse(&gap(self.series.len()));
+        }
+        self.add_series(measurement, tags, encoded.into());
+        Ok(())
+    }
+
+    pub(super) fn take_pending(&mut self) -> Vec<Definition> {
+        std::mem::take(&mut self.pending)
+    }
+
+    pub(super) fn has_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// How many definitions there are.
+    pub(super) fn definition_count(&self) -> usize {
+        self.order.len()
+    }
+
+    /// The definitions after the first `skipped`.
+    pub(super) fn definitions_after(&self, skipped: usize) -> Vec<Definition> {
+        self.order.iter().skip(skipped).filter_map(|entry| self.definition(*entry)).collect()
+    }
+
+    fn definition(&self, entry: Entry) -> Option<Definition> {
+        match entry {
+            Entry::Measurement(id) => {
+                let name = Arc::clone(&self.measurement(id)?.name);
+                Some(Definition::Measurement { id, name })
+            }
+            Entry::Field(measurement, id) => {
+                let field = self.measurement(measurement)?.field(id)?;
+                let (name, field_type) = (Arc::clone(&field.name), field.field_type);
+                Some(Definition::Field { measurement, id, name, field_type })
+            }
+            Entry::Series(id) => {
+                let measurement = self.series.get(id.0 as usize)?.measurement;
+                Some(Definition::Series { id, measurement, key: Arc::new(self.key(id)?) })
+            }
+        }
+    }
+}
+
+/// The id after `count` others. There are never more measurements than series, and those are bounded by the limit
+/// or, in a replay, by ids that come one after the other in 32 bits.
+fn next_id(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+/// Ids are dense: a gap means that a definition was lost.
+fn gap(next: usize) -> String {
+    format!("the next id is {next}: definitions are missing")
+}
+
+fn contradiction(what: &str, why: &str) -> Error {
+    Error::corruption(format!("the catalog cannot take {what}: {why}"))
+}
+
+fn tags_of(key: &SeriesKey) -> impl Iterator<Item = (&str, &str)> {
+    key.tags().iter().map(|(key, value)| (&**key, &**value))
+}
