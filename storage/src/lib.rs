@@ -12,6 +12,7 @@ pub mod error;
 pub mod fs;
 pub mod model;
 pub mod options;
+pub mod rollup;
 pub mod scan;
 
 pub use engine::Engine;
