@@ -8,16 +8,24 @@
 
 pub mod clock;
 pub mod codec;
+mod compact;
 pub mod engine;
 pub mod error;
+mod flush;
 pub mod fs;
+pub mod manifest;
 pub mod memtable;
 pub mod model;
 pub mod options;
+mod recovery;
+mod retention;
+pub mod rollup;
 pub mod rows;
 pub mod scan;
 pub mod segment;
 pub mod series;
+mod version;
+pub mod wal;
 
 pub use engine::Engine;
 pub use error::{Error, ErrorKind, Result};

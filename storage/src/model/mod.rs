@@ -13,7 +13,7 @@ pub mod value;
 
 pub use batch::{Dialect, RowError, WriteBatch};
 pub use block::{Column, ColumnKey, RowBlock, Stat, StrColumn, Values};
-pub use histogram::Histogram;
+pub use histogram::{Histogram, HistogramScratch};
 pub use labels::SeriesKey;
 pub use partial::{Numbers, Partial, Stats};
 pub use value::{FieldType, Value, ValueRef};

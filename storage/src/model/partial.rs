@@ -217,12 +217,12 @@ impl<N: Number> Stats<N> {
 }
 
 /// The smaller of two, ignoring NaN where the other is a number.
-fn lesser<N: Number>(left: N, right: N) -> N {
+pub(crate) fn lesser<N: Number>(left: N, right: N) -> N {
     if right < left || left.to_f64().is_nan() { right } else { left }
 }
 
 /// The larger of two, ignoring NaN where the other is a number.
-fn greater<N: Number>(left: N, right: N) -> N {
+pub(crate) fn greater<N: Number>(left: N, right: N) -> N {
     if right > left || left.to_f64().is_nan() { right } else { left }
 }
 

@@ -4,6 +4,11 @@
 //! [`Scan::samples`] (every value, raw rows only), [`Scan::windows`] (one [`Partial`] per window, from the coarsest
 //! exact mix of tiers), and [`Scan::rows`] (whole raw rows as columns). Callers learn through [`Coverage`] what
 //! was read and whether an answer had to be rounded; they never name a tier.
+//!
+//! [`cover`] plans which tier answers which part of a window, [`sliding`] merges the parts of overlapping windows.
+
+pub mod cover;
+pub mod sliding;
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,0 +1,342 @@
+//! Presses raw rows into cells of one minute ([`Folder`]) and cells into coarser cells ([`coarsen`]).
+//!
+//! Both are pure functions of sorted, deduplicated input: how the rows were cut into blocks and in which order they
+//! once arrived leaves no trace in a cell, down to the last bit. For that the folder never presses part of a
+//! minute: rows of a minute that may go on in the next block wait until it is complete. It works column by column
+//! over runs of rows of one series and minute. Knows nothing of files, jobs or time zones.
+
+use super::build::CellBuilder;
+use super::cell::{CellNumber, CellReader, keeps_hist};
+use crate::Result;
+use crate::model::partial::{Compensated, Sum, greater, lesser};
+use crate::model::{
+    Column, ColumnKey, FieldType, Histogram, HistogramScratch, Partial, RowBlock, SeriesId, Stats, Tier,
+    ValueRef, Values, floor_to,
+};
+use crate::scan::FieldInfo;
+
+/// Folds raw rows of one measurement into cells of one minute.
+#[derive(Debug)]
+pub struct Folder {
+    fields: Vec<FieldInfo>,
+    open: Vec<Open>,
+    builder: CellBuilder,
+    runs: Vec<Run>,
+    scratch: HistogramScratch,
+}
+
+/// Rows of a block that belong to one cell row.
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    row: usize,
+    left_ns: i64,
+    start: usize,
+    end: usize,
+}
+
+/// Interior samples of a field whose minute may go on in the next block.
+#[derive(Debug)]
+enum Open {
+    Float(Waiting<f64>),
+    Int(Waiting<i64>),
+    UInt(Waiting<u64>),
+    Text { row: usize, count: u64 },
+}
+
+#[derive(Debug, Default)]
+struct Waiting<N> {
+    row: usize,
+    ts_ns: Vec<i64>,
+    values: Vec<N>,
+}
+
+/// A column of a block with what is needed to press it.
+struct Source<'a, N> {
+    field_idx: usize,
+    with_hist: bool,
+    ts_ns: &'a [i64],
+    values: &'a [N],
+    valid: Option<&'a [bool]>,
+}
+
+impl Folder {
+    /// A folder for these fields; columns of others are left out.
+    pub fn new(fields: &[FieldInfo]) -> Self {
+        let open = |field: &FieldInfo| match field.field_type {
+            FieldType::Float => Open::Float(Waiting::default()),
+            FieldType::Int => Open::Int(Waiting::default()),
+            FieldType::UInt | FieldType::Bool => Open::UInt(Waiting::default()),
+            FieldType::Str => Open::Text { row: 0, count: 0 },
+        };
+        Self {
+            fields: fields.to_vec(),
+            open: fields.iter().map(open).collect(),
+            builder: CellBuilder::new(fields),
+            runs: Vec::new(),
+            scratch: HistogramScratch::default(),
+        }
+    }
+
+    /// Adds raw rows. Within a block and from one block to the next they ascend by (series, time), each pair once.
+    pub fn push(&mut self, block: &RowBlock) {
+        self.find_runs(&block.series, &block.ts_ns);
+        let Self { fields, open, builder, runs, scratch } = self;
+        for (field_idx, (field, open)) in fields.iter().zip(open).enumerate() {
+            let Some(column) = block.column(ColumnKey::value(field.id)) else { continue };
+            let valid = column.valid.as_deref();
+            let with_hist = keeps_hist(field.field_type);
+            let ts_ns = &*block.ts_ns;
+            match (open, &column.values) {
+                (Open::Float(open), Values::F64(values)) => {
+                    open.press(
+                        &Source { field_idx, with_hist, ts_ns, values, valid },
+                        runs,
+                        builder,
+                        scratch,
+                    );
+                }
+                (Open::Int(open), Values::I64(values)) => {
+                    open.press(
+                        &Source { field_idx, with_hist, ts_ns, values, valid },
+                        runs,
+                        builder,
+                        scratch,
+                    );
+                }
+                (Open::UInt(open), Values::U64(values)) => {
+                    open.press(
+                        &Source { field_idx, with_hist, ts_ns, values, valid },
+                        runs,
+                        builder,
+                        scratch,
+                    );
+                }
+                (Open::UInt(open), Values::Bool(flags)) => {
+                    let values: Vec<u64> = flags.iter().map(|flag| u64::from(*flag)).collect();
+                    let source = Source { field_idx, with_hist, ts_ns, values: &values, valid };
+                    open.press(&source, runs, builder, scratch);
+                }
+                (Open::Text { row, count }, Values::Str(_)) => {
+                    count_texts((row, count), field_idx, column, ts_ns, runs, builder);
+                }
+                _ => debug_assert!(false, "values of one field have one type"),
+            }
+        }
+    }
+
+    /// The cells of all rows pushed, sorted by (series, left edge).
+    pub fn finish(mut self) -> RowBlock {
+        for (field_idx, (field, open)) in self.fields.iter().zip(&mut self.open).enumerate() {
+            let with_hist = keeps_hist(field.field_type);
+            let (builder, scratch) = (&mut self.builder, &mut self.scratch);
+            match open {
+                Open::Float(open) => open.close(field_idx, with_hist, builder, scratch),
+                Open::Int(open) => open.close(field_idx, with_hist, builder, scratch),
+                Open::UInt(open) => open.close(field_idx, with_hist, builder, scratch),
+                Open::Text { row, count } => builder.put_interior(field_idx, *row, Partial::Text(*count)),
+            }
+        }
+        self.builder.finish()
+    }
+
+    /// Cuts the rows of a block into runs of one cell and starts the rows of new cells.
+    fn find_runs(&mut self, series: &[SeriesId], ts_ns: &[i64]) {
+        let width_ns = Tier::M1.width_ns();
+        self.runs.clear();
+        let mut last = self.builder.last_row();
+        for (at, (series, ts_ns)) in series.iter().zip(ts_ns).enumerate() {
+            let goes_on = last.is_some_and(|(last_series, left_ns)| {
+                last_series == *series && left_ns <= *ts_ns && ts_ns.wrapping_sub(left_ns) < width_ns
+            });
+            match self.runs.last_mut() {
+                Some(run) if goes_on => run.end = at + 1,
+                _ if goes_on => {
+                    let (row, left_ns) = (self.builder.len() - 1, last.map_or(0, |(_, left_ns)| left_ns));
+                    self.runs.push(Run { row, left_ns, start: at, end: at + 1 });
+                }
+                _ => {
+                    let left_ns = floor_to(*ts_ns, width_ns);
+                    last = Some((*series, left_ns));
+                    let row = self.builder.start_row(*series, left_ns);
+                    self.runs.push(Run { row, left_ns, start: at, end: at + 1 });
+                }
+            }
+        }
+    }
+}
+
+impl<N: CellNumber> Waiting<N> {
+    /// Presses the runs of a column, all but the last, which may go on in the next block.
+    fn press(
+        &mut self,
+        source: &Source<'_, N>,
+        runs: &[Run],
+        builder: &mut CellBuilder,
+        scratch: &mut HistogramScratch,
+    ) {
+        let Source { field_idx, with_hist, .. } = *source;
+        for (at, run) in runs.iter().enumerate() {
+            if self.row != run.row {
+                self.close(field_idx, with_hist, builder, scratch);
+                self.row = run.row;
+            }
+            let start = source.take_edge(run, builder);
+            let ts_ns = source.ts_ns.get(start..run.end).unwrap_or_default();
+            let values = source.values.get(start..run.end).unwrap_or_default();
+            let valid = source.valid.map(|valid| valid.get(start..run.end).unwrap_or_default());
+            let is_last = at + 1 == runs.len();
+            if !is_last && self.values.is_empty() && valid.is_none_or(|valid| valid.iter().all(|is| *is)) {
+                if let Some(stats) = press(ts_ns, values, with_hist, scratch) {
+                    builder.put_interior(field_idx, run.row, N::partial(stats));
+                }
+                continue;
+            }
+            for (place, (ts_ns, value)) in ts_ns.iter().zip(values).enumerate() {
+                if valid.is_none_or(|valid| valid.get(place).copied().unwrap_or(false)) {
+                    self.ts_ns.push(*ts_ns);
+                    self.values.push(*value);
+                }
+            }
+        }
+    }
+
+    /// Presses the samples that waited: their minute is complete.
+    fn close(
+        &mut self,
+        field_idx: usize,
+        with_hist: bool,
+        builder: &mut CellBuilder,
+        scratch: &mut HistogramScratch,
+    ) {
+        if let Some(stats) = press(&self.ts_ns, &self.values, with_hist, scratch) {
+            builder.put_interior(field_idx, self.row, N::partial(stats));
+        }
+        self.ts_ns.clear();
+        self.values.clear();
+    }
+}
+
+impl<N: CellNumber> Source<'_, N> {
+    /// Keeps the sample on the left edge of a run, if it begins with one, and says where the interior begins.
+    fn take_edge(&self, run: &Run, builder: &mut CellBuilder) -> usize {
+        if self.ts_ns.get(run.start) != Some(&run.left_ns) {
+            return run.start;
+        }
+        let is_valid = self.valid.is_none_or(|valid| valid.get(run.start).copied().unwrap_or(false));
+        if let Some(value) = self.values.get(run.start).filter(|_| is_valid) {
+            builder.put_edge(self.field_idx, run.row, value.value_ref());
+        }
+        run.start + 1
+    }
+}
+
+/// Counts the texts of each run.
+fn count_texts(
+    (row, count): (&mut usize, &mut u64),
+    field_idx: usize,
+    column: &Column,
+    ts_ns: &[i64],
+    runs: &[Run],
+    builder: &mut CellBuilder,
+) {
+    for run in runs {
+        if *row != run.row {
+            builder.put_interior(field_idx, *row, Partial::Text(*count));
+            (*row, *count) = (run.row, 0);
+        }
+        for place in (run.start..run.end).filter(|place| column.is_valid(*place)) {
+            if ts_ns.get(place) == Some(&run.left_ns) {
+                builder.put_edge(field_idx, run.row, ValueRef::Str(""));
+            } else {
+                *count += 1;
+            }
+        }
+    }
+}
+
+/// The statistics of samples in time order: those that adding one by one gives, up to the rounding of sums.
+fn press<N: CellNumber>(
+    ts_ns: &[i64],
+    values: &[N],
+    with_hist: bool,
+    scratch: &mut HistogramScratch,
+) -> Option<Stats<N>> {
+    let (first, last) = (*values.first()?, *values.last()?);
+    let (first_ns, last_ns) = (*ts_ns.first()?, *ts_ns.last()?);
+    let (mut min, mut max) = (first, first);
+    for value in values {
+        min = lesser(min, *value);
+        max = greater(max, *value);
+    }
+    let (mut reset_sum, mut resets, mut changes) = (Compensated::default(), 0, 0);
+    for (before, value) in values.iter().zip(values.iter().skip(1)) {
+        if value < before {
+            resets += 1;
+            reset_sum.add(before.to_f64());
+        }
+        let both_nan = before.to_f64().is_nan() && value.to_f64().is_nan();
+        changes += u64::from(value != before && !both_nan);
+    }
+    let count = values.len() as u64;
+    let sum = N::sum_of(values);
+    // Of equal values the mean is the value, although their rounded sum may say otherwise.
+    let is_constant = changes == 0 && first.to_f64().is_finite();
+    let mean = if is_constant { first.to_f64() } else { sum.to_f64() / count as f64 };
+    let m2 = values.iter().map(|value| (value.to_f64() - mean) * (value.to_f64() - mean)).sum();
+    let hist = with_hist.then(|| Box::new(Histogram::of(values.iter().map(|value| value.to_f64()), scratch)));
+    Some(Stats {
+        count,
+        sum,
+        min,
+        max,
+        first,
+        first_ns,
+        last,
+        last_ns,
+        reset_sum,
+        resets,
+        changes,
+        mean,
+        m2,
+        hist,
+    })
+}
+
+/// Merges cells of one tier into cells of the coarser tier `to`, without looking at rows. Cells are sorted by
+/// (series, left edge); so is the result.
+///
+/// # Errors
+/// `Corruption` when the columns are not those of cells.
+pub fn coarsen(cells: &RowBlock, fields: &[FieldInfo], to: Tier) -> Result<RowBlock> {
+    let mut builder = CellBuilder::new(fields);
+    let mut runs: Vec<Run> = Vec::new();
+    for (at, (series, finer_ns)) in cells.series.iter().zip(&cells.ts_ns).enumerate() {
+        let left_ns = floor_to(*finer_ns, to.width_ns());
+        match runs.last_mut() {
+            Some(run) if builder.last_row() == Some((*series, left_ns)) => run.end = at + 1,
+            _ => {
+                let row = builder.start_row(*series, left_ns);
+                runs.push(Run { row, left_ns, start: at, end: at + 1 });
+            }
+        }
+    }
+    for (field_idx, field) in fields.iter().enumerate() {
+        let reader = CellReader::of_block(cells, field, keeps_hist(field.field_type))?;
+        for run in &runs {
+            let mut partial = Partial::empty(field.field_type);
+            for (at, finer_ns) in cells.ts_ns.iter().enumerate().take(run.end).skip(run.start) {
+                if *finer_ns != run.left_ns {
+                    reader.add_edge(at, *finer_ns, &mut partial);
+                } else if let Some(value) = reader.edge(at) {
+                    builder.put_edge(field_idx, run.row, value);
+                }
+                reader.add_interior(at, *finer_ns, &mut partial);
+            }
+            builder.put_interior(field_idx, run.row, partial);
+        }
+    }
+    Ok(builder.finish())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,188 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::model::{FieldId, MINUTE_NS, Stat, StrColumn, TimeRange};
+
+const TYPES: [FieldType; 5] =
+    [FieldType::Float, FieldType::Int, FieldType::UInt, FieldType::Bool, FieldType::Str];
+
+fn fields() -> Vec<FieldInfo> {
+    let field = |(id, field_type): (u16, FieldType)| FieldInfo {
+        id: FieldId(id),
+        name: format!("field{id}").into(),
+        field_type,
+    };
+    (0_u16..).zip(TYPES).map(field).collect()
+}
+
+/// One row: minute, place within it, and a number from which all fields are made; `None` leaves a field out.
+type Seed = (u32, i64, i64, [Option<i64>; 5]);
+
+fn rows() -> impl Strategy<Value = Vec<Seed>> {
+    let place = prop_oneof![2 => Just(0_i64), 1 => Just(1), 1 => Just(MINUTE_NS - 1), 6 => 0..MINUTE_NS];
+    let value = || proptest::option::weighted(0.9, -20_i64..60);
+    let row = (0_u32..3, 0_i64..8, place, [value(), value(), value(), value(), value()]);
+    proptest::collection::vec(row, 0..80).prop_map(|rows| {
+        let mut rows: Vec<Seed> = rows
+            .into_iter()
+            .map(|(series, minute, place, values)| (series, minute * MINUTE_NS + place, 0, values))
+            .collect();
+        rows.sort_by_key(|row| (row.0, row.1));
+        rows.dedup_by_key(|row| (row.0, row.1));
+        rows
+    })
+}
+
+fn block(rows: &[Seed]) -> RowBlock {
+    let seeds = |place: usize| rows.iter().map(move |row| row.3[place]);
+    let values = [
+        // 55 and above stand for NaN.
+        Values::F64(seeds(0).map(|seed| seed.map_or(0.0, float)).collect()),
+        Values::I64(seeds(1).map(|seed| seed.unwrap_or(0) << 58).collect()),
+        Values::U64(seeds(2).map(|seed| seed.unwrap_or(0).unsigned_abs() << 57).collect()),
+        Values::Bool(seeds(3).map(|seed| seed.unwrap_or(0) % 2 == 0).collect()),
+        Values::Str(texts(seeds(4))),
+    ];
+    let column = |(place, values): (usize, Values)| {
+        let valid: Vec<bool> = seeds(place).map(|seed| seed.is_some()).collect();
+        let valid = valid.contains(&false).then_some(valid);
+        Column { key: ColumnKey::value(fields()[place].id), values, valid }
+    };
+    RowBlock {
+        series: rows.iter().map(|row| SeriesId(row.0)).collect(),
+        ts_ns: rows.iter().map(|row| row.1).collect(),
+        columns: values.into_iter().enumerate().map(column).collect(),
+    }
+}
+
+fn float(seed: i64) -> f64 {
+    if 55 <= seed { f64::NAN } else { seed as f64 * 0.1 }
+}
+
+fn texts(seeds: impl Iterator<Item = Option<i64>>) -> StrColumn {
+    let mut texts = StrColumn::default();
+    seeds.for_each(|seed| texts.push(&seed.map_or(String::new(), |seed| seed.to_string())));
+    texts
+}
+
+fn fold(blocks: &[RowBlock]) -> RowBlock {
+    let mut folder = Folder::new(&fields());
+    blocks.iter().for_each(|block| folder.push(block));
+    folder.finish()
+}
+
+/// What adding the samples of a series and time one by one gives.
+fn direct(block: &RowBlock, field: &FieldInfo, series: SeriesId, range: TimeRange) -> Partial {
+    let mut partial = Partial::empty(field.field_type);
+    let column = block.column(ColumnKey::value(field.id)).unwrap();
+    for (row, (at_series, ts_ns)) in block.series.iter().zip(&block.ts_ns).enumerate() {
+        let is_inside = *at_series == series && range.contains(*ts_ns);
+        if let Some(value) = column.get(row).filter(|_| is_inside) {
+            partial.add(*ts_ns, value, true);
+        }
+    }
+    partial
+}
+
+fn close(left: f64, right: f64) -> bool {
+    left == right
+        || (left.is_nan() && right.is_nan())
+        || (left - right).abs() <= 1e-12 * left.abs().max(right.abs())
+}
+
+fn assert_same(found: &Partial, expected: &Partial) {
+    assert_eq!(found.count(), expected.count());
+    assert_eq!(found.histogram(), expected.histogram());
+    let (Some(found), Some(expected)) = (found.numbers(), expected.numbers()) else { return };
+    let exact = |n: &crate::model::Numbers| {
+        let floats = [n.min, n.max, n.first, n.last].map(f64::to_bits);
+        (n.count, floats, n.first_ns, n.last_ns, n.resets, n.changes)
+    };
+    assert_eq!(exact(&found), exact(&expected));
+    assert!(close(found.sum, expected.sum), "sum {} for {}", found.sum, expected.sum);
+    assert!(close(found.reset_sum, expected.reset_sum));
+    // Where values of both signs cancel, the error is relative to the largest of them.
+    let largest = expected.min.abs().max(expected.max.abs());
+    assert!((found.mean - expected.mean).abs() <= 1e-14 * largest || expected.mean.is_nan());
+    let m2_off = (found.m2 - expected.m2).abs();
+    assert!(m2_off <= 1e-12 * expected.m2.abs() + 1e-28 * largest * largest || expected.m2.is_nan());
+}
+
+/// Checks each cell of a tier against the rows.
+fn check_cells(cells: &RowBlock, rows: &RowBlock, tier: Tier) {
+    let mut counted = 0;
+    for field in fields() {
+        let reader = CellReader::of_block(cells, &field, true).unwrap();
+        for (row, (series, left_ns)) in cells.series.iter().zip(&cells.ts_ns).enumerate() {
+            let interior = TimeRange::new(left_ns + 1, left_ns + tier.width_ns());
+            let expected = direct(rows, &field, *series, interior);
+            let found = reader.interior(row, *left_ns);
+            assert_eq!(found.is_some(), expected.count() != 0);
+            assert_same(&found.unwrap_or(Partial::empty(field.field_type)), &expected);
+            let mut edge = Partial::empty(field.field_type);
+            reader.add_edge(row, *left_ns, &mut edge);
+            assert_same(&edge, &direct(rows, &field, *series, TimeRange::new(*left_ns, left_ns + 1)));
+            counted += expected.count() + edge.count();
+        }
+    }
+    let written =
+        rows.columns.iter().map(|column| (0..rows.len()).filter(|row| column.is_valid(*row)).count());
+    assert_eq!(counted, written.sum::<usize>() as u64, "every value is in one cell");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(96))]
+
+    #[test]
+    fn cells_of_every_tier_equal_adding_rows(rows in rows()) {
+        let rows = block(&rows);
+        let minutes = fold(std::slice::from_ref(&rows));
+        check_cells(&minutes, &rows, Tier::M1);
+        let fives = coarsen(&minutes, &fields(), Tier::M5).unwrap();
+        check_cells(&fives, &rows, Tier::M5);
+        check_cells(&coarsen(&fives, &fields(), Tier::H1).unwrap(), &rows, Tier::H1);
+    }
+
+    #[test]
+    fn fold_cut_into_blocks_anyhow_gives_the_same_bytes(rows in rows(), cuts in proptest::collection::vec(0_usize..80, 0..6)) {
+        let whole = fold(&[block(&rows)]);
+        let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(rows.len())).chain([0, rows.len()]).collect();
+        cuts.sort_unstable();
+        let blocks: Vec<RowBlock> = cuts.windows(2).map(|cut| block(&rows[cut[0]..cut[1]])).collect();
+        // NaN differs from itself; the text of a float tells all others apart.
+        prop_assert_eq!(format!("{:?}", fold(&blocks)), format!("{whole:?}"));
+    }
+}
+
+#[test]
+fn fold_row_on_the_edge_is_apart_from_the_interior() {
+    let row = |ts_ns| (1, ts_ns, 0, [Some(10); 5]);
+    let cells = fold(&[block(&[row(0), row(1), row(MINUTE_NS)])]);
+    assert_eq!(cells.ts_ns, [0, MINUTE_NS]);
+    let column = |stat| cells.column(ColumnKey { field: FieldId(0), stat });
+    assert_eq!(column(Stat::Edge).unwrap().valid, None);
+    assert_eq!(column(Stat::Count).unwrap().valid, Some(vec![true, false]));
+    assert_eq!(column(Stat::Hist), None, "two samples or fewer need no histogram");
+    assert_eq!(column(Stat::Resets), None, "a column of zeros is left out");
+}
+
+#[test]
+fn reader_column_missing_or_of_another_type_is_corruption() {
+    let row = |place: i64| (1, place, 0, [Some(place); 5]);
+    let cells = fold(&[block(&[row(1), row(5), row(3 * 10)].map(|row| row))]);
+    for field in fields().iter().filter(|field| field.field_type.is_numeric()) {
+        let needed = crate::rollup::columns_of(field.id, field.field_type, true);
+        for key in needed.into_iter().filter(|key| key.stat != Stat::Count && cells.column(*key).is_some()) {
+            let mut other = cells.clone();
+            other.columns.iter_mut().filter(|column| column.key == key).for_each(|column| {
+                column.values = Values::Str(texts([None; 1].into_iter()));
+            });
+            assert!(CellReader::of_block(&other, field, true).is_err(), "{key:?} of another type");
+            let mut less = cells.clone();
+            less.columns.retain(|column| column.key != key);
+            let may_miss = [Stat::Edge, Stat::SumRest, Stat::ResetSum, Stat::Resets, Stat::Changes, Stat::M2];
+            let result = CellReader::of_block(&less, field, true);
+            assert_eq!(result.is_ok(), may_miss.contains(&key.stat), "{key:?} missing");
+        }
+    }
+}
