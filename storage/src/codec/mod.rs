@@ -4,7 +4,7 @@
 //! A column is written as its validity, then one encoding byte and a payload that holds the valid values only.
 //! The reader knows from elsewhere how many rows there are, so no count in the bytes decides how much memory is
 //! taken. Read in this order: this file (ids, validity), `integers` (where all numbers end up) with `affine`,
-//! `runs`, `scaled` and `entropy`, then `floats` with `decimal`, `bools`, `texts` and `histograms`.
+//! `runs`, `scaled`, `entropy` and `squeeze`, then `floats` with `decimal`, `bools`, `texts` and `histograms`.
 
 #![warn(clippy::indexing_slicing)]
 
@@ -18,6 +18,7 @@ mod histograms;
 mod integers;
 mod runs;
 mod scaled;
+mod squeeze;
 #[cfg(test)]
 mod tests;
 pub(crate) mod texts;

@@ -8,7 +8,7 @@
 
 use super::Encoding;
 use super::bytes::{Reader, put_varint, unzigzag, zigzag};
-use super::texts::{squeeze, unsqueeze};
+use super::squeeze::{squeeze, unsqueeze};
 use crate::{Error, Result};
 
 /// Level of zstd; the input is a few hundred bytes.
@@ -64,16 +64,18 @@ pub(super) fn decode(payload: &[u8], count: usize) -> Result<Vec<u64>> {
     // The plain form has no length of its own: runs cannot be more than the values.
     let plain = unsqueeze(reader.rest(), count.saturating_mul(RUN_BYTES_MAX))?;
     let mut reader = Reader::new(&plain);
-    let mut values = Vec::with_capacity(count);
-    values.push(value);
+    let mut values = vec![value; count];
+    let mut slots = values.iter_mut().skip(1);
     while !reader.rest().is_empty() {
         let delta = unzigzag(reader.varint()?).cast_unsigned();
-        let length = reader.bounded(count - values.len())?;
-        values.extend((1..=length as u64).map(|step| value.wrapping_add(delta.wrapping_mul(step))));
-        value = value.wrapping_add(delta.wrapping_mul(length as u64));
+        let length = reader.bounded(slots.len())?;
+        for slot in slots.by_ref().take(length) {
+            value = value.wrapping_add(delta);
+            *slot = value;
+        }
     }
-    if values.len() != count {
-        return Err(Error::corruption(format!("runs hold {} values, {count} expected", values.len())));
+    if slots.len() > 0 {
+        return Err(Error::corruption(format!("runs end {} values early", slots.len())));
     }
     Ok(values)
 }

@@ -6,21 +6,14 @@
 
 #![warn(clippy::indexing_slicing)]
 
-use std::borrow::Cow;
-
 use super::bytes::{Reader, put_with_len};
+use super::squeeze::{squeeze, unsqueeze};
 use super::{Encoding, TEXT_BYTES_MAX, integers};
 use crate::model::StrColumn;
 use crate::{Error, ErrorKind, Result};
 
 /// Level of zstd for texts that are written once and read often.
 const LEVEL: i32 = 3;
-/// Bytes are stored by zstd.
-const FORM_ZSTD: u8 = 1;
-/// Below this zstd's frame weighs more than it saves.
-const SQUEEZE_BYTES_MIN: usize = 48;
-/// zstd cannot make more than this out of a byte: a block of 128 KiB takes four bytes.
-const ZSTD_RATIO_MAX: usize = 1 << 15;
 
 /// Appends texts or byte strings: the encoding byte and the payload.
 pub(crate) fn encode(texts: &StrColumn, out: &mut Vec<u8>) -> Result<()> {
@@ -110,45 +103,5 @@ fn end_of(total: u64) -> Result<u32> {
     match u32::try_from(total) {
         Ok(end) if total <= TEXT_BYTES_MAX as u64 => Ok(end),
         _ => Err(Error::corruption(format!("{total} bytes of text, at most {TEXT_BYTES_MAX} fit a page"))),
-    }
-}
-
-/// Appends a form byte and the bytes, by zstd where that is smaller (then with their length as a u32).
-pub(super) fn squeeze(bytes: &[u8], level: i32, out: &mut Vec<u8>) -> Result<()> {
-    if SQUEEZE_BYTES_MIN <= bytes.len() {
-        let squeezed =
-            zstd::bulk::compress(bytes, level).map_err(|error| Error::io("cannot compress", error))?;
-        if squeezed.len() + 4 < bytes.len() {
-            let len = u32::try_from(bytes.len()).map_err(|_| Error::invalid("4 GiB of text in a page"))?;
-            out.push(FORM_ZSTD);
-            out.extend_from_slice(&len.to_le_bytes());
-            out.extend_from_slice(&squeezed);
-            return Ok(());
-        }
-    }
-    out.push(0);
-    out.extend_from_slice(bytes);
-    Ok(())
-}
-
-/// Undoes [`squeeze`]; all of `bytes` belongs to it. More than `len_max` bytes are an error.
-pub(super) fn unsqueeze(bytes: &[u8], len_max: usize) -> Result<Cow<'_, [u8]>> {
-    let mut reader = Reader::new(bytes);
-    match reader.u8()? {
-        0 => Ok(Cow::Borrowed(reader.rest())),
-        FORM_ZSTD => {
-            let len = reader.u32()? as usize;
-            let squeezed = reader.rest();
-            if len_max < len || squeezed.len() < len / ZSTD_RATIO_MAX {
-                return Err(Error::corruption(format!("{} bytes cannot hold {len} bytes", squeezed.len())));
-            }
-            let plain = zstd::bulk::decompress(squeezed, len)
-                .map_err(|error| Error::corruption(format!("cannot decompress: {error}")))?;
-            if plain.len() != len {
-                return Err(Error::corruption(format!("{} bytes, {len} expected", plain.len())));
-            }
-            Ok(Cow::Owned(plain))
-        }
-        form => Err(Error::corruption(format!("unknown form {form} of bytes"))),
     }
 }

@@ -7,8 +7,8 @@ use std::hash::BuildHasher;
 use crate::codec::texts::slice_of;
 use crate::model::StrColumn;
 
-/// Texts of a dictionary at most.
-const TEXTS_MAX: usize = 65_536;
+/// Texts of a dictionary at most; a reader refuses more.
+pub(super) const TEXTS_MAX: usize = 65_536;
 /// Bytes of the texts of a dictionary at most.
 const TEXT_BYTES_MAX: usize = 1 << 20;
 

@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::PAGE_ROWS_MAX;
+use super::dictionary::TEXTS_MAX;
 use crate::codec::Kind;
 use crate::codec::bytes::{Reader, put_len, put_slice, put_varint};
 use crate::model::{ColumnKey, FieldId, FieldType, MeasurementId, SeriesId, Stat};
@@ -305,6 +306,9 @@ fn take_section(reader: &mut Reader<'_>, area: &Range<u64>) -> Result<Section> {
     let mut section = Section::empty(measurement, name, fields);
     for _ in 0..reader.count(DICTIONARY_BYTES_MIN)? {
         let (key, texts) = (take_key(reader)?, reader.varint_u32()?);
+        if TEXTS_MAX < texts as usize {
+            return Err(Error::corruption(format!("a dictionary of {texts} texts")));
+        }
         section.dictionaries.push(DictionaryInfo { key, texts, blob: take_blob(reader, area)? });
     }
     for _ in 0..reader.count(SERIES_BLOCK_BYTES_MIN)? {

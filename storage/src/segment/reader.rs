@@ -37,7 +37,10 @@ impl Segment {
     /// # Errors
     /// `NotFound`; `Corruption` when header or footer are damaged; `Conflict` when a newer version wrote the file.
     pub fn open(fs: &dyn Fs, path: &Path, id: u64, cache: Arc<PageCache>) -> Result<Self> {
-        let file = fs.open(path)?;
+        Self::of_file(fs.open(path)?, path, id, cache)
+    }
+
+    pub(super) fn of_file(file: Box<dyn File>, path: &Path, id: u64, cache: Arc<PageCache>) -> Result<Self> {
         let (footer, summary) = read_footer(&*file).map_err(|error| error.context(path.display()))?;
         Ok(Self { id, path: path.to_owned(), file, footer, summary, cache })
     }

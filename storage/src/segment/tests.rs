@@ -1,18 +1,18 @@
 //! Segments through the real file system: what is pushed comes back, and damage is seen.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use proptest::prelude::*;
 
 use super::*;
-use crate::fs::{Fs, OsFs};
+use crate::fs::{File, Fs, OsFs};
 use crate::model::{
     Column, ColumnKey, FieldId, FieldType, Histogram, MeasurementId, RowBlock, SeriesId, SeriesKey, Stat,
     StrColumn, Value, Values,
 };
 use crate::scan::FieldInfo;
-use crate::{ErrorKind, Result};
+use crate::{Error, ErrorKind, Result};
 
 const FLOAT: FieldId = FieldId(0);
 const INT: FieldId = FieldId(1);
@@ -101,6 +101,42 @@ fn write(path: &Path, blocks: &[RowBlock]) -> Result<SegmentSummary> {
 
 fn open(path: &Path) -> Result<Segment> {
     Segment::open(&OsFs, path, 7, Arc::new(PageCache::new(8 << 20)))
+}
+
+/// A file in memory, for tests that damage it thousands of times.
+#[derive(Debug)]
+struct Bytes(Vec<u8>);
+
+impl File for Bytes {
+    fn len(&self) -> Result<u64> {
+        Ok(self.0.len() as u64)
+    }
+
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
+        let start = usize::try_from(offset).unwrap();
+        let found = self.0.get(start..).and_then(|rest| rest.get(..buffer.len()));
+        buffer.copy_from_slice(found.ok_or_else(|| Error::corruption("the file ends before"))?);
+        Ok(())
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn truncate(&mut self, len: u64) -> Result<()> {
+        self.0.truncate(usize::try_from(len).unwrap());
+        Ok(())
+    }
+}
+
+fn open_bytes(bytes: &[u8]) -> Result<Segment> {
+    let file = Box::new(Bytes(bytes.to_vec()));
+    Segment::of_file(file, Path::new("bytes"), 7, Arc::new(PageCache::new(1 << 20)))
 }
 
 /// All rows as (series, time, values by column), with floats as bits.
@@ -300,8 +336,7 @@ fn version_of_the_future_is_a_conflict() {
     let footer_len = u32::from_le_bytes(bytes[trailer..trailer + 4].try_into().unwrap()) as usize;
     let crc = writer::crc_of(&[&bytes[..8], &bytes[trailer - footer_len..trailer]]);
     bytes[trailer + 4..trailer + 8].copy_from_slice(&crc.to_le_bytes());
-    std::fs::write(&place.path, bytes).unwrap();
-    assert_eq!(open(&place.path).unwrap_err().kind(), ErrorKind::Conflict);
+    assert_eq!(open_bytes(&bytes).unwrap_err().kind(), ErrorKind::Conflict);
 }
 
 #[test]
@@ -310,8 +345,7 @@ fn truncation_at_every_byte_is_corruption() {
     write(&place.path, &[block_of(0..3, 4)]).unwrap();
     let bytes = std::fs::read(&place.path).unwrap();
     for len in 0..bytes.len() {
-        std::fs::write(&place.path, &bytes[..len]).unwrap();
-        assert_eq!(open(&place.path).unwrap_err().kind(), ErrorKind::Corruption, "cut to {len}");
+        assert_eq!(open_bytes(&bytes[..len]).unwrap_err().kind(), ErrorKind::Corruption, "cut to {len}");
     }
 }
 
@@ -323,8 +357,7 @@ fn flip_of_every_bit_is_corruption() {
     let expected = dump(&open(&place.path).unwrap()).unwrap();
     for bit in 0..bytes.len() * 8 {
         bytes[bit / 8] ^= 1 << (bit % 8);
-        std::fs::write(&place.path, &bytes).unwrap();
-        match open(&place.path) {
+        match open_bytes(&bytes) {
             Ok(segment) => {
                 assert_eq!(segment.verify().unwrap_err().kind(), ErrorKind::Corruption, "bit {bit}");
                 // Damage in the series table does not keep the rows from being read.
@@ -339,17 +372,21 @@ fn flip_of_every_bit_is_corruption() {
     }
 }
 
+static SMALL: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let place = place();
+    write(&place.path, &[block_of(0..3, 4)]).unwrap();
+    std::fs::read(&place.path).unwrap()
+});
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// A checksum is no lock: whoever can write it can write anything. Nothing may panic even then.
     #[test]
     fn footer_of_any_bytes_never_panics(
         flips in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
     ) {
-        let place = place();
-        write(&place.path, &[block_of(0..3, 4)]).unwrap();
-        let mut bytes = std::fs::read(&place.path).unwrap();
+        let mut bytes = SMALL.clone();
         let trailer = bytes.len() - 16;
         let footer_len = u32::from_le_bytes(bytes[trailer..trailer + 4].try_into().unwrap()) as usize;
         let footer = trailer - footer_len;
@@ -358,8 +395,7 @@ proptest! {
         }
         let crc = writer::crc_of(&[&bytes[..8], &bytes[footer..trailer]]);
         bytes[trailer + 4..trailer + 8].copy_from_slice(&crc.to_le_bytes());
-        std::fs::write(&place.path, bytes).unwrap();
-        if let Ok(segment) = open(&place.path) {
+        if let Ok(segment) = open_bytes(&bytes) {
             drop(segment.verify());
             drop(dump(&segment));
             segment.sections().iter().for_each(|section| drop(segment.series(section)));

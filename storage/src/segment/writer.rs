@@ -109,7 +109,7 @@ impl SegmentWriter {
     /// Ends the section; asks for the key of every series that occurred. A section without rows leaves no trace.
     ///
     /// # Errors
-    /// `Internal` when `key_of` does not know a series; those of the file system.
+    /// `Internal` when `key_of` does not know a series or gives one of another measurement; those of the file system.
     pub fn end(&mut self, key_of: &dyn Fn(SeriesId) -> Option<Arc<SeriesKey>>) -> Result<()> {
         let Some(mut open) = self.open.take() else {
             return Err(Error::new(ErrorKind::Internal, "no section to end"));
@@ -301,8 +301,10 @@ impl OpenSection {
         for block in self.series.chunks(SERIES_BLOCK) {
             let mut keys = StrColumn::default();
             for series in block {
-                let Some(key) = key_of(*series) else {
-                    return Err(Error::new(ErrorKind::Internal, format!("series {} has no key", series.0)));
+                let key = key_of(*series).filter(|key| key.measurement() == &*self.section.name);
+                let Some(key) = key else {
+                    let message = format!("series {} has no key in {}", series.0, self.section.name);
+                    return Err(Error::new(ErrorKind::Internal, message));
                 };
                 key.encode(&mut keys.bytes);
                 keys.end_text();
