@@ -1,28 +1,40 @@
 //! The only door for writers: one engine is one database directory.
 //!
-//! Write: resolve series, append to the log, sync, apply to the memtable, acknowledge. Read: [`Engine::view`]
-//! pins one immutable view. Jobs are stepped from outside ([`Engine::maintain`]), so that a service thread, a
-//! test or an embedding program decides when they run.
+//! - Write ([`Engine::write`]): resolve series, append to the log, sync, apply to the memtable, acknowledge.
+//! - Read ([`Engine::view`]): pins one immutable version.
+//! - Jobs ([`Engine::maintain`], [`Engine::seal`]) are stepped from outside, so that a service thread, a test or an
+//!   embedding program decides when they run. One job runs at a time, under the `jobs` lock.
+//!
+//! Lock order: `jobs`, then the log's own lock, then the version slot. No lock is held across I/O except `jobs`
+//! and the log's. Nothing after the append of a write can fail it.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::clock::Clock;
-use crate::fs::Fs;
-use crate::model::{RowError, WriteBatch};
-use crate::options::{Options, Retention};
-use crate::scan::Scan;
+use crate::compact;
+use crate::flush;
+use crate::manifest::Manifest;
+use crate::memtable::Memtable;
+use crate::model::{
+    MINUTE_NS, MeasurementId, RowBlock, RowError, SECOND_NS, TIMESTAMP_MAX, TIMESTAMP_MIN, Tier, TimeRange,
+    WriteBatch,
+};
+use crate::options::{Durability, Options, Retention};
+use crate::recovery::{self, Recovered};
+use crate::retention;
+pub use crate::retention::{Guard, RetentionReport};
+use crate::rollup::{self, PickSettings, RawSegment};
+use crate::scan::{Scan, view::View};
+use crate::series::CatalogMark;
+pub use crate::version::Env;
+use crate::version::{Edit, Frozen, Store, wal_dir};
+use crate::wal::{self, GroupCommit, Hooks};
 use crate::{Error, ErrorKind, Result};
 
-/// The outside world of an engine.
-#[derive(Debug, Clone)]
-pub struct Env {
-    /// Files.
-    pub fs: Arc<dyn Fs>,
-    /// Time.
-    pub clock: Arc<dyn Clock>,
-}
+/// How long after its end a partition still expects late rows before it is sealed.
+const LATENESS_NS: i64 = 10 * MINUTE_NS;
 
 /// What became of a batch.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -58,101 +70,237 @@ pub struct EngineStats {
     pub is_poisoned: bool,
 }
 
-/// Whether retention heeds its guards (clock jumps, share of files per pass).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Guard {
-    /// Pause when the clock is a day past the newest sample; drop at most a fifth of the files a pass.
-    Careful,
-    /// Drop all that is past its age.
-    Forced,
-}
+/// Rows of a batch, by measurement.
+type Blocks = Vec<(MeasurementId, RowBlock)>;
 
-/// What a retention pass did.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct RetentionReport {
-    /// Files dropped by tier: raw, 1m, 5m, 1h.
-    pub dropped: [u64; 4],
-    /// Why nothing more was dropped, when a guard held it back.
-    pub paused: Option<String>,
+/// State of the jobs.
+#[derive(Debug)]
+struct Jobs {
+    manifest: Manifest,
+    mark: CatalogMark,
+    retention_ran_ns: i64,
 }
 
 /// One database directory, open for writing and reading.
-#[derive(Debug)]
-pub struct Engine;
+pub struct Engine {
+    store: Arc<Store>,
+    log: GroupCommit<Blocks>,
+    jobs: Mutex<Jobs>,
+    /// Guards nothing but the waiting: work and memory are looked at anew after each signal.
+    gate: Mutex<()>,
+    has_work: Condvar,
+    has_memory: Condvar,
+    is_closed: AtomicBool,
+    rows_written: AtomicU64,
+    /// Monotonic time of the first row in the active memtable; `i64::MAX` while it is empty.
+    active_since_ns: AtomicI64,
+    /// Monotonic time until which the last look at the free disk space holds, and whether it was enough.
+    disk_checked_ns: AtomicI64,
+    has_disk: AtomicBool,
+    replayed_records: u64,
+    torn_bytes: u64,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Engine").field("dir", &self.store.dir).finish_non_exhaustive()
+    }
+}
+
+impl Hooks<Blocks> for Store {
+    fn take_definitions(&self) -> Option<Vec<u8>> {
+        let definitions = self.catalog.take_pending();
+        if definitions.is_empty() {
+            return None;
+        }
+        let mut payload = Vec::new();
+        wal::record::encode_definitions(&definitions, &mut payload);
+        Some(payload)
+    }
+
+    fn apply(&self, items: Vec<(u64, Blocks)>) {
+        let active = Arc::clone(&self.version().active);
+        for (measurement, rows) in items.iter().flat_map(|(_, blocks)| blocks) {
+            active.apply(*measurement, rows);
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 impl Engine {
     /// Opens a database directory, creating it with `retention` when it is empty; replays the log.
     ///
     /// # Errors
     /// `Conflict` when the directory holds something else; `Corruption` when acknowledged data is damaged.
-    pub fn open(_env: Env, _dir: &Path, _options: Options, _retention: Retention) -> Result<Self> {
-        Err(Error::new(ErrorKind::Internal, "not built yet"))
+    pub fn open(env: Env, dir: &Path, options: Options, retention: Retention) -> Result<Self> {
+        let Recovered { store, manifest, mark, replay } = recovery::open(env, dir, options, retention)?;
+        let env = store.env.clone();
+        let (durability, file_bytes_max) = (store.options.durability, store.options.wal_file_bytes_max);
+        let writer = wal::Writer::open(Arc::clone(&env.fs), &wal_dir(dir), &replay, file_bytes_max)?;
+        let log = GroupCommit::new(writer, durability, Arc::clone(&env.clock));
+        let is_empty = store.version().active.is_empty();
+        Ok(Self {
+            store: Arc::new(store),
+            log,
+            jobs: Mutex::new(Jobs { manifest, mark, retention_ran_ns: i64::MIN }),
+            gate: Mutex::new(()),
+            has_work: Condvar::new(),
+            has_memory: Condvar::new(),
+            is_closed: AtomicBool::new(false),
+            rows_written: AtomicU64::new(0),
+            active_since_ns: AtomicI64::new(if is_empty { i64::MAX } else { env.clock.monotonic_ns() }),
+            disk_checked_ns: AtomicI64::new(i64::MIN),
+            has_disk: AtomicBool::new(true),
+            replayed_records: replay.records,
+            torn_bytes: replay.torn_bytes,
+        })
     }
 
-    /// Writes a batch; durable and visible when it returns.
+    /// Writes a batch; at the durability in force and visible when it returns. Rows that cannot be taken are
+    /// reported and the others kept.
     ///
     /// # Errors
-    /// `Unavailable` when memory or disk is short; `Poisoned` after a failed append or sync.
-    pub fn write(&self, _batch: &WriteBatch<'_>) -> Result<WriteReport> {
-        Err(Error::new(ErrorKind::Internal, "not built yet"))
+    /// `Unavailable` when memory or disk is short or the engine is closed; `Poisoned` after a failed append or
+    /// sync. Nothing of the batch is visible then; it may be sent again.
+    pub fn write(&self, batch: &WriteBatch<'_>) -> Result<WriteReport> {
+        if self.is_closed.load(Ordering::Acquire) {
+            return Err(Error::new(ErrorKind::Unavailable, "the database is closed"));
+        }
+        self.check_disk()?;
+        self.wait_for_memory()?;
+        let mut rejected = Vec::new();
+        let blocks = self.store.catalog.resolve(batch, self.write_window(), &mut rejected);
+        let accepted: u64 = blocks.iter().map(|(_, rows)| rows.len() as u64).sum();
+        if accepted > 0 {
+            let mut payload = Vec::new();
+            if self.store.options.durability != Durability::Memory {
+                wal::record::encode_rows(&blocks, &mut payload);
+            }
+            self.log.commit(&*self.store, payload, blocks)?;
+            self.rows_written.fetch_add(accepted, Ordering::Relaxed);
+            self.note_rows();
+        }
+        Ok(WriteReport { accepted, rejected })
     }
 
     /// A consistent view of everything acknowledged so far.
     pub fn view(&self) -> Arc<dyn Scan> {
-        std::process::abort()
+        Arc::new(View::new(Arc::clone(&self.store.catalog), self.store.version()))
     }
 
     /// Blocks until there is background work or the time is up; returns at once after [`Engine::close`].
-    pub fn wait_for_work(&self, _wait_max: Duration) {}
+    pub fn wait_for_work(&self, wait_max: Duration) {
+        let gate = lock(&self.gate);
+        if self.is_closed.load(Ordering::Acquire) || self.is_flush_due() {
+            return;
+        }
+        drop(self.has_work.wait_timeout(gate, wait_max));
+    }
 
-    /// Does the background work that is due: flush, roll up, compact, retention.
+    /// Does the background work that is due: sync, flush, compaction, rollup, retention.
     ///
     /// # Errors
     /// The first failure; the next call tries again.
     pub fn maintain(&self) -> Result<()> {
+        if self.store.options.durability == Durability::Interval {
+            self.log.sync()?;
+        }
+        let mut jobs = lock(&self.jobs);
+        if self.is_flush_due() {
+            self.flush_all(&mut jobs)?;
+        }
+        let now_ns = self.store.env.clock.now_ns();
+        let closed_before_ns = now_ns.saturating_sub(LATENESS_NS);
+        for merge in compact::pick(&jobs.manifest.segments, closed_before_ns) {
+            compact::run(&self.store, &mut jobs.manifest, &merge)?;
+            if self.is_flush_due() {
+                self.flush_all(&mut jobs)?;
+            }
+        }
+        self.roll(&mut jobs, false)?;
+        if now_ns.saturating_sub(jobs.retention_ran_ns) >= MINUTE_NS || now_ns < jobs.retention_ran_ns {
+            jobs.retention_ran_ns = now_ns;
+            let report = retention::run(&self.store, &mut jobs.manifest, Guard::Careful)?;
+            if let Some(reason) = report.paused {
+                tracing::debug!(%reason, "retention paused");
+            }
+        }
         Ok(())
     }
 
     /// Writes all memtables to segments.
     ///
     /// # Errors
-    /// Those of the file system.
+    /// Those of the file system; the rows are still in memory and in the log.
     pub fn flush(&self) -> Result<()> {
-        Ok(())
+        self.flush_all(&mut lock(&self.jobs))
     }
 
-    /// Makes everything durable, sealed, compacted and rolled up, the running hour included.
+    /// Makes everything durable, compacted and rolled up, the running hour included.
     ///
     /// # Errors
     /// Those of the file system.
     pub fn seal(&self) -> Result<()> {
-        Ok(())
+        let mut jobs = lock(&self.jobs);
+        self.flush_all(&mut jobs)?;
+        for merge in compact::pick(&jobs.manifest.segments, i64::MAX) {
+            compact::run(&self.store, &mut jobs.manifest, &merge)?;
+        }
+        self.roll(&mut jobs, true)
     }
 
     /// The retention in force.
     pub fn retention(&self) -> Retention {
-        Retention::default()
+        self.store.version().retention
     }
 
     /// Changes the retention, durably; existing data follows at the next pass.
     ///
     /// # Errors
     /// Those of the file system.
-    pub fn set_retention(&self, _retention: Retention) -> Result<()> {
-        Ok(())
+    pub fn set_retention(&self, retention: Retention) -> Result<()> {
+        let mut jobs = lock(&self.jobs);
+        let edit = Edit { retention: Some(retention), ..Edit::default() };
+        self.store.commit(&mut jobs.manifest, edit)
     }
 
     /// Drops what is past its age.
     ///
     /// # Errors
     /// Those of the file system.
-    pub fn apply_retention(&self, _guard: Guard) -> Result<RetentionReport> {
-        Ok(RetentionReport::default())
+    pub fn apply_retention(&self, guard: Guard) -> Result<RetentionReport> {
+        retention::run(&self.store, &mut lock(&self.jobs).manifest, guard)
     }
 
     /// Sizes and counters.
     pub fn stats(&self) -> EngineStats {
-        EngineStats::default()
+        let version = self.store.version();
+        let mut stats = EngineStats {
+            series: self.store.catalog.series_count() as u64,
+            rows_written: self.rows_written.load(Ordering::Relaxed),
+            memtable_bytes: version.memtable_bytes() as u64,
+            wal_bytes: self.log.bytes(),
+            replayed_records: self.replayed_records,
+            torn_bytes: self.torn_bytes,
+            is_poisoned: self.log.is_poisoned(),
+            ..EngineStats::default()
+        };
+        for meta in version.segments.iter().map(|live| &live.meta) {
+            let tier = meta.tier as usize;
+            for (counter, value) in [
+                (&mut stats.segments, 1),
+                (&mut stats.segment_bytes, meta.bytes),
+                (&mut stats.segment_rows, meta.rows),
+            ] {
+                if let Some(counter) = counter.get_mut(tier) {
+                    *counter += value;
+                }
+            }
+        }
+        stats
     }
 
     /// Flushes and closes the log; later writes are refused. Idempotent.
@@ -160,6 +308,126 @@ impl Engine {
     /// # Errors
     /// Those of the file system; the log then still holds what was not flushed.
     pub fn close(&self) -> Result<()> {
+        let was_closed = self.is_closed.swap(true, Ordering::AcqRel);
+        drop(lock(&self.gate));
+        self.has_work.notify_all();
+        self.has_memory.notify_all();
+        if was_closed || self.log.is_poisoned() {
+            return Ok(());
+        }
+        self.flush()
+    }
+
+    /// Timestamps that may be written now.
+    fn write_window(&self) -> TimeRange {
+        let version = self.store.version();
+        let now_ns = self.store.env.clock.now_ns();
+        let mut start_ns = TIMESTAMP_MIN.max(version.floors_ns[0]);
+        if let Some(age) = version.retention.raw {
+            start_ns = start_ns.max(now_ns.saturating_sub(duration_ns(age)));
+        }
+        let future_ns = now_ns.saturating_add(duration_ns(self.store.options.future_max));
+        TimeRange::new(start_ns, future_ns.min(TIMESTAMP_MAX).saturating_add(1))
+    }
+
+    fn note_rows(&self) {
+        let now_ns = self.store.env.clock.monotonic_ns();
+        self.active_since_ns.fetch_min(now_ns, Ordering::AcqRel);
+        if self.store.version().active.bytes() >= self.store.options.memtable_bytes_max {
+            drop(lock(&self.gate));
+            self.has_work.notify_all();
+        }
+    }
+
+    fn is_flush_due(&self) -> bool {
+        let version = self.store.version();
+        let options = &self.store.options;
+        let since_ns = self.active_since_ns.load(Ordering::Acquire);
+        let age_ns = self.store.env.clock.monotonic_ns().saturating_sub(since_ns);
+        !version.frozen.is_empty()
+            || version.active.bytes() >= options.memtable_bytes_max
+            || (!version.active.is_empty() && age_ns >= duration_ns(options.flush_age))
+    }
+
+    /// Freezes the active memtable and writes all frozen ones, oldest first.
+    fn flush_all(&self, jobs: &mut Jobs) -> Result<()> {
+        let next = Arc::new(Memtable::new());
+        self.log.with_quiet(|next_seq| {
+            self.store.publish(|version| {
+                if !version.active.is_empty() {
+                    let memtable = std::mem::replace(&mut version.active, next);
+                    version.frozen.push(Frozen { memtable, end_seq: next_seq });
+                }
+            });
+            self.active_since_ns.store(i64::MAX, Ordering::Release);
+        });
+        while let Some(frozen) = self.store.version().frozen.first().cloned() {
+            jobs.mark = flush::run(&self.store, &mut jobs.manifest, &frozen, jobs.mark)?;
+            drop(lock(&self.gate));
+            self.has_memory.notify_all();
+            self.log.release(frozen.end_seq)?;
+        }
         Ok(())
     }
+
+    fn roll(&self, jobs: &mut Jobs, is_forced: bool) -> Result<()> {
+        let now_ns = self.store.env.clock.now_ns();
+        let raw = jobs.manifest.segments.iter().filter(|meta| meta.tier == Tier::Raw);
+        let raw: Vec<RawSegment> = raw.map(RawSegment::from).collect();
+        let raw_floor_ns = jobs.manifest.floors_ns[0];
+        let settings = PickSettings { lateness_ns: LATENESS_NS, force: is_forced, raw_floor_ns };
+        for work in rollup::pick(&raw, &jobs.manifest.rolled, now_ns, settings) {
+            rollup::job::run(&self.store, &mut jobs.manifest, &work)?;
+            if self.is_flush_due() {
+                self.flush_all(jobs)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until the memtables fit their bound.
+    fn wait_for_memory(&self) -> Result<()> {
+        let options = &self.store.options;
+        let clock = &self.store.env.clock;
+        if self.store.version().memtable_bytes() < options.memory_bytes_max {
+            return Ok(());
+        }
+        let start_ns = clock.monotonic_ns();
+        let mut gate = lock(&self.gate);
+        while self.store.version().memtable_bytes() >= options.memory_bytes_max {
+            let waited_ns = clock.monotonic_ns().saturating_sub(start_ns);
+            if waited_ns >= duration_ns(options.write_wait_max) || self.is_closed.load(Ordering::Acquire) {
+                let max = options.memory_bytes_max;
+                let message = format!("memtables are full ({max} bytes, limit memory_bytes_max); try again");
+                return Err(Error::new(ErrorKind::Unavailable, message));
+            }
+            self.has_work.notify_all();
+            let step = Duration::from_millis(50);
+            gate = self.has_memory.wait_timeout(gate, step).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        Ok(())
+    }
+
+    /// Refuses writes while the disk is almost full, so that no append can fail half way. Looks once a second.
+    fn check_disk(&self) -> Result<()> {
+        let now_ns = self.store.env.clock.monotonic_ns();
+        let min = self.store.options.free_bytes_min;
+        if now_ns >= self.disk_checked_ns.load(Ordering::Relaxed) {
+            let free = self.store.env.fs.free_bytes(&self.store.dir)?;
+            self.has_disk.store(free >= min, Ordering::Relaxed);
+            self.disk_checked_ns.store(now_ns.saturating_add(SECOND_NS), Ordering::Relaxed);
+        }
+        if self.has_disk.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let message = format!("disk is almost full: less than {min} bytes free (limit free_bytes_min)");
+        Err(Error::new(ErrorKind::Unavailable, message))
+    }
 }
+
+fn duration_ns(duration: Duration) -> i64 {
+    i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests;

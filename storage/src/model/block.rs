@@ -4,6 +4,8 @@
 //! (`series[i]`, `ts_ns[i]`) and value `i` of each column; a column says which of its values are there. For cells
 //! `ts_ns` is the left edge of the window.
 
+use std::ops::Range;
+
 use super::{FieldId, FieldType, Histogram, SeriesId, Value, ValueRef};
 
 /// What a column holds about a field: its value (raw rows), or one statistic of a cell.
@@ -207,6 +209,25 @@ impl Values {
         }
     }
 
+    /// Appends a range of rows of `other`, which must be of the same kind and have those rows.
+    fn extend_from(&mut self, other: &Self, rows: Range<usize>) {
+        match (self, other) {
+            (Self::F64(values), Self::F64(from)) => {
+                values.extend_from_slice(from.get(rows).unwrap_or_default())
+            }
+            (Self::I64(values), Self::I64(from)) => {
+                values.extend_from_slice(from.get(rows).unwrap_or_default())
+            }
+            (Self::U64(values), Self::U64(from)) => {
+                values.extend_from_slice(from.get(rows).unwrap_or_default())
+            }
+            (Self::Bool(values), Self::Bool(from)) => {
+                values.extend_from_slice(from.get(rows).unwrap_or_default())
+            }
+            (values, other) => rows.for_each(|row| values.push_from(other, row)),
+        }
+    }
+
     /// Row `index` as a value; `None` past the end and for histograms.
     pub fn get(&self, index: usize) -> Option<ValueRef<'_>> {
         match self {
@@ -282,6 +303,25 @@ impl Column {
         } else {
             self.values.push_default();
         }
+    }
+
+    /// Appends a range of rows of `other`, a column of the same kind, with their validity.
+    pub fn extend_from(&mut self, other: &Self, rows: Range<usize>) {
+        let before = self.values.len();
+        match (&mut self.valid, &other.valid) {
+            (None, None) => {}
+            (Some(valid), None) => valid.resize(before + rows.len(), true),
+            (Some(valid), Some(from)) => valid.extend_from_slice(from.get(rows.clone()).unwrap_or_default()),
+            (None, Some(from)) => {
+                let from = from.get(rows.clone()).unwrap_or_default();
+                if from.contains(&false) {
+                    let mut valid = vec![true; before];
+                    valid.extend_from_slice(from);
+                    self.valid = Some(valid);
+                }
+            }
+        }
+        self.values.extend_from(&other.values, rows);
     }
 
     /// Appends a row without a value.

@@ -1,7 +1,7 @@
 //! The values that all rooms share. No I/O, no locks, no clock.
 //!
 //! Read in this order: this file (time, ids, tiers), [`labels`] (what a series is called), [`value`] (one field
-//! value), [`batch`] (rows on their way in), [`block`] (columns of rows, in memory and between rooms),
+//! value), [`schema`] (what a measurement has and how series are selected), [`batch`] (rows on their way in), [`block`] (columns of rows, in memory and between rooms),
 //! [`partial`] and [`histogram`] (what a window of one field is pressed into).
 
 pub mod batch;
@@ -9,6 +9,7 @@ pub mod block;
 pub mod histogram;
 pub mod labels;
 pub mod partial;
+pub mod schema;
 pub mod value;
 
 pub use batch::{Dialect, RowError, WriteBatch};
@@ -16,6 +17,7 @@ pub use block::{Column, ColumnKey, RowBlock, Stat, StrColumn, Values};
 pub use histogram::{Histogram, HistogramScratch};
 pub use labels::SeriesKey;
 pub use partial::{Numbers, Partial, Stats};
+pub use schema::{FieldInfo, Schema, SeriesInfo, TagMatcher, TagTest};
 pub use value::{FieldType, Value, ValueRef};
 
 /// Nanoseconds in a second.

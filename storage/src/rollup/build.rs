@@ -5,11 +5,11 @@
 #![warn(clippy::indexing_slicing)]
 
 use super::cell::{CellNumber, WITHOUT_HIST_MAX, keeps_hist};
+use crate::model::FieldInfo;
 use crate::model::{
     Column, ColumnKey, FieldId, FieldType, Histogram, Partial, RowBlock, SeriesId, Stat, Stats, ValueRef,
     Values,
 };
-use crate::scan::FieldInfo;
 
 /// Collects cells and lays them out as columns.
 ///

@@ -13,12 +13,12 @@
 
 #![warn(clippy::indexing_slicing)]
 
+use crate::model::FieldInfo;
 use crate::model::histogram::Bucket;
 use crate::model::partial::{Compensated, Number, Sum};
 use crate::model::{
     Column, ColumnKey, FieldId, FieldType, Histogram, Partial, RowBlock, Stat, Stats, ValueRef, Values,
 };
-use crate::scan::FieldInfo;
 use crate::{Error, Result};
 
 /// Statistics of a numeric field without its histogram, in the order of their columns.

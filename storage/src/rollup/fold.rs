@@ -8,12 +8,12 @@
 use super::build::CellBuilder;
 use super::cell::{CellNumber, CellReader, keeps_hist};
 use crate::Result;
+use crate::model::FieldInfo;
 use crate::model::partial::{Compensated, Sum, greater, lesser};
 use crate::model::{
     Column, ColumnKey, FieldType, Histogram, HistogramScratch, Partial, RowBlock, SeriesId, Stats, Tier,
     ValueRef, Values, floor_to,
 };
-use crate::scan::FieldInfo;
 
 /// Folds raw rows of one measurement into cells of one minute.
 #[derive(Debug)]

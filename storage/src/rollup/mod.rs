@@ -6,14 +6,16 @@
 //! `docs/decisions/0001-cells-keep-their-left-edge.md`. The room knows nothing of files, locks or the clock.
 //!
 //! Read in this order: [`cell`] (how a cell is kept in columns, and their reader), [`build`] (their writer),
-//! [`fold`] (rows to cells, cells to coarser cells), [`pick`] (what to roll next and which spans may be answered from cells).
+//! [`fold`] (rows to cells, cells to coarser cells), [`pick`] (what to roll next
+//! and which spans may be answered from cells), `job` (does it).
 
 pub mod build;
 pub mod cell;
 pub mod fold;
+pub(crate) mod job;
 pub mod pick;
 
 pub use build::CellBuilder;
 pub use cell::{CellReader, columns_of};
 pub use fold::{Folder, coarsen};
-pub use pick::{PickSettings, RawSegment, RolledSpan, Work, pick, valid_spans};
+pub use pick::{PickSettings, RawSegment, Work, pick, valid_spans};

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::manifest::{RolledSpan, SegmentMeta};
 use crate::model::{HOUR_NS, Tier, TimeRange, ceil_to, floor_to};
 
 /// What is known of a live raw segment.
@@ -21,13 +22,10 @@ pub struct RawSegment {
     pub max_ns: i64,
 }
 
-/// A span that has cells of all tiers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RolledSpan {
-    /// The span: whole hours within one raw partition.
-    pub span: TimeRange,
-    /// The raw segments that its cells were computed from.
-    pub covers: Vec<u64>,
+impl From<&SegmentMeta> for RawSegment {
+    fn from(meta: &SegmentMeta) -> Self {
+        Self { id: meta.id, partition: meta.partition, min_ns: meta.min_ts_ns, max_ns: meta.max_ts_ns }
+    }
 }
 
 /// When a span is rolled.

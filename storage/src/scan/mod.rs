@@ -5,99 +5,23 @@
 //! exact mix of tiers), and [`Scan::rows`] (whole raw rows as columns). Callers learn through [`Coverage`] what
 //! was read and whether an answer had to be rounded; they never name a tier.
 //!
-//! [`cover`] plans which tier answers which part of a window, [`sliding`] merges the parts of overlapping windows.
+//! Inside: `view` is the one implementation; `source` reads rows of a series from segments and memtable runs,
+//! `gather` merges them, `windows` carries out what [`cover`] plans and [`sliding`] merges; `merge` reads whole
+//! partitions for the jobs.
 
 pub mod cover;
+mod gather;
+pub(crate) mod merge;
 pub mod sliding;
+mod source;
+pub(crate) mod view;
+mod windows;
 
-use std::fmt;
 use std::sync::Arc;
 
 use crate::Result;
-use crate::model::{
-    FieldId, FieldType, MeasurementId, Partial, RowBlock, SeriesId, SeriesKey, Tier, TimeRange,
-};
-
-/// A series that a selection found.
-#[derive(Debug, Clone)]
-pub struct SeriesInfo {
-    /// Its id.
-    pub id: SeriesId,
-    /// Its measurement and tags.
-    pub key: Arc<SeriesKey>,
-}
-
-/// A field of a measurement.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FieldInfo {
-    /// Its id within the measurement.
-    pub id: FieldId,
-    /// Its name.
-    pub name: Arc<str>,
-    /// Its type.
-    pub field_type: FieldType,
-}
-
-/// The fields and tag keys of a measurement.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Schema {
-    /// Its id.
-    pub measurement: MeasurementId,
-    /// Its name.
-    pub name: Arc<str>,
-    /// Its fields, sorted by name.
-    pub fields: Vec<FieldInfo>,
-    /// Its tag keys, sorted.
-    pub tag_keys: Vec<Arc<str>>,
-}
-
-impl Schema {
-    /// The field with this name.
-    pub fn field(&self, name: &str) -> Option<&FieldInfo> {
-        self.fields.iter().find(|field| &*field.name == name)
-    }
-}
-
-/// What a tag value must satisfy. A series without the tag is judged as if its value were empty.
-#[derive(Clone)]
-pub enum TagTest {
-    /// Equals the text.
-    Equal(String),
-    /// Differs from the text.
-    NotEqual(String),
-    /// Satisfies the predicate (a compiled regular expression, a list).
-    Is(Arc<dyn Fn(&str) -> bool + Send + Sync>),
-}
-
-impl fmt::Debug for TagTest {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Equal(value) => write!(out, "= {value:?}"),
-            Self::NotEqual(value) => write!(out, "!= {value:?}"),
-            Self::Is(_) => out.write_str("satisfies a predicate"),
-        }
-    }
-}
-
-impl TagTest {
-    /// Whether a value (empty: the tag is absent) passes.
-    pub fn accepts(&self, value: &str) -> bool {
-        match self {
-            Self::Equal(wanted) => value == wanted,
-            Self::NotEqual(unwanted) => value != unwanted,
-            Self::Is(predicate) => predicate(value),
-        }
-    }
-}
-
-/// A test on one tag.
-#[derive(Debug, Clone)]
-pub struct TagMatcher {
-    /// The tag key.
-    pub key: String,
-    /// What its value must satisfy.
-    pub test: TagTest,
-}
+pub use crate::model::schema::{FieldInfo, Schema, SeriesInfo, TagMatcher, TagTest};
+use crate::model::{FieldId, MeasurementId, Partial, RowBlock, SeriesId, Tier, TimeRange};
 
 /// Which end of a window belongs to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,8 +10,8 @@ use super::PAGE_ROWS_MAX;
 use super::dictionary::TEXTS_MAX;
 use crate::codec::Kind;
 use crate::codec::bytes::{Reader, put_len, put_slice, put_varint};
+use crate::model::FieldInfo;
 use crate::model::{ColumnKey, FieldId, FieldType, MeasurementId, SeriesId, Stat};
-use crate::scan::FieldInfo;
 use crate::{Error, Result};
 
 /// Smallest encodings of the items of the footer's lists, to bound their counts by the bytes left.

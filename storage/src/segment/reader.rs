@@ -7,6 +7,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::cache::{Entry, PageCache, PageKeys, Part, Slot};
 use super::layout::{
@@ -21,11 +22,15 @@ use crate::model::{Column, ColumnKey, MeasurementId, SeriesId, SeriesKey, StrCol
 use crate::{Error, ErrorKind, Result};
 
 /// An open segment; its metadata is in memory, its pages are not.
+///
+/// No file stays open between reads: a database of many small segments would otherwise run out of descriptors.
 #[derive(Debug)]
 pub struct Segment {
     id: u64,
     path: PathBuf,
-    file: Box<dyn File>,
+    fs: Arc<dyn Fs>,
+    /// Set when nothing names the file any more; the last reader to let go removes it.
+    is_given_up: AtomicBool,
     footer: Footer,
     summary: SegmentSummary,
     cache: Arc<PageCache>,
@@ -36,13 +41,16 @@ impl Segment {
     ///
     /// # Errors
     /// `NotFound`; `Corruption` when header or footer are damaged; `Conflict` when a newer version wrote the file.
-    pub fn open(fs: &dyn Fs, path: &Path, id: u64, cache: Arc<PageCache>) -> Result<Self> {
-        Self::of_file(fs.open(path)?, path, id, cache)
+    pub fn open(fs: &Arc<dyn Fs>, path: &Path, id: u64, cache: Arc<PageCache>) -> Result<Self> {
+        let file = fs.open(path)?;
+        let (footer, summary) = read_footer(&*file).map_err(|error| error.context(path.display()))?;
+        let (fs, is_given_up) = (Arc::clone(fs), AtomicBool::new(false));
+        Ok(Self { id, path: path.to_owned(), fs, is_given_up, footer, summary, cache })
     }
 
-    pub(super) fn of_file(file: Box<dyn File>, path: &Path, id: u64, cache: Arc<PageCache>) -> Result<Self> {
-        let (footer, summary) = read_footer(&*file).map_err(|error| error.context(path.display()))?;
-        Ok(Self { id, path: path.to_owned(), file, footer, summary, cache })
+    /// Removes the file when the last reader has let go of the segment. Call when the manifest has forgotten it.
+    pub(crate) fn remove_when_unused(&self) {
+        self.is_given_up.store(true, Ordering::Release);
     }
 
     /// The id given when it was opened.
@@ -135,7 +143,7 @@ impl Segment {
     /// `Corruption` at the first damage; those of the file system.
     pub fn verify(&self) -> Result<()> {
         let (footer, summary) =
-            read_footer(&*self.file).map_err(|error| error.context(self.path.display()))?;
+            read_footer(&*self.fs.open(&self.path)?).map_err(|error| error.context(self.path.display()))?;
         // Bounds may be NaN, so that footers are compared as bytes.
         if summary != self.summary || footer.encode() != self.footer.encode() {
             return Err(Error::corruption(format!("{} changed while open", self.path.display())));
@@ -179,7 +187,7 @@ impl Segment {
     /// Reads a blob, checks its checksum, and decodes what is before it.
     fn read<T>(&self, blob: Blob, decode: impl FnOnce(&[u8]) -> Result<T>) -> Result<T> {
         let mut bytes = vec![0; blob.len as usize];
-        self.file.read_exact_at(&mut bytes, blob.offset)?;
+        self.fs.open(&self.path)?.read_exact_at(&mut bytes, blob.offset)?;
         let place = || format!("{} at offset {}", self.path.display(), blob.offset);
         let Some((content, crc)) = bytes.split_last_chunk::<CRC_BYTES>() else {
             return Err(Error::corruption("no room for a checksum").context(place()));
@@ -227,6 +235,17 @@ impl Segment {
 
     fn read_dictionary(&self, info: &DictionaryInfo) -> Result<StrColumn> {
         self.read(info.blob, |bytes| texts::decode(bytes, info.texts as usize))
+    }
+}
+
+impl Drop for Segment {
+    fn drop(&mut self) {
+        if self.is_given_up.load(Ordering::Acquire)
+            && let Err(error) = self.fs.remove(&self.path)
+        {
+            // Nothing names the file; the next start removes it.
+            tracing::warn!(%error, "a segment that is not needed any more stays behind");
+        }
     }
 }
 

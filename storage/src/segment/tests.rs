@@ -6,13 +6,13 @@ use std::sync::{Arc, LazyLock};
 use proptest::prelude::*;
 
 use super::*;
-use crate::fs::{File, Fs, OsFs};
+use crate::fs::{Fs, OsFs, SimFs};
+use crate::model::FieldInfo;
 use crate::model::{
     Column, ColumnKey, FieldId, FieldType, Histogram, MeasurementId, RowBlock, SeriesId, SeriesKey, Stat,
     StrColumn, Value, Values,
 };
-use crate::scan::FieldInfo;
-use crate::{Error, ErrorKind, Result};
+use crate::{ErrorKind, Result};
 
 const FLOAT: FieldId = FieldId(0);
 const INT: FieldId = FieldId(1);
@@ -100,43 +100,14 @@ fn write(path: &Path, blocks: &[RowBlock]) -> Result<SegmentSummary> {
 }
 
 fn open(path: &Path) -> Result<Segment> {
-    Segment::open(&OsFs, path, 7, Arc::new(PageCache::new(8 << 20)))
+    Segment::open(&(Arc::new(OsFs) as Arc<dyn Fs>), path, 7, Arc::new(PageCache::new(8 << 20)))
 }
 
-/// A file in memory, for tests that damage it thousands of times.
-#[derive(Debug)]
-struct Bytes(Vec<u8>);
-
-impl File for Bytes {
-    fn len(&self) -> Result<u64> {
-        Ok(self.0.len() as u64)
-    }
-
-    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
-        let start = usize::try_from(offset).unwrap();
-        let found = self.0.get(start..).and_then(|rest| rest.get(..buffer.len()));
-        buffer.copy_from_slice(found.ok_or_else(|| Error::corruption("the file ends before"))?);
-        Ok(())
-    }
-
-    fn append(&mut self, bytes: &[u8]) -> Result<()> {
-        self.0.extend_from_slice(bytes);
-        Ok(())
-    }
-
-    fn sync(&mut self) -> Result<()> {
-        Ok(())
-    }
-
-    fn truncate(&mut self, len: u64) -> Result<()> {
-        self.0.truncate(usize::try_from(len).unwrap());
-        Ok(())
-    }
-}
-
+/// Opens bytes in memory, for tests that damage them thousands of times.
 fn open_bytes(bytes: &[u8]) -> Result<Segment> {
-    let file = Box::new(Bytes(bytes.to_vec()));
-    Segment::of_file(file, Path::new("bytes"), 7, Arc::new(PageCache::new(1 << 20)))
+    let fs = SimFs::default();
+    fs.put(Path::new("/bytes"), bytes);
+    Segment::open(&(Arc::new(fs) as Arc<dyn Fs>), Path::new("/bytes"), 7, Arc::new(PageCache::new(1 << 20)))
 }
 
 /// All rows as (series, time, values by column), with floats as bits.
@@ -181,7 +152,7 @@ fn dump(segment: &Segment) -> Result<Dump> {
     Ok(dump)
 }
 
-fn check(blocks: &[RowBlock]) -> Segment {
+fn check(blocks: &[RowBlock]) -> (Place, Segment) {
     let place = place();
     let summary = write(&place.path, blocks).unwrap();
     let segment = open(&place.path).unwrap();
@@ -193,12 +164,13 @@ fn check(blocks: &[RowBlock]) -> Segment {
     assert!(dump(&segment).unwrap() == expected, "rows differ");
     assert!(dump(&segment).unwrap() == expected, "rows from the cache differ");
     segment.verify().unwrap();
-    segment
+    (place, segment)
 }
 
 #[test]
 fn segment_of_many_series_and_kinds_comes_back() {
-    let segment = check(&[block_of(0..300, 12), block_of(300..301, 9_000), block_of(400..420, 150)]);
+    let (_place, segment) =
+        check(&[block_of(0..300, 12), block_of(300..301, 9_000), block_of(400..420, 150)]);
     let section = segment.section(MeasurementId(3)).unwrap();
     assert_eq!((&*section.name, &section.fields), ("m", &fields()));
     assert_eq!(segment.property("tier"), Some(&b"raw"[..]));
@@ -219,7 +191,7 @@ fn segment_of_many_series_and_kinds_comes_back() {
 
 #[test]
 fn page_with_enough_rows_ends_where_a_series_ends() {
-    let segment = check(&[block_of(0..100, 100)]);
+    let (_place, segment) = check(&[block_of(0..100, 100)]);
     let rows: Vec<u32> = segment.sections()[0].pages.iter().map(|page| page.rows).collect();
     assert_eq!(rows, [2100, 2100, 2100, 2100, 1600]);
 }
@@ -230,7 +202,7 @@ fn columns_that_differ_between_pushes_are_nulls() {
     left.columns.remove(0);
     right.columns.truncate(2);
     let bare = RowBlock { series: vec![SeriesId(9)], ts_ns: vec![-5], columns: Vec::new() };
-    let segment = check(&[left, right, bare]);
+    let (_place, segment) = check(&[left, right, bare]);
     let section = &segment.sections()[0];
     assert_eq!(section.min_ts_ns, -5);
     assert!(segment.column(section, 0, ColumnKey::value(FieldId(77))).unwrap().is_none());
@@ -245,7 +217,7 @@ fn texts_beyond_the_dictionary_are_written_plainly() {
         ts_ns: (0..9_000).collect(),
         columns: vec![Column { key: ColumnKey::value(TEXT), values: Values::Str(texts), valid: None }],
     };
-    let segment = check(&[block]);
+    let (_place, segment) = check(&[block]);
     let encodings = segment.sections()[0].pages.iter().map(|page| page.columns[0].encoding);
     assert_eq!(encodings.collect::<Vec<_>>(), [10, 11, 11]);
 }
@@ -259,7 +231,7 @@ fn heavy_pages_end_early() {
         ts_ns: (0..30).collect(),
         columns: vec![Column { key: ColumnKey::value(TEXT), values: Values::Str(texts), valid: None }],
     };
-    let segment = check(&[block]);
+    let (_place, segment) = check(&[block]);
     assert!(segment.sections()[0].pages.iter().all(|page| page.rows <= 4));
 }
 
@@ -281,7 +253,7 @@ fn bounds_of_columns_enclose_their_values() {
             },
         ],
     };
-    let segment = check(&[block]);
+    let (_place, segment) = check(&[block]);
     let page = &segment.sections()[0].pages[0];
     let float = page.column(ColumnKey::value(FLOAT)).unwrap();
     assert_eq!((float.min, float.max, float.nulls), (-2.5, -2.5, 1));

@@ -16,8 +16,8 @@ use super::{CRC_BYTES, MAGIC, MAGIC_END, SERIES_BLOCK, VERSION};
 use crate::codec::bytes::put_len;
 use crate::codec::{self, Kind, Source, put_numbers, put_times, texts};
 use crate::fs::{File, Fs};
+use crate::model::FieldInfo;
 use crate::model::{Column, ColumnKey, MeasurementId, RowBlock, SeriesId, SeriesKey, StrColumn, Values};
-use crate::scan::FieldInfo;
 use crate::{Error, ErrorKind, Result};
 
 /// Bytes gathered before they are appended to the file.

@@ -12,7 +12,7 @@ use hashbrown::HashMap;
 use roaring::RoaringBitmap;
 
 use crate::model::SeriesId;
-use crate::scan::{TagMatcher, TagTest};
+use crate::model::{TagMatcher, TagTest};
 
 /// The tags of one measurement.
 #[derive(Debug, Default)]

@@ -16,8 +16,8 @@ use super::definition::{Definition, RawDefinition};
 use super::file;
 use super::state::State;
 use crate::fs::Fs;
+use crate::model::{FieldInfo, Schema, SeriesInfo, TagMatcher};
 use crate::model::{MeasurementId, SeriesId, SeriesKey};
-use crate::scan::{FieldInfo, Schema, SeriesInfo, TagMatcher};
 use crate::{Error, ErrorKind, Result};
 
 /// Decoded keys kept for readers; they are asked for the same few over and over.

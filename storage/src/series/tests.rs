@@ -7,7 +7,7 @@ use crate::model::{
     Column, ColumnKey, FieldId, FieldType, MeasurementId, RowBlock, RowError, SeriesId, SeriesKey, TimeRange,
     Value, ValueRef, WriteBatch,
 };
-use crate::scan::{TagMatcher, TagTest};
+use crate::model::{TagMatcher, TagTest};
 use crate::{Error, ErrorKind, Result};
 
 /// `name,key=value,...` with no escapes, so that one series has several spellings; `!` in a text is unescaped to

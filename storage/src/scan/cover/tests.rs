@@ -2,9 +2,9 @@ use proptest::prelude::*;
 
 use super::super::sliding::slide;
 use super::*;
+use crate::model::FieldInfo;
 use crate::model::{Column, ColumnKey, FieldId, FieldType, Partial, RowBlock, SeriesId, Values};
 use crate::rollup::{CellReader, Folder, coarsen};
-use crate::scan::FieldInfo;
 
 /// 2026-03-01T10:00:00Z.
 const BASE: i64 = 1_772_359_200 * SECOND_NS;

@@ -1,0 +1,65 @@
+//! Compaction: segments of one raw partition become one, duplicates resolved with the later generation winning.
+//! `pick` decides, this file acts. Knows nothing of cells, but keeps the manifest's account of what they cover.
+
+mod pick;
+
+use std::sync::Arc;
+
+pub(crate) use pick::{Merge, pick};
+
+use crate::flush::{segment_meta, unknown_measurement};
+use crate::manifest::{Manifest, RolledSpan, SegmentMeta};
+use crate::model::{Tier, TimeRange};
+use crate::scan::merge::{measurements, merged};
+use crate::segment::{Segment, SegmentWriter};
+use crate::version::{Edit, Store};
+use crate::{Error, ErrorKind, Result};
+
+/// Carries out one merge.
+///
+/// # Errors
+/// Those of the file system, `Corruption` of an input; nothing has changed then, but for an orphan file.
+pub(crate) fn run(store: &Store, manifest: &mut Manifest, merge: &Merge) -> Result<()> {
+    let version = store.version();
+    let inputs: Vec<_> =
+        version.of_tier(Tier::Raw).filter(|live| merge.inputs.contains(&live.meta.id)).collect();
+    let (Some(first), Some(last)) = (inputs.first(), inputs.last()) else { return Ok(()) };
+    let segments: Vec<Arc<Segment>> = inputs.iter().map(|live| Arc::clone(&live.segment)).collect();
+    let id = manifest.take_file_number();
+    let fs = &*store.env.fs;
+    let mut writer = SegmentWriter::create(fs, &store.segment_path(id))?;
+    for measurement in measurements(&segments) {
+        let schema = store.catalog.schema_of(measurement).ok_or_else(|| unknown_measurement(measurement))?;
+        writer.begin(measurement, &schema.name, &schema.fields)?;
+        merged(&segments, measurement, TimeRange::ALL, &mut |rows| writer.push(&rows))?;
+        writer.end(&|series| store.catalog.key(series))?;
+    }
+    let summary = writer.finish(fs)?;
+    if summary.rows == 0 {
+        return Err(Error::new(ErrorKind::Internal, format!("segments {:?} hold no row", merge.inputs)));
+    }
+    let meta = segment_meta(id, Tier::Raw, first.meta.partition, last.meta.generation, &summary);
+    let inputs: Vec<&SegmentMeta> = inputs.iter().map(|live| &live.meta).collect();
+    let rolled = manifest.rolled.iter().map(|span| cover_output(span, &inputs, &meta)).collect();
+    let edit =
+        Edit { add: vec![meta], remove: merge.inputs.clone(), rolled: Some(rolled), ..Edit::default() };
+    store.commit(manifest, edit)
+}
+
+/// The span with the inputs replaced by the output, when the cells cover all inputs that reach into it; without
+/// them otherwise, so that the span is rolled again.
+fn cover_output(span: &RolledSpan, inputs: &[&SegmentMeta], output: &SegmentMeta) -> RolledSpan {
+    let reaching = inputs.iter().filter(|meta| reaches(meta, span.span));
+    let is_covered = reaching.clone().all(|meta| span.covers.contains(&meta.id));
+    let mut covers = span.covers.clone();
+    covers.retain(|id| !inputs.iter().any(|meta| meta.id == *id));
+    if is_covered && reaching.count() > 0 {
+        covers.push(output.id);
+    }
+    RolledSpan { span: span.span, covers }
+}
+
+/// Whether a segment may have rows in a range.
+pub(crate) fn reaches(meta: &SegmentMeta, range: TimeRange) -> bool {
+    meta.min_ts_ns < range.end_ns && range.start_ns <= meta.max_ts_ns
+}

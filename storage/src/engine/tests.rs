@@ -1,0 +1,259 @@
+//! The engine as a whole, on a simulated disk and a clock that is moved by hand.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::*;
+use crate::clock::ManualClock;
+use crate::fs::SimFs;
+use crate::model::batch::{CANONICAL, Field, WriteBatch};
+use crate::model::{FieldId, HOUR_NS, Partial, SeriesId, SeriesKey, ValueRef};
+use crate::scan::{Bounds, Resolution, SampleRequest, Unmetered, Window, WindowRequest};
+
+/// 2024-01-01T00:00:00Z.
+const START_NS: i64 = 1_704_067_200 * SECOND_NS;
+
+/// The rows that should be there: (host, time) to value.
+type Model = BTreeMap<(String, i64), f64>;
+
+struct Rig {
+    fs: Arc<SimFs>,
+    clock: Arc<ManualClock>,
+    engine: Engine,
+    retention: Retention,
+}
+
+impl Rig {
+    fn new(retention: Retention) -> Self {
+        let fs = Arc::new(SimFs::default());
+        let clock = Arc::new(ManualClock::new(START_NS + 2 * HOUR_NS));
+        let engine = open(&fs, &clock, retention);
+        Self { fs, clock, engine, retention }
+    }
+
+    fn reopen_after_crash(&mut self, seed: u64) {
+        self.fs.crash(seed);
+        self.engine = open(&self.fs, &self.clock, self.retention);
+    }
+
+    fn write(&self, rows: &[(&str, i64, f64)]) -> WriteReport {
+        let mut keys = Vec::new();
+        for (host, _, _) in rows {
+            let mut key = Vec::new();
+            SeriesKey::new("cpu", [("host", *host)]).unwrap().encode(&mut key);
+            keys.push(key);
+        }
+        let mut batch = WriteBatch::new(&CANONICAL);
+        for ((line, (_, ts_ns, value)), key) in (1..).zip(rows).zip(&keys) {
+            batch.fields.push(Field { name: b"usage", value: ValueRef::Float(*value) });
+            batch.push_row(key, *ts_ns, line);
+        }
+        self.engine.write(&batch).unwrap()
+    }
+
+    fn read(&self) -> Model {
+        let view = self.engine.view();
+        let Some(schema) = view.schema("cpu") else { return Model::new() };
+        let series = view.series(schema.measurement, &[], TimeRange::ALL, 1000).unwrap();
+        let ids: Vec<SeriesId> = series.iter().map(|info| info.id).collect();
+        let request = SampleRequest {
+            measurement: schema.measurement,
+            field: schema.fields[0].id,
+            series: &ids,
+            range: TimeRange::ALL,
+        };
+        let mut model = Model::new();
+        let mut sink = |slice: crate::scan::SampleSlice<'_>| {
+            let host = series[slice.series_idx].key.tag("host").unwrap().to_owned();
+            model.extend(
+                slice.ts_ns.iter().zip(slice.values).map(|(ts, value)| ((host.clone(), *ts), *value)),
+            );
+            Ok(())
+        };
+        view.samples(&request, &Unmetered, &mut sink).unwrap();
+        model
+    }
+
+    fn windows(&self, windows: &[Window], bounds: Bounds) -> (Vec<Partial>, crate::scan::Coverage) {
+        let view = self.engine.view();
+        let schema = view.schema("cpu").unwrap();
+        let request = WindowRequest {
+            measurement: schema.measurement,
+            field: FieldId(0),
+            series: &[SeriesId(0)],
+            windows,
+            bounds,
+            with_hist: true,
+            resolution: Resolution::Auto,
+        };
+        let mut found = Vec::new();
+        let coverage = view
+            .windows(&request, &Unmetered, &mut |slice| {
+                found = slice.partials.to_vec();
+                Ok(())
+            })
+            .unwrap();
+        (found, coverage)
+    }
+}
+
+fn open(fs: &Arc<SimFs>, clock: &Arc<ManualClock>, retention: Retention) -> Engine {
+    let options = Options { free_bytes_min: 0, ..Options::default() };
+    let env = Env {
+        fs: Arc::clone(fs) as Arc<dyn crate::fs::Fs>,
+        clock: Arc::clone(clock) as Arc<dyn crate::clock::Clock>,
+    };
+    Engine::open(env, Path::new("/db"), options, retention).unwrap()
+}
+
+fn hours(count: u64) -> Option<Duration> {
+    Some(Duration::from_secs(3600 * count))
+}
+
+fn windows_of(start_ns: i64, width_ns: i64, count: i64) -> Vec<Window> {
+    let window = |k| Window { start_ns: start_ns + k * width_ns, end_ns: start_ns + (k + 1) * width_ns };
+    (0..count).map(window).collect()
+}
+
+/// Two hours of one host, a sample every ten seconds, with a counter reset now and then.
+fn two_hours() -> Vec<(&'static str, i64, f64)> {
+    (0..720).map(|k| ("a", START_NS + k * 10 * SECOND_NS, ((k * 7) % 100) as f64 + 0.25)).collect()
+}
+
+#[test]
+fn write_is_visible_at_once_and_after_crash() {
+    let mut rig = Rig::new(Retention::FOREVER);
+    assert_eq!(rig.write(&[("a", START_NS, 1.0), ("b", START_NS, 2.0)]).accepted, 2);
+    rig.write(&[("a", START_NS, 3.0)]);
+    let expected = Model::from([(("a".into(), START_NS), 3.0), (("b".into(), START_NS), 2.0)]);
+    assert_eq!(rig.read(), expected);
+    rig.reopen_after_crash(1);
+    assert_eq!(rig.read(), expected);
+    rig.engine.flush().unwrap();
+    assert_eq!(rig.read(), expected);
+    rig.reopen_after_crash(2);
+    assert_eq!(rig.read(), expected);
+    assert_eq!(rig.engine.stats().replayed_records, 0, "the flush covers the log");
+}
+
+#[test]
+fn overwrite_across_flush_and_compaction_keeps_the_last() {
+    let rig = Rig::new(Retention::FOREVER);
+    for round in 0..6 {
+        rig.write(&[
+            ("a", START_NS + round, f64::from(round as i32)),
+            ("a", START_NS, f64::from(round as i32)),
+        ]);
+        rig.engine.flush().unwrap();
+    }
+    rig.engine.seal().unwrap();
+    assert_eq!(rig.engine.stats().segments[0], 1);
+    let model = rig.read();
+    assert_eq!(model.len(), 6);
+    assert_eq!(model[&("a".to_owned(), START_NS)], 5.0);
+}
+
+#[test]
+fn windows_from_cells_equal_windows_from_rows() {
+    for bounds in [Bounds::LeftOpen, Bounds::RightOpen] {
+        let rig = Rig::new(Retention::FOREVER);
+        rig.write(&two_hours());
+        let aligned = windows_of(START_NS, 20 * MINUTE_NS, 6);
+        let shifted = windows_of(START_NS + 7 * SECOND_NS, 17 * MINUTE_NS, 7);
+        let from_rows = (rig.windows(&aligned, bounds), rig.windows(&shifted, bounds));
+        assert_eq!(from_rows.0.1.cells, [0; 3]);
+        rig.engine.seal().unwrap();
+        let from_cells = (rig.windows(&aligned, bounds), rig.windows(&shifted, bounds));
+        assert!(from_cells.0.1.cells[1] > 0 && from_cells.0.1.rows < 10, "{:?}", from_cells.0.1);
+        for (rows, cells) in
+            from_rows.0.0.iter().zip(&from_cells.0.0).chain(from_rows.1.0.iter().zip(&from_cells.1.0))
+        {
+            same(rows, cells);
+        }
+    }
+}
+
+fn same(left: &Partial, right: &Partial) {
+    let (a, b) = (left.numbers().unwrap(), right.numbers().unwrap());
+    assert_eq!((a.count, a.min, a.max, a.resets, a.changes), (b.count, b.min, b.max, b.resets, b.changes));
+    assert_eq!((a.first, a.first_ns, a.last, a.last_ns), (b.first, b.first_ns, b.last, b.last_ns));
+    assert!(
+        (a.sum - b.sum).abs() <= 1e-12 * a.sum.abs()
+            && (a.reset_sum - b.reset_sum).abs() <= 1e-12 * a.sum.abs()
+    );
+    assert_eq!(left.histogram(), right.histogram());
+}
+
+#[test]
+fn retention_drops_raw_and_answers_from_cells() {
+    let mut rig = Rig::new(Retention { raw: hours(2), m1: None, m5: None, h1: None });
+    rig.write(&two_hours()[..360]);
+    rig.clock.set(START_NS + 2 * HOUR_NS);
+    let windows = windows_of(START_NS, 10 * MINUTE_NS, 6);
+    let (before, _) = rig.windows(&windows, Bounds::RightOpen);
+    rig.clock.set(START_NS + 4 * HOUR_NS);
+    rig.engine.flush().unwrap();
+    rig.engine.maintain().unwrap();
+    assert_eq!(rig.engine.stats().segments[0], 0, "raw is past its age and rolled");
+    let (after, coverage) = rig.windows(&windows, Bounds::RightOpen);
+    before.iter().zip(&after).for_each(|(left, right)| same(left, right));
+    assert_eq!((coverage.rows, coverage.rounded), (0, None));
+    let odd = [Window { start_ns: START_NS + 30 * SECOND_NS, end_ns: START_NS + 10 * MINUTE_NS }];
+    assert_eq!(rig.windows(&odd, Bounds::RightOpen).1.rounded, Some(Tier::M1));
+    let late = rig.write(&[("a", START_NS + 5, 1.0)]);
+    assert_eq!((late.accepted, late.rejected.len()), (0, 1), "older than raw is kept");
+    rig.reopen_after_crash(3);
+    let (again, _) = rig.windows(&windows, Bounds::RightOpen);
+    before.iter().zip(&again).for_each(|(left, right)| same(left, right));
+}
+
+#[test]
+fn late_rows_make_their_windows_read_raw_until_rolled_again() {
+    let rig = Rig::new(Retention::FOREVER);
+    rig.write(&two_hours());
+    rig.engine.seal().unwrap();
+    let windows = windows_of(START_NS, HOUR_NS, 2);
+    rig.write(&[("a", START_NS + 5 * SECOND_NS, 1000.0)]);
+    for _ in 0..3 {
+        let (partials, _) = rig.windows(&windows, Bounds::RightOpen);
+        let numbers = partials[0].numbers().unwrap();
+        assert_eq!((numbers.count, numbers.max), (361, 1000.0));
+        rig.engine.seal().unwrap();
+    }
+    assert_eq!(rig.windows(&windows, Bounds::RightOpen).1.rows, 0, "rolled again");
+}
+
+#[test]
+fn random_program_equals_model_through_crashes() {
+    for seed in 1..=40u64 {
+        let mut random = seed;
+        let mut next = |bound: u64| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (random >> 33) % bound
+        };
+        let mut rig = Rig::new(Retention::FOREVER);
+        let mut model = Model::new();
+        for step in 0..60 {
+            match next(10) {
+                0..=5 => {
+                    let hosts = ["a", "b", "c", "d"];
+                    let rows: Vec<(&str, i64, f64)> = (0..next(20))
+                        .map(|k| {
+                            let ts_ns = START_NS + next(4000) as i64 * SECOND_NS;
+                            (hosts[next(4) as usize], ts_ns, (step * 100 + k) as f64)
+                        })
+                        .collect();
+                    rig.write(&rows);
+                    model.extend(rows.iter().map(|(host, ts, value)| (((*host).to_owned(), *ts), *value)));
+                }
+                6 => rig.engine.flush().unwrap(),
+                7 => rig.engine.maintain().unwrap(),
+                8 => rig.engine.seal().unwrap(),
+                _ => rig.reopen_after_crash(next(1000)),
+            }
+        }
+        assert_eq!(rig.read(), model, "seed {seed}");
+    }
+}

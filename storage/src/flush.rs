@@ -1,0 +1,173 @@
+//! Flush: a frozen memtable becomes raw segments, one for each partition its rows touch, and the log may forget
+//! them. Knows nothing of the log itself: the engine freezes before and releases after.
+//!
+//! Order: catalog delta, segments (each complete and durable), one manifest commit that names them all and moves
+//! the log's floor. A crash before the commit leaves orphans, a crash after it a log that is longer than needed.
+
+use std::collections::BTreeMap;
+
+use crate::Result;
+use crate::manifest::{Manifest, SegmentMeta};
+use crate::model::{Column, MeasurementId, RowBlock, Tier, TimeRange, floor_to};
+use crate::segment::{SegmentSummary, SegmentWriter};
+use crate::series::{CatalogMark, file as catalog_file};
+use crate::version::{Edit, Frozen, Store};
+
+/// A catalog of more delta files than this is written anew as one.
+const CATALOG_FILES_MAX: usize = 16;
+
+/// Rows of one partition, by measurement.
+type Partition = Vec<(MeasurementId, RowBlock)>;
+
+/// Writes one frozen memtable, the oldest; returns how far the catalog is on disk afterwards.
+///
+/// # Errors
+/// Those of the file system; nothing has changed then, but for orphan files.
+pub(crate) fn run(
+    store: &Store,
+    manifest: &mut Manifest,
+    frozen: &Frozen,
+    mark: CatalogMark,
+) -> Result<CatalogMark> {
+    let (catalog_files, mark) = write_catalog(store, manifest, mark)?;
+    let width_ns = manifest.retention.raw_partition_ns();
+    let mut partitions: BTreeMap<i64, Partition> = BTreeMap::new();
+    for measurement in frozen.memtable.measurements() {
+        let rows = frozen.memtable.sorted(measurement);
+        for (start_ns, part) in split(&rows, width_ns, manifest.floors_ns[0]) {
+            partitions.entry(start_ns).or_default().push((measurement, part));
+        }
+    }
+    let mut edit = Edit {
+        wal_floor: Some(frozen.end_seq),
+        catalog_files: Some(catalog_files),
+        flushed_oldest: true,
+        ..Edit::default()
+    };
+    let generation = manifest.next_file;
+    for (start_ns, partition) in partitions {
+        let id = manifest.take_file_number();
+        let summary = write_partition(store, id, &partition)?;
+        let range = TimeRange::new(start_ns, start_ns.saturating_add(width_ns));
+        edit.add.push(segment_meta(id, Tier::Raw, range, generation, &summary));
+    }
+    store.commit(manifest, edit)?;
+    Ok(mark)
+}
+
+/// The manifest entry of a finished segment.
+pub(crate) fn segment_meta(
+    id: u64,
+    tier: Tier,
+    partition: TimeRange,
+    generation: u64,
+    summary: &SegmentSummary,
+) -> SegmentMeta {
+    SegmentMeta {
+        id,
+        tier,
+        partition,
+        min_ts_ns: summary.min_ts_ns,
+        max_ts_ns: summary.max_ts_ns,
+        rows: summary.rows,
+        bytes: summary.bytes,
+        footer_crc: summary.footer_crc,
+        generation,
+    }
+}
+
+/// Writes the definitions made since the mark as a new catalog file; the whole catalog when there are many files.
+fn write_catalog(
+    store: &Store,
+    manifest: &mut Manifest,
+    mark: CatalogMark,
+) -> Result<(Vec<u64>, CatalogMark)> {
+    let (mut definitions, next_mark) = store.catalog.definitions_after(mark);
+    let mut files = manifest.catalog_files.clone();
+    if definitions.is_empty() {
+        return Ok((files, mark));
+    }
+    if files.len() >= CATALOG_FILES_MAX {
+        definitions = store.catalog.definitions_after(CatalogMark::default()).0;
+        files.clear();
+    }
+    let number = manifest.take_file_number();
+    catalog_file::write(&*store.env.fs, &store.series_dir(), number, &definitions)?;
+    files.push(number);
+    Ok((files, next_mark))
+}
+
+fn write_partition(store: &Store, id: u64, partition: &Partition) -> Result<SegmentSummary> {
+    let fs = &*store.env.fs;
+    let mut writer = SegmentWriter::create(fs, &store.segment_path(id))?;
+    for (measurement, rows) in partition {
+        let schema =
+            store.catalog.schema_of(*measurement).ok_or_else(|| unknown_measurement(*measurement))?;
+        writer.begin(*measurement, &schema.name, &schema.fields)?;
+        writer.push(rows)?;
+        writer.end(&|series| store.catalog.key(series))?;
+    }
+    writer.finish(fs)
+}
+
+/// The error for rows of a measurement that the catalog does not know: a bug.
+pub(crate) fn unknown_measurement(measurement: MeasurementId) -> crate::Error {
+    crate::Error::new(
+        crate::ErrorKind::Internal,
+        format!("measurement {} is not in the catalog", measurement.0),
+    )
+}
+
+/// Splits rows sorted by (series, time) by partition; rows before the floor are left out.
+fn split(rows: &RowBlock, width_ns: i64, floor_ns: i64) -> BTreeMap<i64, RowBlock> {
+    let mut parts: BTreeMap<i64, RowBlock> = BTreeMap::new();
+    let mut start = 0;
+    while let Some(first_ns) = rows.ts_ns.get(start) {
+        // A run of rows of one partition: rows are sorted by time only within a series.
+        let partition_ns = floor_to(*first_ns, width_ns);
+        let range = TimeRange::new(partition_ns, partition_ns.saturating_add(width_ns));
+        let rest = rows.ts_ns.get(start..).unwrap_or_default();
+        let len = rest.iter().take_while(|ts_ns| range.contains(**ts_ns)).count().max(1);
+        if *first_ns >= floor_ns {
+            append_rows(parts.entry(partition_ns).or_default(), rows, start, start + len);
+        }
+        start += len;
+    }
+    parts
+}
+
+/// Appends rows `start..end` of `from`, which has the same columns as `into` once that has any.
+pub(crate) fn append_rows(into: &mut RowBlock, from: &RowBlock, start: usize, end: usize) {
+    if into.columns.is_empty() {
+        let empty =
+            |column: &Column| Column { key: column.key, values: column.values.empty_like(), valid: None };
+        into.columns = from.columns.iter().map(empty).collect();
+    }
+    into.series.extend_from_slice(from.series.get(start..end).unwrap_or_default());
+    into.ts_ns.extend_from_slice(from.ts_ns.get(start..end).unwrap_or_default());
+    for (column, source) in into.columns.iter_mut().zip(&from.columns) {
+        column.extend_from(source, start..end);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{ColumnKey, FieldId, HOUR_NS, SeriesId, Values};
+
+    #[test]
+    fn split_rows_of_two_series_lands_in_their_hours() {
+        let column =
+            Column { key: ColumnKey::value(FieldId(0)), values: Values::I64(vec![1, 2, 3, 4]), valid: None };
+        let rows = RowBlock {
+            series: vec![SeriesId(0), SeriesId(0), SeriesId(1), SeriesId(1)],
+            ts_ns: vec![HOUR_NS - 1, HOUR_NS, 5, HOUR_NS + 5],
+            columns: vec![column],
+        };
+        let parts = split(&rows, HOUR_NS, i64::MIN);
+        let times: Vec<(i64, Vec<i64>)> =
+            parts.iter().map(|(start, part)| (*start, part.ts_ns.clone())).collect();
+        assert_eq!(times, [(0, vec![HOUR_NS - 1, 5]), (HOUR_NS, vec![HOUR_NS, HOUR_NS + 5])]);
+        assert_eq!(split(&rows, HOUR_NS, HOUR_NS).len(), 1, "rows before the floor are left out");
+    }
+}

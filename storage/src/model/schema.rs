@@ -1,0 +1,87 @@
+//! What a measurement and a series look like from outside, and how series are selected by their tags.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::{FieldId, FieldType, MeasurementId, SeriesId, SeriesKey};
+
+/// A field of a measurement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FieldInfo {
+    /// Its id within the measurement.
+    pub id: FieldId,
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its type.
+    pub field_type: FieldType,
+}
+
+/// The fields and tag keys of a measurement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Schema {
+    /// Its id.
+    pub measurement: MeasurementId,
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its fields, sorted by name.
+    pub fields: Vec<FieldInfo>,
+    /// Its tag keys, sorted.
+    pub tag_keys: Vec<Arc<str>>,
+}
+
+impl Schema {
+    /// The field with this name.
+    pub fn field(&self, name: &str) -> Option<&FieldInfo> {
+        self.fields.iter().find(|field| &*field.name == name)
+    }
+}
+
+/// A series that a selection found.
+#[derive(Debug, Clone)]
+pub struct SeriesInfo {
+    /// Its id.
+    pub id: SeriesId,
+    /// Its measurement and tags.
+    pub key: Arc<SeriesKey>,
+}
+
+/// What a tag value must satisfy. A series without the tag is judged as if its value were empty.
+#[derive(Clone)]
+pub enum TagTest {
+    /// Equals the text.
+    Equal(String),
+    /// Differs from the text.
+    NotEqual(String),
+    /// Satisfies the predicate (a compiled regular expression, a list).
+    Is(Arc<dyn Fn(&str) -> bool + Send + Sync>),
+}
+
+impl fmt::Debug for TagTest {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Equal(value) => write!(out, "= {value:?}"),
+            Self::NotEqual(value) => write!(out, "!= {value:?}"),
+            Self::Is(_) => out.write_str("satisfies a predicate"),
+        }
+    }
+}
+
+impl TagTest {
+    /// Whether a value (empty: the tag is absent) passes.
+    pub fn accepts(&self, value: &str) -> bool {
+        match self {
+            Self::Equal(wanted) => value == wanted,
+            Self::NotEqual(unwanted) => value != unwanted,
+            Self::Is(predicate) => predicate(value),
+        }
+    }
+}
+
+/// A test on one tag.
+#[derive(Debug, Clone)]
+pub struct TagMatcher {
+    /// The tag key.
+    pub key: String,
+    /// What its value must satisfy.
+    pub test: TagTest,
+}

@@ -1,0 +1,229 @@
+//! Retention: drops whole files whose time is past a tier's age. What may go is a pure choice ([`pick`]); raw
+//! files go only when the cells of their time are committed, and a clock that jumps does not delete everything.
+
+use crate::Result;
+use crate::compact::reaches;
+use crate::manifest::{Manifest, RolledSpan, SegmentMeta};
+use crate::model::{DAY_NS, Tier, TimeRange};
+use crate::options::Retention;
+use crate::version::{Edit, Store};
+
+/// Whether retention heeds its guards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Guard {
+    /// Pause when the clock is a day past the newest sample; drop at most a fifth of the files a pass.
+    Careful,
+    /// Drop all that is past its age.
+    Forced,
+}
+
+/// What a retention pass did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RetentionReport {
+    /// Files dropped by tier: raw, 1m, 5m, 1h.
+    pub dropped: [u64; 4],
+    /// Why nothing more was dropped, when a guard held it back.
+    pub paused: Option<String>,
+}
+
+/// What is known when the choice is made.
+#[derive(Debug)]
+pub(crate) struct Facts<'a> {
+    pub(crate) segments: &'a [SegmentMeta],
+    pub(crate) rolled: &'a [RolledSpan],
+    /// Times of rows that are not in segments yet.
+    pub(crate) memtables: &'a [TimeRange],
+    pub(crate) floors_ns: [i64; 4],
+    pub(crate) retention: Retention,
+    pub(crate) now_ns: i64,
+    pub(crate) guard: Guard,
+}
+
+/// Files to drop and the floors that hide what they held.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Choice {
+    pub(crate) remove: Vec<u64>,
+    pub(crate) floors_ns: [i64; 4],
+    pub(crate) paused: Option<String>,
+}
+
+/// Chooses what may go now.
+pub(crate) fn pick(facts: &Facts<'_>) -> Choice {
+    let mut choice = Choice { floors_ns: facts.floors_ns, ..Choice::default() };
+    let newest_segment = facts.segments.iter().map(|meta| meta.max_ts_ns).max();
+    let newest = facts.memtables.iter().map(|range| range.end_ns).chain(newest_segment).max();
+    if let (Guard::Careful, Some(newest_ns)) = (facts.guard, newest)
+        && facts.now_ns.saturating_sub(newest_ns) > DAY_NS
+        && facts.segments.iter().any(|meta| is_past(facts, meta))
+    {
+        choice.paused =
+            Some("the clock is more than a day past the newest sample; nothing was dropped".to_owned());
+        return choice;
+    }
+    let mut budget = match facts.guard {
+        Guard::Careful => (facts.segments.len() / 5).max(1),
+        Guard::Forced => usize::MAX,
+    };
+    for (place, tier) in [Tier::Raw, Tier::M1, Tier::M5, Tier::H1].into_iter().enumerate() {
+        let Some(floor_ns) = choice.floors_ns.get_mut(place) else { continue };
+        let mut past: Vec<&SegmentMeta> =
+            facts.segments.iter().filter(|meta| meta.tier == tier && is_past(facts, meta)).collect();
+        past.sort_by_key(|meta| (meta.partition.end_ns, meta.id));
+        // All files of a partition go together, because the floor hides them together.
+        for partition in past.chunk_by(|left, right| left.partition.end_ns == right.partition.end_ns) {
+            let Some(end_ns) = partition.first().map(|meta| meta.partition.end_ns) else { continue };
+            if partition.len() > budget {
+                let limit = "a pass drops at most a fifth of the files; the rest goes at the next";
+                choice.paused = Some(limit.to_owned());
+                return choice;
+            }
+            if tier == Tier::Raw && !partition.iter().all(|meta| is_rolled(facts, meta)) {
+                // The floor may not pass rows whose cells are not committed; the roll comes first.
+                break;
+            }
+            budget -= partition.len();
+            choice.remove.extend(partition.iter().map(|meta| meta.id));
+            *floor_ns = (*floor_ns).max(end_ns);
+        }
+    }
+    choice
+}
+
+fn is_past(facts: &Facts<'_>, meta: &SegmentMeta) -> bool {
+    facts.retention.of(meta.tier).is_some_and(|age| {
+        let age_ns = i64::try_from(age.as_nanos()).unwrap_or(i64::MAX);
+        meta.partition.end_ns <= facts.now_ns.saturating_sub(age_ns)
+    })
+}
+
+/// Whether every row of a raw segment is in committed cells and no unflushed row lies in its partition.
+fn is_rolled(facts: &Facts<'_>, meta: &SegmentMeta) -> bool {
+    if facts.memtables.iter().any(|range| range.overlaps(&meta.partition)) {
+        return false;
+    }
+    let mut reached_ns = meta.min_ts_ns;
+    for span in facts.rolled.iter().filter(|span| reaches(meta, span.span)) {
+        // Spans are sorted and disjoint; a gap between them may hold no row of this segment, but who knows.
+        if span.covers.contains(&meta.id) && span.span.start_ns <= reached_ns {
+            reached_ns = span.span.end_ns;
+        }
+    }
+    meta.max_ts_ns < reached_ns
+}
+
+/// Drops what [`pick`] chose.
+///
+/// # Errors
+/// Those of the file system.
+pub(crate) fn run(store: &Store, manifest: &mut Manifest, guard: Guard) -> Result<RetentionReport> {
+    let memtables = store.version().memtable_ranges();
+    let choice = pick(&Facts {
+        segments: &manifest.segments,
+        rolled: &manifest.rolled,
+        memtables: &memtables,
+        floors_ns: manifest.floors_ns,
+        retention: manifest.retention,
+        now_ns: store.env.clock.now_ns(),
+        guard,
+    });
+    let mut report = RetentionReport { paused: choice.paused, ..RetentionReport::default() };
+    if choice.remove.is_empty() {
+        return Ok(report);
+    }
+    for meta in manifest.segments.iter().filter(|meta| choice.remove.contains(&meta.id)) {
+        if let Some(dropped) = report.dropped.get_mut(meta.tier as usize) {
+            *dropped += 1;
+        }
+    }
+    let mut rolled = manifest.rolled.clone();
+    for span in &mut rolled {
+        span.covers.retain(|id| !choice.remove.contains(id));
+    }
+    let oldest_ns = choice.floors_ns.iter().copied().min().unwrap_or(i64::MIN);
+    rolled.retain(|span| span.span.end_ns > oldest_ns);
+    let edit = Edit {
+        remove: choice.remove,
+        rolled: Some(rolled),
+        floors_ns: Some(choice.floors_ns),
+        ..Edit::default()
+    };
+    store.commit(manifest, edit)?;
+    Ok(report)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::HOUR_NS;
+    use std::time::Duration;
+
+    fn meta(id: u64, tier: Tier, hour: i64) -> SegmentMeta {
+        let partition = TimeRange::new(hour * HOUR_NS, (hour + 1) * HOUR_NS);
+        SegmentMeta {
+            id,
+            tier,
+            partition,
+            min_ts_ns: partition.start_ns,
+            max_ts_ns: partition.end_ns - 1,
+            rows: 1,
+            bytes: 1,
+            footer_crc: 0,
+            generation: id,
+        }
+    }
+
+    fn facts<'a>(segments: &'a [SegmentMeta], rolled: &'a [RolledSpan], guard: Guard) -> Facts<'a> {
+        let hour = Duration::from_secs(3600);
+        Facts {
+            segments,
+            rolled,
+            memtables: &[],
+            floors_ns: [i64::MIN; 4],
+            retention: Retention { raw: Some(2 * hour), m1: None, m5: None, h1: None },
+            now_ns: 5 * HOUR_NS,
+            guard,
+        }
+    }
+
+    #[test]
+    fn pick_raw_without_cells_stays() {
+        let segments = [meta(1, Tier::Raw, 0), meta(2, Tier::Raw, 1), meta(3, Tier::Raw, 4)];
+        assert_eq!(pick(&facts(&segments, &[], Guard::Forced)).remove, []);
+        let rolled = [RolledSpan { span: segments[0].partition, covers: vec![1] }];
+        let choice = pick(&facts(&segments, &rolled, Guard::Forced));
+        assert_eq!(choice.remove, [1]);
+        assert_eq!(choice.floors_ns[0], HOUR_NS, "the floor stops before the hour without cells");
+    }
+
+    #[test]
+    fn pick_unflushed_row_in_the_partition_keeps_it() {
+        let segments = [meta(1, Tier::Raw, 0), meta(3, Tier::Raw, 4)];
+        let rolled = [RolledSpan { span: segments[0].partition, covers: vec![1] }];
+        let late = [TimeRange::new(5, 6)];
+        let facts = Facts { memtables: &late, ..facts(&segments, &rolled, Guard::Forced) };
+        assert_eq!(pick(&facts).remove, []);
+    }
+
+    #[test]
+    fn pick_clock_far_past_newest_sample_pauses() {
+        let segments = [meta(1, Tier::Raw, 0)];
+        let rolled = [RolledSpan { span: segments[0].partition, covers: vec![1] }];
+        let mut facts = facts(&segments, &rolled, Guard::Careful);
+        facts.now_ns = 100 * DAY_NS;
+        let choice = pick(&facts);
+        assert!(choice.remove.is_empty() && choice.paused.is_some());
+        facts.guard = Guard::Forced;
+        assert_eq!(pick(&facts).remove, [1]);
+    }
+
+    #[test]
+    fn pick_careful_pass_is_bounded() {
+        let segments: Vec<SegmentMeta> = (0..10).map(|hour| meta(hour as u64 + 1, Tier::M1, hour)).collect();
+        let mut facts = facts(&segments, &[], Guard::Careful);
+        facts.retention.m1 = Some(Duration::from_secs(3600));
+        facts.now_ns = 11 * HOUR_NS;
+        let choice = pick(&facts);
+        assert_eq!(choice.remove, [1, 2]);
+        assert!(choice.paused.is_some());
+    }
+}

@@ -1,0 +1,169 @@
+//! Gathers the raw samples of one series and field in some ranges of time, merged over all sources. Sources are
+//! given oldest first; at equal times the later source wins.
+
+use std::ops::Range;
+
+use super::source::{Cursor, Slice};
+use crate::model::{Column, FieldType, Partial, SeriesId, TimeRange, Values};
+use crate::{Error, Result};
+
+/// Values of samples in the type of their field; texts are only counted.
+#[derive(Debug)]
+pub(crate) enum SampleValues {
+    Float(Vec<f64>),
+    Int(Vec<i64>),
+    UInt(Vec<u64>),
+    Bool(Vec<bool>),
+    Text,
+}
+
+/// Samples of one series and field, ascending and unique in time.
+#[derive(Debug)]
+pub(crate) struct Samples {
+    pub(crate) ts_ns: Vec<i64>,
+    pub(crate) values: SampleValues,
+}
+
+impl Samples {
+    pub(crate) fn new(field_type: FieldType) -> Self {
+        let values = match field_type {
+            FieldType::Float => SampleValues::Float(Vec::new()),
+            FieldType::Int => SampleValues::Int(Vec::new()),
+            FieldType::UInt => SampleValues::UInt(Vec::new()),
+            FieldType::Bool => SampleValues::Bool(Vec::new()),
+            FieldType::Str => SampleValues::Text,
+        };
+        Self { ts_ns: Vec::new(), values }
+    }
+
+    fn clear(&mut self) {
+        self.ts_ns.clear();
+        match &mut self.values {
+            SampleValues::Float(values) => values.clear(),
+            SampleValues::Int(values) => values.clear(),
+            SampleValues::UInt(values) => values.clear(),
+            SampleValues::Bool(values) => values.clear(),
+            SampleValues::Text => {}
+        }
+    }
+
+    /// Appends the values as floats to `out`.
+    pub(crate) fn floats(&self, out: &mut Vec<f64>) {
+        match &self.values {
+            SampleValues::Float(values) => out.extend_from_slice(values),
+            SampleValues::Int(values) => out.extend(values.iter().map(|value| *value as f64)),
+            SampleValues::UInt(values) => out.extend(values.iter().map(|value| *value as f64)),
+            SampleValues::Bool(values) => out.extend(values.iter().map(|value| f64::from(u8::from(*value)))),
+            SampleValues::Text => {}
+        }
+    }
+
+    /// Adds the samples `rows` to a partial of the same type.
+    pub(crate) fn add_to(&self, partial: &mut Partial, rows: Range<usize>, with_hist: bool) {
+        macro_rules! add {
+            ($stats:expr, $values:expr, $convert:expr) => {
+                for (ts_ns, value) in self.ts_ns.iter().zip($values).skip(rows.start).take(rows.len()) {
+                    $stats.add(*ts_ns, $convert(*value), with_hist);
+                }
+            };
+        }
+        match (partial, &self.values) {
+            (Partial::Float(stats), SampleValues::Float(values)) => add!(stats, values, |value| value),
+            (Partial::Int(stats), SampleValues::Int(values)) => add!(stats, values, |value| value),
+            (Partial::UInt(stats), SampleValues::UInt(values)) => add!(stats, values, |value| value),
+            (Partial::UInt(stats), SampleValues::Bool(values)) => add!(stats, values, u64::from),
+            (Partial::Text(count), SampleValues::Text) => *count += rows.len() as u64,
+            _ => debug_assert!(false, "partials and samples of one field have one type"),
+        }
+    }
+
+    /// Takes over the valid values of a slice.
+    fn take(&mut self, slice: &Slice<'_>) -> Result<()> {
+        let Some(column) = slice.column(0) else { return Ok(()) };
+        match (&mut self.values, &column.values) {
+            (SampleValues::Float(into), Values::F64(from)) => {
+                extend(&mut self.ts_ns, into, slice, column, from)
+            }
+            (SampleValues::Int(into), Values::I64(from)) => {
+                extend(&mut self.ts_ns, into, slice, column, from)
+            }
+            (SampleValues::UInt(into), Values::U64(from)) => {
+                extend(&mut self.ts_ns, into, slice, column, from)
+            }
+            (SampleValues::Bool(into), Values::Bool(from)) => {
+                extend(&mut self.ts_ns, into, slice, column, from)
+            }
+            (SampleValues::Text, Values::Str(_)) => {
+                let rows = slice.rows.clone().zip(slice.ts_ns);
+                self.ts_ns.extend(rows.filter(|(row, _)| column.is_valid(*row)).map(|(_, ts_ns)| ts_ns));
+            }
+            _ => return Err(Error::corruption("a column has another type than its field")),
+        }
+        Ok(())
+    }
+
+    /// Restores order after the values of a later source were appended at `start`: sorted and unique by time, the
+    /// later value of equal times wins.
+    fn settle(&mut self, start: usize) {
+        let joins = start == 0 || self.ts_ns.get(start - 1) < self.ts_ns.get(start);
+        if start == self.ts_ns.len() || joins {
+            return;
+        }
+        let mut order: Vec<usize> = (0..self.ts_ns.len()).collect();
+        order.sort_by_key(|index| self.ts_ns.get(*index).copied());
+        let is_last_of_time = |place: &usize| {
+            let ts_at = |place: usize| order.get(place).and_then(|index| self.ts_ns.get(*index));
+            ts_at(*place) != ts_at(*place + 1)
+        };
+        let kept: Vec<usize> =
+            (0..order.len()).filter(is_last_of_time).filter_map(|place| order.get(place).copied()).collect();
+        self.ts_ns = pick(&self.ts_ns, &kept);
+        match &mut self.values {
+            SampleValues::Float(values) => *values = pick(values, &kept),
+            SampleValues::Int(values) => *values = pick(values, &kept),
+            SampleValues::UInt(values) => *values = pick(values, &kept),
+            SampleValues::Bool(values) => *values = pick(values, &kept),
+            SampleValues::Text => {}
+        }
+    }
+}
+
+fn pick<T: Copy>(values: &[T], kept: &[usize]) -> Vec<T> {
+    kept.iter().filter_map(|index| values.get(*index).copied()).collect()
+}
+
+fn extend<T: Copy>(ts_ns: &mut Vec<i64>, into: &mut Vec<T>, slice: &Slice<'_>, column: &Column, from: &[T]) {
+    let Some(values) = from.get(slice.rows.clone()) else { return };
+    match column.valid.as_ref().and_then(|valid| valid.get(slice.rows.clone())) {
+        None => {
+            ts_ns.extend_from_slice(slice.ts_ns);
+            into.extend_from_slice(values);
+        }
+        Some(valid) => {
+            for ((ts, value), _) in
+                slice.ts_ns.iter().zip(values).zip(valid).filter(|(_, is_valid)| **is_valid)
+            {
+                ts_ns.push(*ts);
+                into.push(*value);
+            }
+        }
+    }
+}
+
+/// Gathers the samples of a series in disjoint, ascending ranges, replacing what `samples` held.
+pub(crate) fn samples(
+    cursors: &mut [Cursor<'_>],
+    series: SeriesId,
+    ranges: &[TimeRange],
+    samples: &mut Samples,
+) -> Result<()> {
+    samples.clear();
+    for cursor in cursors {
+        let start = samples.ts_ns.len();
+        for range in ranges {
+            cursor.read(series, *range, &mut |slice| samples.take(slice))?;
+        }
+        samples.settle(start);
+    }
+    Ok(())
+}

@@ -1,0 +1,137 @@
+//! Reads whole segments of a partition together, as compaction and rollup need them: sorted by (series, time),
+//! duplicates merged with the later generation winning field by field, in bounded pieces.
+
+use std::sync::Arc;
+
+use crate::Result;
+use crate::model::{Column, ColumnKey, MeasurementId, RowBlock, SeriesId, TimeRange};
+use crate::rows::merge_sorted;
+use crate::segment::{Section, Segment};
+
+/// Rows that one piece holds at most, unless a single series has more.
+const PIECE_ROWS_MAX: u64 = 256 * 1024;
+
+/// Measurements of the segments, ascending.
+pub(crate) fn measurements(segments: &[Arc<Segment>]) -> Vec<MeasurementId> {
+    let sections = segments.iter().flat_map(|segment| segment.sections());
+    let mut measurements: Vec<MeasurementId> = sections.map(|section| section.measurement).collect();
+    measurements.sort_unstable();
+    measurements.dedup();
+    measurements
+}
+
+/// Hands over all rows of a measurement in a time range; `segments` are oldest generation first.
+pub(crate) fn merged(
+    segments: &[Arc<Segment>],
+    measurement: MeasurementId,
+    range: TimeRange,
+    sink: &mut dyn FnMut(RowBlock) -> Result<()>,
+) -> Result<()> {
+    let sections: Vec<(&Segment, &Section)> =
+        segments.iter().filter_map(|segment| Some((&**segment, segment.section(measurement)?))).collect();
+    let mut from = SeriesId(0);
+    for last in piece_ends(&sections) {
+        let mut blocks = Vec::with_capacity(sections.len());
+        for (segment, section) in &sections {
+            let block = read(segment, section, from, last, range)?;
+            if !block.is_empty() {
+                blocks.push(Arc::new(block));
+            }
+        }
+        let rows = merge_sorted(&blocks);
+        if !rows.is_empty() {
+            sink(rows)?;
+        }
+        from = SeriesId(last.0.saturating_add(1));
+    }
+    Ok(())
+}
+
+/// Last series of each piece: page ends, so far apart that a piece stays within its bound.
+fn piece_ends(sections: &[(&Segment, &Section)]) -> Vec<SeriesId> {
+    let pages = sections.iter().flat_map(|(_, section)| &section.pages);
+    let mut pages: Vec<(SeriesId, u32)> = pages.map(|page| (page.last_series, page.rows)).collect();
+    pages.sort_unstable();
+    let mut ends = Vec::new();
+    let mut rows = 0;
+    for (place, (last, page_rows)) in pages.iter().enumerate() {
+        rows += u64::from(*page_rows);
+        let is_last_of_series = pages.get(place + 1).is_none_or(|(next, _)| next != last);
+        if is_last_of_series && (rows >= PIECE_ROWS_MAX || place + 1 == pages.len()) {
+            ends.push(*last);
+            rows = 0;
+        }
+    }
+    ends
+}
+
+/// All rows of a section with series in `from..=last` and times in the range.
+fn read(
+    segment: &Segment,
+    section: &Section,
+    from: SeriesId,
+    last: SeriesId,
+    range: TimeRange,
+) -> Result<RowBlock> {
+    let mut block = RowBlock::default();
+    let first_page = section.pages.partition_point(|page| page.last_series < from);
+    for (index, page) in section.pages.iter().enumerate().skip(first_page) {
+        if last < page.first_series {
+            break;
+        }
+        if page.max_ts_ns < range.start_ns || range.end_ns <= page.min_ts_ns {
+            continue;
+        }
+        let keys = segment.keys(section, index)?;
+        let mut columns: Vec<(ColumnKey, Option<Arc<Column>>)> = Vec::with_capacity(page.columns.len());
+        for info in &page.columns {
+            columns.push((info.key, segment.column(section, index, info.key)?));
+        }
+        let mut run_start = 0;
+        for (series, run_end) in &keys.series {
+            let run_end = *run_end as usize;
+            if from <= *series && *series <= last {
+                let times = keys.ts_ns.get(run_start..run_end).unwrap_or_default();
+                let start = run_start + times.partition_point(|ts| *ts < range.start_ns);
+                let end = run_start + times.partition_point(|ts| *ts < range.end_ns);
+                append(&mut block, *series, &keys.ts_ns, &columns, start..end);
+            }
+            run_start = run_end;
+        }
+    }
+    block.columns.sort_unstable_by_key(|column| column.key);
+    Ok(block)
+}
+
+/// Appends rows of one series; columns that either side lacks are null there.
+fn append(
+    block: &mut RowBlock,
+    series: SeriesId,
+    ts_ns: &[i64],
+    columns: &[(ColumnKey, Option<Arc<Column>>)],
+    rows: std::ops::Range<usize>,
+) {
+    let before = block.len();
+    let Some(times) = ts_ns.get(rows.clone()) else { return };
+    block.ts_ns.extend_from_slice(times);
+    block.series.resize(before + times.len(), series);
+    for (key, column) in columns {
+        let Some(column) = column else { continue };
+        let place = match block.columns.iter().position(|known| known.key == *key) {
+            Some(place) => place,
+            None => {
+                block.columns.push(Column::nulls(*key, column.values.empty_like(), before));
+                block.columns.len() - 1
+            }
+        };
+        if let Some(into) = block.columns.get_mut(place) {
+            into.extend_from(column, rows.clone());
+        }
+    }
+    let after = block.len();
+    for column in &mut block.columns {
+        while column.values.len() < after {
+            column.push_null();
+        }
+    }
+}

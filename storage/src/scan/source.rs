@@ -1,0 +1,141 @@
+//! Where rows of a measurement lie, behind one way of reading them: a segment's pages or a sorted run of a
+//! memtable. A [`Cursor`] is asked for series in ascending order and keeps the page it is on, so that a page that
+//! spans many series is decoded once.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::Result;
+use crate::model::{Column, ColumnKey, MeasurementId, RowBlock, SeriesId, TimeRange};
+use crate::segment::{PageKeys, Section, Segment};
+
+/// Sorted, unique rows (or cells) of one measurement.
+#[derive(Debug, Clone)]
+pub(crate) enum Source {
+    Segment(Arc<Segment>),
+    Run(Arc<RowBlock>),
+}
+
+/// Consecutive rows of one series.
+pub(crate) struct Slice<'a> {
+    /// Their times.
+    pub(crate) ts_ns: &'a [i64],
+    /// Their positions in the columns.
+    pub(crate) rows: Range<usize>,
+    columns: Columns<'a>,
+}
+
+enum Columns<'a> {
+    Page(&'a [Option<Arc<Column>>]),
+    Run(&'a [Option<&'a Column>]),
+}
+
+impl Slice<'_> {
+    /// The column asked for at this place of [`Cursor::new`]'s keys.
+    pub(crate) fn column(&self, place: usize) -> Option<&Column> {
+        match &self.columns {
+            Columns::Page(columns) => columns.get(place).and_then(Option::as_deref),
+            Columns::Run(columns) => columns.get(place).copied().flatten(),
+        }
+    }
+}
+
+struct Page {
+    index: usize,
+    keys: Arc<PageKeys>,
+    /// Loaded when the first row of the page is wanted.
+    columns: Option<Vec<Option<Arc<Column>>>>,
+}
+
+enum Place<'a> {
+    Segment { segment: &'a Segment, section: &'a Section, page: Option<Page> },
+    Run { block: &'a RowBlock, columns: Vec<Option<&'a Column>> },
+    Nothing,
+}
+
+/// Reads series of one source.
+pub(crate) struct Cursor<'a> {
+    place: Place<'a>,
+    keys: &'a [ColumnKey],
+}
+
+impl<'a> Cursor<'a> {
+    pub(crate) fn new(source: &'a Source, measurement: MeasurementId, keys: &'a [ColumnKey]) -> Self {
+        let place = match source {
+            Source::Segment(segment) => match segment.section(measurement) {
+                Some(section) => Place::Segment { segment, section, page: None },
+                None => Place::Nothing,
+            },
+            Source::Run(block) => {
+                let columns = keys.iter().map(|key| block.column(*key)).collect();
+                Place::Run { block, columns }
+            }
+        };
+        Self { place, keys }
+    }
+
+    /// Hands over the rows of a series in a time range, in order, a slice per page.
+    pub(crate) fn read(
+        &mut self,
+        series: SeriesId,
+        range: TimeRange,
+        sink: &mut dyn FnMut(&Slice<'_>) -> Result<()>,
+    ) -> Result<()> {
+        match &mut self.place {
+            Place::Nothing => Ok(()),
+            Place::Run { block, columns } => {
+                let start = block.series.partition_point(|other| *other < series);
+                let len =
+                    block.series.get(start..).unwrap_or_default().partition_point(|other| *other == series);
+                let rows = narrow(&block.ts_ns, start..start + len, range);
+                match block.ts_ns.get(rows.clone()) {
+                    Some(ts_ns) if !ts_ns.is_empty() => {
+                        sink(&Slice { ts_ns, rows, columns: Columns::Run(columns) })
+                    }
+                    _ => Ok(()),
+                }
+            }
+            Place::Segment { segment, section, page } => {
+                let first = section.pages.partition_point(|page| page.last_series < series);
+                let candidates = section.pages.iter().enumerate().skip(first);
+                for (index, info) in candidates.take_while(|(_, info)| info.first_series <= series) {
+                    if info.max_ts_ns < range.start_ns || range.end_ns <= info.min_ts_ns {
+                        continue;
+                    }
+                    if page.as_ref().is_none_or(|page| page.index != index) {
+                        *page = Some(Page { index, keys: segment.keys(section, index)?, columns: None });
+                    }
+                    let Some(page) = page else { continue };
+                    let keys = Arc::clone(&page.keys);
+                    let rows = narrow(&keys.ts_ns, keys.rows_of(series), range);
+                    let Some(ts_ns) = keys.ts_ns.get(rows.clone()).filter(|ts_ns| !ts_ns.is_empty()) else {
+                        continue;
+                    };
+                    let columns = match &mut page.columns {
+                        Some(columns) => columns,
+                        slot => slot.insert(load(segment, section, index, self.keys)?),
+                    };
+                    sink(&Slice { ts_ns, rows, columns: Columns::Page(columns) })?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+fn load(
+    segment: &Segment,
+    section: &Section,
+    page: usize,
+    keys: &[ColumnKey],
+) -> Result<Vec<Option<Arc<Column>>>> {
+    keys.iter().map(|key| segment.column(section, page, *key)).collect()
+}
+
+/// The part of `rows` (ascending times) that lies in the range.
+fn narrow(ts_ns: &[i64], rows: Range<usize>, range: TimeRange) -> Range<usize> {
+    let times = ts_ns.get(rows.clone()).unwrap_or_default();
+    let start = times.partition_point(|ts| *ts < range.start_ns);
+    let end = times.partition_point(|ts| *ts < range.end_ns);
+    rows.start + start..rows.start + end.max(start)
+}

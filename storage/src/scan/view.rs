@@ -1,0 +1,239 @@
+//! One consistent view of a database: the catalog and one pinned version, read as a [`Scan`].
+//!
+//! Sources of a measurement are given oldest first (segments by generation, then the runs of the memtables), so
+//! that the later write wins everywhere. Runs are taken once per measurement and kept for the life of the view, so
+//! that a query sees one state of a measurement however often it reads it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::gather::{self, Samples};
+use super::source::{Cursor, Source};
+use super::{
+    Coverage, Flow, Meter, RowRequest, SampleRequest, SampleSlice, Scan, Schema, SeriesInfo, TagMatcher,
+    WindowRequest, WindowSlice, windows,
+};
+use crate::model::{
+    Column, ColumnKey, FieldId, FieldType, MeasurementId, RowBlock, SeriesId, Tier, TimeRange, Values,
+};
+use crate::rows::merge_sorted;
+use crate::series::Catalog;
+use crate::version::{LiveSegment, Version};
+use crate::{Error, ErrorKind, Result};
+
+/// Rows that a block handed to a row sink holds at most, unless one series slice has more.
+const BLOCK_ROWS: usize = 4096;
+
+/// A pinned version, ready to be read.
+#[derive(Debug)]
+pub(crate) struct View {
+    catalog: Arc<Catalog>,
+    version: Arc<Version>,
+    runs: Mutex<HashMap<MeasurementId, Vec<Arc<RowBlock>>>>,
+}
+
+impl View {
+    pub(crate) fn new(catalog: Arc<Catalog>, version: Arc<Version>) -> Self {
+        Self { catalog, version, runs: Mutex::new(HashMap::new()) }
+    }
+
+    pub(super) fn version(&self) -> &Version {
+        &self.version
+    }
+
+    /// Raw sources of a measurement that may hold rows in a range, oldest first.
+    pub(super) fn raw_sources(&self, measurement: MeasurementId, range: TimeRange) -> Vec<Source> {
+        let segments = self.segments(Tier::Raw, measurement, range);
+        let mut sources: Vec<Source> =
+            segments.into_iter().map(|live| Source::Segment(Arc::clone(&live.segment))).collect();
+        sources.extend(self.runs(measurement).into_iter().map(Source::Run));
+        sources
+    }
+
+    /// Files of a cell tier that may hold cells of a measurement in a range, by time: their spans are disjoint.
+    pub(super) fn cell_sources(
+        &self,
+        tier: Tier,
+        measurement: MeasurementId,
+        range: TimeRange,
+    ) -> Vec<Source> {
+        let mut segments = self.segments(tier, measurement, range);
+        segments.sort_by_key(|live| live.meta.partition.start_ns);
+        segments.into_iter().map(|live| Source::Segment(Arc::clone(&live.segment))).collect()
+    }
+
+    /// Segments of a tier that hold the measurement and reach into a range, oldest first.
+    fn segments(&self, tier: Tier, measurement: MeasurementId, range: TimeRange) -> Vec<&LiveSegment> {
+        let reaching = self.version.of_tier(tier).filter(|live| {
+            live.meta.min_ts_ns < range.end_ns
+                && range.start_ns <= live.meta.max_ts_ns
+                && live.segment.section(measurement).is_some()
+        });
+        reaching.collect()
+    }
+
+    fn runs(&self, measurement: MeasurementId) -> Vec<Arc<RowBlock>> {
+        let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_version =
+            || self.version.memtables().flat_map(|memtable| memtable.runs(measurement)).collect();
+        runs.entry(measurement).or_insert_with(of_version).clone()
+    }
+
+    pub(super) fn field_type(&self, measurement: MeasurementId, field: FieldId) -> Result<FieldType> {
+        let schema = self.catalog.schema_of(measurement);
+        let info = schema.as_ref().and_then(|schema| schema.fields.iter().find(|info| info.id == field));
+        info.map(|info| info.field_type).ok_or_else(|| {
+            Error::new(ErrorKind::NotFound, format!("field {} of measurement {}", field.0, measurement.0))
+        })
+    }
+
+    /// The part of a range that raw rows still answer, and where they begin when that is not all.
+    fn raw_range(&self, range: TimeRange) -> (TimeRange, Option<i64>) {
+        let floor_ns = self.version.floors_ns[0];
+        let gone_before_ns = (range.start_ns < floor_ns).then_some(floor_ns);
+        (TimeRange::new(range.start_ns.max(floor_ns), range.end_ns), gone_before_ns)
+    }
+}
+
+impl Scan for View {
+    fn measurements(&self) -> Vec<Arc<str>> {
+        self.catalog.measurements()
+    }
+
+    fn schema(&self, measurement: &str) -> Option<Schema> {
+        self.catalog.schema(measurement)
+    }
+
+    fn series(
+        &self,
+        measurement: MeasurementId,
+        matchers: &[TagMatcher],
+        _range: TimeRange,
+        limit: usize,
+    ) -> Result<Vec<SeriesInfo>> {
+        self.catalog.select(measurement, matchers, limit)
+    }
+
+    fn samples(
+        &self,
+        request: &SampleRequest<'_>,
+        meter: &dyn Meter,
+        sink: &mut dyn FnMut(SampleSlice<'_>) -> Result<()>,
+    ) -> Result<Coverage> {
+        let field_type = self.field_type(request.measurement, request.field)?;
+        if !field_type.is_numeric() {
+            return Err(Error::invalid("text fields have no samples"));
+        }
+        let (range, raw_gone_before_ns) = self.raw_range(request.range);
+        let sources = self.raw_sources(request.measurement, range);
+        let keys = [ColumnKey::value(request.field)];
+        let mut cursors: Vec<Cursor<'_>> =
+            sources.iter().map(|source| Cursor::new(source, request.measurement, &keys)).collect();
+        let mut coverage = Coverage { raw_gone_before_ns, ..Coverage::default() };
+        let mut found = Samples::new(field_type);
+        let mut values = Vec::new();
+        for (series_idx, series) in request.series.iter().enumerate() {
+            gather::samples(&mut cursors, *series, &[range], &mut found)?;
+            let rows = found.ts_ns.len() as u64;
+            meter.charge(rows)?;
+            coverage.rows += rows;
+            if rows > 0 {
+                values.clear();
+                found.floats(&mut values);
+                sink(SampleSlice { series_idx, ts_ns: &found.ts_ns, values: &values })?;
+            }
+        }
+        Ok(coverage)
+    }
+
+    fn windows(
+        &self,
+        request: &WindowRequest<'_>,
+        meter: &dyn Meter,
+        sink: &mut dyn FnMut(WindowSlice<'_>) -> Result<()>,
+    ) -> Result<Coverage> {
+        windows::run(self, request, meter, sink)
+    }
+
+    fn rows(
+        &self,
+        request: &RowRequest<'_>,
+        meter: &dyn Meter,
+        sink: &mut dyn FnMut(&RowBlock) -> Result<Flow>,
+    ) -> Result<Coverage> {
+        let (range, raw_gone_before_ns) = self.raw_range(request.range);
+        let mut coverage = Coverage { raw_gone_before_ns, ..Coverage::default() };
+        let mut template = Vec::with_capacity(request.fields.len());
+        for field in request.fields {
+            let values = Values::new(self.field_type(request.measurement, *field)?);
+            template.push(Column { key: ColumnKey::value(*field), values, valid: None });
+        }
+        let keys: Vec<ColumnKey> = template.iter().map(|column| column.key).collect();
+        let sources = self.raw_sources(request.measurement, range);
+        let mut cursors: Vec<Cursor<'_>> =
+            sources.iter().map(|source| Cursor::new(source, request.measurement, &keys)).collect();
+        let empty = RowBlock { columns: template, ..RowBlock::default() };
+        let mut block = empty.clone();
+        for series in request.series {
+            let rows = series_rows(&mut cursors, *series, range, &empty)?;
+            meter.charge(rows.len() as u64)?;
+            coverage.rows += rows.len() as u64;
+            append_present(&mut block, &rows, &keys);
+            if block.len() >= BLOCK_ROWS && sink(&std::mem::replace(&mut block, empty.clone()))? == Flow::Stop
+            {
+                return Ok(coverage);
+            }
+        }
+        if !block.is_empty() {
+            sink(&block)?;
+        }
+        Ok(coverage)
+    }
+}
+
+/// All rows of one series, merged over the sources; columns sorted by key.
+fn series_rows(
+    cursors: &mut [Cursor<'_>],
+    series: SeriesId,
+    range: TimeRange,
+    empty: &RowBlock,
+) -> Result<RowBlock> {
+    let mut blocks: Vec<Arc<RowBlock>> = Vec::with_capacity(cursors.len());
+    for cursor in cursors {
+        let mut block = empty.clone();
+        cursor.read(series, range, &mut |slice| {
+            block.ts_ns.extend_from_slice(slice.ts_ns);
+            block.series.resize(block.ts_ns.len(), series);
+            for (place, into) in block.columns.iter_mut().enumerate() {
+                match slice.column(place) {
+                    Some(column) => into.extend_from(column, slice.rows.clone()),
+                    None => slice.rows.clone().for_each(|_| into.push_null()),
+                }
+            }
+            Ok(())
+        })?;
+        if !block.is_empty() {
+            block.columns.sort_unstable_by_key(|column| column.key);
+            blocks.push(Arc::new(block));
+        }
+    }
+    Ok(merge_sorted(&blocks))
+}
+
+/// Appends the rows that have at least one value; `keys` gives the order of the columns in `into`.
+fn append_present(into: &mut RowBlock, rows: &RowBlock, keys: &[ColumnKey]) {
+    let sources: Vec<Option<&Column>> = keys.iter().map(|key| rows.column(*key)).collect();
+    for (row, (series, ts_ns)) in rows.series.iter().zip(&rows.ts_ns).enumerate() {
+        if !sources.iter().flatten().any(|column| column.is_valid(row)) {
+            continue;
+        }
+        into.series.push(*series);
+        into.ts_ns.push(*ts_ns);
+        for (column, source) in into.columns.iter_mut().zip(&sources) {
+            match source {
+                Some(source) => column.push_from(source, row),
+                None => column.push_null(),
+            }
+        }
+    }
+}
