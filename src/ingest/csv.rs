@@ -2,9 +2,10 @@
 //!
 //! A column is the time, a tag, or a field. What parses as a number is a float, so that an integer at the top of
 //! a column cannot quarrel with a decimal further down; `true` and `false` are booleans, everything else is text.
-//! Empty cells and NaN are missing values. A column keeps the type of its first value: in a text column numbers
-//! stay text, in a number column a text is reported and left out while the rest of the record is kept. Records
-//! with the same tags and time replace each other, the last wins, as everywhere in the engine.
+//! Empty cells and NaN are missing values, spaces around a cell are no part of it. A column keeps the type of its
+//! first value: in a text column numbers stay text, in a number column a text is reported and left out while the
+//! rest of the record is kept. Records with the same tags and time replace each other, the last wins, as
+//! everywhere in the engine.
 
 use std::collections::VecDeque;
 use std::io::{BufRead, Read};

@@ -77,12 +77,15 @@ impl Precision {
 pub struct LineLimits {
     /// Longest row, in bytes; a longer one is refused.
     pub line_bytes_max: usize,
+    /// Most fields of all rows; with the row that goes beyond it the rest of the body is refused. A field takes
+    /// 40 bytes of memory and as few as 4 of text, so the size of the body alone is no bound.
+    pub fields_max: usize,
     /// How many refused rows are described; the others are only counted.
     pub errors_max: usize,
 }
 
 impl Default for LineLimits {
     fn default() -> Self {
-        Self { line_bytes_max: 64 * 1024, errors_max: 100 }
+        Self { line_bytes_max: 64 * 1024, fields_max: 5_000_000, errors_max: 100 }
     }
 }

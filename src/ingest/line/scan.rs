@@ -59,6 +59,7 @@ enum What {
     AfterTimestamp,
     Utf8,
     TooLong,
+    TooMany,
 }
 
 impl What {
@@ -81,6 +82,7 @@ impl What {
             Self::AfterTimestamp => "unexpected text after the timestamp",
             Self::Utf8 => "invalid UTF-8",
             Self::TooLong => "line too long",
+            Self::TooMany => "too many fields",
         }
     }
 }
@@ -164,6 +166,10 @@ impl<'a> Scan<'a, '_> {
             let column = fault.offset.saturating_sub(start) + 1;
             let reason = match fault.what {
                 What::TooLong => format!("line longer than {} bytes", self.limits.line_bytes_max),
+                What::TooMany => {
+                    let limit = self.limits.fields_max;
+                    format!("more than {limit} fields in one request, the rest of it is refused")
+                }
                 what => format!("{} at column {column}", what.reason()),
             };
             self.out.rejected.push(RowError { line: self.line, reason });
@@ -204,7 +210,14 @@ impl<'a> Scan<'a, '_> {
         loop {
             let name = self.name()?;
             let value = self.value()?;
+            if self.limits.fields_max <= self.out.batch.fields.len() {
+                self.rest = &[];
+                return self.fault(0, What::TooMany);
+            }
             self.out.batch.fields.push(Field { name, value });
+            if self.limits.line_bytes_max < self.offset() - start {
+                return self.fault(0, What::TooLong);
+            }
             if self.rest.first() != Some(&b',') {
                 break;
             }

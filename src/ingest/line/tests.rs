@@ -165,11 +165,31 @@ fn decode_open_string_swallows_the_rest() {
 
 #[test]
 fn decode_long_line_is_refused_at_the_limit() {
-    let limits = LineLimits { line_bytes_max: 10, errors_max: 1 };
+    let limits = LineLimits { line_bytes_max: 10, errors_max: 1, ..LineLimits::default() };
     let decoded = decode(b"m abcd=1 1\nm abcde=1 1\nm abcdef=1 1", Precision::Ns, NOW_NS, &limits);
     assert_eq!(decoded.batch.rows.len(), 1);
     assert_eq!(decoded.rejected, [RowError { line: 2, reason: "line longer than 10 bytes".into() }]);
     assert_eq!(decoded.rejected_count, 2);
+}
+
+#[test]
+fn decode_long_line_is_left_early_and_the_next_is_kept() {
+    let limits = LineLimits { line_bytes_max: 10, ..LineLimits::default() };
+    let body = "m a=1,b=\"x\ny\",c=3,d=\"\nevil a=1\n\" 1\nm a=1 2";
+    let decoded = decode(body.as_bytes(), Precision::Ns, NOW_NS, &limits);
+    assert_eq!(decoded.rejected_count, 1);
+    let rows: Vec<_> = decoded.batch.rows.iter().map(|row| (row.ts_ns, row.line)).collect();
+    assert_eq!(rows, [(2, 5)]);
+}
+
+#[test]
+fn decode_fields_beyond_the_limit_refuse_the_rest() {
+    let limits = LineLimits { fields_max: 3, ..LineLimits::default() };
+    let decoded = decode(b"m a=1,b=2 1\nm a=1,b=2 2\nm a=1 3", Precision::Ns, NOW_NS, &limits);
+    assert_eq!(decoded.batch.rows.len(), 1);
+    assert_eq!(decoded.batch.fields.len(), 2);
+    let reason = "more than 3 fields in one request, the rest of it is refused".to_owned();
+    assert_eq!(decoded.rejected, [RowError { line: 2, reason }]);
 }
 
 #[test]
