@@ -182,9 +182,9 @@ fn count_indices(indices: &mut [i32], counts: &mut Vec<u64>) -> Vec<Bucket> {
     let (Some(least), Some(most)) = (indices.iter().min().copied(), indices.iter().max().copied()) else {
         return Vec::new();
     };
-    // Indices span at most 140,000 buckets; a sparse range is cheaper to sort than to sweep.
+    // Few indices are sorted faster than counted; so are many in a wide range (they span up to 140,000 buckets).
     let width = usize::try_from(most - least).unwrap_or(usize::MAX).saturating_add(1);
-    if width <= 4 * indices.len() + 16 {
+    if 20 < indices.len() && width <= 4 * indices.len() {
         counts.clear();
         counts.resize(width, 0);
         for index in indices {
@@ -192,12 +192,18 @@ fn count_indices(indices: &mut [i32], counts: &mut Vec<u64>) -> Vec<Bucket> {
                 *count += 1;
             }
         }
+        let mut buckets = Vec::with_capacity(counts.iter().filter(|count| **count != 0).count());
         let filled = (least..).zip(counts.iter().copied()).filter(|(_, count)| *count != 0);
-        return filled.map(|(index, count)| Bucket { index, count }).collect();
+        buckets.extend(filled.map(|(index, count)| Bucket { index, count }));
+        return buckets;
     }
     indices.sort_unstable();
+    let distinct =
+        indices.iter().zip(indices.iter().skip(1)).filter(|(left, right)| left != right).count() + 1;
+    let mut buckets = Vec::with_capacity(distinct);
     let runs = indices.chunk_by(|left, right| left == right);
-    runs.filter_map(|run| Some(Bucket { index: *run.first()?, count: run.len() as u64 })).collect()
+    buckets.extend(runs.filter_map(|run| Some(Bucket { index: *run.first()?, count: run.len() as u64 })));
+    buckets
 }
 
 /// Upper bound of a bucket, inclusive: `2^(index/64)`.
@@ -232,8 +238,8 @@ fn add_to(buckets: &mut Vec<Bucket>, index: i32, count: u64) {
     }
 }
 
-/// Adds `from` to `into`, both sorted, in place: first it counts how many buckets are new, then it fills from the
-/// back. When there is none, as is usual for neighbouring cells of one series, nothing moves.
+/// Adds `from` to `into`, both sorted, in place and from the back. Which of the two heads is taken is settled by
+/// arithmetic, not by a branch, because nothing can foresee it.
 fn merge_buckets(into: &mut Vec<Bucket>, from: &[Bucket]) {
     if from.len() < 4 {
         for bucket in from {
@@ -241,41 +247,26 @@ fn merge_buckets(into: &mut Vec<Bucket>, from: &[Bucket]) {
         }
         return;
     }
-    let mut write = into.len() + count_missing(into, from);
-    let mut read = into.len();
+    let (mut held, mut added) = (into.len(), from.len());
+    let mut write = held + added;
     into.resize(write, Bucket { index: 0, count: 0 });
-    for bucket in from.iter().rev() {
-        // Move the buckets above this one into place; those already in place cost only the comparison.
-        while let Some(held) = read.checked_sub(1).and_then(|place| into.get(place)).copied() {
-            if held.index < bucket.index {
-                break;
-            }
-            (read, write) = (read - 1, write - 1);
-            let count = if held.index == bucket.index { bucket.count } else { 0 };
-            if let Some(place) = into.get_mut(write) {
-                *place = Bucket { index: held.index, count: held.count + count };
-            }
-            if held.index == bucket.index {
-                break;
-            }
-        }
-        let is_placed = into.get(write).is_some_and(|placed| placed.index == bucket.index);
-        if !is_placed && let Some(place) = write.checked_sub(1).and_then(|place| into.get_mut(place)) {
-            *place = *bucket;
-            write -= 1;
+    // There is always room: `held + added <= write`, because each turn takes one or two and writes one.
+    while 0 < held && 0 < added {
+        let (Some(left), Some(right)) = (into.get(held - 1).copied(), from.get(added - 1)) else { break };
+        let index = left.index.max(right.index);
+        let (takes_left, takes_right) = (left.index == index, right.index == index);
+        let count = left.count * u64::from(takes_left) + right.count * u64::from(takes_right);
+        held -= usize::from(takes_left);
+        added -= usize::from(takes_right);
+        write -= 1;
+        if let Some(place) = into.get_mut(write) {
+            *place = Bucket { index, count };
         }
     }
-}
-
-/// How many buckets of `from` have no counterpart in `into`; both are sorted.
-fn count_missing(into: &[Bucket], from: &[Bucket]) -> usize {
-    let mut held = into.iter().peekable();
-    let mut missing = 0;
-    for bucket in from {
-        while held.next_if(|held| held.index < bucket.index).is_some() {}
-        missing += usize::from(held.peek().is_none_or(|held| held.index != bucket.index));
+    if let (Some(rest), Some(places)) = (from.get(..added), into.get_mut(write - added..write)) {
+        places.copy_from_slice(rest);
     }
-    missing
+    into.drain(held..write - added);
 }
 
 #[cfg(test)]

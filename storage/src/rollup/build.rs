@@ -5,6 +5,7 @@
 #![warn(clippy::indexing_slicing)]
 
 use super::cell::{CellNumber, WITHOUT_HIST_MAX, keeps_hist};
+use crate::model::partial::Sum;
 use crate::model::FieldInfo;
 use crate::model::{
     Column, ColumnKey, FieldId, FieldType, Histogram, Partial, RowBlock, SeriesId, Stat, Stats, ValueRef,
@@ -33,10 +34,29 @@ struct FieldCells {
 
 #[derive(Debug)]
 enum Interiors {
-    Float(Vec<(usize, Stats<f64>)>),
-    Int(Vec<(usize, Stats<i64>)>),
-    UInt(Vec<(usize, Stats<u64>)>),
-    Text(Vec<(usize, u64)>),
+    Float(NumberCells<f64>),
+    Int(NumberCells<i64>),
+    UInt(NumberCells<u64>),
+    Text(Vec<u64>),
+}
+
+/// The columns of a numeric field, one entry for each row so far; rows without an interior have count 0.
+#[derive(Debug, Default)]
+struct NumberCells<N: CellNumber> {
+    count: Vec<u64>,
+    sum: Vec<N::Sum>,
+    min: Vec<N>,
+    max: Vec<N>,
+    first: Vec<N>,
+    first_offset: Vec<i64>,
+    last: Vec<N>,
+    last_offset: Vec<i64>,
+    reset_sum: Vec<f64>,
+    resets: Vec<u64>,
+    changes: Vec<u64>,
+    mean: Vec<f64>,
+    m2: Vec<f64>,
+    hist: Vec<Histogram>,
 }
 
 impl CellBuilder {
@@ -98,11 +118,15 @@ impl CellBuilder {
         if partial.count() == 0 {
             return;
         }
+        let left_ns = self.left_ns.get(row).copied().unwrap_or_default();
         match (&mut field.interiors, partial) {
-            (Interiors::Float(cells), Partial::Float(stats)) => cells.push((row, stats)),
-            (Interiors::Int(cells), Partial::Int(stats)) => cells.push((row, stats)),
-            (Interiors::UInt(cells), Partial::UInt(stats)) => cells.push((row, stats)),
-            (Interiors::Text(cells), Partial::Text(count)) => cells.push((row, count)),
+            (Interiors::Float(cells), Partial::Float(stats)) => cells.put(row, left_ns, stats),
+            (Interiors::Int(cells), Partial::Int(stats)) => cells.put(row, left_ns, stats),
+            (Interiors::UInt(cells), Partial::UInt(stats)) => cells.put(row, left_ns, stats),
+            (Interiors::Text(counts), Partial::Text(count)) => {
+                counts.resize(row, 0);
+                counts.push(count);
+            }
             _ => debug_assert!(false, "partials of one field have one type"),
         }
     }
@@ -111,7 +135,7 @@ impl CellBuilder {
     pub fn finish(self) -> RowBlock {
         let mut columns = Vec::new();
         for field in self.fields {
-            field.finish(&self.left_ns, &mut columns);
+            field.finish(self.left_ns.len(), &mut columns);
         }
         columns.sort_by_key(|column| column.key);
         RowBlock { series: self.series, ts_ns: self.left_ns, columns }
@@ -121,19 +145,19 @@ impl CellBuilder {
 impl FieldCells {
     fn new(id: FieldId, field_type: FieldType) -> Self {
         let (edges, interiors) = match field_type {
-            FieldType::Float => (Values::F64(Vec::new()), Interiors::Float(Vec::new())),
-            FieldType::Int => (Values::I64(Vec::new()), Interiors::Int(Vec::new())),
-            FieldType::UInt => (Values::U64(Vec::new()), Interiors::UInt(Vec::new())),
-            FieldType::Bool => (Values::Bool(Vec::new()), Interiors::UInt(Vec::new())),
+            FieldType::Float => (Values::F64(Vec::new()), Interiors::Float(NumberCells::default())),
+            FieldType::Int => (Values::I64(Vec::new()), Interiors::Int(NumberCells::default())),
+            FieldType::UInt => (Values::U64(Vec::new()), Interiors::UInt(NumberCells::default())),
+            FieldType::Bool => (Values::Bool(Vec::new()), Interiors::UInt(NumberCells::default())),
             FieldType::Str => (Values::Bool(Vec::new()), Interiors::Text(Vec::new())),
         };
         let edges = Column::nulls(ColumnKey { field: id, stat: Stat::Edge }, edges, 0);
         Self { id, field_type, edges, interiors }
     }
 
-    fn finish(mut self, left_ns: &[i64], columns: &mut Vec<Column>) {
+    fn finish(mut self, rows: usize, columns: &mut Vec<Column>) {
         if !self.edges.values.is_empty() {
-            while self.edges.values.len() < left_ns.len() {
+            while self.edges.values.len() < rows {
                 self.edges.push_null();
             }
             self.edges.valid = self.edges.valid.filter(|valid| valid.contains(&false));
@@ -141,13 +165,13 @@ impl FieldCells {
         }
         let with_hist = keeps_hist(self.field_type);
         match self.interiors {
-            Interiors::Float(cells) => lay_out(self.id, with_hist, left_ns, cells, columns),
-            Interiors::Int(cells) => lay_out(self.id, with_hist, left_ns, cells, columns),
-            Interiors::UInt(cells) => lay_out(self.id, with_hist, left_ns, cells, columns),
-            Interiors::Text(cells) if cells.is_empty() => {}
-            Interiors::Text(cells) => {
-                let valid = valid_rows(left_ns.len(), cells.iter().map(|(row, _)| *row));
-                let counts = spread(left_ns.len(), &cells, |count| *count);
+            Interiors::Float(cells) => cells.finish(self.id, with_hist, rows, columns),
+            Interiors::Int(cells) => cells.finish(self.id, with_hist, rows, columns),
+            Interiors::UInt(cells) => cells.finish(self.id, with_hist, rows, columns),
+            Interiors::Text(counts) if counts.is_empty() => {}
+            Interiors::Text(mut counts) => {
+                counts.resize(rows, 0);
+                let valid = flags(&counts, |count| 0 < count);
                 let key = ColumnKey { field: self.id, stat: Stat::Count };
                 columns.push(Column { key, values: Values::U64(counts), valid });
             }
@@ -155,102 +179,87 @@ impl FieldCells {
     }
 }
 
-/// Turns the interiors of a numeric field into columns.
-fn lay_out<N: CellNumber>(
-    field: FieldId,
-    with_hist: bool,
-    left_ns: &[i64],
-    mut cells: Vec<(usize, Stats<N>)>,
-    columns: &mut Vec<Column>,
-) {
-    if cells.is_empty() {
-        return;
-    }
-    let rows = left_ns.len();
-    let valid = valid_rows(rows, cells.iter().map(|(row, _)| *row));
-    let mut push = |stat, values| {
-        columns.push(Column { key: ColumnKey { field, stat }, values, valid: valid.clone() });
-    };
-    let left = |row: usize| left_ns.get(row).copied().unwrap_or_default();
-    for (row, stats) in &mut cells {
-        (stats.first_ns, stats.last_ns) = (stats.first_ns - left(*row), stats.last_ns - left(*row));
-    }
-    let (sums, rests) = N::sum_columns(&spread(rows, &cells, |stats| stats.sum));
-    push(Stat::Count, Values::U64(spread(rows, &cells, |stats| stats.count)));
-    push(Stat::Sum, sums);
-    push(Stat::Min, N::column(spread(rows, &cells, |stats| stats.min)));
-    push(Stat::Max, N::column(spread(rows, &cells, |stats| stats.max)));
-    push(Stat::First, N::column(spread(rows, &cells, |stats| stats.first)));
-    push(Stat::FirstOffset, Values::I64(spread(rows, &cells, |stats| stats.first_ns)));
-    push(Stat::Last, N::column(spread(rows, &cells, |stats| stats.last)));
-    push(Stat::LastOffset, Values::I64(spread(rows, &cells, |stats| stats.last_ns)));
-    push(Stat::Mean, Values::F64(spread(rows, &cells, |stats| stats.mean)));
-    let mut push_unless_zero = |stat, values: Values| {
-        if !is_zero(&values) {
-            push(stat, values);
+impl<N: CellNumber> NumberCells<N> {
+    fn put(&mut self, row: usize, left_ns: i64, stats: Stats<N>) {
+        if self.count.len() < row {
+            self.pad(row);
         }
-    };
-    push_unless_zero(Stat::SumRest, rests);
-    let reset_sum = |stats: &Stats<N>| stats.reset_sum.sum + stats.reset_sum.rest;
-    push_unless_zero(Stat::ResetSum, Values::F64(spread(rows, &cells, reset_sum)));
-    push_unless_zero(Stat::Resets, Values::U64(spread(rows, &cells, |stats| stats.resets)));
-    push_unless_zero(Stat::Changes, Values::U64(spread(rows, &cells, |stats| stats.changes)));
-    push_unless_zero(Stat::M2, Values::F64(spread(rows, &cells, |stats| stats.m2)));
-    if with_hist {
-        lay_out_hists(field, rows, cells, columns);
+        self.count.push(stats.count);
+        self.sum.push(stats.sum);
+        self.min.push(stats.min);
+        self.max.push(stats.max);
+        self.first.push(stats.first);
+        self.first_offset.push(stats.first_ns.saturating_sub(left_ns));
+        self.last.push(stats.last);
+        self.last_offset.push(stats.last_ns.saturating_sub(left_ns));
+        self.reset_sum.push(stats.reset_sum.to_f64());
+        self.resets.push(stats.resets);
+        self.changes.push(stats.changes);
+        self.mean.push(stats.mean);
+        self.m2.push(stats.m2);
+        let hist = stats.hist.filter(|_| WITHOUT_HIST_MAX < stats.count);
+        self.hist.push(hist.map_or_else(Histogram::default, |hist| *hist));
+    }
+
+    /// Adds rows without an interior, up to `rows` rows.
+    fn pad(&mut self, rows: usize) {
+        self.count.resize(rows, 0);
+        self.sum.resize(rows, N::Sum::default());
+        self.min.resize(rows, N::default());
+        self.max.resize(rows, N::default());
+        self.first.resize(rows, N::default());
+        self.first_offset.resize(rows, 0);
+        self.last.resize(rows, N::default());
+        self.last_offset.resize(rows, 0);
+        self.reset_sum.resize(rows, 0.0);
+        self.resets.resize(rows, 0);
+        self.changes.resize(rows, 0);
+        self.mean.resize(rows, 0.0);
+        self.m2.resize(rows, 0.0);
+        self.hist.resize(rows, Histogram::default());
+    }
+
+    fn finish(mut self, field: FieldId, with_hist: bool, rows: usize, columns: &mut Vec<Column>) {
+        if self.count.is_empty() {
+            return;
+        }
+        self.pad(rows);
+        let valid = flags(&self.count, |count| 0 < count);
+        let kept = flags(&self.count, |count| WITHOUT_HIST_MAX < count);
+        let keeps_any = self.count.iter().any(|count| WITHOUT_HIST_MAX < *count);
+        let (sums, rests) = N::sum_columns(&self.sum);
+        let mut push = |stat, values, valid: &Option<Vec<bool>>| {
+            columns.push(Column { key: ColumnKey { field, stat }, values, valid: valid.clone() });
+        };
+        push(Stat::Count, Values::U64(self.count), &valid);
+        push(Stat::Sum, sums, &valid);
+        push(Stat::Min, N::column(self.min), &valid);
+        push(Stat::Max, N::column(self.max), &valid);
+        push(Stat::First, N::column(self.first), &valid);
+        push(Stat::FirstOffset, Values::I64(self.first_offset), &valid);
+        push(Stat::Last, N::column(self.last), &valid);
+        push(Stat::LastOffset, Values::I64(self.last_offset), &valid);
+        push(Stat::Mean, Values::F64(self.mean), &valid);
+        let may_be_left_out = [
+            (Stat::SumRest, rests),
+            (Stat::ResetSum, Values::F64(self.reset_sum)),
+            (Stat::Resets, Values::U64(self.resets)),
+            (Stat::Changes, Values::U64(self.changes)),
+            (Stat::M2, Values::F64(self.m2)),
+        ];
+        for (stat, values) in may_be_left_out.into_iter().filter(|(_, values)| !is_zero(values)) {
+            push(stat, values, &valid);
+        }
+        if with_hist && keeps_any {
+            push(Stat::Hist, Values::Hist(self.hist), &kept);
+        }
     }
 }
 
-fn lay_out_hists<N: CellNumber>(
-    field: FieldId,
-    rows: usize,
-    cells: Vec<(usize, Stats<N>)>,
-    columns: &mut Vec<Column>,
-) {
-    let mut hists = vec![Histogram::default(); rows];
-    let mut kept = Vec::new();
-    for (row, stats) in cells {
-        if stats.count <= WITHOUT_HIST_MAX {
-            continue;
-        }
-        if let (Some(place), Some(hist)) = (hists.get_mut(row), stats.hist) {
-            *place = *hist;
-            kept.push(row);
-        }
-    }
-    if !kept.is_empty() {
-        let valid = valid_rows(rows, kept.into_iter());
-        columns.push(Column {
-            key: ColumnKey { field, stat: Stat::Hist },
-            values: Values::Hist(hists),
-            valid,
-        });
-    }
-}
-
-/// One entry per row: what `get` says of the cells, and a default in between.
-fn spread<S, T: Copy + Default>(rows: usize, cells: &[(usize, S)], get: impl Fn(&S) -> T) -> Vec<T> {
-    let mut out = vec![T::default(); rows];
-    for (row, cell) in cells {
-        if let Some(place) = out.get_mut(*row) {
-            *place = get(cell);
-        }
-    }
-    out
-}
-
-/// Flags of the rows that have a value; `None` when all have.
-fn valid_rows(rows: usize, with_value: impl ExactSizeIterator<Item = usize>) -> Option<Vec<bool>> {
-    if with_value.len() == rows {
-        return None;
-    }
-    let mut valid = vec![false; rows];
-    for row in with_value {
-        if let Some(place) = valid.get_mut(row) {
-            *place = true;
-        }
-    }
-    Some(valid)
+/// Flags of the rows whose count passes; `None` when all do.
+fn flags(counts: &[u64], passes: impl Fn(u64) -> bool) -> Option<Vec<bool>> {
+    let flags: Vec<bool> = counts.iter().map(|count| passes(*count)).collect();
+    flags.contains(&false).then_some(flags)
 }
 
 /// Whether a column of numbers says nothing but 0.

@@ -6,7 +6,7 @@
 //! over runs of rows of one series and minute. Knows nothing of files, jobs or time zones.
 
 use super::build::CellBuilder;
-use super::cell::{CellNumber, CellReader, keeps_hist};
+use super::cell::{CellNumber, CellReader, WITHOUT_HIST_MAX, keeps_hist};
 use crate::Result;
 use crate::model::FieldInfo;
 use crate::model::partial::{Compensated, Sum, greater, lesser};
@@ -283,7 +283,8 @@ fn press<N: CellNumber>(
     let is_constant = changes == 0 && first.to_f64().is_finite();
     let mean = if is_constant { first.to_f64() } else { sum.to_f64() / count as f64 };
     let m2 = values.iter().map(|value| (value.to_f64() - mean) * (value.to_f64() - mean)).sum();
-    let hist = with_hist.then(|| Box::new(Histogram::of(values.iter().map(|value| value.to_f64()), scratch)));
+    let hist = (with_hist && WITHOUT_HIST_MAX < count)
+        .then(|| Box::new(Histogram::of(values.iter().map(|value| value.to_f64()), scratch)));
     Some(Stats {
         count,
         sum,

@@ -6,8 +6,8 @@
 //! `docs/decisions/0001-cells-keep-their-left-edge.md`. The room knows nothing of files, locks or the clock.
 //!
 //! Read in this order: [`cell`] (how a cell is kept in columns, and their reader), [`build`] (their writer),
-//! [`fold`] (rows to cells, cells to coarser cells), [`pick`] (what to roll next
-//! and which spans may be answered from cells), `job` (does it).
+//! [`fold`] (rows to cells, cells to coarser cells), [`mod@pick`] (what to roll next and which spans may be answered
+//! from cells), `job` (does it).
 
 pub mod build;
 pub mod cell;

@@ -166,6 +166,13 @@ fn plan_raw_gone_and_never_any_data_reads_nothing() {
 }
 
 #[test]
+fn plan_raw_rows_begin_where_they_are_left() {
+    let floors_ns = [at(90), i64::MIN, i64::MIN, i64::MIN];
+    let found = plan_in(&[minutes(0, 60)], floors_ns, &[window(0, 120)], Bounds::RightOpen);
+    assert_eq!(found.pieces, [cells(Tier::H1, 0, 60), rows(at(90), at(120))]);
+}
+
+#[test]
 fn plan_decreasing_windows_are_refused() {
     let available = Available { cells: [&[]; 3], floors_ns: NO_FLOORS };
     let windows = [window(5, 6), window(4, 7)];
