@@ -10,9 +10,12 @@ pub mod clock;
 pub mod engine;
 pub mod error;
 pub mod fs;
+pub mod manifest;
 pub mod model;
 pub mod options;
 pub mod scan;
+pub mod series;
+pub mod wal;
 
 pub use engine::Engine;
 pub use error::{Error, ErrorKind, Result};

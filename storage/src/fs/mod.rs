@@ -5,11 +5,13 @@
 //! [`Fs::sync_dir`] of its directory; a rename replaces atomically. Nothing else is durable.
 
 mod os;
+pub mod sim;
 
 use std::fmt::Debug;
 use std::path::Path;
 
 pub use os::OsFs;
+pub use sim::SimFs;
 
 use crate::Result;
 

@@ -1,0 +1,511 @@
+//! The manifest: the one small file that says which files make up the database. Replacing it is the moment of
+//! truth; a file it does not name is an orphan. Knows nothing of what is inside the files. Layout:
+//! `docs/format.md`.
+//!
+//! Order of events: change a copy, [`Manifest::store`] checks it, writes a temporary, syncs it, renames it over
+//! the old one and syncs the directory. [`Manifest::load`] checks again.
+
+#![warn(clippy::indexing_slicing)]
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+
+use crate::fs::{Fs, read_all, replace};
+use crate::model::{HOUR_NS, Tier, TimeRange};
+use crate::options::Retention;
+use crate::wal::cursor::Cursor;
+use crate::{Error, ErrorKind, Result};
+
+/// Name of the file.
+pub const FILE_NAME: &str = "MANIFEST";
+/// Version of the file that this build writes and reads.
+pub const VERSION: u8 = 1;
+
+const MAGIC: &[u8; 6] = b"ICEMAN";
+const FILE_BYTES_MAX: u64 = 256 << 20;
+const SEGMENT_BYTES: usize = 69;
+/// A span without covers.
+const SPAN_BYTES: usize = 20;
+
+/// What is live.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Manifest {
+    /// Above the number of every file this manifest names.
+    pub next_file: u64,
+    /// First sequence number of the log that segments do not cover.
+    pub wal_floor: u64,
+    /// How long each tier is kept.
+    pub retention: Retention,
+    /// Per tier (raw, 1m, 5m, 1h): data before this time is dropped; `i64::MIN` for none.
+    pub floors_ns: [i64; 4],
+    /// The segments, in order of their making.
+    pub segments: Vec<SegmentMeta>,
+    /// What is rolled up, sorted by time.
+    pub rolled: Vec<RolledSpan>,
+    /// Numbers of the catalog files, in order of their making.
+    pub catalog_files: Vec<u64>,
+}
+
+/// A live segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SegmentMeta {
+    /// Number of its file.
+    pub id: u64,
+    /// Rows or cells of which width.
+    pub tier: Tier,
+    /// The partition it belongs to.
+    pub partition: TimeRange,
+    /// Earliest timestamp.
+    pub min_ts_ns: i64,
+    /// Latest timestamp.
+    pub max_ts_ns: i64,
+    /// Rows or cells.
+    pub rows: u64,
+    /// Length of the file.
+    pub bytes: u64,
+    /// Checksum of its footer, so that a file of another life is noticed.
+    pub footer_crc: u32,
+    /// Rows of a later generation win.
+    pub generation: u64,
+}
+
+/// A span of time whose cells are complete.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RolledSpan {
+    /// Aligned to hours.
+    pub span: TimeRange,
+    /// Raw segments whose rows in the span are in the cells.
+    pub covers: Vec<u64>,
+}
+
+impl Manifest {
+    /// The manifest of an empty database.
+    pub fn new(retention: Retention) -> Self {
+        Self {
+            next_file: 1,
+            wal_floor: 1,
+            retention,
+            floors_ns: [i64::MIN; 4],
+            segments: Vec::new(),
+            rolled: Vec::new(),
+            catalog_files: Vec::new(),
+        }
+    }
+
+    /// Reads the manifest of a database directory; `None` when there is none.
+    ///
+    /// # Errors
+    /// `Corruption` when the file is damaged or contradicts itself; `Conflict` when it is of another version.
+    pub fn load(fs: &dyn Fs, dir: &Path) -> Result<Option<Self>> {
+        let path = dir.join(FILE_NAME);
+        if !fs.has(&path)? {
+            return Ok(None);
+        }
+        let bytes = read_all(fs, &path, FILE_BYTES_MAX)?;
+        let manifest = Self::decode(&bytes).map_err(|error| error.context(path.display()))?;
+        manifest.check().map_err(|error| Error::corruption(error).context(path.display()))?;
+        Ok(Some(manifest))
+    }
+
+    /// Replaces the manifest of a database directory, durably.
+    ///
+    /// # Errors
+    /// `Internal` when the manifest contradicts itself, and nothing is written; those of the file system, and then
+    /// the old or the new manifest is in force, and only a reload tells which.
+    pub fn store(&self, fs: &dyn Fs, dir: &Path) -> Result<()> {
+        self.check()?;
+        replace(fs, &dir.join(FILE_NAME), &self.encode())
+    }
+
+    /// Checks that the manifest does not contradict itself.
+    ///
+    /// # Errors
+    /// `Internal`, naming the first rule that is broken.
+    pub fn check(&self) -> Result<()> {
+        self.check_ids_are_unique()?;
+        self.check_numbers_are_below_next()?;
+        self.check_partitions_hold_their_rows()?;
+        self.check_spans_are_disjoint_hours()
+    }
+
+    fn check_ids_are_unique(&self) -> Result<()> {
+        let mut seen = BTreeSet::new();
+        if let Some(segment) = self.segments.iter().find(|segment| !seen.insert(segment.id)) {
+            return broken(format!("segment {} is listed twice", segment.id));
+        }
+        let mut seen = BTreeSet::new();
+        if let Some(number) = self.catalog_files.iter().find(|number| !seen.insert(**number)) {
+            return broken(format!("catalog file {number} is listed twice"));
+        }
+        Ok(())
+    }
+
+    fn check_numbers_are_below_next(&self) -> Result<()> {
+        let numbers =
+            self.segments.iter().map(|segment| segment.id).chain(self.catalog_files.iter().copied());
+        match numbers.max() {
+            Some(newest) if self.next_file <= newest => {
+                broken(format!("file {newest} is listed, but the next file is {}", self.next_file))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_partitions_hold_their_rows(&self) -> Result<()> {
+        for segment in &self.segments {
+            let SegmentMeta { id, tier, partition, min_ts_ns, max_ts_ns, .. } = *segment;
+            if partition.is_empty() || max_ts_ns < min_ts_ns {
+                return broken(format!("segment {id} has an empty partition or range of time"));
+            }
+            // A cell is filed by its left edge; only raw rows must lie inside themselves.
+            if tier == Tier::Raw && !(partition.contains(min_ts_ns) && partition.contains(max_ts_ns)) {
+                return broken(format!("segment {id} has rows outside its partition"));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_spans_are_disjoint_hours(&self) -> Result<()> {
+        let mut end_ns = i64::MIN;
+        for RolledSpan { span, .. } in &self.rolled {
+            let is_aligned = span.start_ns.rem_euclid(HOUR_NS) == 0 && span.end_ns.rem_euclid(HOUR_NS) == 0;
+            if span.is_empty() || !is_aligned {
+                return broken(format!(
+                    "rolled span {} to {} is not whole hours",
+                    span.start_ns, span.end_ns
+                ));
+            }
+            if span.start_ns < end_ns {
+                return broken(format!("rolled span from {} begins before the last one ends", span.start_ns));
+            }
+            end_ns = span.end_ns;
+        }
+        Ok(())
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(256 + SEGMENT_BYTES * self.segments.len());
+        out.extend_from_slice(MAGIC);
+        out.push(VERSION);
+        put_u64(&mut out, self.next_file);
+        put_u64(&mut out, self.wal_floor);
+        let Retention { raw, m1, m5, h1 } = self.retention;
+        for age in [raw, m1, m5, h1] {
+            out.push(u8::from(age.is_some()));
+            put_u64(&mut out, age.map_or(0, |age| age.as_secs()));
+            out.extend_from_slice(&age.map_or(0, |age| age.subsec_nanos()).to_le_bytes());
+        }
+        for floor_ns in self.floors_ns {
+            put_i64(&mut out, floor_ns);
+        }
+        put_u64(&mut out, self.segments.len() as u64);
+        for segment in &self.segments {
+            segment.encode(&mut out);
+        }
+        put_u64(&mut out, self.rolled.len() as u64);
+        for RolledSpan { span, covers } in &self.rolled {
+            put_i64(&mut out, span.start_ns);
+            put_i64(&mut out, span.end_ns);
+            put_numbers(&mut out, covers);
+        }
+        put_numbers(&mut out, &self.catalog_files);
+        out.extend_from_slice(&crc32fast::hash(&out).to_le_bytes());
+        out
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Self> {
+        let Some((body, crc)) = bytes.split_last_chunk::<4>() else {
+            return Err(Error::corruption(format!("manifest of {} bytes is cut short", bytes.len())));
+        };
+        if crc32fast::hash(body).to_le_bytes() != *crc {
+            return Err(Error::corruption("manifest checksum does not match"));
+        }
+        let Some(body) = body.strip_prefix(MAGIC) else {
+            return Err(Error::corruption("manifest does not begin with its magic"));
+        };
+        let mut cursor = Cursor::new(body);
+        let version = cursor.u8()?;
+        if version != VERSION {
+            let message = format!("manifest version {version} is not known, this build reads {VERSION}");
+            return Err(Error::new(ErrorKind::Conflict, message));
+        }
+        let manifest = Self {
+            next_file: cursor.u64()?,
+            wal_floor: cursor.u64()?,
+            retention: take_retention(&mut cursor)?,
+            floors_ns: [cursor.i64()?, cursor.i64()?, cursor.i64()?, cursor.i64()?],
+            segments: take_many(&mut cursor, SEGMENT_BYTES, SegmentMeta::decode)?,
+            rolled: take_many(&mut cursor, SPAN_BYTES, take_span)?,
+            catalog_files: take_many(&mut cursor, 8, Cursor::u64)?,
+        };
+        cursor.finish()?;
+        Ok(manifest)
+    }
+}
+
+impl SegmentMeta {
+    fn encode(&self, out: &mut Vec<u8>) {
+        put_u64(out, self.id);
+        out.push(match self.tier {
+            Tier::Raw => 0,
+            Tier::M1 => 1,
+            Tier::M5 => 2,
+            Tier::H1 => 3,
+        });
+        put_i64(out, self.partition.start_ns);
+        put_i64(out, self.partition.end_ns);
+        put_i64(out, self.min_ts_ns);
+        put_i64(out, self.max_ts_ns);
+        put_u64(out, self.rows);
+        put_u64(out, self.bytes);
+        out.extend_from_slice(&self.footer_crc.to_le_bytes());
+        put_u64(out, self.generation);
+    }
+
+    fn decode(cursor: &mut Cursor<'_>) -> Result<Self> {
+        Ok(Self {
+            id: cursor.u64()?,
+            tier: match cursor.u8()? {
+                0 => Tier::Raw,
+                1 => Tier::M1,
+                2 => Tier::M5,
+                3 => Tier::H1,
+                other => return Err(Error::corruption(format!("tier {other} is not known"))),
+            },
+            partition: TimeRange::new(cursor.i64()?, cursor.i64()?),
+            min_ts_ns: cursor.i64()?,
+            max_ts_ns: cursor.i64()?,
+            rows: cursor.u64()?,
+            bytes: cursor.u64()?,
+            footer_crc: cursor.u32()?,
+            generation: cursor.u64()?,
+        })
+    }
+}
+
+fn broken(rule: String) -> Result<()> {
+    Err(Error::new(ErrorKind::Internal, format!("manifest contradicts itself: {rule}")))
+}
+
+fn put_u64(out: &mut Vec<u8>, value: u64) {
+    out.extend_from_slice(&value.to_le_bytes());
+}
+
+fn put_i64(out: &mut Vec<u8>, value: i64) {
+    out.extend_from_slice(&value.to_le_bytes());
+}
+
+fn put_numbers(out: &mut Vec<u8>, numbers: &[u64]) {
+    put_u64(out, numbers.len() as u64);
+    for number in numbers {
+        put_u64(out, *number);
+    }
+}
+
+/// A count and that many entries of at least `bytes_min` bytes.
+fn take_many<'a, V>(
+    cursor: &mut Cursor<'a>,
+    bytes_min: usize,
+    take: impl Fn(&mut Cursor<'a>) -> Result<V>,
+) -> Result<Vec<V>> {
+    let count = cursor.u64()?;
+    let count = cursor.bounded(count, bytes_min)?;
+    (0..count).map(|_| take(cursor)).collect()
+}
+
+fn take_span(cursor: &mut Cursor<'_>) -> Result<RolledSpan> {
+    let span = TimeRange::new(cursor.i64()?, cursor.i64()?);
+    Ok(RolledSpan { span, covers: take_many(cursor, 8, Cursor::u64)? })
+}
+
+fn take_retention(cursor: &mut Cursor<'_>) -> Result<Retention> {
+    let mut age = || {
+        let is_bounded = cursor.u8()?;
+        let (seconds, nanoseconds) = (cursor.u64()?, cursor.u32()?);
+        match is_bounded {
+            0 if (seconds, nanoseconds) == (0, 0) => Ok(None),
+            1 if nanoseconds < 1_000_000_000 => Ok(Some(Duration::new(seconds, nanoseconds))),
+            _ => Err(Error::corruption("retention is not an age")),
+        }
+    };
+    Ok(Retention { raw: age()?, m1: age()?, m5: age()?, h1: age()? })
+}
+
+#[cfg(test)]
+#[expect(clippy::indexing_slicing, reason = "tests may fail by panic")]
+mod tests {
+    use super::*;
+    use crate::fs::SimFs;
+    use crate::fs::sim::Fault;
+
+    const DIR: &str = "/db";
+
+    fn segment(id: u64, tier: Tier, hour: i64) -> SegmentMeta {
+        let partition = TimeRange::new(hour * HOUR_NS, (hour + 1) * HOUR_NS);
+        SegmentMeta {
+            id,
+            tier,
+            partition,
+            min_ts_ns: partition.start_ns,
+            max_ts_ns: partition.end_ns - 1,
+            rows: 10,
+            bytes: 1000,
+            footer_crc: 0xdead_beef,
+            generation: 3,
+        }
+    }
+
+    fn sample() -> Manifest {
+        Manifest {
+            next_file: 9,
+            wal_floor: 77,
+            floors_ns: [-5, 0, i64::MIN, 1],
+            segments: vec![segment(4, Tier::Raw, -1), segment(2, Tier::M5, 3), segment(8, Tier::H1, 3)],
+            rolled: vec![
+                RolledSpan { span: TimeRange::new(-HOUR_NS, HOUR_NS), covers: vec![4, 1] },
+                RolledSpan { span: TimeRange::new(HOUR_NS, 2 * HOUR_NS), covers: vec![] },
+            ],
+            catalog_files: vec![5, 6],
+            ..Manifest::new(Retention { raw: Some(Duration::from_millis(1500)), ..Retention::default() })
+        }
+    }
+
+    fn load(bytes: &[u8]) -> Result<Option<Manifest>> {
+        let fs = SimFs::default();
+        fs.put(&Path::new(DIR).join(FILE_NAME), bytes);
+        Manifest::load(&fs, Path::new(DIR))
+    }
+
+    #[test]
+    fn manifest_stored_loads_equal() {
+        let fs = SimFs::default();
+        fs.create_dir_all(Path::new(DIR)).unwrap();
+        assert_eq!(Manifest::load(&fs, Path::new(DIR)).unwrap(), None);
+        for manifest in [Manifest::new(Retention::FOREVER), sample()] {
+            manifest.store(&fs, Path::new(DIR)).unwrap();
+            assert_eq!(Manifest::load(&fs, Path::new(DIR)).unwrap(), Some(manifest));
+        }
+    }
+
+    #[test]
+    fn manifest_of_version_1_keeps_its_bytes() {
+        let manifest = Manifest {
+            segments: vec![segment(2, Tier::M1, 0)],
+            next_file: 3,
+            ..Manifest::new(Retention { raw: Some(Duration::new(86_400, 5)), ..Retention::FOREVER })
+        };
+        let hex: String = manifest.encode().iter().map(|byte| format!("{byte:02x}")).collect();
+        let none = "00000000000000000000000000";
+        let golden = [
+            "4943454d414e01",
+            "03000000000000000100000000000000",
+            "01805101000000000005000000",
+            none,
+            none,
+            none,
+            &"0000000000000080".repeat(4),
+            "0100000000000000",
+            "0200000000000000010000000000000000",
+            "00a0b830460300000000000000000000ff9fb83046030000",
+            "0a00000000000000e803000000000000efbeadde0300000000000000",
+            "00000000000000000000000000000000",
+            "02527eca",
+        ];
+        assert_eq!(hex, golden.concat());
+    }
+
+    #[test]
+    fn manifest_damaged_anywhere_is_corruption() {
+        let whole = sample().encode();
+        for len in 0..whole.len() {
+            let error = load(whole.get(..len).unwrap()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Corruption, "cut at {len}");
+        }
+        for bit in 0..whole.len() * 8 {
+            let mut bytes = whole.clone();
+            *bytes.get_mut(bit / 8).unwrap() ^= 1 << (bit % 8);
+            assert_eq!(load(&bytes).unwrap_err().kind(), ErrorKind::Corruption, "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn manifest_with_hostile_bytes_never_panics() {
+        // Valid checksums, so that the decoder behind them is reached.
+        let body = sample().encode();
+        let body = body.get(..body.len() - 4).unwrap();
+        for index in 7..body.len() {
+            for byte in [0x00, 0x7f, 0xff] {
+                let mut bytes = body.to_vec();
+                *bytes.get_mut(index).unwrap() = byte;
+                let crc = crc32fast::hash(&bytes).to_le_bytes();
+                bytes.extend_from_slice(&crc);
+                if let Ok(Some(manifest)) = load(&bytes) {
+                    assert_eq!(manifest.encode(), bytes);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn manifest_of_another_version_is_a_conflict() {
+        let mut bytes = sample().encode();
+        bytes.truncate(bytes.len() - 4);
+        *bytes.get_mut(6).unwrap() = 2;
+        let crc = crc32fast::hash(&bytes).to_le_bytes();
+        bytes.extend_from_slice(&crc);
+        assert_eq!(load(&bytes).unwrap_err().kind(), ErrorKind::Conflict);
+    }
+
+    #[test]
+    fn store_contradiction_is_refused() {
+        let fs = SimFs::default();
+        fs.create_dir_all(Path::new(DIR)).unwrap();
+        type Break = fn(&mut Manifest);
+        let breaks: [(&str, Break); 8] = [
+            ("listed twice", |manifest| manifest.segments.push(segment(4, Tier::Raw, 5))),
+            ("listed twice", |manifest| manifest.catalog_files.push(5)),
+            ("next file", |manifest| manifest.next_file = 8),
+            ("next file", |manifest| manifest.catalog_files.push(100)),
+            ("outside", |manifest| manifest.segments[0].max_ts_ns = 0),
+            ("empty", |manifest| manifest.segments[1].min_ts_ns = i64::MAX),
+            ("whole hours", |manifest| manifest.rolled[0].span.start_ns += 1),
+            ("before the last", |manifest| manifest.rolled.reverse()),
+        ];
+        for (rule, damage) in breaks {
+            let mut manifest = sample();
+            damage(&mut manifest);
+            let error = manifest.store(&fs, Path::new(DIR)).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Internal);
+            assert!(error.to_string().contains(rule), "{error} instead of {rule}");
+            assert_eq!(load(&manifest.encode()).unwrap_err().kind(), ErrorKind::Corruption);
+        }
+        assert_eq!(fs.get(&Path::new(DIR).join(FILE_NAME)), None);
+    }
+
+    #[test]
+    fn store_failing_anywhere_leaves_old_or_new() {
+        let (old, new) = (Manifest::new(Retention::default()), sample());
+        for fault in Fault::ALL {
+            for operation in 0.. {
+                let fs = SimFs::default();
+                fs.create_dir_all(Path::new(DIR)).unwrap();
+                old.store(&fs, Path::new(DIR)).unwrap();
+                fs.fail_at(fs.operations() + operation, fault);
+                let stored = new.store(&fs, Path::new(DIR));
+                for seed in 0..16 {
+                    fs.crash(seed);
+                    let found = Manifest::load(&fs, Path::new(DIR)).unwrap().unwrap();
+                    assert!(
+                        found == new || (found == old && stored.is_err()),
+                        "{fault:?} {operation} {seed}"
+                    );
+                }
+                new.store(&fs, Path::new(DIR)).unwrap();
+                if stored.is_ok() {
+                    break;
+                }
+            }
+        }
+    }
+}

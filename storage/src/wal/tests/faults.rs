@@ -1,0 +1,161 @@
+use super::*;
+use crate::ErrorKind;
+use crate::fs::sim::Fault;
+
+/// What a workload did before it was stopped.
+#[derive(Debug, Default)]
+struct Outcome {
+    /// Every record up to this number was synced.
+    acked: u32,
+    /// Every record up to this number was handed to an append.
+    attempted: u32,
+    /// Segments cover what is below.
+    floor_seq: u64,
+}
+
+/// Groups of one to three records over small files, with releases; every group synced.
+fn work(fs: &SimFs, outcome: &mut Outcome) -> Result<()> {
+    let mut writer = open(fs, 300)?;
+    for group in 0..14 {
+        let first = outcome.attempted + 1;
+        let end = first + 1 + group % 3;
+        outcome.attempted = end - 1;
+        append(&mut writer, first..end)?;
+        writer.sync()?;
+        outcome.acked = end - 1;
+        if group % 5 == 4 {
+            outcome.floor_seq = u64::from(first) - 2;
+            writer.release(outcome.floor_seq)?;
+        }
+    }
+    Ok(())
+}
+
+/// Acknowledged is a subset of recovered, recovered a prefix of attempted, from the floor on.
+fn check_recovered(fs: &SimFs, outcome: &Outcome, place: &str) -> u64 {
+    let (records, report) = read(fs, outcome.floor_seq).unwrap_or_else(|error| panic!("{place}: {error}"));
+    let next = report.next_seq;
+    assert!(
+        u64::from(outcome.acked) < next && next <= u64::from(outcome.attempted) + 1,
+        "{place}: next {next}"
+    );
+    let start = outcome.floor_seq.max(1) as usize - 1;
+    assert!(records == numbered(u32::try_from(next - 1).unwrap())[start..], "{place}");
+    next
+}
+
+#[test]
+fn crash_at_every_operation_keeps_what_was_acknowledged() {
+    let whole = SimFs::default();
+    work(&whole, &mut Outcome::default()).unwrap();
+    assert!(60 < whole.operations());
+    for fault in Fault::ALL {
+        for operation in 0..whole.operations() {
+            for seed in 0..4 {
+                let place = format!("{fault:?} at operation {operation}, seed {seed}");
+                let fs = SimFs::default();
+                fs.fail_at(operation, fault);
+                let mut outcome = Outcome::default();
+                work(&fs, &mut outcome).unwrap_err();
+                fs.crash(seed);
+                let next = check_recovered(&fs, &outcome, &place);
+                // Recovery that is itself cut, three deep, never loses what was recovered before.
+                let mut next = next;
+                for step in 0..3 {
+                    fs.fail_at(fs.operations() + (seed + 3 * step) % 8, Fault::PowerCut);
+                    drop(reopen(&fs, &outcome));
+                    fs.crash(seed * 7 + step);
+                    outcome.attempted += 1;
+                    let next_again = check_recovered(&fs, &outcome, &place);
+                    assert!(next <= next_again, "{place}");
+                    next = next_again;
+                }
+                assert_eq!(reopen(&fs, &outcome).unwrap(), next, "{place}");
+                assert_eq!(read(&fs, outcome.floor_seq).unwrap().1.next_seq, next + 1, "{place}");
+            }
+        }
+    }
+}
+
+/// Opens the log and appends one record, synced; returns its sequence number.
+fn reopen(fs: &SimFs, outcome: &Outcome) -> Result<u64> {
+    let (_, report) = read(fs, outcome.floor_seq)?;
+    let mut writer = Writer::open(Arc::new(fs.clone()), Path::new(DIR), &report, 300)?;
+    let next = u32::try_from(report.next_seq).unwrap();
+    append(&mut writer, next..next + 1)?;
+    writer.sync()?;
+    Ok(report.next_seq)
+}
+
+#[test]
+fn failed_append_or_sync_poisons_for_ever() {
+    for fault in [Fault::Io, Fault::NoSpace, Fault::ShortWrite] {
+        for step in 0..2 {
+            let fs = SimFs::default();
+            let mut writer = open(&fs, 1 << 20).unwrap();
+            append(&mut writer, 1..2).unwrap();
+            writer.sync().unwrap();
+            fs.fail_at(fs.operations() + step, fault);
+            let failed = append(&mut writer, 2..3).and_then(|_| writer.sync()).unwrap_err();
+            assert_ne!(failed.kind(), ErrorKind::Poisoned);
+            let operations = fs.operations();
+            assert_eq!(append(&mut writer, 3..4).unwrap_err().kind(), ErrorKind::Poisoned);
+            let later = writer.sync().unwrap_err();
+            assert_eq!(later.kind(), ErrorKind::Poisoned);
+            assert!(later.to_string().contains(&failed.to_string()), "{later}");
+            assert!(writer.is_poisoned());
+            assert_eq!(fs.operations(), operations, "a poisoned log touches nothing");
+        }
+    }
+}
+
+#[test]
+fn payload_too_long_is_refused_without_poison() {
+    let fs = SimFs::default();
+    let mut writer = open(&fs, 1 << 20).unwrap();
+    let long = vec![0; super::super::record::PAYLOAD_BYTES_MAX + 1];
+    assert_eq!(writer.append(&[(1, &long)]).unwrap_err().kind(), ErrorKind::LimitExceeded);
+    append(&mut writer, 1..2).unwrap();
+    assert_eq!(read(&fs, 0).unwrap().0, numbered(1));
+}
+
+#[test]
+fn release_removes_covered_files_and_keeps_the_rest() {
+    let fs = SimFs::default();
+    let mut writer = open(&fs, 150).unwrap();
+    (1..13).for_each(|number| _ = append(&mut writer, number..number + 1).unwrap());
+    let (_, report) = read(&fs, 0).unwrap();
+    let before = writer.bytes();
+    writer.release(report.files[1].first_seq - 1).unwrap();
+    assert_eq!(writer.bytes(), before, "one record of the first file is not covered");
+    writer.release(report.files[2].first_seq).unwrap();
+    assert_eq!(files(&fs).len(), report.files.len() - 2);
+    assert!(writer.bytes() < before);
+    writer.release(u64::MAX).unwrap();
+    assert_eq!(files(&fs).len(), 1, "the file being written stays");
+}
+
+#[test]
+fn release_after_restart_removes_all_that_is_covered() {
+    let fs = SimFs::default();
+    let mut writer = open(&fs, 150).unwrap();
+    (1..6).for_each(|number| _ = append(&mut writer, number..number + 1).unwrap());
+    drop(writer);
+    let mut writer = open(&fs, 150).unwrap();
+    writer.release(6).unwrap();
+    assert_eq!(files(&fs).len(), 0);
+    assert_eq!(append(&mut writer, 6..7).unwrap(), 6);
+    assert_eq!(read(&fs, 6).unwrap().0.len(), 1);
+}
+
+#[test]
+fn release_failing_does_not_poison_and_is_tried_again() {
+    let fs = SimFs::default();
+    let mut writer = open(&fs, 150).unwrap();
+    (1..13).for_each(|number| _ = append(&mut writer, number..number + 1).unwrap());
+    fs.fail_at(fs.operations() + 1, Fault::Io);
+    writer.release(13).unwrap_err();
+    assert!(!writer.is_poisoned());
+    writer.release(13).unwrap();
+    assert_eq!(files(&fs).len(), 1);
+}

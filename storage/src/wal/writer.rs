@@ -1,0 +1,244 @@
+//! Appends to the log: one append per write group, syncs when told, rotates by size, releases what segments cover.
+//! Single-threaded; [`GroupCommit`](super::GroupCommit) shares it among threads.
+//!
+//! Order of events for a new file: sync the old one, create, header, sync, sync the directory, and only then the
+//! first frame. So a header proves everything before it durable, and a file without a whole header never held a
+//! frame. A process never appends to a file of an earlier one: it cuts the torn tail off, syncs, and begins a new
+//! file with its first group, so that no byte is ever appended behind bytes of unknown state.
+//!
+//! Any failed append or sync poisons the writer for ever: nothing is retried, because the kernel may have dropped
+//! the pages that it failed to write.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::frame::{Frame, Header, file_path};
+use super::reader::{LogFile, ReplayReport};
+use super::record;
+use crate::fs::{File, Fs};
+use crate::{Error, ErrorKind, Result};
+
+/// Rotation sizes are held to what the reader takes in one piece.
+const FILE_BYTES_MAX: u64 = 1 << 30;
+
+/// The end of the log.
+#[derive(Debug)]
+pub struct Writer {
+    fs: Arc<dyn Fs>,
+    dir: PathBuf,
+    file_bytes_max: u64,
+    /// All files, oldest first; the last one is being written when `current` is there.
+    files: VecDeque<LogFile>,
+    current: Option<Box<dyn File>>,
+    next_number: u64,
+    next_seq: u64,
+    next_group: u64,
+    synced_group: u64,
+    poison: Option<String>,
+    /// Kept between groups to save the allocation.
+    buffer: Vec<u8>,
+}
+
+impl Writer {
+    /// Takes over the log that `report` describes: removes a newest file without frames, cuts a torn tail off,
+    /// and makes what is left durable. The first file is made with the first append.
+    ///
+    /// # Errors
+    /// Those of the file system; the log is then as it was, and may be opened again.
+    pub fn open(fs: Arc<dyn Fs>, dir: &Path, report: &ReplayReport, file_bytes_max: u64) -> Result<Self> {
+        fs.create_dir_all(dir)?;
+        let mut files: VecDeque<LogFile> = report.files.iter().copied().collect();
+        let mut unused = report.stillborn;
+        if unused.is_none() && files.back().is_some_and(|newest| !newest.has_frames()) {
+            unused = files.pop_back().map(|newest| newest.number);
+        }
+        if let Some(number) = unused {
+            fs.remove(&file_path(dir, number))?;
+            fs.sync_dir(dir)?;
+        }
+        if let Some(newest) = files.back() {
+            let mut file = fs.open_append(&file_path(dir, newest.number))?;
+            if newest.bytes < file.len()? {
+                file.truncate(newest.bytes)?;
+            }
+            // Frames of a process that died may be in the page cache only.
+            file.sync()?;
+            fs.sync_dir(dir)?;
+        }
+        Ok(Self {
+            fs,
+            dir: dir.to_owned(),
+            file_bytes_max: file_bytes_max.min(FILE_BYTES_MAX),
+            next_number: files.back().map_or(1, |newest| newest.number.saturating_add(1)),
+            files,
+            current: None,
+            next_seq: report.next_seq,
+            next_group: report.next_group,
+            synced_group: report.next_group.saturating_sub(1),
+            poison: None,
+            buffer: Vec::new(),
+        })
+    }
+
+    /// Appends a group of records (type and payload each) in one write and returns the sequence number of the
+    /// first; the others follow. Not durable before [`Self::sync`].
+    ///
+    /// # Errors
+    /// `LimitExceeded` when a payload is too long, and nothing is written; `Poisoned` after an earlier failure;
+    /// errors of the file system, which poison.
+    pub fn append(&mut self, records: &[(u8, &[u8])]) -> Result<u64> {
+        self.check()?;
+        for (_, payload) in records {
+            record::check_size(payload)?;
+        }
+        let appended = self.try_append(records);
+        self.poison_on_error(appended)
+    }
+
+    /// Makes all appended records durable; free when they are.
+    ///
+    /// # Errors
+    /// `Poisoned` after an earlier failure; errors of the file system, which poison.
+    pub fn sync(&mut self) -> Result<()> {
+        self.check()?;
+        let synced = self.try_sync();
+        self.poison_on_error(synced)
+    }
+
+    /// Removes the files whose records all lie below `floor_seq`. The file being written stays.
+    ///
+    /// # Errors
+    /// Those of the file system; they do not poison, and the next call tries again.
+    pub fn release(&mut self, floor_seq: u64) -> Result<()> {
+        let mut is_changed = false;
+        while let Some(oldest) = self.files.front() {
+            let end_seq = match self.files.get(1) {
+                Some(next) => next.first_seq,
+                None if self.current.is_none() => self.next_seq,
+                None => break,
+            };
+            if floor_seq < end_seq {
+                break;
+            }
+            let path = file_path(&self.dir, oldest.number);
+            if self.fs.has(&path)? {
+                self.fs.remove(&path)?;
+            }
+            self.files.pop_front();
+            is_changed = true;
+        }
+        if is_changed { self.fs.sync_dir(&self.dir) } else { Ok(()) }
+    }
+
+    /// Gives `count` sequence numbers to records that are not logged, and returns the first.
+    pub(crate) fn skip(&mut self, count: u64) -> u64 {
+        let first = self.next_seq;
+        self.next_seq += count;
+        first
+    }
+
+    /// Refuses all further writes.
+    pub(crate) fn poison(&mut self, cause: impl std::fmt::Display) {
+        self.poison.get_or_insert_with(|| cause.to_string());
+    }
+
+    /// Sequence number of the next record.
+    pub fn next_seq(&self) -> u64 {
+        self.next_seq
+    }
+
+    /// Length of all files.
+    pub fn bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.bytes).sum()
+    }
+
+    /// Whether an append or sync failed.
+    pub fn is_poisoned(&self) -> bool {
+        self.poison.is_some()
+    }
+
+    /// # Errors
+    /// `Poisoned`, with the first cause.
+    pub(crate) fn check(&self) -> Result<()> {
+        match &self.poison {
+            None => Ok(()),
+            Some(cause) => {
+                let message = format!("the log refuses writes until a restart, because: {cause}");
+                Err(Error::new(ErrorKind::Poisoned, message))
+            }
+        }
+    }
+
+    fn poison_on_error<R>(&mut self, outcome: Result<R>) -> Result<R> {
+        if let Err(error) = &outcome {
+            self.poison(error);
+        }
+        outcome
+    }
+
+    fn try_append(&mut self, records: &[(u8, &[u8])]) -> Result<u64> {
+        let first = self.next_seq;
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.clear();
+        for (index, (record_type, payload)) in records.iter().enumerate() {
+            let frame = Frame {
+                record_type: *record_type,
+                is_last: index + 1 == records.len(),
+                group: self.next_group,
+                synced_group: self.synced_group,
+                seq: first + index as u64,
+                payload,
+            };
+            frame.encode(&mut buffer);
+        }
+        if buffer.is_empty() {
+            return Ok(first);
+        }
+        self.rotate_for(buffer.len() as u64)?;
+        if let (Some(file), Some(log_file)) = (&mut self.current, self.files.back_mut()) {
+            file.append(&buffer)?;
+            log_file.bytes += buffer.len() as u64;
+        }
+        self.next_seq += records.len() as u64;
+        self.next_group += 1;
+        // A rare large group must not hold its memory for ever.
+        if buffer.capacity() <= 1 << 20 {
+            self.buffer = buffer;
+        }
+        Ok(first)
+    }
+
+    fn try_sync(&mut self) -> Result<()> {
+        if self.synced_group + 1 == self.next_group {
+            return Ok(());
+        }
+        if let Some(file) = &mut self.current {
+            file.sync()?;
+        }
+        self.synced_group = self.next_group - 1;
+        Ok(())
+    }
+
+    /// Begins a new file when there is none or when the current one has frames and would grow too long.
+    fn rotate_for(&mut self, more_bytes: u64) -> Result<()> {
+        if self.current.is_some() {
+            let newest = self.files.back();
+            let is_room = |newest: &LogFile| newest.bytes.saturating_add(more_bytes) <= self.file_bytes_max;
+            if newest.is_some_and(|newest| !newest.has_frames() || is_room(newest)) {
+                return Ok(());
+            }
+        }
+        self.try_sync()?;
+        let number = self.next_number;
+        let header = Header { number, first_seq: self.next_seq, first_group: self.next_group }.encode();
+        let mut file = self.fs.create(&file_path(&self.dir, number))?;
+        file.append(&header)?;
+        file.sync()?;
+        self.fs.sync_dir(&self.dir)?;
+        self.next_number += 1;
+        self.files.push_back(LogFile { number, first_seq: self.next_seq, bytes: header.len() as u64 });
+        self.current = Some(file);
+        Ok(())
+    }
+}
