@@ -468,7 +468,8 @@ mod tests {
     fn store_contradiction_is_refused() {
         let fs = SimFs::default();
         fs.create_dir_all(Path::new(DIR)).unwrap();
-        let breaks: [(&str, fn(&mut Manifest)); 8] = [
+        type Break = fn(&mut Manifest);
+        let breaks: [(&str, Break); 8] = [
             ("listed twice", |manifest| manifest.segments.push(segment(4, Tier::Raw, 5))),
             ("listed twice", |manifest| manifest.catalog_files.push(5)),
             ("next file", |manifest| manifest.next_file = 8),
