@@ -63,7 +63,7 @@ pub(crate) fn parse_duration(text: &str) -> Option<i64> {
 pub(crate) fn seconds_to_ns(seconds: f64) -> Option<i64> {
     let millis = (seconds * 1000.0).round();
     // 9.2e12 milliseconds are 292 years, the reach of i64 nanoseconds.
-    if !(millis.abs() < 9.2e12) {
+    if millis.is_nan() || 9.2e12 <= millis.abs() {
         return None;
     }
     // The range was checked above.

@@ -257,7 +257,8 @@ impl HistogramValue {
             return 0.0;
         }
         let inside: f64 = self.buckets().map(|(from, to, count)| count * share(from, to, lower, upper)).sum();
-        inside / self.count
+        // Rounding of fractional counts must not give more than all.
+        (inside / self.count).min(1.0)
     }
 }
 

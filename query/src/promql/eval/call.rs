@@ -38,8 +38,13 @@ impl Evaluator<'_> {
 
     fn special(&self, expr: &Expr, special: Special, args: &[Expr], grid: &Grid) -> Result<Value> {
         let arg = |index| self.arg(expr, args, index);
+        let same = |nanos: i64| Value::Scalar(vec![nanos as f64 / 1e9; grid.count]);
         match special {
             Special::Time => Ok(Value::Scalar(grid.times().map(|ts_ns| ts_ns as f64 / 1e9).collect())),
+            Special::Start => Ok(same(self.start_ns)),
+            Special::End => Ok(same(self.end_ns)),
+            Special::Range => Ok(same(self.end_ns.saturating_sub(self.start_ns))),
+            Special::Step => Ok(same(self.step_ns)),
             Special::Pi => Ok(Value::Scalar(vec![std::f64::consts::PI; grid.count])),
             Special::Scalar => Ok(Value::Scalar(self.single(&self.vector(arg(0)?, grid)?, grid))),
             Special::Vector => Ok(Value::Vector(vec![Series::of_floats(self.scalar(arg(0)?, grid)?)])),

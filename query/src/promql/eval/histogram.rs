@@ -1,9 +1,9 @@
-//! Functions over histograms: native ones, and classic `le` buckets for the quantile.
+//! Functions over histograms: native ones, and classic `le` buckets.
 
 use std::collections::HashMap;
 
 use super::super::ast::Expr;
-use super::super::functions::classic::{LeBucket, bucket_quantile};
+use super::super::functions::classic::{LeBucket, bucket_fraction, bucket_quantile};
 use super::super::value::{HistogramValue, Labels, Sample};
 use super::series::Series;
 use super::{Evaluator, Grid, Value};
@@ -34,31 +34,38 @@ impl Evaluator<'_> {
             self.warn(expr, format!("quantile value should be between 0 and 1, got {q}"));
         }
         let q_at = |step: usize| quantiles.get(step).copied().unwrap_or(f64::NAN);
-        let mut found = self.classic(arg, &series, grid, q_at);
+        let mut found =
+            self.classic(arg, &series, grid, |step, buckets| bucket_quantile(q_at(step), buckets));
         found.extend(mapped(series, |step, hist| hist.quantile(q_at(step))));
         Ok(Value::Vector(found))
     }
 
-    /// `histogram_fraction(lower, upper, v)`, native histograms only.
+    /// `histogram_fraction(lower, upper, v)`.
     pub(super) fn histogram_fraction(&self, expr: &Expr, args: &[Expr], grid: &Grid) -> Result<Value> {
         let lower = self.scalar(self.arg(expr, args, 0)?, grid)?;
         let upper = self.scalar(self.arg(expr, args, 1)?, grid)?;
         let arg = self.arg(expr, args, 2)?;
         let series = self.vector(arg, grid)?;
-        if series.iter().any(|one| !one.labels.get(LE_LABEL).is_empty()) {
-            return Err(self.unsupported(arg, "histogram_fraction() of classic buckets"));
-        }
         let at = |bounds: &[f64], step: usize| bounds.get(step).copied().unwrap_or(f64::NAN);
-        Ok(Value::Vector(mapped(series, |step, hist| hist.fraction(at(&lower, step), at(&upper, step)))))
+        let bounds = |step: usize| (at(&lower, step), at(&upper, step));
+        let mut found = self.classic(arg, &series, grid, |step, buckets| {
+            let (lower, upper) = bounds(step);
+            bucket_fraction(lower, upper, buckets)
+        });
+        found.extend(mapped(series, |step, hist| {
+            let (lower, upper) = bounds(step);
+            hist.fraction(lower, upper)
+        }));
+        Ok(Value::Vector(found))
     }
 
-    /// Quantiles of the series that are buckets, grouped by their labels but `le`.
+    /// A number of each group of series that are buckets, grouped by their labels but `le`.
     fn classic(
         &self,
         arg: &Expr,
         series: &[Series],
         grid: &Grid,
-        q_at: impl Fn(usize) -> f64,
+        number: impl Fn(usize, Vec<LeBucket>) -> f64,
     ) -> Vec<Series> {
         let mut places: HashMap<Labels, usize> = HashMap::new();
         let mut groups: Vec<(Labels, Vec<(f64, &Series)>)> = Vec::new();
@@ -77,15 +84,15 @@ impl Evaluator<'_> {
                 None => groups.push((labels, vec![(upper, one)])),
             }
         }
-        let quantile = |step: usize, buckets: &[(f64, &Series)]| {
+        let point = |step: usize, buckets: &[(f64, &Series)]| {
             let there = buckets.iter().filter_map(|(upper, series)| {
                 Some(LeBucket { upper: *upper, count: series.float_at(step)? })
             });
             let there: Vec<LeBucket> = there.collect();
-            (!there.is_empty()).then(|| Sample::Float(bucket_quantile(q_at(step), there)))
+            (!there.is_empty()).then(|| Sample::Float(number(step, there)))
         };
         let groups = groups.into_iter().map(|(labels, buckets)| {
-            let points = (0..grid.count).map(|step| quantile(step, &buckets)).collect();
+            let points = (0..grid.count).map(|step| point(step, &buckets)).collect();
             Series { labels, drops_name: true, points }
         });
         groups.collect()

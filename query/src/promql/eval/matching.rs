@@ -186,11 +186,12 @@ impl Evaluator<'_> {
                 let is_single = binary.matching.cardinality == Cardinality::OneToOne;
                 let (l, r) = if is_right_many { (one_point, many_point) } else { (many_point, one_point) };
                 let result = self.pair(expr, binary, l, r);
-                if result.is_none() {
-                    continue;
-                }
+                // Prometheus refuses this even where the comparison leaves out all but one of them.
                 if is_single && !met.insert(key) {
                     return Err(ambiguous("many-to-one matching must be explicit (group_left/group_right)"));
+                }
+                if result.is_none() {
+                    continue;
                 }
                 let place = joined.place((many_idx, many_series), (one_idx, one_series));
                 if !joined.take(place, step) {

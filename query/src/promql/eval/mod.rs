@@ -61,7 +61,7 @@ impl std::fmt::Debug for Context<'_> {
 pub fn instant(context: &Context<'_>, text: &str, time_ns: i64) -> Result<Answer> {
     let expr = parse_bounded(context, text)?;
     let grid = Grid { start_ns: time_ns, step_ns: 0, count: 1 };
-    let evaluator = Evaluator::new(context, text, time_ns, time_ns);
+    let evaluator = Evaluator::new(context, text, &grid);
     let value = if type_of(&expr) == ValueType::Matrix {
         QueryValue::Matrix(evaluator.matrix(&expr, &grid)?)
     } else {
@@ -102,7 +102,7 @@ pub fn range(context: &Context<'_>, text: &str, start_ns: i64, end_ns: i64, step
         return Err(Error::new(ErrorKind::LimitExceeded, message));
     };
     let grid = Grid { start_ns, step_ns, count };
-    let evaluator = Evaluator::new(context, text, start_ns, end_ns);
+    let evaluator = Evaluator { end_ns, ..Evaluator::new(context, text, &grid) };
     let value = evaluator.eval(&expr, &grid)?;
     let value = evaluator.over_time(value, &grid)?;
     evaluator.answer(value)
@@ -166,12 +166,14 @@ struct Evaluator<'a> {
     text: &'a str,
     start_ns: i64,
     end_ns: i64,
+    step_ns: i64,
     notes: RefCell<Notes>,
 }
 
 impl<'a> Evaluator<'a> {
-    fn new(context: &'a Context<'a>, text: &'a str, start_ns: i64, end_ns: i64) -> Self {
-        Self { context, text, start_ns, end_ns, notes: RefCell::default() }
+    fn new(context: &'a Context<'a>, text: &'a str, grid: &Grid) -> Self {
+        let Grid { start_ns, step_ns, .. } = *grid;
+        Self { context, text, start_ns, end_ns: start_ns, step_ns, notes: RefCell::default() }
     }
 
     /// Evaluates an expression that is not a range vector.

@@ -1,4 +1,4 @@
-//! Quantiles of classic histograms: cumulative `le` buckets, one float series each.
+//! Quantiles and fractions of classic histograms: cumulative `le` buckets, one float series each.
 
 /// A cumulative bucket.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -35,6 +35,47 @@ pub(crate) fn bucket_quantile(q: f64, mut buckets: Vec<LeBucket>) -> f64 {
         return if bucket.upper <= 0.0 { bucket.upper } else { bucket.upper * (rank / bucket.count) };
     };
     before.upper + (bucket.upper - before.upper) * ((rank - before.count) / (bucket.count - before.count))
+}
+
+/// Share of the values in `(lower, upper]`, by linear interpolation within buckets.
+pub(crate) fn bucket_fraction(lower: f64, upper: f64, mut buckets: Vec<LeBucket>) -> f64 {
+    tidy(&mut buckets);
+    let Some(top) = buckets.last().filter(|top| top.upper == f64::INFINITY) else { return f64::NAN };
+    if top.count == 0.0 || top.count.is_nan() || lower.is_nan() || upper.is_nan() {
+        return f64::NAN;
+    }
+    if lower >= upper {
+        return 0.0;
+    }
+    (values_up_to(upper, &buckets) - values_up_to(lower, &buckets)) / top.count
+}
+
+/// How many values lie up to a bound.
+fn values_up_to(bound: f64, buckets: &[LeBucket]) -> f64 {
+    let mut before = LeBucket { upper: f64::NEG_INFINITY, count: 0.0 };
+    for bucket in buckets {
+        let is_first = before.upper == f64::NEG_INFINITY;
+        if is_first && bucket.upper > 0.0 {
+            before.upper = 0.0;
+        }
+        if bound <= before.upper {
+            return before.count;
+        }
+        if bound <= bucket.upper {
+            return match (before.upper.is_infinite(), bucket.upper.is_infinite()) {
+                // Buckets without end cannot be cut: the lowest counts whole, the highest not at all.
+                (true, _) => bucket.count,
+                (false, true) if bound < bucket.upper => before.count,
+                (false, true) => bucket.count,
+                (false, false) => {
+                    let share = (bound - before.upper) / (bucket.upper - before.upper);
+                    before.count + (bucket.count - before.count) * share
+                }
+            };
+        }
+        before = *bucket;
+    }
+    before.count
 }
 
 /// Sorts, joins equal bounds, and lifts counts that are below an earlier one (scrapes are not atomic).

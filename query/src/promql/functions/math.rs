@@ -44,7 +44,7 @@ pub(crate) fn min_nan(left: f64, right: f64) -> f64 {
 
 /// The date in UTC of seconds since 1970, the fraction cut off; `None` outside the years -9999 to 9999.
 pub(crate) fn date_of(seconds: f64) -> Option<DateTime> {
-    if !(seconds.abs() < 1e12) {
+    if seconds.is_nan() || 1e12 <= seconds.abs() {
         return None;
     }
     // In range by the check above.

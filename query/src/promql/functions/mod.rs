@@ -1,7 +1,7 @@
 //! The table of functions: names, argument types, and what computes each.
 //!
-//! [`range`] holds the formulas over windows, [`math`] those over single numbers and dates, [`classic`] the
-//! quantile of `le` buckets. Whatever needs labels or several series is [`Run::Special`] and lives in `eval`.
+//! [`range`] holds the formulas over windows, [`math`] those over single numbers and dates, [`classic`] those
+//! over `le` buckets. Whatever needs labels or several series is [`Run::Special`] and lives in `eval`.
 
 pub(crate) mod classic;
 pub(crate) mod math;
@@ -16,8 +16,7 @@ use super::ast::ValueType::{Matrix, Scalar, Text, Vector};
 use range::RawWindow;
 
 /// Functions of Prometheus that are known by name and not built.
-pub(crate) const UNBUILT: [&str; 12] = [
-    "end",
+pub(crate) const UNBUILT: [&str; 8] = [
     "histogram_quantiles",
     "histogram_stddev",
     "histogram_stdvar",
@@ -25,10 +24,7 @@ pub(crate) const UNBUILT: [&str; 12] = [
     "info",
     "max_of",
     "min_of",
-    "range",
-    "start",
     "start_timestamp",
-    "step",
 ];
 
 /// What computes a function.
@@ -54,6 +50,7 @@ pub(crate) enum Special {
     Clamp,
     ClampMax,
     ClampMin,
+    End,
     HistogramAvg,
     HistogramCount,
     HistogramFraction,
@@ -62,12 +59,15 @@ pub(crate) enum Special {
     LabelJoin,
     LabelReplace,
     Pi,
+    Range,
     Round,
     Scalar,
     Sort,
     SortByLabel,
     SortByLabelDesc,
     SortDesc,
+    Start,
+    Step,
     Time,
     Timestamp,
     Vector,
@@ -130,6 +130,7 @@ static TABLE: &[Function] = &[
     special("clamp", &[Vector, Scalar, Scalar], Special::Clamp),
     special("clamp_max", &[Vector, Scalar], Special::ClampMax),
     special("clamp_min", &[Vector, Scalar], Special::ClampMin),
+    Function { returns: Scalar, ..special("end", &[], Special::End) },
     special("histogram_avg", &[Vector], Special::HistogramAvg),
     special("histogram_count", &[Vector], Special::HistogramCount),
     special("histogram_fraction", &[Scalar, Scalar, Vector], Special::HistogramFraction),
@@ -141,6 +142,7 @@ static TABLE: &[Function] = &[
     },
     special("label_replace", &[Vector, Text, Text, Text, Text], Special::LabelReplace),
     Function { returns: Scalar, ..special("pi", &[], Special::Pi) },
+    Function { returns: Scalar, ..special("range", &[], Special::Range) },
     Function { optional: 1, ..special("round", &[Vector, Scalar], Special::Round) },
     Function { returns: Scalar, ..special("scalar", &[Vector], Special::Scalar) },
     special("sort", &[Vector], Special::Sort),
@@ -151,6 +153,8 @@ static TABLE: &[Function] = &[
         optional: 1, is_variadic: true, ..special("sort_by_label_desc", &[Vector, Text], Special::SortByLabelDesc)
     },
     special("sort_desc", &[Vector], Special::SortDesc),
+    Function { returns: Scalar, ..special("start", &[], Special::Start) },
+    Function { returns: Scalar, ..special("step", &[], Special::Step) },
     Function { returns: Scalar, ..special("time", &[], Special::Time) },
     special("timestamp", &[Vector], Special::Timestamp),
     special("vector", &[Scalar], Special::Vector),

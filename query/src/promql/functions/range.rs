@@ -139,7 +139,7 @@ pub(crate) fn irate(raw: &RawWindow<'_>) -> Option<f64> {
 
 pub(crate) fn idelta(raw: &RawWindow<'_>) -> Option<f64> {
     let (before, last, interval) = last_two(raw)?;
-    (interval > 0.0).then(|| last - before)
+    (interval > 0.0).then_some(last - before)
 }
 
 fn last_two(raw: &RawWindow<'_>) -> Option<(f64, f64, f64)> {
@@ -156,6 +156,9 @@ pub(crate) fn quantile_over_time(raw: &RawWindow<'_>) -> Option<f64> {
 pub(crate) fn mad(raw: &RawWindow<'_>) -> Option<f64> {
     if raw.values.is_empty() {
         return None;
+    }
+    if raw.values.iter().any(|value| value.is_nan()) {
+        return Some(f64::NAN);
     }
     let mut values = raw.values.to_vec();
     let median = math::quantile(0.5, &mut values);
