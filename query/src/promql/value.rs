@@ -346,7 +346,7 @@ pub enum QueryValue {
         /// The text.
         text: String,
     },
-    /// Series at one time. In the order of the expression (`sort`, `topk`), otherwise by labels.
+    /// Series at one time, in the order of the expression: `sort` and `topk` give theirs, selectors go by labels.
     Vector(Vec<VectorSample>),
     /// Series over time, by labels.
     Matrix(Vec<MatrixSeries>),

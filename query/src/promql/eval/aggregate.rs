@@ -60,11 +60,13 @@ impl Evaluator<'_> {
     ) -> Result<Value> {
         let mut found = Vec::with_capacity(groups.len());
         for group in groups {
-            self.context.budget.check_time()?;
             let members: Vec<&Series> = group.members.iter().filter_map(|index| series.get(*index)).collect();
             let mut samples = Vec::with_capacity(members.len());
             let mut points = Vec::with_capacity(grid.count);
             for step in 0..grid.count {
+                if step % 64 == 0 {
+                    self.context.budget.check_time()?;
+                }
                 samples.clear();
                 samples.extend(members.iter().filter_map(|series| series.at(step)));
                 points.push(if samples.is_empty() { None } else { combine(step, &samples) });

@@ -170,10 +170,12 @@ impl Evaluator<'_> {
             taken: Vec::new(),
         };
         let empty = Vec::new();
+        let mut crowded: Vec<_> = groups.iter().filter(|(_, group)| group.len() > 1).collect();
+        crowded.sort_unstable();
         for step in 0..grid.count {
             self.context.budget.check_time()?;
             let mut met: HashSet<&Labels> = HashSet::new();
-            self.check_one_side(binary, one, &groups, step)?;
+            check_one_side(binary, one, &crowded, step)?;
             for (many_idx, many_series) in many.iter().enumerate() {
                 let Some(many_point) = many_series.at(step) else { continue };
                 let Some(key) = signatures.get(many_idx) else { continue };
@@ -204,33 +206,32 @@ impl Evaluator<'_> {
         }
         Ok(joined.series)
     }
+}
 
-    /// The side of one must have at most one series with a point for each signature.
-    fn check_one_side(
-        &self,
-        binary: &Binary,
-        one: &[Series],
-        groups: &HashMap<Labels, Vec<usize>>,
-        step: usize,
-    ) -> Result<()> {
-        for (key, group) in groups.iter().filter(|(_, group)| group.len() > 1) {
-            let mut there = group.iter().filter_map(|index| one.get(*index)).filter(|s| s.at(step).is_some());
-            if let (Some(first), Some(second)) = (there.next(), there.next()) {
-                let is_left = binary.matching.cardinality == Cardinality::OneToMany;
-                let side = if is_left { "left" } else { "right" };
-                return Err(Error::new(
-                    ErrorKind::Execution,
-                    format!(
-                        "found duplicate series for the match group {key} on the {side} hand-side of the \
-                         operation: [{}, {}];many-to-many matching not allowed: matching labels must be unique on \
-                         one side",
-                        first.labels, second.labels
-                    ),
-                ));
-            }
+/// The side of one must have at most one series with a point for each signature; `crowded` has more.
+fn check_one_side(
+    binary: &Binary,
+    one: &[Series],
+    crowded: &[(&Labels, &Vec<usize>)],
+    step: usize,
+) -> Result<()> {
+    for (key, group) in crowded {
+        let mut there = group.iter().filter_map(|index| one.get(*index)).filter(|s| s.at(step).is_some());
+        if let (Some(first), Some(second)) = (there.next(), there.next()) {
+            let is_left = binary.matching.cardinality == Cardinality::OneToMany;
+            let side = if is_left { "left" } else { "right" };
+            return Err(Error::new(
+                ErrorKind::Execution,
+                format!(
+                    "found duplicate series for the match group {key} on the {side} hand-side of the \
+                     operation: [{}, {}];many-to-many matching not allowed: matching labels must be unique on \
+                     one side",
+                    first.labels, second.labels
+                ),
+            ));
         }
-        Ok(())
     }
+    Ok(())
 }
 
 fn ambiguous(reason: &str) -> Error {

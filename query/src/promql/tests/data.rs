@@ -203,6 +203,29 @@ fn limits_answer_errors_that_name_them() {
 }
 
 #[test]
+fn highest_expression_is_evaluated() {
+    let scan = VecScan::default();
+    for text in [
+        format!("1{}", " + 1".repeat(254)),
+        format!("vector(1){}", " or vector(1)".repeat(254)),
+        format!("{}vector(1){}", "(a or b and c == d + e * f ^ ".repeat(31), ")".repeat(31)),
+        format!("{}vector(1){}", "max_over_time((abs(".repeat(21), "))[5m:1m])".repeat(21)),
+    ] {
+        assert!(ask(&scan, &text, 0).is_ok(), "{text}");
+    }
+}
+
+#[test]
+fn cancelled_query_ends() {
+    let (scan, _) = latencies();
+    let budget = Budget::untimed(Limits::default());
+    budget.cancel_switch().store(true, std::sync::atomic::Ordering::Relaxed);
+    let lookback = Duration::from_secs(300);
+    let context = Context { scan: &scan, budget: &budget, lookback, resolution: Resolution::Auto };
+    assert_eq!(instant(&context, "http_ms", 0).unwrap_err().kind(), ErrorKind::Cancelled);
+}
+
+#[test]
 fn range_of_a_scalar_is_one_series() {
     let scan = VecScan::default();
     let answer =
