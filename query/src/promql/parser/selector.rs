@@ -40,7 +40,7 @@ impl Parser<'_> {
             Token::Name(label) => (label, false),
             Token::Text(label) => (label, true),
             // Words that the lexer takes for numbers are labels here.
-            Token::Number(_) => (self.slice(self.at), false),
+            Token::Number(value) if !value.is_finite() => (self.slice(self.at), false),
             _ => return Err(self.unexpected("in label matching, expected identifier or \"}\"")),
         };
         self.at += 1;

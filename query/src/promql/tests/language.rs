@@ -64,6 +64,7 @@ fn parse_selectors_prints_canonical_form() {
     check("{\"a.b\", x=\"y\"}", "{\"a.b\",x=\"y\"}");
     check("{\"x\"}", "x");
     check("foo{\"a.b\"=~\"x.*\"}", "foo{\"a.b\"=~\"x.*\"}");
+    check("foo{inf='x'}", "foo{\"inf\"=\"x\"}");
     check("sum{by='x'}", "sum{by=\"x\"}");
     check("a:b:c[5m] offset -1w", "a:b:c[5m] offset -1w");
     check("foo[1h30m] @ 1.5 offset 90s", "foo[1h30m] @ 1.500 offset 1m30s");
@@ -100,6 +101,8 @@ fn parse_errors_name_the_place() {
     check_error("foo[0s]", "duration must be greater than 0");
     check_error("foo{a=~\"(\"}", "regex parse error");
     check_error("foo{__name__=\"bar\"}", "metric name must not be set twice");
+    check_error("foo{5=\"x\"}", "1:5: parse error: unexpected \"5\" in label matching");
+    check_error("foo{a=\"b\" c=\"d\"}", "expected \",\" or \"}\"");
     check_error("sum(a, b)", "wrong number of arguments");
     assert_eq!(parse("foo\n  + * 2").unwrap_err().offset(), Some(8));
 }
