@@ -1,1 +1,26 @@
-//! PromQL.
+//! PromQL: numbers over time, as Prometheus 3 answers them, over any [`Scan`](icecore_storage::scan::Scan).
+//!
+//! Read in this order: [`ast`] (the tree), `lexer`, `number` and `parser` (text to tree), `check` (types), `print`
+//! (tree to text), [`value`] (what is answered), `functions` (the table and its formulas), `eval` (tree to value).
+//!
+//! A numeric field is the metric `measurement_field`; the field `value` is the metric `measurement`. The matcher
+//! `__stat__="hist|count|sum|min|max|first|last"` asks for a statistic of windows instead of samples.
+
+pub mod ast;
+mod check;
+mod eval;
+mod functions;
+mod lexer;
+mod number;
+mod parser;
+mod print;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+pub mod value;
+
+pub use ast::{Expr, Selector, ValueType};
+pub use eval::{Context, find_series, instant, range};
+pub use parser::{parse, parse_selector};
+pub use value::{Answer, HistogramValue, Labels, MatrixSeries, QueryValue, Sample, VectorSample};

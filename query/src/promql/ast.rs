@@ -1,0 +1,375 @@
+//! The tree of a PromQL expression. Every node knows the bytes of the text it stands for.
+//!
+//! Built only by the [parser](super::parse), which bounds its height, so that walking and dropping it by recursion
+//! is safe. Knows nothing of data.
+
+use std::fmt;
+
+use regex::Regex;
+
+/// Type of an expression's value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ValueType {
+    /// One float.
+    Scalar,
+    /// One sample for each of some series.
+    Vector,
+    /// Many samples for each of some series.
+    Matrix,
+    /// A text.
+    Text,
+}
+
+impl fmt::Display for ValueType {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Scalar => "scalar",
+            Self::Vector => "instant vector",
+            Self::Matrix => "range vector",
+            Self::Text => "string",
+        })
+    }
+}
+
+/// A node of the tree.
+#[derive(Debug, Clone)]
+pub struct Expr {
+    /// What it is.
+    pub kind: ExprKind,
+    /// Its first byte in the text.
+    pub start: usize,
+    /// The byte after it.
+    pub end: usize,
+    /// Nodes on the longest way down, bounded by the parser.
+    pub(crate) height: usize,
+}
+
+/// What a node is.
+#[derive(Debug, Clone)]
+pub enum ExprKind {
+    /// A number (durations in seconds).
+    Number(f64),
+    /// A string.
+    Text(String),
+    /// An instant vector selector.
+    Selector(Selector),
+    /// A range vector selector.
+    Range {
+        /// What to read.
+        selector: Selector,
+        /// Width of the window.
+        range_ns: i64,
+    },
+    /// `expr[range:step]`.
+    Subquery {
+        /// The inner expression.
+        expr: Box<Expr>,
+        /// Width of the window.
+        range_ns: i64,
+        /// Distance of the inner evaluations; `None`: the default.
+        step_ns: Option<i64>,
+        /// Where the window lies.
+        shift: Shift,
+    },
+    /// `(expr)`.
+    Paren(Box<Expr>),
+    /// `-expr` or `+expr`.
+    Unary {
+        /// Whether the sign is a minus.
+        is_minus: bool,
+        /// The operand.
+        expr: Box<Expr>,
+    },
+    /// `left op right`.
+    Binary(Box<Binary>),
+    /// `op by (labels) (parameter, expr)`.
+    Aggregate(Box<Aggregate>),
+    /// `function(arguments)`.
+    Call {
+        /// Name of the function, as in the table.
+        name: &'static str,
+        /// The arguments.
+        args: Vec<Expr>,
+    },
+}
+
+/// A binary operation.
+#[derive(Debug, Clone)]
+pub struct Binary {
+    /// The operator.
+    pub op: BinaryOp,
+    /// Comparison gives 0 and 1 instead of filtering.
+    pub is_bool: bool,
+    /// How series of both sides find each other.
+    pub matching: Matching,
+    /// Left operand.
+    pub left: Expr,
+    /// Right operand.
+    pub right: Expr,
+}
+
+/// An aggregation.
+#[derive(Debug, Clone)]
+pub struct Aggregate {
+    /// The operator.
+    pub op: AggregateOp,
+    /// `by` or `without`.
+    pub is_without: bool,
+    /// The labels of the clause.
+    pub grouping: Vec<String>,
+    /// The parameter of `topk` and its kind.
+    pub parameter: Option<Expr>,
+    /// What is aggregated.
+    pub expr: Expr,
+}
+
+/// Operators between two expressions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "each is its sign")]
+pub enum BinaryOp {
+    Add,
+    Sub,
+    Mul,
+    Div,
+    Mod,
+    Pow,
+    Atan2,
+    Equal,
+    NotEqual,
+    Less,
+    LessEqual,
+    Greater,
+    GreaterEqual,
+    And,
+    Or,
+    Unless,
+}
+
+impl BinaryOp {
+    /// All with their signs.
+    const ALL: [(Self, &'static str); 16] = [
+        (Self::Add, "+"),
+        (Self::Sub, "-"),
+        (Self::Mul, "*"),
+        (Self::Div, "/"),
+        (Self::Mod, "%"),
+        (Self::Pow, "^"),
+        (Self::Atan2, "atan2"),
+        (Self::Equal, "=="),
+        (Self::NotEqual, "!="),
+        (Self::Less, "<"),
+        (Self::LessEqual, "<="),
+        (Self::Greater, ">"),
+        (Self::GreaterEqual, ">="),
+        (Self::And, "and"),
+        (Self::Or, "or"),
+        (Self::Unless, "unless"),
+    ];
+
+    /// The operator of a sign or word (any case).
+    pub(crate) fn from_sign(sign: &str) -> Option<Self> {
+        Self::ALL.iter().find(|(_, own)| own.eq_ignore_ascii_case(sign)).map(|(op, _)| *op)
+    }
+
+    /// The sign.
+    pub fn sign(self) -> &'static str {
+        Self::ALL.iter().find(|(op, _)| *op == self).map_or("", |(_, sign)| sign)
+    }
+
+    /// Whether it compares.
+    pub fn is_comparison(self) -> bool {
+        use BinaryOp::{Equal, Greater, GreaterEqual, Less, LessEqual, NotEqual};
+        matches!(self, Equal | NotEqual | Less | LessEqual | Greater | GreaterEqual)
+    }
+
+    /// Whether it is `and`, `or` or `unless`.
+    pub fn is_set(self) -> bool {
+        matches!(self, Self::And | Self::Or | Self::Unless)
+    }
+
+    /// How strongly it binds, from 1.
+    pub(crate) fn strength(self) -> u8 {
+        match self {
+            Self::Or => 1,
+            Self::And | Self::Unless => 2,
+            _ if self.is_comparison() => 3,
+            Self::Add | Self::Sub => 4,
+            Self::Pow => 6,
+            _ => 5,
+        }
+    }
+}
+
+/// How many series of each side may meet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Cardinality {
+    /// Each series meets at most one.
+    #[default]
+    OneToOne,
+    /// `group_left`: many on the left.
+    ManyToOne,
+    /// `group_right`: many on the right.
+    OneToMany,
+}
+
+/// How series of both sides find each other.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Matching {
+    /// `on` instead of `ignoring`.
+    pub is_on: bool,
+    /// Whether a clause stands in the text.
+    pub is_explicit: bool,
+    /// The labels of the clause.
+    pub labels: Vec<String>,
+    /// Many-to-one.
+    pub cardinality: Cardinality,
+    /// Labels taken from the side of one.
+    pub include: Vec<String>,
+}
+
+/// Operators over the series of a vector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "each is its name")]
+pub enum AggregateOp {
+    Sum,
+    Avg,
+    Min,
+    Max,
+    Count,
+    Group,
+    Stddev,
+    Stdvar,
+    Topk,
+    Bottomk,
+    Quantile,
+    CountValues,
+}
+
+impl AggregateOp {
+    const ALL: [(Self, &'static str); 12] = [
+        (Self::Sum, "sum"),
+        (Self::Avg, "avg"),
+        (Self::Min, "min"),
+        (Self::Max, "max"),
+        (Self::Count, "count"),
+        (Self::Group, "group"),
+        (Self::Stddev, "stddev"),
+        (Self::Stdvar, "stdvar"),
+        (Self::Topk, "topk"),
+        (Self::Bottomk, "bottomk"),
+        (Self::Quantile, "quantile"),
+        (Self::CountValues, "count_values"),
+    ];
+
+    /// The operator of a name (any case).
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.iter().find(|(_, own)| own.eq_ignore_ascii_case(name)).map(|(op, _)| *op)
+    }
+
+    /// The name.
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(op, _)| *op == self).map_or("", |(_, name)| name)
+    }
+
+    /// The type of the parameter, if there is one.
+    pub fn parameter(self) -> Option<ValueType> {
+        match self {
+            Self::Topk | Self::Bottomk | Self::Quantile => Some(ValueType::Scalar),
+            Self::CountValues => Some(ValueType::Text),
+            _ => None,
+        }
+    }
+}
+
+/// Where a selector looks in time, beside the evaluation time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Shift {
+    /// `offset`: looks this much earlier.
+    pub offset_ns: i64,
+    /// `@`: instead of the evaluation time.
+    pub at: Option<At>,
+}
+
+/// A fixed time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum At {
+    /// Nanoseconds UTC.
+    Time(i64),
+    /// The first step of the query.
+    Start,
+    /// The last step of the query.
+    End,
+}
+
+/// An instant vector selector.
+#[derive(Debug, Clone, Default)]
+pub struct Selector {
+    /// The metric name before the braces or quoted within.
+    pub name: Option<String>,
+    /// The matchers in braces.
+    pub matchers: Vec<Matcher>,
+    /// Where it looks.
+    pub shift: Shift,
+}
+
+/// A test on a label.
+#[derive(Debug, Clone)]
+pub struct Matcher {
+    /// The label.
+    pub label: String,
+    /// The test.
+    pub op: MatchOp,
+    /// The text or the pattern.
+    pub value: String,
+    /// The compiled pattern, anchored, for the two regular expression tests.
+    pub(crate) regex: Option<Regex>,
+}
+
+impl Matcher {
+    /// Whether a value (empty: absent) passes.
+    pub fn accepts(&self, value: &str) -> bool {
+        let is_match = || self.regex.as_ref().is_some_and(|regex| regex.is_match(value));
+        match self.op {
+            MatchOp::Equal => self.value == value,
+            MatchOp::NotEqual => self.value != value,
+            MatchOp::Regex => is_match(),
+            MatchOp::NotRegex => !is_match(),
+        }
+    }
+}
+
+/// The test of a matcher.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MatchOp {
+    /// `=`
+    Equal,
+    /// `!=`
+    NotEqual,
+    /// `=~`
+    Regex,
+    /// `!~`
+    NotRegex,
+}
+
+impl MatchOp {
+    /// The sign.
+    pub fn sign(self) -> &'static str {
+        match self {
+            Self::Equal => "=",
+            Self::NotEqual => "!=",
+            Self::Regex => "=~",
+            Self::NotRegex => "!~",
+        }
+    }
+}
+
+impl Expr {
+    /// The expression without the parentheses around it.
+    pub fn unwrapped(&self) -> &Self {
+        let mut expr = self;
+        while let ExprKind::Paren(inner) = &expr.kind {
+            expr = inner;
+        }
+        expr
+    }
+}

@@ -1,0 +1,248 @@
+//! Series to samples: instant selectors, plain range selectors, and the two ways into storage they share with range
+//! functions (windows of partials, raw samples).
+
+use icecore_storage::model::{Histogram, MINUTE_NS, Numbers, Partial, TimeRange, floor_to};
+use icecore_storage::scan::{Bounds, Coverage, SampleRequest, Window, WindowRequest};
+
+use super::super::ast::{Expr, ExprKind, Selector};
+use super::super::functions::math::format_time;
+use super::super::value::{HistogramValue, Labels, MatrixSeries, Sample};
+use super::select::{Statistic, Target, select, statistic_of};
+use super::series::{Series, join_equal};
+use super::{Evaluator, Grid, Value};
+use crate::{Error, ErrorKind, Result};
+
+/// Bits of the NaN by which Prometheus marks the end of a series.
+const STALE_BITS: u64 = 0x7ff0_0000_0000_0002;
+
+/// What of its sample an instant selector gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Instant {
+    /// Its value.
+    Value,
+    /// Its time, in seconds.
+    Time,
+}
+
+/// Raw samples of one series.
+#[derive(Debug)]
+pub(super) struct RawSeries {
+    pub(super) labels: Labels,
+    pub(super) drops_name: bool,
+    pub(super) ts_ns: Vec<i64>,
+    pub(super) values: Vec<f64>,
+}
+
+/// Whether a value marks the end of a series.
+pub(super) fn is_stale(value: f64) -> bool {
+    value.to_bits() == STALE_BITS
+}
+
+/// The windows `(t - range, t]`, one per time.
+pub(super) fn windows_of(grid: &Grid, range_ns: i64) -> Vec<Window> {
+    grid.times().map(|end_ns| Window { start_ns: end_ns.saturating_sub(range_ns), end_ns }).collect()
+}
+
+/// The time that the windows touch.
+pub(super) fn hull(windows: &[Window]) -> TimeRange {
+    let start = windows.first().map_or(0, |window| window.start_ns);
+    let end = windows.last().map_or(0, |window| window.end_ns);
+    TimeRange::new(start.saturating_add(1), end.saturating_add(1))
+}
+
+/// The histogram of a window; cells of one or two values have none of their own.
+pub(super) fn histogram_of(partial: &Partial, numbers: &Numbers) -> Option<HistogramValue> {
+    if let Some(buckets) = partial.histogram() {
+        return Some(HistogramValue::new(buckets, numbers));
+    }
+    let mut buckets = Histogram::default();
+    match numbers.count {
+        1 => buckets.add(numbers.first),
+        2 => [numbers.first, numbers.last].into_iter().for_each(|value| buckets.add(value)),
+        _ => return None,
+    }
+    Some(HistogramValue::new(&buckets, numbers))
+}
+
+/// A statistic of a window.
+pub(super) fn statistic(statistic: Statistic, partial: &Partial) -> Option<Sample> {
+    let numbers = partial.numbers()?;
+    Some(Sample::Float(match statistic {
+        Statistic::Hist => return Some(Sample::Histogram(histogram_of(partial, &numbers)?.into())),
+        Statistic::Count => numbers.count as f64,
+        Statistic::Sum => numbers.sum,
+        Statistic::Min => numbers.min,
+        Statistic::Max => numbers.max,
+        Statistic::First => numbers.first,
+        Statistic::Last => numbers.last,
+    }))
+}
+
+impl Evaluator<'_> {
+    /// An instant vector selector.
+    pub(super) fn selector(&self, selector: &Selector, grid: &Grid, what: Instant) -> Result<Value> {
+        let times = self.shifted(selector.shift, grid);
+        let found = statistic_of(selector)?;
+        let windows = match found {
+            None => windows_of(&times, i64::try_from(self.context.lookback.as_nanos()).unwrap_or(i64::MAX)),
+            Some(_) => times
+                .times()
+                .map(|ts_ns| floor_to(ts_ns, MINUTE_NS))
+                .map(|end_ns| Window { start_ns: end_ns.saturating_sub(MINUTE_NS), end_ns })
+                .collect(),
+        };
+        let with_hist = found == Some(Statistic::Hist);
+        let series = self.windows(selector, &windows, grid, with_hist, |_, _, partial| match found {
+            Some(found) => statistic(found, partial),
+            None => {
+                let numbers = partial.numbers().filter(|numbers| !is_stale(numbers.last))?;
+                Some(Sample::Float(match what {
+                    Instant::Value => numbers.last,
+                    Instant::Time => numbers.last_ns as f64 / 1e9,
+                }))
+            }
+        })?;
+        Ok(Value::Vector(series))
+    }
+
+    /// Reads one partial per window and makes points of them, at every step of the grid. One window serves all steps.
+    pub(super) fn windows(
+        &self,
+        selector: &Selector,
+        windows: &[Window],
+        grid: &Grid,
+        with_hist: bool,
+        mut point: impl FnMut(usize, Window, &Partial) -> Option<Sample>,
+    ) -> Result<Vec<Series>> {
+        let mut found = Vec::new();
+        for target in self.targets(selector, windows)? {
+            let ids: Vec<_> = target.series.iter().map(|info| info.id).collect();
+            let request = WindowRequest {
+                measurement: target.measurement,
+                field: target.field,
+                series: &ids,
+                windows,
+                bounds: Bounds::LeftOpen,
+                with_hist,
+                resolution: self.context.resolution,
+            };
+            let budget = self.context.budget;
+            let coverage = self.context.scan.windows(&request, budget, &mut |slice| {
+                let answered = slice.windows.iter().zip(slice.partials);
+                let mut points = if windows.len() == grid.count {
+                    let points = answered.enumerate();
+                    points.map(|(step, (window, partial))| point(step, *window, partial)).collect()
+                } else {
+                    // The window is the same at every step; what is made of it may still depend on the step.
+                    let fixed = answered.into_iter().next();
+                    let at = |step| fixed.and_then(|(window, partial)| point(step, *window, partial));
+                    (0..grid.count).map(at).collect::<Vec<_>>()
+                };
+                points.resize(grid.count, None);
+                let series = Series { labels: target.labels(slice.series_idx), drops_name: false, points };
+                if !series.is_empty() {
+                    icecore_storage::scan::Meter::charge(budget, grid.count as u64)?;
+                    found.push(series);
+                }
+                Ok(())
+            })?;
+            self.absorb(&coverage);
+        }
+        self.in_order(found)
+    }
+
+    /// Sorts by labels. Metrics of different fields can have one name (`a_b` of `c`, `a` of `b_c`).
+    fn in_order(&self, found: Vec<Series>) -> Result<Vec<Series>> {
+        let mut series = join_equal(found)?;
+        series.sort_by(|a, b| a.labels.cmp(&b.labels));
+        Ok(series)
+    }
+
+    fn targets(&self, selector: &Selector, windows: &[Window]) -> Result<Vec<Target>> {
+        select(self.context.scan, selector, hull(windows), self.context.budget.limits().series_max)
+    }
+
+    /// Reads all samples that the windows touch.
+    pub(super) fn samples(
+        &self,
+        selector: &Selector,
+        windows: &[Window],
+    ) -> Result<(Vec<RawSeries>, Coverage)> {
+        let mut found = Vec::new();
+        let mut total = Coverage::default();
+        for target in self.targets(selector, windows)? {
+            let ids: Vec<_> = target.series.iter().map(|info| info.id).collect();
+            let request = SampleRequest {
+                measurement: target.measurement,
+                field: target.field,
+                series: &ids,
+                range: hull(windows),
+            };
+            let coverage = self.context.scan.samples(&request, self.context.budget, &mut |slice| {
+                let both = slice.ts_ns.iter().zip(slice.values).filter(|(_, value)| !is_stale(**value));
+                let (ts_ns, values): (Vec<i64>, Vec<f64>) = both.unzip();
+                let labels = target.labels(slice.series_idx);
+                found.push(RawSeries { labels, drops_name: false, ts_ns, values });
+                Ok(())
+            })?;
+            total.absorb(&coverage);
+        }
+        self.absorb(&total);
+        found.sort_by(|a, b| a.labels.cmp(&b.labels));
+        Ok((found, total))
+    }
+
+    /// A range vector as the whole query: every sample of the window.
+    pub(super) fn matrix(&self, expr: &Expr, grid: &Grid) -> Result<Vec<MatrixSeries>> {
+        let mut matrix = Vec::new();
+        match &expr.unwrapped().kind {
+            ExprKind::Range { selector, range_ns } => {
+                if let Some(found) = statistic_of(selector)? {
+                    return Err(
+                        self.unsupported(expr, format!("a range of __stat__={:?} alone", found.name()))
+                    );
+                }
+                let windows = windows_of(&self.shifted(selector.shift, grid), *range_ns);
+                let (found, coverage) = self.samples(selector, &windows)?;
+                self.refuse_gone(expr, "a range selector", &coverage)?;
+                for raw in found {
+                    let points =
+                        raw.ts_ns.into_iter().zip(raw.values.into_iter().map(Sample::Float)).collect();
+                    matrix.push(MatrixSeries { labels: raw.labels, points });
+                }
+            }
+            ExprKind::Subquery { .. } => {
+                let (inner, series) = self.subquery(expr.unwrapped(), grid)?;
+                for one in super::series::drop_names(series)? {
+                    let points = inner.times().zip(one.points);
+                    let points = points.filter_map(|(ts_ns, point)| Some((ts_ns, point?))).collect();
+                    matrix.push(MatrixSeries { labels: one.labels, points });
+                }
+            }
+            _ => return Err(Error::at(self.text, expr.start, "expected a range vector")),
+        }
+        matrix.retain(|series| !series.points.is_empty());
+        matrix.sort_by(|a, b| a.labels.cmp(&b.labels));
+        let points: usize = matrix.iter().map(|series| series.points.len()).sum();
+        self.context.budget.charge_points(points as u64)?;
+        Ok(matrix)
+    }
+
+    /// Refuses what needs raw rows where they are gone.
+    pub(super) fn refuse_gone(&self, expr: &Expr, what: &str, coverage: &Coverage) -> Result<()> {
+        let Some(before_ns) = coverage.raw_gone_before_ns else { return Ok(()) };
+        let (line, column) = crate::error::line_column(self.text, expr.start);
+        Err(Error::new(
+            ErrorKind::Execution,
+            format!(
+                "{line}:{column}: {what} needs raw rows, and raw rows before {} are gone",
+                format_time(before_ns)
+            ),
+        ))
+    }
+
+    pub(super) fn unsupported(&self, expr: &Expr, what: impl std::fmt::Display) -> Error {
+        let (line, column) = crate::error::line_column(self.text, expr.start);
+        Error::new(ErrorKind::Unsupported, format!("{line}:{column}: {what} is not supported"))
+    }
+}

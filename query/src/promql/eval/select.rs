@@ -1,0 +1,180 @@
+//! Selectors to series: which measurements and fields a metric name means, and which series pass the matchers.
+//!
+//! Names may split at any `_` into measurement and field; all splits that exist count.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use icecore_storage::model::{FieldId, MeasurementId, TimeRange};
+use icecore_storage::scan::{Scan, Schema, SeriesInfo, TagMatcher, TagTest};
+
+use super::super::ast::{MatchOp, Matcher, Selector};
+use super::super::value::{Labels, NAME_LABEL};
+use crate::{Budget, Error, ErrorKind, Result};
+
+/// The label that asks for a statistic of windows.
+const STAT_LABEL: &str = "__stat__";
+/// The field whose metric is named as the measurement alone.
+const PLAIN_FIELD: &str = "value";
+
+/// A statistic of windows as a series.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Statistic {
+    Hist,
+    Count,
+    Sum,
+    Min,
+    Max,
+    First,
+    Last,
+}
+
+impl Statistic {
+    const ALL: [(Self, &'static str); 7] = [
+        (Self::Hist, "hist"),
+        (Self::Count, "count"),
+        (Self::Sum, "sum"),
+        (Self::Min, "min"),
+        (Self::Max, "max"),
+        (Self::First, "first"),
+        (Self::Last, "last"),
+    ];
+
+    /// The value of the label.
+    pub(super) fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(statistic, _)| *statistic == self).map_or("", |(_, name)| name)
+    }
+}
+
+/// The statistic a selector asks for.
+///
+/// # Errors
+/// `InvalidInput` for another test than `=` and for names that are no statistic.
+pub(super) fn statistic_of(selector: &Selector) -> Result<Option<Statistic>> {
+    let Some(matcher) = selector.matchers.iter().find(|matcher| matcher.label == STAT_LABEL) else {
+        return Ok(None);
+    };
+    let found = Statistic::ALL.iter().find(|(_, name)| *name == matcher.value);
+    match found.filter(|_| matcher.op == MatchOp::Equal) {
+        Some((statistic, _)) => Ok(Some(*statistic)),
+        None => Err(Error::new(
+            ErrorKind::InvalidInput,
+            format!(
+                "{STAT_LABEL}{}{:?} is not possible: expected = and one of hist, count, sum, min, max, first, last",
+                matcher.op.sign(),
+                matcher.value
+            ),
+        )),
+    }
+}
+
+/// A field and the series of its measurement that a selector chose.
+#[derive(Debug)]
+pub(super) struct Target {
+    pub(super) measurement: MeasurementId,
+    pub(super) field: FieldId,
+    pub(super) series: Vec<SeriesInfo>,
+    metric: Arc<str>,
+}
+
+impl Target {
+    /// Labels of the series at a position.
+    pub(super) fn labels(&self, series_idx: usize) -> Labels {
+        let tags = self.series.get(series_idx).map(|info| info.key.tags()).unwrap_or_default();
+        let tags = tags.iter().map(|(key, value)| (Arc::from(&**key), Arc::from(&**value)));
+        Labels::new(tags.chain([(Arc::from(NAME_LABEL), Arc::clone(&self.metric))]))
+    }
+}
+
+/// Finds what a selector means.
+///
+/// # Errors
+/// `LimitExceeded` when there are more than `limit` series, and those of storage.
+pub(super) fn select(
+    scan: &dyn Scan,
+    selector: &Selector,
+    range: TimeRange,
+    limit: usize,
+) -> Result<Vec<Target>> {
+    let matchers: Vec<TagMatcher> = selector.matchers.iter().filter_map(tag_matcher).collect();
+    let mut targets = Vec::new();
+    let mut total = 0usize;
+    for (schema, field, metric) in fields_of(scan, selector) {
+        let series = scan.series(schema.measurement, &matchers, range, limit)?;
+        total = total.saturating_add(series.len());
+        if total > limit {
+            let message = format!("selector {selector} matches more than {limit} series (limit series_max)");
+            return Err(Error::new(ErrorKind::LimitExceeded, message));
+        }
+        if !series.is_empty() {
+            targets.push(Target { measurement: schema.measurement, field, series, metric: metric.into() });
+        }
+    }
+    Ok(targets)
+}
+
+/// Finds the label sets of a selector, one for each series and numeric field, sorted. At most `limit`.
+///
+/// # Errors
+/// `LimitExceeded` when the budget's bound on series is passed, and those of storage.
+pub fn find_series(
+    scan: &dyn Scan,
+    selector: &Selector,
+    range: TimeRange,
+    limit: usize,
+    budget: &Budget,
+) -> Result<Vec<Labels>> {
+    let mut found = BTreeSet::new();
+    for target in select(scan, selector, range, budget.limits().series_max)? {
+        budget.check_time()?;
+        found.extend((0..target.series.len()).map(|series_idx| target.labels(series_idx)));
+    }
+    Ok(found.into_iter().take(limit).collect())
+}
+
+fn tag_matcher(matcher: &Matcher) -> Option<TagMatcher> {
+    if matcher.label == NAME_LABEL || matcher.label == STAT_LABEL {
+        return None;
+    }
+    let test = match matcher.op {
+        MatchOp::Equal => TagTest::Equal(matcher.value.clone()),
+        MatchOp::NotEqual => TagTest::NotEqual(matcher.value.clone()),
+        MatchOp::Regex | MatchOp::NotRegex => {
+            let matcher = matcher.clone();
+            TagTest::Is(Arc::new(move |value| matcher.accepts(value)))
+        }
+    };
+    Some(TagMatcher { key: matcher.label.clone(), test })
+}
+
+/// The numeric fields whose metric names pass, with these names.
+fn fields_of(scan: &dyn Scan, selector: &Selector) -> Vec<(Schema, FieldId, String)> {
+    let tests: Vec<&Matcher> =
+        selector.matchers.iter().filter(|matcher| matcher.label == NAME_LABEL).collect();
+    let exact = tests.iter().find(|matcher| matcher.op == MatchOp::Equal).map(|matcher| &matcher.value);
+    let accepts = |metric: &str| {
+        tests.iter().all(|matcher| matcher.accepts(metric))
+            && selector.name.as_ref().is_none_or(|name| name == metric)
+    };
+    let measurements: Vec<Arc<str>> = match selector.name.as_ref().or(exact) {
+        Some(name) => {
+            let splits = name.match_indices('_').filter_map(|(at, _)| name.get(..at));
+            splits.chain([name.as_str()]).map(Arc::from).collect()
+        }
+        None => scan.measurements(),
+    };
+    let mut found = Vec::new();
+    for schema in measurements.iter().filter_map(|measurement| scan.schema(measurement)) {
+        for field in schema.fields.iter().filter(|field| field.field_type.is_numeric()) {
+            let metric = metric_name(&schema.name, &field.name);
+            if accepts(&metric) {
+                found.push((schema.clone(), field.id, metric));
+            }
+        }
+    }
+    found
+}
+
+fn metric_name(measurement: &str, field: &str) -> String {
+    if field == PLAIN_FIELD { measurement.to_owned() } else { format!("{measurement}_{field}") }
+}

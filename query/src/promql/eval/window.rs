@@ -1,0 +1,285 @@
+//! Functions over ranges: from partials where cells can answer, from raw samples where not, and over subqueries.
+
+use icecore_storage::model::floor_to;
+use icecore_storage::scan::Window;
+
+use super::super::ast::{Expr, ExprKind, Selector, ValueType};
+use super::super::check::type_of;
+use super::super::functions::range::{RawWindow, numbers_of};
+use super::super::functions::{Function, Run};
+use super::super::value::{Labels, Sample};
+use super::read::{RawSeries, histogram_of, statistic, windows_of};
+use super::select::{Statistic, statistic_of};
+use super::series::Series;
+use super::{Evaluator, Grid};
+use crate::{Error, ErrorKind, Result};
+
+/// Distance of the evaluations of a subquery that names none.
+const SUBQUERY_STEP_NS: i64 = 60_000_000_000;
+/// Evaluations of one subquery.
+const SUBQUERY_STEPS_MAX: u64 = 1_000_000;
+
+/// Scalar arguments of a range function, one pair per step.
+type Params = Vec<[f64; 2]>;
+
+impl Evaluator<'_> {
+    /// A call with one range vector among its arguments.
+    pub(super) fn range_call(
+        &self,
+        expr: &Expr,
+        function: &Function,
+        args: &[Expr],
+        grid: &Grid,
+    ) -> Result<Vec<Series>> {
+        let params = self.params(expr, function, args, grid)?;
+        let Some(matrix) = args.iter().find(|arg| type_of(arg) == ValueType::Matrix) else {
+            return Err(Error::at(self.text, expr.start, "expected a range vector"));
+        };
+        let matrix = matrix.unwrapped();
+        let mut series = match &matrix.kind {
+            ExprKind::Range { selector, range_ns } => {
+                let windows = windows_of(&self.shifted(selector.shift, grid), *range_ns);
+                self.over_selector(expr, function, selector, &windows, grid, &params)?
+            }
+            _ => self.over_subquery(expr, function, matrix, grid, &params)?,
+        };
+        if !matches!(function.name, "first_over_time" | "last_over_time") {
+            series.iter_mut().for_each(|series| series.drops_name = true);
+        }
+        series.retain(|series| !series.is_empty());
+        Ok(series)
+    }
+
+    /// The scalar arguments at each step.
+    fn params(&self, expr: &Expr, function: &Function, args: &[Expr], grid: &Grid) -> Result<Params> {
+        let mut params = vec![[0.0; 2]; grid.count];
+        let scalars = args.iter().filter(|arg| type_of(arg) == ValueType::Scalar);
+        for (index, arg) in scalars.enumerate() {
+            for (step, value) in self.scalar(arg, grid)?.into_iter().enumerate() {
+                if let Some(place) = params.get_mut(step).and_then(|params| params.get_mut(index)) {
+                    *place = value;
+                }
+            }
+        }
+        if function.name == "double_exponential_smoothing" {
+            for factor in params.iter().flatten() {
+                if !(0.0 < *factor && *factor < 1.0) {
+                    let message = format!("invalid smoothing factor, expected 0 < factor < 1, got {factor}");
+                    return Err(Error::new(ErrorKind::Execution, message));
+                }
+            }
+        }
+        if function.name == "quantile_over_time" {
+            let outside = params.iter().map(|params| params[0]).find(|q| !(0.0..=1.0).contains(q));
+            if let Some(q) = outside {
+                self.warn(expr, format!("quantile value should be between 0 and 1, got {q}"));
+            }
+        }
+        Ok(params)
+    }
+
+    fn over_selector(
+        &self,
+        expr: &Expr,
+        function: &Function,
+        selector: &Selector,
+        windows: &[Window],
+        grid: &Grid,
+        params: &Params,
+    ) -> Result<Vec<Series>> {
+        if let Some(found) = statistic_of(selector)? {
+            return self.over_statistic(expr, function, selector, found, windows, grid);
+        }
+        match function.run {
+            Run::Window(formula) => self.windows(selector, windows, grid, false, |_, window, partial| {
+                formula(&partial.numbers()?, window).map(Sample::Float)
+            }),
+            Run::Samples(formula) => {
+                let (found, coverage) = self.samples(selector, windows)?;
+                if coverage.raw_gone_before_ns.is_some() {
+                    if function.name == "quantile_over_time" {
+                        return self.quantile_of_cells(expr, selector, windows, grid, params);
+                    }
+                    self.refuse_gone(expr, &format!("{}()", function.name), &coverage)?;
+                }
+                let formula = |raw: &RawWindow<'_>, _: Window| formula(raw);
+                self.slide(found, windows, grid, params, formula)
+            }
+            Run::Map(_) | Run::Date(_) | Run::Special(_) => Err(self.unsupported(expr, function.name)),
+        }
+    }
+
+    /// `quantile_over_time` where raw rows are gone: from the histogram of the window.
+    fn quantile_of_cells(
+        &self,
+        expr: &Expr,
+        selector: &Selector,
+        windows: &[Window],
+        grid: &Grid,
+        params: &Params,
+    ) -> Result<Vec<Series>> {
+        self.info(expr, "quantile_over_time read histograms because raw rows are gone: within 0.5415 %");
+        self.windows(selector, windows, grid, true, |step, _, partial| {
+            let q = params.get(step).map_or(f64::NAN, |params| params[0]);
+            let hist = histogram_of(partial, &partial.numbers()?)?;
+            Some(Sample::Float(hist.quantile(q)))
+        })
+    }
+
+    /// A statistic under the function that gives just that.
+    fn over_statistic(
+        &self,
+        expr: &Expr,
+        function: &Function,
+        selector: &Selector,
+        found: Statistic,
+        windows: &[Window],
+        grid: &Grid,
+    ) -> Result<Vec<Series>> {
+        let is_rate = match (found, function.name) {
+            (Statistic::Hist, "rate") => true,
+            (Statistic::Hist, "sum_over_time" | "increase")
+            | (Statistic::Count | Statistic::Sum, "sum_over_time")
+            | (Statistic::Min, "min_over_time")
+            | (Statistic::Max, "max_over_time")
+            | (Statistic::First, "first_over_time")
+            | (Statistic::Last, "last_over_time") => false,
+            (found, name) => {
+                return Err(self.unsupported(expr, format!("{name}() of __stat__={:?}", found.name())));
+            }
+        };
+        let with_hist = found == Statistic::Hist;
+        self.windows(selector, windows, grid, with_hist, |_, window, partial| {
+            let sample = statistic(found, partial)?;
+            match &sample {
+                Sample::Histogram(hist) if is_rate => {
+                    let seconds = window.end_ns.saturating_sub(window.start_ns) as f64 / 1e9;
+                    Some(Sample::Histogram(hist.scaled(1.0 / seconds).into()))
+                }
+                _ => Some(sample),
+            }
+        })
+    }
+
+    fn over_subquery(
+        &self,
+        expr: &Expr,
+        function: &Function,
+        matrix: &Expr,
+        grid: &Grid,
+        params: &Params,
+    ) -> Result<Vec<Series>> {
+        let ExprKind::Subquery { range_ns, shift, .. } = &matrix.kind else {
+            return Err(Error::at(self.text, matrix.start, "expected a range vector"));
+        };
+        let windows = windows_of(&self.shifted(*shift, grid), *range_ns);
+        let (inner, series) = self.subquery(matrix, grid)?;
+        let mut found = Vec::with_capacity(series.len());
+        for one in series {
+            if one.points.iter().flatten().any(|sample| sample.float().is_none()) {
+                self.info(expr, format!("histograms in the subquery were ignored by {}()", function.name));
+            }
+            let points = inner.times().zip(&one.points);
+            let (ts_ns, values) =
+                points.filter_map(|(ts_ns, point)| Some((ts_ns, point.as_ref()?.float()?))).unzip();
+            found.push(RawSeries { labels: one.labels, drops_name: one.drops_name, ts_ns, values });
+        }
+        match function.run {
+            Run::Window(formula) => self.slide(found, &windows, grid, params, |raw, window| {
+                formula(&numbers_of(raw.ts_ns, raw.values)?, window)
+            }),
+            Run::Samples(formula) => self.slide(found, &windows, grid, params, |raw, _| formula(raw)),
+            Run::Map(_) | Run::Date(_) | Run::Special(_) => Err(self.unsupported(expr, function.name)),
+        }
+    }
+
+    /// Evaluates the inner expression of a subquery wherever any step needs it. Its times are multiples of its step.
+    pub(super) fn subquery(&self, matrix: &Expr, grid: &Grid) -> Result<(Grid, Vec<Series>)> {
+        let ExprKind::Subquery { expr: inner, range_ns, step_ns, shift } = &matrix.kind else {
+            return Err(Error::at(self.text, matrix.start, "expected a subquery"));
+        };
+        let times = self.shifted(*shift, grid);
+        let step_ns = step_ns.unwrap_or(SUBQUERY_STEP_NS);
+        let after_ns = times.start_ns.saturating_sub(*range_ns);
+        let start_ns = floor_to(after_ns, step_ns).saturating_add(step_ns);
+        let end_ns = times.ts_ns(times.count.saturating_sub(1));
+        let steps =
+            if end_ns < start_ns { 0 } else { end_ns.abs_diff(start_ns) / step_ns.unsigned_abs() + 1 };
+        let Some(count) = usize::try_from(steps).ok().filter(|_| steps <= SUBQUERY_STEPS_MAX) else {
+            let message =
+                format!("subquery has {steps} steps, more than {SUBQUERY_STEPS_MAX} are not allowed");
+            return Err(Error::new(ErrorKind::LimitExceeded, message));
+        };
+        self.context.budget.charge_samples(steps)?;
+        let inner_grid = Grid { start_ns, step_ns, count };
+        let series = if count == 0 { Vec::new() } else { self.vector(inner, &inner_grid)? };
+        Ok((inner_grid, series))
+    }
+
+    /// Computes a formula over the samples of each window.
+    fn slide(
+        &self,
+        found: Vec<RawSeries>,
+        windows: &[Window],
+        grid: &Grid,
+        params: &Params,
+        formula: impl Fn(&RawWindow<'_>, Window) -> Option<f64>,
+    ) -> Result<Vec<Series>> {
+        let mut series = Vec::with_capacity(found.len());
+        for raw in found {
+            self.context.budget.charge_samples(grid.count as u64)?;
+            let mut points = Vec::with_capacity(grid.count);
+            for step in 0..grid.count {
+                // One window serves all steps when `@` fixes it.
+                let Some(window) = windows.get(step).or(windows.first()) else { continue };
+                let from = raw.ts_ns.partition_point(|ts_ns| *ts_ns <= window.start_ns);
+                let to = raw.ts_ns.partition_point(|ts_ns| *ts_ns <= window.end_ns);
+                let view = RawWindow {
+                    eval_ns: grid.ts_ns(step),
+                    ts_ns: raw.ts_ns.get(from..to).unwrap_or_default(),
+                    values: raw.values.get(from..to).unwrap_or_default(),
+                    params: params.get(step).copied().unwrap_or_default(),
+                };
+                points.push(formula(&view, *window).map(Sample::Float));
+            }
+            series.push(Series { labels: raw.labels, drops_name: raw.drops_name, points });
+        }
+        Ok(series)
+    }
+
+    /// `absent_over_time`: one series where no series has a sample in the window.
+    pub(super) fn absent_over_time(
+        &self,
+        expr: &Expr,
+        function: &Function,
+        arg: &Expr,
+        grid: &Grid,
+    ) -> Result<Series> {
+        let Some(present) = super::super::functions::find("present_over_time") else {
+            return Err(self.unsupported(expr, function.name));
+        };
+        let found = self.range_call(expr, present, std::slice::from_ref(arg), grid)?;
+        let labels = match &arg.unwrapped().kind {
+            ExprKind::Range { selector, .. } => absent_labels(selector),
+            _ => Labels::default(),
+        };
+        Ok(absent_from(&found, labels, grid))
+    }
+}
+
+/// One series with the value 1 wherever none of those found has a point.
+pub(super) fn absent_from(found: &[Series], labels: Labels, grid: &Grid) -> Series {
+    let is_there = |step| found.iter().any(|series| series.at(step).is_some());
+    let points = (0..grid.count).map(|step| (!is_there(step)).then_some(Sample::Float(1.0))).collect();
+    Series { labels, drops_name: false, points }
+}
+
+/// The labels that a selector states with `=`, each once.
+pub(super) fn absent_labels(selector: &Selector) -> Labels {
+    use super::super::ast::MatchOp;
+    let is_told = |label: &str| !matches!(label, "__name__" | "__stat__");
+    let tests = || selector.matchers.iter().filter(|matcher| is_told(&matcher.label));
+    let is_single = |label: &str| tests().filter(|matcher| matcher.label == label).count() == 1;
+    let stated = tests().filter(|matcher| matcher.op == MatchOp::Equal && is_single(&matcher.label));
+    Labels::new(stated.map(|matcher| (matcher.label.as_str(), matcher.value.as_str())))
+}

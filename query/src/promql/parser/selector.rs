@@ -1,0 +1,205 @@
+//! Selectors and what may follow them: matchers, ranges, `offset` and `@`.
+#![warn(clippy::indexing_slicing)]
+
+use super::super::ast::{At, Expr, ExprKind, MatchOp, Matcher, Selector, Shift};
+use super::super::lexer::Token;
+use super::super::number::seconds_to_ns;
+use super::{Parser, compile_regex};
+use crate::{Error, Result};
+
+impl Parser<'_> {
+    pub(super) fn selector(&mut self, name: Option<String>) -> Result<Selector> {
+        let start = self.start();
+        let mut selector = Selector { name, ..Selector::default() };
+        if self.take_sign("{") {
+            while !self.take_sign("}") {
+                self.matcher(&mut selector)?;
+                if !self.take_sign(",") {
+                    self.expect("}", "in label matching, expected \",\" or \"}\"")?;
+                    break;
+                }
+            }
+        }
+        let is_name = |matcher: &&Matcher| matcher.label == "__name__" && matcher.op == MatchOp::Equal;
+        if let (Some(name), Some(other)) = (&selector.name, selector.matchers.iter().find(is_name)) {
+            let message = format!("metric name must not be set twice: {name:?} or {:?}", other.value);
+            return Err(Error::at(self.text, start, message));
+        }
+        let is_telling = |matcher: &Matcher| matcher.label != "__stat__" && !matcher.accepts("");
+        if selector.name.is_none() && !selector.matchers.iter().any(is_telling) {
+            let message = "vector selector must contain at least one non-empty matcher";
+            return Err(Error::at(self.text, start, message));
+        }
+        Ok(selector)
+    }
+
+    /// One matcher in braces, or the quoted metric name.
+    fn matcher(&mut self, selector: &mut Selector) -> Result<()> {
+        let (start, first) = (self.start(), self.peek().clone());
+        let (label, is_quoted) = match first {
+            Token::Name(label) => (label, false),
+            Token::Text(label) => (label, true),
+            // Words that the lexer takes for numbers are labels here.
+            Token::Number(value) if !value.is_finite() => (self.slice(self.at), false),
+            _ => return Err(self.unexpected("in label matching, expected identifier or \"}\"")),
+        };
+        self.at += 1;
+        let op = match self.peek() {
+            Token::Sign("=") => MatchOp::Equal,
+            Token::Sign("!=") => MatchOp::NotEqual,
+            Token::Sign("=~") => MatchOp::Regex,
+            Token::Sign("!~") => MatchOp::NotRegex,
+            _ if is_quoted => {
+                if let Some(name) = &selector.name {
+                    let message = format!("metric name must not be set twice: {name:?} or {label:?}");
+                    return Err(Error::at(self.text, start, message));
+                }
+                selector.name = Some(label);
+                return Ok(());
+            }
+            _ => return Err(self.unexpected("in label matching, expected label matching operator")),
+        };
+        self.at += 1;
+        let value_start = self.start();
+        let Token::Text(value) = self.peek().clone() else {
+            return Err(self.unexpected("in label matching, expected string"));
+        };
+        self.at += 1;
+        let regex = match op {
+            MatchOp::Equal | MatchOp::NotEqual => None,
+            MatchOp::Regex | MatchOp::NotRegex => {
+                Some(compile_regex(&value).map_err(|error| Error::at(self.text, value_start, error))?)
+            }
+        };
+        selector.matchers.push(Matcher { label, op, value, regex });
+        Ok(())
+    }
+
+    /// `[range]` or `[range:step]` after an expression.
+    pub(super) fn bracket(&mut self, expr: Expr) -> Result<Expr> {
+        self.at += 1;
+        let range_ns = self.duration()?;
+        if range_ns <= 0 {
+            return Err(self.error_before("duration must be greater than 0"));
+        }
+        let (start, height) = (expr.start, expr.height);
+        let kind = if self.take_sign(":") {
+            let step_ns = if *self.peek() == Token::Sign("]") { None } else { Some(self.duration()?) };
+            if step_ns.is_some_and(|step| step <= 0) {
+                return Err(self.error_before("duration must be greater than 0"));
+            }
+            ExprKind::Subquery { expr: Box::new(expr), range_ns, step_ns, shift: Shift::default() }
+        } else {
+            match expr.kind {
+                ExprKind::Selector(selector) if selector.shift == Shift::default() => {
+                    ExprKind::Range { selector, range_ns }
+                }
+                ExprKind::Selector(selector) => {
+                    let word = if selector.shift.at.is_some() { "@" } else { "offset" };
+                    let message = format!("no {word} modifiers allowed before range");
+                    return Err(Error::at(self.text, start, message));
+                }
+                _ => return Err(Error::at(self.text, start, "ranges only allowed for vector selectors")),
+            }
+        };
+        self.expect("]", "in range")?;
+        self.node(kind, start, self.end_before(), height)
+    }
+
+    fn duration(&mut self) -> Result<i64> {
+        let nanos = match self.peek() {
+            Token::Duration(nanos) => Some(*nanos),
+            Token::Number(seconds) => seconds_to_ns(*seconds),
+            Token::Name(_) | Token::Sign("(" | "-" | "+") => {
+                return Err(self.unsupported("duration expression"));
+            }
+            _ => return Err(self.unexpected("expected duration")),
+        };
+        let Some(nanos) = nanos else { return Err(self.unexpected("duration out of range")) };
+        self.at += 1;
+        match self.peek() {
+            Token::Sign("+" | "-" | "*" | "/" | "%" | "^") if self.is_in_bracket() => {
+                Err(self.unsupported("duration expression"))
+            }
+            _ => Ok(nanos),
+        }
+    }
+
+    /// Whether the duration just read stands between brackets: what came before it is `[` or a colon.
+    fn is_in_bracket(&self) -> bool {
+        let before = self.at.checked_sub(2).and_then(|at| self.tokens.get(at));
+        before.is_some_and(|before| matches!(before.token, Token::Sign("[" | ":")))
+    }
+
+    pub(super) fn offset_modifier(&mut self, expr: &mut Expr) -> Result<()> {
+        let start = self.start();
+        self.at += 1;
+        let is_minus = self.take_sign("-");
+        if !is_minus {
+            self.take_sign("+");
+        }
+        let nanos = self.duration()?;
+        let Some(shift) = shift_of(expr) else {
+            let message = "offset modifier must be preceded by an instant vector selector or range vector \
+                           selector or a subquery";
+            return Err(Error::at(self.text, start, message));
+        };
+        if shift.offset_ns != 0 {
+            return Err(Error::at(self.text, start, "offset may not be set multiple times"));
+        }
+        shift.offset_ns = if is_minus { -nanos } else { nanos };
+        Ok(())
+    }
+
+    pub(super) fn at_modifier(&mut self, expr: &mut Expr) -> Result<()> {
+        let start = self.start();
+        self.at += 1;
+        let at = self.at_time()?;
+        let Some(shift) = shift_of(expr) else {
+            let message = "@ modifier must be preceded by an instant vector selector or range vector selector \
+                           or a subquery";
+            return Err(Error::at(self.text, start, message));
+        };
+        if shift.at.is_some() {
+            return Err(Error::at(self.text, start, "@ <timestamp> may not be set multiple times"));
+        }
+        shift.at = Some(at);
+        Ok(())
+    }
+
+    fn at_time(&mut self) -> Result<At> {
+        let word = match self.peek() {
+            Token::Name(word) if word == "start" => Some(At::Start),
+            Token::Name(word) if word == "end" => Some(At::End),
+            _ => None,
+        };
+        if let Some(at) = word {
+            self.at += 1;
+            self.expect("(", "in @ modifier")?;
+            self.expect(")", "in @ modifier")?;
+            return Ok(at);
+        }
+        let is_minus = self.take_sign("-");
+        if !is_minus {
+            self.take_sign("+");
+        }
+        let nanos = match self.peek() {
+            Token::Number(seconds) => seconds_to_ns(*seconds),
+            Token::Duration(nanos) => Some(*nanos),
+            _ => return Err(self.unexpected("in @ modifier, expected timestamp")),
+        };
+        let Some(nanos) = nanos else {
+            return Err(self.unexpected("in @ modifier, timestamp out of bounds"));
+        };
+        self.at += 1;
+        Ok(At::Time(if is_minus { -nanos } else { nanos }))
+    }
+}
+
+fn shift_of(expr: &mut Expr) -> Option<&mut Shift> {
+    match &mut expr.kind {
+        ExprKind::Selector(selector) | ExprKind::Range { selector, .. } => Some(&mut selector.shift),
+        ExprKind::Subquery { shift, .. } => Some(shift),
+        _ => None,
+    }
+}

@@ -1,0 +1,6 @@
+//! Tests of the whole room: text in, answer out.
+
+mod data;
+mod language;
+mod script;
+mod semantics;

@@ -1,0 +1,227 @@
+//! Lexer, parser, type checks and printer.
+
+use proptest::prelude::*;
+
+use crate::ErrorKind;
+use crate::promql::{parse, parse_selector};
+
+fn check(text: &str, printed: &str) {
+    match parse(text) {
+        Ok(expr) => assert_eq!(expr.to_string(), printed, "{text}"),
+        Err(error) => panic!("{text}: {error}"),
+    }
+}
+
+fn check_error(text: &str, message: &str) {
+    match parse(text) {
+        Ok(expr) => panic!("{text} parsed as {expr}"),
+        Err(error) => assert!(error.to_string().contains(message), "{text}: {error}"),
+    }
+}
+
+#[test]
+fn parse_literals_prints_numbers() {
+    check("0x1F", "31");
+    check("1_000", "1000");
+    check("1e3", "1000");
+    check(".5", "0.5");
+    check("1h30m", "5400");
+    check("- Inf", "-Inf");
+    check("+inf ^ 2", "+Inf ^ 2");
+    check("'a\\tb\\u00e9'", "\"a\\tbé\"");
+    check("`a\\b`", "\"a\\\\b\"");
+}
+
+#[test]
+fn parse_operators_keeps_precedence() {
+    for (text, same) in [
+        ("1 + 2 * 3", "1 + (2 * 3)"),
+        ("-1 ^ 2", "-(1 ^ 2)"),
+        ("2 ^ 3 ^ 2", "2 ^ (3 ^ 2)"),
+        ("1 - 2 - 3", "(1 - 2) - 3"),
+        ("-2 * 3", "(-2) * 3"),
+        ("2 ^ -1 * 3", "(2 ^ (-1)) * 3"),
+        ("1 + 2 == bool 3", "(1 + 2) == bool 3"),
+        ("10 % 4 atan2 3", "(10 % 4) atan2 3"),
+    ] {
+        let value = |text: &str| {
+            super::script::with_context(&Default::default(), |context| {
+                match crate::promql::instant(context, text, 0).unwrap().value {
+                    crate::promql::QueryValue::Scalar { value, .. } => value,
+                    other => panic!("{other:?}"),
+                }
+            })
+        };
+        assert_eq!(value(text), value(same), "{text}");
+    }
+    check("a or b and c > d + e", "a or b and c > d + e");
+}
+
+#[test]
+fn parse_selectors_prints_canonical_form() {
+    check("foo", "foo");
+    check("foo{a='b', c!=\"d\",}", "foo{a=\"b\",c!=\"d\"}");
+    check("{\"a.b\", x=\"y\"}", "{\"a.b\",x=\"y\"}");
+    check("{\"x\"}", "x");
+    check("foo{\"a.b\"=~\"x.*\"}", "foo{\"a.b\"=~\"x.*\"}");
+    check("foo{inf='x'}", "foo{\"inf\"=\"x\"}");
+    check("sum{by='x'}", "sum{by=\"x\"}");
+    check("a:b:c[5m] offset -1w", "a:b:c[5m] offset -1w");
+    check("foo[1h30m] @ 1.5 offset 90s", "foo[1h30m] @ 1.500 offset 1m30s");
+    check("foo @ start()", "foo @ start()");
+    check("rate(foo[5m])[1h:30s] @ end()", "rate(foo[5m])[1h:30s] @ end()");
+    check("max_over_time(foo[300])", "max_over_time(foo[5m])");
+}
+
+#[test]
+fn parse_clauses_prints_canonical_form() {
+    check("sum(a) by (x, y,)", "sum by (x, y) (a)");
+    check("SUM without () (a)", "sum without () (a)");
+    check("topk(3, a)", "topk(3, a)");
+    check("a * on (x) group_left (y, z) b", "a * on (x) group_left (y, z) b");
+    check("a / ignoring (x) b # end", "a / ignoring (x) b");
+    check("a > bool 1", "a > bool 1");
+    check("count_values without (a) ('v', b)", "count_values without (a) (\"v\", b)");
+}
+
+#[test]
+fn parse_errors_name_the_place() {
+    check_error("", "1:1: parse error: unexpected end of input");
+    check_error("foo{", "1:5: parse error: unexpected end of input");
+    check_error("foo\n  + * 2", "2:5: parse error: unexpected \"*\"");
+    check_error("foo{a=\"b\"", "expected \"}\"");
+    check_error("{}", "must contain at least one non-empty matcher");
+    check_error("{a=~\".*\"}", "must contain at least one non-empty matcher");
+    check_error("\"abc", "unterminated quoted string");
+    check_error("5z", "bad number or duration syntax");
+    check_error("nosuch(foo)", "1:1: parse error: unknown function with name \"nosuch\"");
+    check_error("foo offset 5m offset 5m", "offset may not be set multiple times");
+    check_error("1 offset 5m", "offset modifier must be preceded by");
+    check_error("(foo)[5m]", "ranges only allowed for vector selectors");
+    check_error("foo[0s]", "duration must be greater than 0");
+    check_error("foo{a=~\"(\"}", "regex parse error");
+    check_error("foo{__name__=\"bar\"}", "metric name must not be set twice");
+    check_error("foo{5=\"x\"}", "1:5: parse error: unexpected \"5\" in label matching");
+    check_error("foo{a=\"b\" c=\"d\"}", "expected \",\" or \"}\"");
+    check_error("sum(a, b)", "wrong number of arguments");
+    assert_eq!(parse("foo\n  + * 2").unwrap_err().offset(), Some(8));
+}
+
+#[test]
+fn check_types_as_prometheus() {
+    check_error("rate(foo)", "expected type range vector in call to function \"rate\", got instant vector");
+    check_error("abs(1)", "expected type instant vector in call to function \"abs\", got scalar");
+    check_error("rate(foo[5m], 1)", "expected 1 argument in call to \"rate\", got 2");
+    check_error("round()", "expected at least 1 argument in call to \"round\", got 0");
+    check_error("1 == 2", "comparisons between scalars must use BOOL modifier");
+    check_error("foo + bool 1", "bool modifier can only be used on comparison operators");
+    check_error("1 and foo", "set operator \"and\" not allowed in binary scalar expression");
+    check_error("foo and on (a) group_left () bar", "no grouping allowed for \"and\" operation");
+    check_error("1 + on (a) foo", "vector matching only allowed between instant vectors");
+    check_error("a * on (x) group_left (x) b", "must not occur in ON and GROUP clause at once");
+    check_error("-foo[5m]", "unary expression only allowed on expressions of type scalar or instant vector");
+    check_error("foo + \"a\"", "must contain only scalar and instant vector types");
+    check_error("sum(1)", "expected type instant vector in aggregation expression, got scalar");
+}
+
+#[test]
+fn parse_unbuilt_constructs_are_named() {
+    for (text, name) in [
+        ("info(foo)", "function info()"),
+        ("rate(foo[5m] smoothed)", "smoothed"),
+        ("foo[5m + 1m]", "duration expression"),
+        ("limitk(1, foo)", "limitk"),
+        ("a + on (x) fill (0) b", "fill"),
+    ] {
+        let error = parse(text).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{text}: {error}");
+        assert!(error.to_string().contains(name), "{text}: {error}");
+    }
+}
+
+#[test]
+fn parse_deep_text_is_refused() {
+    for (open, middle, close) in [
+        ("(", "1", ")"),
+        ("-", "1", ""),
+        ("1^", "1", ""),
+        ("1+", "1", ""),
+        ("abs(", "a", ")"),
+        ("a or b and c == d + e * f ^ (", "g", ")"),
+    ] {
+        let text = format!("{}{middle}{}", open.repeat(100_000), close.repeat(100_000));
+        assert!(parse(&text).unwrap_err().to_string().contains("expression has more than"));
+    }
+    let deepest = format!("{}g{}", "a or b and c == d + e * f ^ (".repeat(32), ")".repeat(32));
+    assert_eq!(parse(&deepest).unwrap().to_string(), deepest);
+}
+
+#[test]
+fn parse_selector_takes_only_selectors() {
+    assert_eq!(parse_selector("up{job=\"x\"}").unwrap().to_string(), "up{job=\"x\"}");
+    assert!(parse_selector("rate(up[5m])").is_err());
+    assert!(parse_selector("up offset 5m").is_err());
+    assert!(parse_selector("up up").is_err());
+}
+
+fn vectors() -> impl Strategy<Value = String> {
+    let leaf = prop_oneof![
+        Just("foo".to_owned()),
+        Just("{__name__=~\"a.+\", b!='c\\n'}".to_owned()),
+        Just("foo{\"x y\"=\"é\"} @ -3.25 offset 26h".to_owned()),
+        Just("rate(x[400d]) ".to_owned()),
+    ];
+    leaf.prop_recursive(4, 24, 3, |inner| {
+        let operators = prop::sample::select(vec![
+            "+",
+            "-",
+            "*",
+            "/",
+            "%",
+            "^",
+            "==",
+            "!= bool",
+            "> on (a)",
+            "and",
+            "or",
+            "unless ignoring(b)",
+            "atan2",
+            "* on(a) group_right(c)",
+        ]);
+        let wraps = prop::sample::select(vec![
+            "(E)",
+            "-E",
+            "+E",
+            "2 ^ E",
+            "E * 1e3",
+            "sum(E)",
+            "topk by (a) (2, E)",
+            "abs(E)",
+            "clamp(E, -1, Inf)",
+            "rate((E)[5m:])",
+            "min_over_time((E)[1w2d:90s] offset 1m)",
+            "label_join(E, 'a', '-', 'b', `c`)",
+        ]);
+        prop_oneof![
+            (inner.clone(), operators, inner.clone()).prop_map(|(l, op, r)| format!("{l} {op} {r}")),
+            (inner, wraps).prop_map(|(inner, wrap)| wrap.replace('E', &inner)),
+        ]
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn print_of_parse_is_stable(text in vectors()) {
+        let printed = parse(&text).unwrap().to_string();
+        prop_assert_eq!(parse(&printed).unwrap().to_string(), printed);
+    }
+
+    #[test]
+    fn parse_any_text_gives_an_answer(text in "[a-z0-9(){}\\[\\]\"'`\\\\@:,.=!~<>+*/^%# \n_-]{0,40}") {
+        if let Ok(expr) = parse(&text) {
+            prop_assert!(expr.start <= expr.end && expr.end <= text.len());
+        }
+    }
+}
