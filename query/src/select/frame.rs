@@ -23,6 +23,7 @@ pub(crate) struct Frame {
     /// Whether the statement itself bounds the start.
     pub(crate) has_start: bool,
     pub(crate) interval: Option<Interval>,
+    pub(crate) fill: Fill,
 }
 
 impl Frame {
@@ -48,19 +49,13 @@ impl Frame {
     ///
     /// # Errors
     /// Those of the budget.
-    pub(crate) fn rows(
-        &self,
-        plan: &Plan<'_>,
-        fill: Fill,
-        buckets: Buckets,
-        budget: &Budget,
-    ) -> Result<Vec<Vec<Cell>>> {
+    pub(crate) fn rows(&self, plan: &Plan<'_>, buckets: Buckets, budget: &Budget) -> Result<Vec<Vec<Cell>>> {
         if buckets.is_empty() {
             return Ok(Vec::new());
         }
         let calls = &plan.binder.calls;
         let filled = match self.interval {
-            Some(_) => self.filled(calls, fill, buckets, plan.items.len(), budget)?,
+            Some(_) => self.filled(calls, buckets, plan.items.len(), budget)?,
             None => buckets.into_iter().collect(),
         };
         let rows = filled.into_iter().map(|(ts_ns, cells)| {
@@ -75,11 +70,11 @@ impl Frame {
     fn filled(
         &self,
         calls: &[BoundCall],
-        fill: Fill,
         mut buckets: Buckets,
         width: usize,
         budget: &Budget,
     ) -> Result<Vec<(i64, Vec<Cell>)>> {
+        let fill = self.fill;
         if fill == Fill::None {
             return Ok(buckets.into_iter().collect());
         }
@@ -110,10 +105,26 @@ impl Frame {
 
     /// Charges all buckets before any is made: a short text can ask for billions.
     fn charge_buckets(&self, start_ns: i64, width: usize, budget: &Budget) -> Result<()> {
+        budget.charge_points(self.cells_after(start_ns, width))
+    }
+
+    /// Refuses, before anything is read or made, an answer with more buckets than the budget has points.
+    ///
+    /// # Errors
+    /// `LimitExceeded`.
+    pub(crate) fn check_buckets(&self, first_ns: i64, width: usize, budget: &Budget) -> Result<()> {
+        let start_ns = if self.has_start { self.range.start_ns } else { first_ns };
+        let cells = self.cells_after(start_ns, width);
+        let is_dense = self.interval.is_some() && self.fill != Fill::None;
+        if is_dense && cells > budget.limits().points_max { budget.charge_points(cells) } else { Ok(()) }
+    }
+
+    /// Cells of all buckets from a time to the end of the range.
+    fn cells_after(&self, start_ns: i64, width: usize) -> u64 {
         let every_ns = self.interval.map_or(1, |interval| interval.every_ns);
         let span = (i128::from(self.range.end_ns) - i128::from(start_ns)).max(0);
         let count = u64::try_from(span / i128::from(every_ns) + 1).unwrap_or(u64::MAX);
-        budget.charge_points(count.saturating_mul(width as u64))
+        count.saturating_mul(width as u64)
     }
 }
 

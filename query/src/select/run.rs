@@ -119,7 +119,12 @@ impl Runner<'_> {
             return Ok(Vec::new());
         }
         let groups = Groups::of(series, &self.columns.group_keys);
-        let frame = Frame { range, has_start: self.split.has_start, interval: self.select.interval };
+        let frame = Frame {
+            range,
+            has_start: self.split.has_start,
+            interval: self.select.interval,
+            fill: self.select.fill,
+        };
         let all_rows = match plan.shape {
             Shape::Rows => self.raw_rows(plan, &groups, &frame)?,
             Shape::Aggregates => self.aggregates(plan, &groups, &frame)?,
@@ -172,7 +177,7 @@ impl Runner<'_> {
         };
         let mut all_rows = Vec::with_capacity(groups.len());
         for buckets in groups_buckets {
-            let rows = frame.rows(plan, self.select.fill, buckets, self.context.budget)?;
+            let rows = frame.rows(plan, buckets, self.context.budget)?;
             all_rows.push(self.paged(rows));
         }
         Ok(all_rows)
@@ -241,6 +246,7 @@ impl Runner<'_> {
         if self.select.fill == Fill::None {
             return Ok(group.into_iter().map(|(at_ns, picked)| with_time(at_ns, picked.columns)).collect());
         }
+        frame.check_buckets(first_ns, plan.items.len(), self.context.budget)?;
         let start_ns = if frame.has_start { frame.bucket(frame.range.start_ns) } else { first_ns };
         let mut rows = Vec::new();
         let mut next = Some(start_ns);

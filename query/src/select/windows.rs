@@ -51,11 +51,13 @@ pub(crate) fn read(
         Reader { context, plan, groups, coverage, with_hist: false, resolution: context.resolution };
     let chunk_max = (PARTIALS_MAX / groups.len().max(1)).clamp(16, CHUNK_MAX);
     let Some(span) = reader.span(frame, &fields)? else { return Ok(answer) };
+    frame.check_buckets(span.start_ns, plan.items.len(), context.budget)?;
     let mut next = Some(frame.bucket(span.start_ns));
     while let Some(chunk_start_ns) = next {
         let (windows, starts, after) = chunk(frame, &span, chunk_start_ns, chunk_max);
         next = after;
-        context.budget.check_time()?;
+        // Narrow buckets over sparse data cost work even where they give no row.
+        context.budget.charge_samples(windows.len() as u64)?;
         for field in &fields {
             reader.read_field(field, &windows, &starts, &mut answer)?;
         }
