@@ -125,10 +125,18 @@ fn finite(value: f64) -> Cell {
 impl BoundCall {
     /// Whether partials hold all the function needs.
     pub(crate) fn is_in_partial(&self) -> bool {
-        match (self.function, self.field.as_ref().map(|field| field.field_type)) {
-            (Function::Mode | Function::Distinct | Function::CountDistinct, _) => false,
-            (Function::First | Function::Last, Some(FieldType::Str)) => false,
-            _ => true,
+        let is_text = self.field.as_ref().is_some_and(|field| field.field_type == FieldType::Str);
+        match self.function {
+            Function::Mode | Function::Distinct | Function::CountDistinct => false,
+            Function::First | Function::Last => !is_text,
+            Function::Count
+            | Function::Sum
+            | Function::Mean
+            | Function::Min
+            | Function::Max
+            | Function::Spread
+            | Function::Stddev
+            | Function::Quantile(_) => true,
         }
     }
 

@@ -86,10 +86,18 @@ impl Collector<'_> {
         let (context, plan, groups) = (self.context, self.plan, self.groups);
         for id in groups.ids_of(group) {
             let mut count = 0;
-            rows::scan(context, plan, groups, &[id], range, coverage, &mut |series_idx, row| {
-                count += usize::from(self.take(series_idx, row)?);
-                Ok(if count < needed { Flow::Continue } else { Flow::Stop })
-            })?;
+            rows::scan(
+                context,
+                plan,
+                groups,
+                std::slice::from_ref(id),
+                range,
+                coverage,
+                &mut |series_idx, row| {
+                    count += usize::from(self.take(series_idx, row)?);
+                    Ok(if count < needed { Flow::Continue } else { Flow::Stop })
+                },
+            )?;
         }
         Ok(())
     }
@@ -118,8 +126,8 @@ impl Collector<'_> {
 
     fn read_range(&mut self, group: usize, range: TimeRange, coverage: &mut Coverage) -> Result<()> {
         let (context, plan, groups) = (self.context, self.plan, self.groups);
-        let ids: Vec<_> = groups.ids_of(group).collect();
-        rows::scan(context, plan, groups, &ids, range, coverage, &mut |series_idx, row| {
+        let ids = groups.ids_of(group);
+        rows::scan(context, plan, groups, ids, range, coverage, &mut |series_idx, row| {
             self.take(series_idx, row)?;
             Ok(Flow::Continue)
         })

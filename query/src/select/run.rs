@@ -20,6 +20,8 @@ pub(crate) struct Groups {
     ids: Vec<SeriesId>,
     keys: Vec<Arc<SeriesKey>>,
     owners: Vec<usize>,
+    /// The series of each group, ascending by id.
+    members: Vec<Vec<SeriesId>>,
     /// Tag values of each group, sorted.
     values: Vec<Vec<String>>,
 }
@@ -35,9 +37,16 @@ impl Groups {
         for (place, slot) in places.values_mut().enumerate() {
             *slot = place;
         }
-        let owners = series.iter().map(|info| places.get(&values_of(info)).copied().unwrap_or(0)).collect();
+        let owners: Vec<usize> =
+            series.iter().map(|info| places.get(&values_of(info)).copied().unwrap_or(0)).collect();
+        let mut members = vec![Vec::new(); places.len()];
+        for (info, owner) in series.iter().zip(&owners) {
+            if let Some(group) = members.get_mut(*owner) {
+                group.push(info.id);
+            }
+        }
         let (ids, keys) = series.into_iter().map(|info| (info.id, info.key)).unzip();
-        Self { ids, keys, owners, values: places.into_keys().collect() }
+        Self { ids, keys, owners, members, values: places.into_keys().collect() }
     }
 
     /// Number of groups.
@@ -51,8 +60,8 @@ impl Groups {
     }
 
     /// The series of one group, ascending by id.
-    pub(crate) fn ids_of(&self, group: usize) -> impl Iterator<Item = SeriesId> {
-        self.ids.iter().zip(&self.owners).filter(move |(_, owner)| **owner == group).map(|(id, _)| *id)
+    pub(crate) fn ids_of(&self, group: usize) -> &[SeriesId] {
+        self.members.get(group).map(Vec::as_slice).unwrap_or_default()
     }
 
     /// The group of a series, by its place.

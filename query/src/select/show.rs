@@ -151,12 +151,11 @@ fn escaped(text: &str, special: &[char]) -> String {
     out
 }
 
+/// Name, columns and rows of one series of the answer.
+type Listing = (String, Vec<&'static str>, Vec<Vec<Cell>>);
+
 /// Pages each series of the answer, drops empty ones and charges the rest.
-fn table(
-    context: &Context<'_>,
-    show: &Show,
-    tables: Vec<(String, Vec<&str>, Vec<Vec<Cell>>)>,
-) -> Result<Table> {
+fn table(context: &Context<'_>, show: &Show, tables: Vec<Listing>) -> Result<Table> {
     let mut series = Vec::new();
     for (name, columns, rows) in tables {
         let rows = show.page.cut(rows);

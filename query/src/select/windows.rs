@@ -65,6 +65,9 @@ pub(crate) fn read(
     Ok(answer)
 }
 
+/// What a selector picks: the time of the row, where partials know it, and the value.
+pub(crate) type Picked = (Option<i64>, Cell);
+
 /// The time and value of the first or last sample of each group.
 ///
 /// # Errors
@@ -75,7 +78,7 @@ pub(crate) fn read_selected(
     groups: &Groups,
     range: TimeRange,
     coverage: &mut Coverage,
-) -> Result<Vec<Option<(Option<i64>, Cell)>>> {
+) -> Result<Vec<Option<Picked>>> {
     let mut answer = vec![None; groups.len()];
     let Some((function, field)) =
         plan.binder.calls.first().and_then(|call| Some((call.function, call.field.as_ref()?)))
