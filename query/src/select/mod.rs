@@ -1,1 +1,109 @@
-//! SELECT.
+//! The SELECT language: InfluxQL's statement for rows, texts, distinct values and tables.
+//!
+//! Knows nothing of HTTP, JSON or databases other than the one view it is given. In reading order: [`ast`] (what a
+//! statement says), [`token`] and [`parser`] (text to statement), [`scalar`] and [`node`] (values and bound
+//! expressions), [`time`] and [`filter`] (conditions), [`analyze`] (columns and plans), [`run`] (one SELECT from
+//! plan to table), [`windows`] and [`rows`] (the two ways to read), [`aggregate`] and [`frame`] (what they make of
+//! it), [`raw`] (rows as they are) and [`show`].
+//!
+//! Life of a SELECT: parse, split the bounds of time from the condition, expand wildcards over the schemas, bind
+//! names for each measurement, find its series and group them, read partials (or rows, where the condition or a
+//! function needs them), fill, page.
+
+mod aggregate;
+mod analyze;
+mod ast;
+mod filter;
+mod frame;
+mod node;
+mod parser;
+mod raw;
+mod rows;
+mod run;
+mod scalar;
+mod show;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+mod time;
+mod token;
+mod windows;
+
+use std::fmt;
+
+use icecore_storage::scan::{Coverage, Resolution, Scan};
+
+pub use ast::{Select, Show, Statement};
+pub use parser::parse;
+pub use scalar::Cell;
+
+use crate::{Budget, Error, ErrorKind, Result};
+
+/// What a statement is executed with.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    /// The view of the database.
+    pub scan: &'a dyn Scan,
+    /// What the statement may use.
+    pub budget: &'a Budget,
+    /// The value of `now()`.
+    pub now_ns: i64,
+    /// What to do where raw rows are gone.
+    pub resolution: Resolution,
+}
+
+impl fmt::Debug for Context<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Context")
+            .field("budget", self.budget)
+            .field("now_ns", &self.now_ns)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The answer to one statement.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Table {
+    /// The series, sorted by name and tags.
+    pub series: Vec<TableSeries>,
+    /// Notes for the reader, such as "window rounded to 5m".
+    pub messages: Vec<String>,
+    /// What was read.
+    pub coverage: Coverage,
+}
+
+/// Rows of one measurement and one combination of tags.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct TableSeries {
+    /// The measurement; for some SHOW statements a fixed word or nothing.
+    pub name: String,
+    /// The tags of GROUP BY, sorted by key; a tag that the series lack is empty.
+    pub tags: Vec<(String, String)>,
+    /// Names of the columns.
+    pub columns: Vec<String>,
+    /// The rows, one cell per column.
+    pub rows: Vec<Vec<Cell>>,
+}
+
+/// Executes a statement.
+///
+/// # Errors
+/// `InvalidInput` where names, types and functions do not fit; `Unsupported` for statements that the caller
+/// answers (SHOW DATABASES, SHOW RETENTION POLICIES, CREATE DATABASE); those of the budget and of storage.
+pub fn execute(context: &Context<'_>, statement: &Statement) -> Result<Table> {
+    match statement {
+        Statement::Select(select) => run::select(context, select),
+        Statement::ShowMeasurements { show } => show::measurements(context, show),
+        Statement::ShowTagKeys { show } => show::tag_keys(context, show),
+        Statement::ShowTagValues { show } => show::tag_values(context, show),
+        Statement::ShowFieldKeys { show } => show::field_keys(context, show),
+        Statement::ShowSeries { show } => show::series(context, show),
+        Statement::ShowDatabases
+        | Statement::ShowRetentionPolicies { .. }
+        | Statement::CreateDatabase { .. } => Err(Error::new(
+            ErrorKind::Unsupported,
+            "a statement about databases cannot be answered by the view of one database",
+        )),
+    }
+}

@@ -1,0 +1,355 @@
+//! Aggregates: merging partials across series, accumulating rows, and turning either into cells.
+//!
+//! Knows nothing of time buckets or scans. Quantiles come from the histogram in every case, so that raw rows and
+//! cells of any tier give the same answer.
+
+use std::collections::HashMap;
+
+use icecore_storage::model::partial::{Number, Sum};
+use icecore_storage::model::{FieldType, Partial, Stats, ValueRef};
+
+use super::ast::{Arith, Fill, Function};
+use super::node::BoundCall;
+use super::scalar::{Cell, Scalar, arith};
+
+/// Adds the partial of another series over the same time. The earliest and latest values are chosen by time and,
+/// at equal times, the larger value. Resets and changes lose their meaning.
+pub(crate) fn merge_across(into: &mut Partial, from: &Partial) {
+    match (into, from) {
+        (Partial::Float(into), Partial::Float(from)) => merge_stats(into, from),
+        (Partial::Int(into), Partial::Int(from)) => merge_stats(into, from),
+        (Partial::UInt(into), Partial::UInt(from)) => merge_stats(into, from),
+        (Partial::Text(into), Partial::Text(from)) => *into += from,
+        _ => debug_assert!(false, "partials of one field have one type"),
+    }
+}
+
+fn merge_stats<N: Number>(into: &mut Stats<N>, from: &Stats<N>) {
+    if from.count == 0 {
+        return;
+    }
+    if into.count == 0 {
+        into.clone_from(from);
+        return;
+    }
+    if from.first_ns < into.first_ns || (from.first_ns == into.first_ns && from.first > into.first) {
+        (into.first, into.first_ns) = (from.first, from.first_ns);
+    }
+    if from.last_ns > into.last_ns || (from.last_ns == into.last_ns && from.last > into.last) {
+        (into.last, into.last_ns) = (from.last, from.last_ns);
+    }
+    if from.min < into.min || into.min.to_f64().is_nan() {
+        into.min = from.min;
+    }
+    if from.max > into.max || into.max.to_f64().is_nan() {
+        into.max = from.max;
+    }
+    into.sum.merge(from.sum);
+    let (left, right) = (into.count as f64, from.count as f64);
+    let distance = from.mean - into.mean;
+    into.mean += distance * (right / (left + right));
+    into.m2 += from.m2 + distance * distance * (left * right / (left + right));
+    into.count += from.count;
+    if let Some(hist) = &from.hist {
+        into.hist.get_or_insert_default().merge(hist);
+    }
+}
+
+/// The value of a function over a partial; null when the partial is empty.
+pub(crate) fn partial_cell(function: Function, partial: &Partial, field_type: FieldType) -> Cell {
+    if partial.count() == 0 {
+        return Cell::Null;
+    }
+    if function == Function::Count {
+        return Cell::Int(i64::try_from(partial.count()).unwrap_or(i64::MAX));
+    }
+    let int_sum = |sum: i128| match (i64::try_from(sum), u64::try_from(sum)) {
+        (Ok(sum), _) if field_type == FieldType::Int => Cell::Int(sum),
+        (_, Ok(sum)) => Cell::UInt(sum),
+        _ => Cell::Float(sum as f64),
+    };
+    match partial {
+        Partial::Float(stats) => {
+            stats_cell(function, stats, Cell::Float, |sum| finite(Sum::<f64>::to_f64(sum)))
+        }
+        Partial::Int(stats) => stats_cell(function, stats, Cell::Int, int_sum),
+        Partial::UInt(stats) if field_type == FieldType::Bool => {
+            stats_cell(function, stats, |value| Cell::Bool(value != 0), int_sum)
+        }
+        Partial::UInt(stats) => stats_cell(function, stats, Cell::UInt, int_sum),
+        Partial::Text(_) => Cell::Null,
+    }
+}
+
+fn stats_cell<N: Number>(
+    function: Function,
+    stats: &Stats<N>,
+    cell: impl Fn(N) -> Cell,
+    sum: impl Fn(N::Sum) -> Cell,
+) -> Cell {
+    match function {
+        Function::Count => Cell::Int(i64::try_from(stats.count).unwrap_or(i64::MAX)),
+        Function::Sum => sum(stats.sum),
+        Function::Mean => {
+            let mean = stats.sum.to_f64() / stats.count as f64;
+            // The sum of large values may overflow where their mean does not.
+            finite(if mean.is_finite() { mean } else { stats.mean })
+        }
+        Function::Min => cell(stats.min),
+        Function::Max => cell(stats.max),
+        Function::First => cell(stats.first),
+        Function::Last => cell(stats.last),
+        Function::Spread => arith(Arith::Sub, cell(stats.max).scalar(), cell(stats.min).scalar()).to_cell(),
+        Function::Stddev if stats.count < 2 => Cell::Null,
+        Function::Stddev => finite((stats.m2 / (stats.count - 1) as f64).max(0.0).sqrt()),
+        Function::Quantile(share) => finite(quantile(stats, share)),
+        Function::Mode | Function::Distinct | Function::CountDistinct => Cell::Null,
+    }
+}
+
+/// Nearest rank from the histogram, within the smallest and largest value.
+fn quantile<N: Number>(stats: &Stats<N>, share: f64) -> f64 {
+    let (min, max) = (stats.min.to_f64(), stats.max.to_f64());
+    match stats.hist.as_ref().and_then(|hist| hist.quantile(share)) {
+        Some(middle) => middle.max(min).min(max),
+        // Two values need no histogram: they are the smallest and the largest.
+        None if share <= 0.5 => min,
+        None => max,
+    }
+}
+
+fn finite(value: f64) -> Cell {
+    if value.is_finite() { Cell::Float(value) } else { Cell::Null }
+}
+
+impl BoundCall {
+    /// Whether partials hold all the function needs.
+    pub(crate) fn is_in_partial(&self) -> bool {
+        let is_text = self.field.as_ref().is_some_and(|field| field.field_type == FieldType::Str);
+        match self.function {
+            Function::Mode | Function::Distinct | Function::CountDistinct => false,
+            Function::First | Function::Last => !is_text,
+            Function::Count
+            | Function::Sum
+            | Function::Mean
+            | Function::Min
+            | Function::Max
+            | Function::Spread
+            | Function::Stddev
+            | Function::Quantile(_) => true,
+        }
+    }
+
+    /// Whether the function needs a histogram.
+    pub(crate) fn needs_hist(&self) -> bool {
+        matches!(self.function, Function::Quantile(_))
+    }
+
+    /// What a bucket without data shows; previous and linear are decided by the neighbours.
+    pub(crate) fn empty_cell(&self, fill: Fill) -> Cell {
+        let is_count = matches!(self.function, Function::Count | Function::CountDistinct);
+        let Some(field) = &self.field else { return Cell::Null };
+        match fill {
+            Fill::Null if is_count => Cell::Int(0),
+            Fill::Null | Fill::None | Fill::Previous | Fill::Linear => Cell::Null,
+            // The cast saturates, and a fraction is cut, as InfluxDB does for integer columns.
+            Fill::Value(value) if is_count => Cell::Int(value as i64),
+            Fill::Value(value) => match (self.function, field.field_type) {
+                (Function::Mean | Function::Stddev | Function::Quantile(_), _) => Cell::Float(value),
+                (_, FieldType::Float) => Cell::Float(value),
+                (_, FieldType::Int | FieldType::UInt) => Cell::Int(value as i64),
+                (_, FieldType::Bool | FieldType::Str) => Cell::Null,
+            },
+        }
+    }
+}
+
+/// Accumulates the rows of one call.
+#[derive(Debug)]
+pub(crate) enum Acc {
+    Partial(Partial),
+    Values(Values),
+    /// The earliest and latest text.
+    Ends(Option<(i64, String)>, Option<(i64, String)>),
+}
+
+impl Acc {
+    /// An empty accumulator for a call over a field of this type.
+    pub(crate) fn new(call: &BoundCall, field_type: FieldType) -> Self {
+        match call.function {
+            Function::Mode | Function::Distinct | Function::CountDistinct => Self::Values(Values::default()),
+            _ if call.is_in_partial() => Self::Partial(Partial::empty(field_type)),
+            _ => Self::Ends(None, None),
+        }
+    }
+
+    /// Adds a value of a series, not earlier than those before it; tells whether memory was taken.
+    pub(crate) fn add(&mut self, ts_ns: i64, value: ValueRef<'_>, needs_hist: bool) -> bool {
+        match self {
+            Self::Partial(partial) => {
+                partial.add(ts_ns, value, needs_hist);
+                false
+            }
+            Self::Values(values) => values.add(value, Seen { count: 1, first_ns: ts_ns }),
+            Self::Ends(first, last) => {
+                if let ValueRef::Str(text) | ValueRef::Escaped(text) = value {
+                    first.get_or_insert_with(|| (ts_ns, text.to_owned()));
+                    *last = Some((ts_ns, text.to_owned()));
+                }
+                false
+            }
+        }
+    }
+
+    /// Adds what another series gave.
+    pub(crate) fn merge(&mut self, other: Self) {
+        match (self, other) {
+            (Self::Partial(into), Self::Partial(from)) => merge_across(into, &from),
+            (Self::Values(into), Self::Values(from)) => into.merge(from),
+            (Self::Ends(first, last), Self::Ends(other_first, other_last)) => {
+                if let Some((ts_ns, text)) = other_first
+                    && first.as_ref().is_none_or(|(at, mine)| ts_ns < *at || (ts_ns == *at && text > *mine))
+                {
+                    *first = Some((ts_ns, text));
+                }
+                if let Some((ts_ns, text)) = other_last
+                    && last.as_ref().is_none_or(|(at, mine)| (ts_ns, &text) > (*at, mine))
+                {
+                    *last = Some((ts_ns, text));
+                }
+            }
+            _ => debug_assert!(false, "accumulators of one call have one kind"),
+        }
+    }
+
+    /// The value of the function; null when nothing was added.
+    pub(crate) fn cell(&self, function: Function, field_type: FieldType) -> Cell {
+        match self {
+            Self::Partial(partial) => partial_cell(function, partial, field_type),
+            Self::Values(values) => match function {
+                Function::Mode => values.mode(),
+                _ if values.len() == 0 => Cell::Null,
+                _ => Cell::Int(i64::try_from(values.len()).unwrap_or(i64::MAX)),
+            },
+            Self::Ends(first, last) => {
+                let end = if function == Function::First { first } else { last };
+                end.as_ref().map_or(Cell::Null, |(_, text)| Cell::Text(text.clone()))
+            }
+        }
+    }
+
+    /// The distinct values, sorted.
+    pub(crate) fn distinct(&self) -> Vec<Cell> {
+        match self {
+            Self::Values(values) => values.sorted().into_iter().map(|(cell, _)| cell).collect(),
+            Self::Partial(_) | Self::Ends(..) => Vec::new(),
+        }
+    }
+}
+
+/// How often a value was seen, and first when.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Seen {
+    count: u64,
+    first_ns: i64,
+}
+
+/// A number that can be hashed; floats by their bits, with one zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum NumberKey {
+    Float(u64),
+    Int(i64),
+    UInt(u64),
+    Bool(bool),
+}
+
+/// The distinct values of a field.
+#[derive(Debug, Default)]
+pub(crate) struct Values {
+    numbers: HashMap<NumberKey, Seen>,
+    texts: HashMap<Box<str>, Seen>,
+}
+
+impl Values {
+    fn len(&self) -> usize {
+        self.numbers.len() + self.texts.len()
+    }
+
+    /// Counts a value; tells whether it is new.
+    fn add(&mut self, value: ValueRef<'_>, seen: Seen) -> bool {
+        let key = match value {
+            ValueRef::Float(value) => NumberKey::Float((value + 0.0).to_bits()),
+            ValueRef::Int(value) => NumberKey::Int(value),
+            ValueRef::UInt(value) => NumberKey::UInt(value),
+            ValueRef::Bool(value) => NumberKey::Bool(value),
+            ValueRef::Str(text) | ValueRef::Escaped(text) => {
+                return match self.texts.get_mut(text) {
+                    Some(known) => known.absorb(seen),
+                    None => self.texts.insert(text.into(), seen).is_none(),
+                };
+            }
+        };
+        match self.numbers.get_mut(&key) {
+            Some(known) => known.absorb(seen),
+            None => self.numbers.insert(key, seen).is_none(),
+        }
+    }
+
+    fn merge(&mut self, other: Self) {
+        for (key, seen) in other.numbers {
+            self.numbers.entry(key).and_modify(|known| _ = known.absorb(seen)).or_insert(seen);
+        }
+        for (text, seen) in other.texts {
+            self.texts.entry(text).and_modify(|known| _ = known.absorb(seen)).or_insert(seen);
+        }
+    }
+
+    fn sorted(&self) -> Vec<(Cell, Seen)> {
+        let numbers = self.numbers.iter().map(|(key, seen)| (key.cell(), *seen));
+        let texts = self.texts.iter().map(|(text, seen)| (Cell::Text(text.to_string()), *seen));
+        let mut all: Vec<_> = numbers.chain(texts).collect();
+        all.sort_by(|(left, _), (right, _)| order_cells(left, right));
+        all
+    }
+
+    /// The most frequent value; of equals the one seen first, then the smaller one.
+    fn mode(&self) -> Cell {
+        let mut best: Option<(Cell, Seen)> = None;
+        for (cell, seen) in self.sorted() {
+            let is_better = best.as_ref().is_none_or(|(_, other)| {
+                seen.count > other.count || (seen.count == other.count && seen.first_ns < other.first_ns)
+            });
+            if is_better {
+                best = Some((cell, seen));
+            }
+        }
+        best.map_or(Cell::Null, |(cell, _)| cell)
+    }
+}
+
+impl Seen {
+    /// Adds another count of the same value; `false`, as no value is new.
+    fn absorb(&mut self, other: Self) -> bool {
+        self.count += other.count;
+        self.first_ns = self.first_ns.min(other.first_ns);
+        false
+    }
+}
+
+impl NumberKey {
+    fn cell(self) -> Cell {
+        match self {
+            Self::Float(bits) => Cell::Float(f64::from_bits(bits)),
+            Self::Int(value) => Cell::Int(value),
+            Self::UInt(value) => Cell::UInt(value),
+            Self::Bool(value) => Cell::Bool(value),
+        }
+    }
+}
+
+/// A total order for sorting: what does not compare (NaN) comes last.
+fn order_cells(left: &Cell, right: &Cell) -> std::cmp::Ordering {
+    let is_nan = |scalar: Scalar<'_>| matches!(scalar, Scalar::Float(value) if value.is_nan());
+    let (left, right) = (left.scalar(), right.scalar());
+    left.order(right).unwrap_or_else(|| is_nan(left).cmp(&is_nan(right)))
+}

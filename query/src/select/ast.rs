@@ -1,0 +1,314 @@
+//! What a statement says, as the parser understood it. Names are not yet fields or tags, and `now()` has no value.
+//!
+//! Chains of one precedence (`a AND b AND c`, `x + y - z`) are flat lists, so the depth of a tree is bounded by the
+//! nesting that the parser allows and no walk over it can use up the stack.
+
+use regex::Regex;
+
+/// One parsed statement.
+#[derive(Debug, Clone)]
+pub enum Statement {
+    /// `SELECT ...`
+    Select(Box<Select>),
+    /// `SHOW DATABASES`; answered by the caller.
+    ShowDatabases,
+    /// `SHOW MEASUREMENTS ...`
+    ShowMeasurements {
+        /// Its clauses.
+        show: Show,
+    },
+    /// `SHOW TAG KEYS ...`
+    ShowTagKeys {
+        /// Its clauses.
+        show: Show,
+    },
+    /// `SHOW TAG VALUES ... WITH KEY ...`
+    ShowTagValues {
+        /// Its clauses.
+        show: Show,
+    },
+    /// `SHOW FIELD KEYS ...`
+    ShowFieldKeys {
+        /// Its clauses.
+        show: Show,
+    },
+    /// `SHOW SERIES ...`
+    ShowSeries {
+        /// Its clauses.
+        show: Show,
+    },
+    /// `SHOW RETENTION POLICIES [ON db]`; answered by the caller.
+    ShowRetentionPolicies {
+        /// The database named by ON.
+        database: Option<String>,
+    },
+    /// `CREATE DATABASE name`; answered by the caller.
+    CreateDatabase {
+        /// The name.
+        name: String,
+    },
+}
+
+impl Statement {
+    /// The database that the statement itself names, by `ON db` or `FROM db..m`.
+    pub fn database(&self) -> Option<&str> {
+        match self {
+            Self::Select(select) => database_of(&select.sources),
+            Self::ShowMeasurements { show }
+            | Self::ShowTagKeys { show }
+            | Self::ShowTagValues { show }
+            | Self::ShowFieldKeys { show }
+            | Self::ShowSeries { show } => show.database.as_deref().or_else(|| database_of(&show.sources)),
+            Self::ShowRetentionPolicies { database } => database.as_deref(),
+            Self::ShowDatabases | Self::CreateDatabase { .. } => None,
+        }
+    }
+}
+
+fn database_of(sources: &[Source]) -> Option<&str> {
+    sources.iter().find_map(|source| source.database.as_deref())
+}
+
+/// A SELECT statement.
+#[derive(Debug, Clone)]
+pub struct Select {
+    pub(crate) items: Vec<Item>,
+    pub(crate) sources: Vec<Source>,
+    pub(crate) condition: Option<Expr>,
+    pub(crate) interval: Option<Interval>,
+    pub(crate) dimensions: Vec<Dimension>,
+    pub(crate) fill: Fill,
+    pub(crate) order: Order,
+    pub(crate) page: Page,
+    pub(crate) series_page: Page,
+}
+
+/// The clauses that SHOW statements share.
+#[derive(Debug, Clone, Default)]
+pub struct Show {
+    pub(crate) database: Option<String>,
+    pub(crate) sources: Vec<Source>,
+    /// WITH MEASUREMENT or WITH KEY.
+    pub(crate) names: Option<NameTest>,
+    pub(crate) condition: Option<Expr>,
+    pub(crate) page: Page,
+}
+
+/// LIMIT and OFFSET.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Page {
+    pub(crate) limit: Option<usize>,
+    pub(crate) offset: usize,
+}
+
+impl Page {
+    /// How many rows from the start are enough to cut the page; `None`: all.
+    pub(crate) fn needed(&self) -> Option<usize> {
+        self.limit.map(|limit| limit.saturating_add(self.offset))
+    }
+
+    /// Cuts the page out of all rows.
+    pub(crate) fn cut<T>(&self, rows: Vec<T>) -> Vec<T> {
+        rows.into_iter().skip(self.offset).take(self.limit.unwrap_or(usize::MAX)).collect()
+    }
+}
+
+/// What names a SHOW statement wants.
+#[derive(Debug, Clone)]
+pub(crate) enum NameTest {
+    In(Vec<String>),
+    NotIn(Vec<String>),
+    Matches(Regex),
+    Differs(Regex),
+}
+
+impl NameTest {
+    pub(crate) fn accepts(&self, name: &str) -> bool {
+        match self {
+            Self::In(names) => names.iter().any(|other| other == name),
+            Self::NotIn(names) => names.iter().all(|other| other != name),
+            Self::Matches(regex) => regex.is_match(name),
+            Self::Differs(regex) => !regex.is_match(name),
+        }
+    }
+}
+
+/// One entry of the SELECT list.
+#[derive(Debug, Clone)]
+pub(crate) struct Item {
+    pub(crate) expr: Expr,
+    pub(crate) alias: Option<String>,
+}
+
+/// Where rows come from.
+#[derive(Debug, Clone)]
+pub(crate) struct Source {
+    pub(crate) database: Option<String>,
+    pub(crate) measurement: Pattern,
+}
+
+/// A name or a regular expression over names.
+#[derive(Debug, Clone)]
+pub(crate) enum Pattern {
+    Name(String),
+    Regex(Regex),
+}
+
+/// `GROUP BY time(every, offset)`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Interval {
+    /// Width of a bucket, above zero.
+    pub(crate) every_ns: i64,
+    /// Shift of the bucket edges against the epoch, in `[0, every_ns)`.
+    pub(crate) offset_ns: i64,
+}
+
+/// Tags to group by.
+#[derive(Debug, Clone)]
+pub(crate) enum Dimension {
+    Tag(String),
+    All,
+    Regex(Regex),
+}
+
+/// What stands in buckets without data.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub(crate) enum Fill {
+    #[default]
+    Null,
+    None,
+    Previous,
+    Linear,
+    Value(f64),
+}
+
+/// Order of rows by time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Order {
+    #[default]
+    Ascending,
+    Descending,
+}
+
+/// What a name is said to be by `::tag` or `::field`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NameKind {
+    Any,
+    Field,
+    Tag,
+}
+
+/// A name of a field, a tag or the time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Name {
+    pub(crate) text: String,
+    pub(crate) kind: NameKind,
+    pub(crate) is_quoted: bool,
+}
+
+/// An aggregate function.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Function {
+    Count,
+    Sum,
+    Mean,
+    Min,
+    Max,
+    First,
+    Last,
+    Spread,
+    Stddev,
+    /// Nearest rank from the histogram; the share in `[0, 1]`.
+    Quantile(f64),
+    Mode,
+    Distinct,
+    CountDistinct,
+}
+
+impl Function {
+    /// Whether the result is one of the rows, so that alone it carries the row's time.
+    pub(crate) fn is_selector(self) -> bool {
+        matches!(self, Self::Min | Self::Max | Self::First | Self::Last)
+    }
+}
+
+/// What an aggregate is taken of.
+#[derive(Debug, Clone)]
+pub(crate) enum Argument {
+    Name(Name),
+    Wildcard,
+    Regex(Regex),
+}
+
+/// A call of an aggregate.
+#[derive(Debug, Clone)]
+pub(crate) struct Call {
+    pub(crate) function: Function,
+    /// The name as typed, in lower case: the column's name.
+    pub(crate) name: String,
+    pub(crate) argument: Argument,
+}
+
+/// Arithmetic operators.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Arith {
+    Add,
+    Sub,
+    Mul,
+    Div,
+    Rem,
+}
+
+/// Comparison operators.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Compare {
+    Eq,
+    Ne,
+    Lt,
+    Le,
+    Gt,
+    Ge,
+}
+
+impl Compare {
+    /// The operator with both sides exchanged.
+    pub(crate) fn flipped(self) -> Self {
+        match self {
+            Self::Eq => Self::Eq,
+            Self::Ne => Self::Ne,
+            Self::Lt => Self::Gt,
+            Self::Le => Self::Ge,
+            Self::Gt => Self::Lt,
+            Self::Ge => Self::Le,
+        }
+    }
+}
+
+/// An expression of the SELECT list or of WHERE.
+#[derive(Debug, Clone)]
+pub(crate) enum Expr {
+    Name(Name),
+    Wildcard(NameKind),
+    Regex(Regex),
+    Text(String),
+    Integer(i64),
+    Float(f64),
+    Bool(bool),
+    Duration(i64),
+    Now,
+    Call(Call),
+    Arith { first: Box<Expr>, rest: Vec<(Arith, Expr)> },
+    Compare { op: Compare, left: Box<Expr>, right: Box<Expr> },
+    Match { left: Box<Expr>, regex: Regex, is_negated: bool },
+    In { left: Box<Expr>, list: Vec<Expr>, is_negated: bool },
+    All(Vec<Expr>),
+    Any(Vec<Expr>),
+    Not(Box<Expr>),
+}
+
+impl Expr {
+    /// Whether the expression is the time of the row.
+    pub(crate) fn is_time(&self) -> bool {
+        matches!(self, Self::Name(name) if name.kind == NameKind::Any && name.text.eq_ignore_ascii_case("time"))
+    }
+}

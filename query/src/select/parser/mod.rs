@@ -1,0 +1,266 @@
+//! Tokens to statements. Checks what can be checked without a schema and names the place of every fault; does not
+//! know which names are fields or tags.
+//!
+//! This file: the cursor, statements and the clauses they share. [`select`]: SELECT. [`expression`]: expressions.
+//! [`show`]: SHOW and CREATE.
+
+mod expression;
+mod select;
+mod show;
+
+use regex::{Regex, RegexBuilder};
+
+use super::ast::{Page, Pattern, Source, Statement};
+use super::token::{Lexeme, Token, tokenize};
+use crate::error::line_column;
+use crate::{Error, ErrorKind, Result};
+
+/// Deepest nesting of parentheses, calls and signs.
+const NESTING_MAX: usize = 64;
+
+/// Largest compiled regular expression, in bytes.
+const REGEX_BYTES_MAX: usize = 1 << 20;
+
+/// Words that cannot be names without double quotes.
+const RESERVED: [&str; 27] = [
+    "select", "from", "where", "group", "by", "order", "limit", "offset", "slimit", "soffset", "and", "or",
+    "not", "in", "as", "into", "fill", "having", "on", "with", "asc", "desc", "show", "create", "tz", "true",
+    "false",
+];
+
+/// Statements of SQL and InfluxQL that are known and not built.
+const STATEMENTS_UNSUPPORTED: [&str; 9] =
+    ["delete", "drop", "explain", "alter", "grant", "revoke", "kill", "insert", "set"];
+
+/// Reads the statements of a text, separated by `;`.
+///
+/// # Errors
+/// `InvalidInput` with the place and a hint; `Unsupported` for what the language has and icecore does not.
+pub fn parse(text: &str) -> Result<Vec<Statement>> {
+    let lexemes = tokenize(text)?;
+    let mut parser = Parser { text, lexemes: &lexemes, place: 0, depth: 0 };
+    let mut statements = Vec::new();
+    loop {
+        while parser.eat_symbol(";") {}
+        if *parser.peek() == Token::End {
+            break;
+        }
+        statements.push(parser.statement()?);
+        if *parser.peek() != Token::End && !parser.eat_symbol(";") {
+            return Err(parser.unexpected("the end of the statement or `;`"));
+        }
+    }
+    if statements.is_empty() {
+        return Err(Error::at(text, 0, "no statement; expected SELECT, SHOW or CREATE DATABASE"));
+    }
+    Ok(statements)
+}
+
+/// A cursor over the tokens of a text.
+struct Parser<'a> {
+    text: &'a str,
+    lexemes: &'a [Lexeme],
+    place: usize,
+    depth: usize,
+}
+
+impl<'a> Parser<'a> {
+    fn peek(&self) -> &'a Token {
+        self.peek_after(0)
+    }
+
+    fn peek_after(&self, count: usize) -> &'a Token {
+        self.lexemes.get(self.place + count).map_or(&Token::End, |lexeme| &lexeme.token)
+    }
+
+    fn offset(&self) -> usize {
+        self.lexemes.get(self.place).map_or(self.text.len(), |lexeme| lexeme.offset)
+    }
+
+    fn bump(&mut self) -> &'a Token {
+        let token = self.peek();
+        if *token != Token::End {
+            self.place += 1;
+        }
+        token
+    }
+
+    fn at_word(&self, keyword: &str) -> bool {
+        self.at_word_after(0, keyword)
+    }
+
+    fn at_word_after(&self, count: usize, keyword: &str) -> bool {
+        matches!(self.peek_after(count), Token::Word(word) if word.eq_ignore_ascii_case(keyword))
+    }
+
+    fn eat_word(&mut self, keyword: &str) -> bool {
+        let is_there = self.at_word(keyword);
+        self.place += usize::from(is_there);
+        is_there
+    }
+
+    fn expect_word(&mut self, keyword: &str) -> Result<()> {
+        if self.eat_word(keyword) { Ok(()) } else { Err(self.unexpected(&keyword.to_uppercase())) }
+    }
+
+    fn at_symbol(&self, symbol: &str) -> bool {
+        matches!(self.peek(), Token::Symbol(other) if *other == symbol)
+    }
+
+    fn eat_symbol(&mut self, symbol: &str) -> bool {
+        let is_there = self.at_symbol(symbol);
+        self.place += usize::from(is_there);
+        is_there
+    }
+
+    fn expect_symbol(&mut self, symbol: &str) -> Result<()> {
+        if self.eat_symbol(symbol) { Ok(()) } else { Err(self.unexpected(&format!("`{symbol}`"))) }
+    }
+
+    fn fail(&self, offset: usize, message: impl std::fmt::Display) -> Error {
+        Error::at(self.text, offset, message)
+    }
+
+    fn unsupported(&self, offset: usize, what: impl std::fmt::Display) -> Error {
+        let (line, column) = line_column(self.text, offset);
+        Error::new(ErrorKind::Unsupported, format!("{line}:{column}: {what} is not supported"))
+    }
+
+    /// The error for a token that cannot stand here, with a hint where a habit of SQL explains it.
+    fn unexpected(&self, expected: &str) -> Error {
+        let (found, hint) = match self.peek() {
+            Token::Word(word) if is_reserved(word) => {
+                (format!("`{word}`"), " (a reserved word; as a name it takes double quotes)")
+            }
+            Token::Word(word) => (format!("`{word}`"), ""),
+            Token::Quoted(name) => (format!("name \"{name}\""), " (strings take single quotes)"),
+            Token::Text(text) => (format!("string '{text}'"), " (names take double quotes)"),
+            Token::Integer(number) => (format!("number {number}"), ""),
+            Token::Float(number) => (format!("number {number}"), ""),
+            Token::Duration(_) => ("a duration".to_owned(), ""),
+            Token::Regex(regex) => (format!("/{regex}/"), ""),
+            Token::Symbol(symbol) => (format!("`{symbol}`"), ""),
+            Token::End => ("the end".to_owned(), ""),
+        };
+        self.fail(self.offset(), format!("expected {expected}, found {found}{hint}"))
+    }
+
+    fn statement(&mut self) -> Result<Statement> {
+        let offset = self.offset();
+        if self.eat_word("select") {
+            return Ok(Statement::Select(Box::new(self.select()?)));
+        }
+        if self.eat_word("show") {
+            return self.show();
+        }
+        if self.eat_word("create") {
+            return self.create();
+        }
+        match self.peek() {
+            Token::Word(word) if STATEMENTS_UNSUPPORTED.contains(&&*word.to_lowercase()) => {
+                Err(self.unsupported(offset, word.to_uppercase()))
+            }
+            _ => Err(self.unexpected("SELECT, SHOW or CREATE DATABASE")),
+        }
+    }
+
+    /// A name: a word that is not reserved, or anything in double quotes.
+    fn name(&mut self, what: &str) -> Result<String> {
+        match self.peek() {
+            Token::Quoted(name) if name.is_empty() => Err(self.fail(self.offset(), "empty name")),
+            Token::Quoted(name) => {
+                self.place += 1;
+                Ok(name.clone())
+            }
+            Token::Word(word) if !is_reserved(word) => {
+                self.place += 1;
+                Ok(word.clone())
+            }
+            _ => Err(self.unexpected(what)),
+        }
+    }
+
+    fn pattern(&mut self, what: &str) -> Result<Pattern> {
+        match self.eat_regex()? {
+            Some(regex) => Ok(Pattern::Regex(regex)),
+            None => Ok(Pattern::Name(self.name(what)?)),
+        }
+    }
+
+    /// The regular expression under the cursor, compiled, if one is there.
+    fn eat_regex(&mut self) -> Result<Option<Regex>> {
+        let offset = self.offset();
+        let Token::Regex(pattern) = self.peek() else { return Ok(None) };
+        self.place += 1;
+        let compiled = RegexBuilder::new(pattern).size_limit(REGEX_BYTES_MAX).build();
+        compiled.map(Some).map_err(|error| {
+            let reason = error.to_string();
+            let reason = reason.lines().last().unwrap_or("not understood").trim_start_matches("error: ");
+            self.fail(offset, format!("bad regular expression: {reason}"))
+        })
+    }
+
+    fn sources(&mut self) -> Result<Vec<Source>> {
+        let mut sources = vec![self.source()?];
+        while self.eat_symbol(",") {
+            sources.push(self.source()?);
+        }
+        if self.at_word("join") {
+            return Err(self.unsupported(self.offset(), "JOIN"));
+        }
+        let named: Vec<&str> = sources.iter().filter_map(|source| source.database.as_deref()).collect();
+        if named.windows(2).any(|pair| pair.first() != pair.last()) {
+            return Err(self.unsupported(self.offset(), "one statement over several databases"));
+        }
+        Ok(sources)
+    }
+
+    /// `m`, `/regex/`, `rp.m`, `db.rp.m` or `db..m`. There is one retention policy, so its name is not kept.
+    fn source(&mut self) -> Result<Source> {
+        let what = "a measurement (a name or /regex/)";
+        if self.at_symbol("(") {
+            return Err(self.unsupported(self.offset(), "a subquery"));
+        }
+        let first = self.pattern(what)?;
+        let Pattern::Name(qualifier) = &first else {
+            return Ok(Source { database: None, measurement: first });
+        };
+        if self.eat_symbol("..") {
+            return Ok(Source { database: Some(qualifier.clone()), measurement: self.pattern(what)? });
+        }
+        if !self.eat_symbol(".") {
+            return Ok(Source { database: None, measurement: first });
+        }
+        let second = self.pattern(what)?;
+        if self.eat_symbol(".") {
+            return Ok(Source { database: Some(qualifier.clone()), measurement: self.pattern(what)? });
+        }
+        Ok(Source { database: None, measurement: second })
+    }
+
+    /// `LIMIT n OFFSET m`, under their names for rows or for series.
+    fn page(&mut self, limit: &str, offset: &str) -> Result<Page> {
+        let mut page = Page::default();
+        if self.eat_word(limit) {
+            page.limit = Some(self.count(limit)?);
+        }
+        if self.eat_word(offset) {
+            page.offset = self.count(offset)?;
+        }
+        Ok(page)
+    }
+
+    fn count(&mut self, clause: &str) -> Result<usize> {
+        match self.peek() {
+            Token::Integer(count) => {
+                self.place += 1;
+                Ok(usize::try_from(*count).unwrap_or(usize::MAX))
+            }
+            _ => Err(self.unexpected(&format!("a whole number after {}", clause.to_uppercase()))),
+        }
+    }
+}
+
+fn is_reserved(word: &str) -> bool {
+    RESERVED.iter().any(|reserved| word.eq_ignore_ascii_case(reserved))
+}

@@ -1,0 +1,182 @@
+//! Rows as they were written: SELECT without aggregates.
+//!
+//! The rows of all series of a group are merged by time. A LIMIT bounds what is held and, as far as the order
+//! allows, what is read: ascending, each series is left after the rows that can be on the page; descending, time is
+//! walked backwards in slices that double.
+
+use icecore_storage::model::{HOUR_NS, TimeRange};
+use icecore_storage::scan::{Coverage, Flow};
+
+use super::Context;
+use super::analyze::Plan;
+use super::ast::{Order, Page};
+use super::node::{Leaves, Row};
+use super::rows;
+use super::run::Groups;
+use super::scalar::Cell;
+use crate::Result;
+
+/// A row of the answer while it waits for its place.
+struct Waiting {
+    ts_ns: i64,
+    series_idx: usize,
+    columns: Vec<Cell>,
+}
+
+struct Collector<'a> {
+    context: &'a Context<'a>,
+    plan: &'a Plan<'a>,
+    groups: &'a Groups,
+    /// Which items are fields: a row without any of them is left out.
+    is_field: Vec<bool>,
+    order: Order,
+    /// How many rows from the start of the answer are enough.
+    needed: Option<usize>,
+    rows: Vec<Waiting>,
+}
+
+/// The rows of one group, in the order asked, cut to the page.
+///
+/// # Errors
+/// Those of storage and the budget.
+pub(crate) fn read(
+    context: &Context<'_>,
+    plan: &Plan<'_>,
+    groups: &Groups,
+    group: usize,
+    range: TimeRange,
+    (order, page): (Order, Page),
+    coverage: &mut Coverage,
+) -> Result<Vec<Vec<Cell>>> {
+    let is_field: Vec<bool> = plan.items.iter().map(has_field).collect();
+    if !is_field.contains(&true) || page.limit == Some(0) {
+        return Ok(Vec::new());
+    }
+    let needed = page.needed();
+    let mut collector = Collector { context, plan, groups, is_field, order, needed, rows: Vec::new() };
+    match (needed, order) {
+        (Some(needed), Order::Ascending) => collector.read_first(group, range, needed, coverage)?,
+        (Some(needed), Order::Descending) => collector.read_last(group, range, needed, coverage)?,
+        (None, _) => collector.read_range(group, range, coverage)?,
+    }
+    collector.sort();
+    let rows = page.cut(std::mem::take(&mut collector.rows));
+    if needed.is_some() {
+        context.budget.charge_points((rows.len() * plan.items.len()) as u64)?;
+    }
+    let with_time = |row: Waiting| std::iter::once(Cell::Time(row.ts_ns)).chain(row.columns).collect();
+    Ok(rows.into_iter().map(with_time).collect())
+}
+
+fn has_field(item: &super::node::Node) -> bool {
+    let mut leaves = Leaves::default();
+    item.leaves(&mut leaves);
+    leaves.has_row
+}
+
+impl Collector<'_> {
+    /// Reads each series only as far as its rows can be on the page.
+    fn read_first(
+        &mut self,
+        group: usize,
+        range: TimeRange,
+        needed: usize,
+        coverage: &mut Coverage,
+    ) -> Result<()> {
+        let (context, plan, groups) = (self.context, self.plan, self.groups);
+        for id in groups.ids_of(group) {
+            let mut count = 0;
+            rows::scan(
+                context,
+                plan,
+                groups,
+                std::slice::from_ref(id),
+                range,
+                coverage,
+                &mut |series_idx, row| {
+                    count += usize::from(self.take(series_idx, row)?);
+                    Ok(if count < needed { Flow::Continue } else { Flow::Stop })
+                },
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Reads backwards from now (and what lies after it), until the page is full.
+    fn read_last(
+        &mut self,
+        group: usize,
+        range: TimeRange,
+        needed: usize,
+        coverage: &mut Coverage,
+    ) -> Result<()> {
+        let mut end_ns = range.end_ns;
+        let mut start_ns = self.context.now_ns.min(end_ns);
+        let mut width_ns = HOUR_NS;
+        loop {
+            start_ns = start_ns.saturating_sub(width_ns).max(range.start_ns);
+            self.read_range(group, TimeRange::new(start_ns, end_ns), coverage)?;
+            if self.rows.len() >= needed || start_ns <= range.start_ns {
+                return Ok(());
+            }
+            end_ns = start_ns;
+            width_ns = width_ns.saturating_mul(2);
+        }
+    }
+
+    fn read_range(&mut self, group: usize, range: TimeRange, coverage: &mut Coverage) -> Result<()> {
+        let (context, plan, groups) = (self.context, self.plan, self.groups);
+        let ids = groups.ids_of(group);
+        rows::scan(context, plan, groups, ids, range, coverage, &mut |series_idx, row| {
+            self.take(series_idx, row)?;
+            Ok(Flow::Continue)
+        })
+    }
+
+    /// Keeps a row if it shows any field.
+    fn take(&mut self, series_idx: usize, row: &Row<'_>) -> Result<bool> {
+        let columns: Vec<Cell> = self.plan.items.iter().map(|item| item.cell(row)).collect();
+        let has_value =
+            columns.iter().zip(&self.is_field).any(|(cell, is_field)| *is_field && *cell != Cell::Null);
+        if !has_value {
+            return Ok(false);
+        }
+        self.rows.push(Waiting { ts_ns: row.ts_ns, series_idx, columns });
+        match self.needed {
+            None => self.context.budget.charge_points(self.plan.items.len() as u64)?,
+            // Twice the page before each cut keeps the cost of sorting low and memory bounded.
+            Some(needed) if self.rows.len() / 2 > needed.max(1024) => {
+                self.sort();
+                self.rows.truncate(needed);
+            }
+            Some(_) if self.rows.len() as u64 > self.context.budget.limits().points_max => {
+                self.context.budget.charge_points(self.rows.len() as u64)?;
+            }
+            Some(_) => {}
+        }
+        Ok(true)
+    }
+
+    /// By time; at equal times by tags.
+    fn sort(&mut self) {
+        let groups = self.groups;
+        let by_tags = |left: &Waiting, right: &Waiting| {
+            let key = |row: &Waiting| groups.key(row.series_idx);
+            if left.series_idx == right.series_idx {
+                std::cmp::Ordering::Equal
+            } else {
+                key(left).cmp(&key(right))
+            }
+        };
+        match self.order {
+            Order::Ascending => {
+                self.rows
+                    .sort_by(|left, right| left.ts_ns.cmp(&right.ts_ns).then_with(|| by_tags(left, right)));
+            }
+            Order::Descending => {
+                self.rows
+                    .sort_by(|left, right| right.ts_ns.cmp(&left.ts_ns).then_with(|| by_tags(right, left)));
+            }
+        }
+    }
+}

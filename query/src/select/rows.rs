@@ -1,0 +1,284 @@
+//! Answers from raw rows: where a condition speaks of fields, or a function needs every value.
+//!
+//! [`scan`] hands over the rows that pass the condition; the others accumulate them. Rows come series by series and
+//! within a series by time, so an accumulator is closed when the bucket or the series changes and then merged into
+//! its group.
+
+use std::collections::BTreeMap;
+
+use icecore_storage::model::{FieldId, RowBlock, SeriesId, TimeRange};
+use icecore_storage::scan::{Coverage, Flow, RowRequest};
+
+use super::Context;
+use super::aggregate::Acc;
+use super::analyze::Plan;
+use super::ast::Function;
+use super::frame::{Buckets, Frame};
+use super::node::{Row, Tags};
+use super::run::Groups;
+use super::scalar::{Cell, Scalar};
+use crate::{Error, Result};
+
+/// What takes rows: the place of the series among all series of the groups, and the row.
+pub(crate) type Sink<'a> = dyn FnMut(usize, &Row<'_>) -> Result<Flow> + 'a;
+
+/// Hands over the rows of some series that pass the condition. `series` counts among all series of the groups.
+///
+/// # Errors
+/// Those of storage, the budget and the sink.
+pub(crate) fn scan(
+    context: &Context<'_>,
+    plan: &Plan<'_>,
+    groups: &Groups,
+    series: &[SeriesId],
+    range: TimeRange,
+    coverage: &mut Coverage,
+    sink: &mut Sink<'_>,
+) -> Result<()> {
+    let mut fields: Vec<FieldId> = plan.binder.fields.iter().map(|field| field.id).collect();
+    fields.sort_unstable();
+    if fields.is_empty() || series.is_empty() || range.is_empty() {
+        return Ok(());
+    }
+    let place_of = |id: FieldId| fields.iter().position(|other| *other == id).unwrap_or(usize::MAX);
+    let places: Vec<usize> = plan.binder.fields.iter().map(|field| place_of(field.id)).collect();
+    let request = RowRequest { measurement: plan.schema.measurement, fields: &fields, series, range };
+    let mut failure: Option<Error> = None;
+    let mut on_block = |block: &RowBlock| match hand_over(plan, groups, &places, block, sink) {
+        Ok(flow) => Ok(flow),
+        Err(error) => {
+            failure = Some(error);
+            Ok(Flow::Stop)
+        }
+    };
+    let read = context.scan.rows(&request, context.budget, &mut on_block)?;
+    coverage.absorb(&read);
+    failure.map_or(Ok(()), Err)
+}
+
+fn hand_over(
+    plan: &Plan<'_>,
+    groups: &Groups,
+    places: &[usize],
+    block: &RowBlock,
+    sink: &mut Sink<'_>,
+) -> Result<Flow> {
+    let mut current: Option<(SeriesId, usize)> = None;
+    for (index, (id, ts_ns)) in block.series.iter().zip(&block.ts_ns).enumerate() {
+        let series_idx = match current {
+            Some((known, series_idx)) if known == *id => series_idx,
+            _ => {
+                let Ok(series_idx) = groups.ids().binary_search(id) else { continue };
+                current = Some((*id, series_idx));
+                series_idx
+            }
+        };
+        let tags = groups.key(series_idx).map_or(Tags::None, Tags::Key);
+        let row = Row { ts_ns: *ts_ns, tags, columns: &block.columns, places, index, calls: &[] };
+        if plan.filter.accepts_row(&row) && sink(series_idx, &row)? == Flow::Stop {
+            return Ok(Flow::Stop);
+        }
+    }
+    Ok(Flow::Continue)
+}
+
+/// Accumulators of the calls; `None` for a call whose field the measurement lacks.
+type Accs = Vec<Option<Acc>>;
+
+/// Accumulators of one group, by bucket.
+type GroupAccs = BTreeMap<i64, Accs>;
+
+/// The bucket of the series that is being read.
+struct Open {
+    series_idx: usize,
+    bucket_ns: i64,
+    accs: Accs,
+}
+
+struct Accumulator<'a> {
+    context: &'a Context<'a>,
+    plan: &'a Plan<'a>,
+    groups: &'a Groups,
+    frame: &'a Frame,
+    open: Option<Open>,
+    closed: Vec<GroupAccs>,
+}
+
+impl Accumulator<'_> {
+    fn add(&mut self, series_idx: usize, row: &Row<'_>) -> Result<()> {
+        let bucket_ns = self.frame.bucket(row.ts_ns);
+        let is_same = self
+            .open
+            .as_ref()
+            .is_some_and(|open| open.series_idx == series_idx && open.bucket_ns == bucket_ns);
+        if !is_same {
+            self.close()?;
+            self.open = Some(Open { series_idx, bucket_ns, accs: new_accs(self.plan) });
+        }
+        let Some(open) = &mut self.open else { return Ok(()) };
+        let calls = self.plan.binder.calls.iter().zip(&self.plan.call_places);
+        for (acc, (call, place)) in open.accs.iter_mut().zip(calls) {
+            if let (Some(acc), Some(value)) = (acc, place.and_then(|place| row.value(place)))
+                && acc.add(row.ts_ns, value, call.needs_hist())
+            {
+                // Distinct values are held in memory, so they count as points.
+                self.context.budget.charge_points(1)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Merges the open bucket into its group.
+    fn close(&mut self) -> Result<()> {
+        let Some(open) = self.open.take() else { return Ok(()) };
+        let group = self.groups.owner(open.series_idx).and_then(|group| self.closed.get_mut(group));
+        let Some(group) = group else { return Ok(()) };
+        let Some(known) = group.get_mut(&open.bucket_ns) else {
+            self.context.budget.charge_points(open.accs.len() as u64)?;
+            group.insert(open.bucket_ns, open.accs);
+            return Ok(());
+        };
+        for (into, from) in known.iter_mut().zip(open.accs) {
+            if let (Some(into), Some(from)) = (into, from) {
+                into.merge(from);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn new_accs(plan: &Plan<'_>) -> Accs {
+    let calls = plan.binder.calls.iter();
+    calls.map(|call| call.field.as_ref().map(|field| Acc::new(call, field.field_type))).collect()
+}
+
+/// The accumulators of all groups, by bucket.
+fn accumulate(
+    context: &Context<'_>,
+    plan: &Plan<'_>,
+    groups: &Groups,
+    frame: &Frame,
+    coverage: &mut Coverage,
+) -> Result<Vec<GroupAccs>> {
+    let closed = (0..groups.len()).map(|_| GroupAccs::new()).collect();
+    let mut accumulator = Accumulator { context, plan, groups, frame, open: None, closed };
+    scan(context, plan, groups, groups.ids(), frame.range, coverage, &mut |series_idx, row| {
+        accumulator.add(series_idx, row)?;
+        Ok(Flow::Continue)
+    })?;
+    accumulator.close()?;
+    Ok(accumulator.closed)
+}
+
+/// The cells of all calls, by group and bucket.
+///
+/// # Errors
+/// Those of [`scan`].
+pub(crate) fn read(
+    context: &Context<'_>,
+    plan: &Plan<'_>,
+    groups: &Groups,
+    frame: &Frame,
+    coverage: &mut Coverage,
+) -> Result<Vec<Buckets>> {
+    let accumulated = accumulate(context, plan, groups, frame, coverage)?;
+    let cells_of = |accs: Accs| -> Vec<Cell> {
+        let calls = plan.binder.calls.iter().zip(accs);
+        calls
+            .map(|(call, acc)| match (acc, &call.field) {
+                (Some(acc), Some(field)) => acc.cell(call.function, field.field_type),
+                _ => Cell::Null,
+            })
+            .collect()
+    };
+    let buckets_of = |group: GroupAccs| -> Buckets {
+        let buckets = group.into_iter().map(|(bucket_ns, accs)| (bucket_ns, cells_of(accs)));
+        buckets.filter(|(_, cells)| cells.iter().any(|cell| *cell != Cell::Null)).collect()
+    };
+    Ok(accumulated.into_iter().map(buckets_of).collect())
+}
+
+/// The distinct values of the only call, by group: rows of time and value.
+///
+/// # Errors
+/// Those of [`scan`].
+pub(crate) fn read_distinct(
+    context: &Context<'_>,
+    plan: &Plan<'_>,
+    groups: &Groups,
+    frame: &Frame,
+    coverage: &mut Coverage,
+) -> Result<Vec<Vec<Vec<Cell>>>> {
+    let accumulated = accumulate(context, plan, groups, frame, coverage)?;
+    let rows_of = |group: GroupAccs| {
+        let values = group.into_iter().flat_map(|(bucket_ns, accs)| {
+            let values = accs.into_iter().flatten().flat_map(|acc| acc.distinct());
+            values.map(move |value| vec![Cell::Time(bucket_ns), value])
+        });
+        values.collect()
+    };
+    Ok(accumulated.into_iter().map(rows_of).collect())
+}
+
+/// The row that a selector picks.
+#[derive(Debug)]
+pub(crate) struct Picked {
+    pub(crate) ts_ns: i64,
+    value: Cell,
+    /// The columns of the answer.
+    pub(crate) columns: Vec<Cell>,
+}
+
+/// The rows that the only call, a selector, picks, by group and bucket.
+///
+/// # Errors
+/// Those of [`scan`].
+pub(crate) fn read_selected(
+    context: &Context<'_>,
+    plan: &Plan<'_>,
+    groups: &Groups,
+    frame: &Frame,
+    coverage: &mut Coverage,
+) -> Result<Vec<BTreeMap<i64, Picked>>> {
+    let mut picked: Vec<BTreeMap<i64, Picked>> = (0..groups.len()).map(|_| BTreeMap::new()).collect();
+    let call = plan.binder.calls.first().zip(plan.call_places.first().copied().flatten());
+    let Some((call, place)) = call else { return Ok(picked) };
+    scan(context, plan, groups, groups.ids(), frame.range, coverage, &mut |series_idx, row| {
+        let Some(value) = row.value(place).map(Scalar::from) else { return Ok(Flow::Continue) };
+        let Some(group) = groups.owner(series_idx).and_then(|group| picked.get_mut(group)) else {
+            return Ok(Flow::Continue);
+        };
+        let bucket_ns = frame.bucket(row.ts_ns);
+        let known = group.get(&bucket_ns);
+        if known.is_none() {
+            context.budget.charge_points(plan.items.len() as u64)?;
+        }
+        if known.is_none_or(|known| is_better(call.function, row.ts_ns, value, known)) {
+            let value = value.to_cell();
+            let with_call = Row { calls: std::slice::from_ref(&value), ..*row };
+            let columns = plan.items.iter().map(|item| item.cell(&with_call)).collect();
+            group.insert(bucket_ns, Picked { ts_ns: row.ts_ns, value, columns });
+        }
+        Ok(Flow::Continue)
+    })?;
+    Ok(picked)
+}
+
+/// Whether a row is to be picked before the known one; at equal times the larger value, of equal values the
+/// earlier row.
+fn is_better(function: Function, ts_ns: i64, value: Scalar<'_>, known: &Picked) -> bool {
+    use std::cmp::Ordering;
+    let by_time = ts_ns.cmp(&known.ts_ns);
+    let by_value = value.order(known.value.scalar());
+    let Some(by_value) = by_value else {
+        // One of them is NaN, which never wins against a number.
+        return known.value.scalar().order(known.value.scalar()).is_none();
+    };
+    let order = match function {
+        Function::Min => by_value.then(by_time),
+        Function::First => by_time.then(by_value.reverse()),
+        Function::Last => by_time.reverse().then(by_value.reverse()),
+        _ => by_value.reverse().then(by_time),
+    };
+    order == Ordering::Less
+}

@@ -1,0 +1,236 @@
+//! Aggregates from partials: the way that stays exact after raw rows are gone.
+//!
+//! For each field that is asked for, one partial per series and bucket, merged across the series of a group. The
+//! buckets go through in chunks, so that memory follows the answer and not the range.
+
+use icecore_storage::model::{FieldType, Partial, SeriesId, TimeRange};
+use icecore_storage::scan::{Bounds, Coverage, FieldInfo, Resolution, Window, WindowRequest, WindowSlice};
+
+use super::Context;
+use super::aggregate::{merge_across, partial_cell};
+use super::analyze::Plan;
+use super::ast::Function;
+use super::frame::{Buckets, Frame};
+use super::run::Groups;
+use super::scalar::Cell;
+use crate::Result;
+
+/// Partials held at once, over all groups.
+const PARTIALS_MAX: usize = 200_000;
+/// Buckets read at once.
+const CHUNK_MAX: usize = 8_192;
+
+/// Whether partials can answer the calls of a plan.
+pub(crate) fn can_answer(plan: &Plan<'_>, frame: &Frame) -> bool {
+    let has_text = plan
+        .binder
+        .calls
+        .iter()
+        .any(|call| call.field.as_ref().is_some_and(|field| field.field_type == FieldType::Str));
+    // Partials of texts carry no times, so they cannot say where the data begins.
+    let knows_start = frame.has_start || frame.interval.is_none() || !has_text;
+    knows_start
+        && plan.filter.row_tests.is_empty()
+        && plan.binder.calls.iter().all(super::node::BoundCall::is_in_partial)
+}
+
+/// The cells of all calls, by group and bucket.
+///
+/// # Errors
+/// Those of storage and the budget.
+pub(crate) fn read(
+    context: &Context<'_>,
+    plan: &Plan<'_>,
+    groups: &Groups,
+    frame: &Frame,
+    coverage: &mut Coverage,
+) -> Result<Vec<Buckets>> {
+    let mut answer = vec![Buckets::new(); groups.len()];
+    let fields = fields_of(plan);
+    let mut reader =
+        Reader { context, plan, groups, coverage, with_hist: false, resolution: context.resolution };
+    let chunk_max = (PARTIALS_MAX / groups.len().max(1)).clamp(16, CHUNK_MAX);
+    let Some(span) = reader.span(frame, &fields)? else { return Ok(answer) };
+    frame.check_buckets(span.start_ns, plan.items.len(), context.budget)?;
+    let mut next = Some(frame.bucket(span.start_ns));
+    while let Some(chunk_start_ns) = next {
+        let (windows, starts, after) = chunk(frame, &span, chunk_start_ns, chunk_max);
+        next = after;
+        // Narrow buckets over sparse data cost work even where they give no row.
+        context.budget.charge_samples(windows.len() as u64)?;
+        for field in &fields {
+            reader.read_field(field, &windows, &starts, &mut answer)?;
+        }
+    }
+    Ok(answer)
+}
+
+/// What a selector picks: the time of the row, where partials know it, and the value.
+pub(crate) type Picked = (Option<i64>, Cell);
+
+/// The time and value of the first or last sample of each group.
+///
+/// # Errors
+/// Those of storage and the budget.
+pub(crate) fn read_selected(
+    context: &Context<'_>,
+    plan: &Plan<'_>,
+    groups: &Groups,
+    range: TimeRange,
+    coverage: &mut Coverage,
+) -> Result<Vec<Option<Picked>>> {
+    let mut answer = vec![None; groups.len()];
+    let Some((function, field)) =
+        plan.binder.calls.first().and_then(|call| Some((call.function, call.field.as_ref()?)))
+    else {
+        return Ok(answer);
+    };
+    let mut reader =
+        Reader { context, plan, groups, coverage, with_hist: false, resolution: context.resolution };
+    let merged = reader.merged(field, &[window(range)])?;
+    for (slot, partials) in answer.iter_mut().zip(merged) {
+        let Some(partial) = partials.into_iter().flatten().next() else { continue };
+        let at_ns = partial.numbers().and_then(|numbers| match function {
+            Function::First => Some(numbers.first_ns),
+            Function::Last => Some(numbers.last_ns),
+            _ => None,
+        });
+        *slot = Some((at_ns, partial_cell(function, &partial, field.field_type)));
+    }
+    Ok(answer)
+}
+
+fn window(range: TimeRange) -> Window {
+    Window { start_ns: range.start_ns, end_ns: range.end_ns }
+}
+
+/// The fields that calls are taken of, each once.
+fn fields_of(plan: &Plan<'_>) -> Vec<FieldInfo> {
+    let mut fields: Vec<FieldInfo> = Vec::new();
+    for field in plan.binder.calls.iter().filter_map(|call| call.field.as_ref()) {
+        if !fields.contains(field) {
+            fields.push(field.clone());
+        }
+    }
+    fields
+}
+
+/// The windows of the next buckets, cut to the span, with the starts of their buckets and the bucket after them.
+fn chunk(frame: &Frame, span: &TimeRange, start_ns: i64, max: usize) -> (Vec<Window>, Vec<i64>, Option<i64>) {
+    let (mut windows, mut starts) = (Vec::new(), Vec::new());
+    let mut next = Some(start_ns);
+    while let Some(bucket_ns) = next {
+        if windows.len() == max {
+            break;
+        }
+        next = frame.next_bucket(bucket_ns).filter(|next_ns| *next_ns < span.end_ns);
+        let end_ns = frame.next_bucket(bucket_ns).unwrap_or(frame.range.end_ns);
+        let start_ns = if frame.interval.is_some() { bucket_ns } else { frame.range.start_ns };
+        windows.push(Window {
+            start_ns: start_ns.max(frame.range.start_ns),
+            end_ns: end_ns.min(frame.range.end_ns),
+        });
+        starts.push(bucket_ns);
+    }
+    (windows, starts, next)
+}
+
+struct Reader<'a> {
+    context: &'a Context<'a>,
+    plan: &'a Plan<'a>,
+    groups: &'a Groups,
+    coverage: &'a mut Coverage,
+    with_hist: bool,
+    resolution: Resolution,
+}
+
+impl Reader<'_> {
+    /// The part of the range that has data; `None` when there is none. Without an interval, all of it.
+    fn span(&mut self, frame: &Frame, fields: &[FieldInfo]) -> Result<Option<TimeRange>> {
+        let is_bounded_text = fields.iter().any(|field| field.field_type == FieldType::Str);
+        if frame.interval.is_none() || is_bounded_text {
+            return Ok(Some(frame.range));
+        }
+        let mut bounds: Option<(i64, i64)> = None;
+        // What lies at the edges does not matter here, so that this look is never refused nor reported.
+        self.resolution = Resolution::Auto;
+        let before = *self.coverage;
+        for field in fields {
+            for partial in self.merged(field, &[window(frame.range)])?.into_iter().flatten().flatten() {
+                let Some(numbers) = partial.numbers() else { continue };
+                let (first_ns, last_ns) = bounds.unwrap_or((numbers.first_ns, numbers.last_ns));
+                bounds = Some((first_ns.min(numbers.first_ns), last_ns.max(numbers.last_ns)));
+            }
+        }
+        self.resolution = self.context.resolution;
+        self.coverage.rounded = before.rounded;
+        self.coverage.raw_gone_before_ns = before.raw_gone_before_ns;
+        Ok(bounds.map(|(first_ns, last_ns)| {
+            TimeRange::new(first_ns, last_ns.saturating_add(1)).intersect(&frame.range)
+        }))
+    }
+
+    /// Reads one field and puts the cells of its calls into the answer.
+    fn read_field(
+        &mut self,
+        field: &FieldInfo,
+        windows: &[Window],
+        starts: &[i64],
+        answer: &mut [Buckets],
+    ) -> Result<()> {
+        let calls = &self.plan.binder.calls;
+        let of_field = || calls.iter().enumerate().filter(|(_, call)| call.field.as_ref() == Some(field));
+        self.with_hist = of_field().any(|(_, call)| call.needs_hist());
+        let merged = self.merged(field, windows)?;
+        self.with_hist = false;
+        for (buckets, partials) in answer.iter_mut().zip(merged) {
+            for (bucket_ns, partial) in starts.iter().zip(partials) {
+                let Some(partial) = partial else { continue };
+                let is_new = !buckets.contains_key(bucket_ns);
+                let cells = buckets.entry(*bucket_ns).or_insert_with(|| vec![Cell::Null; calls.len()]);
+                for (place, call) in of_field() {
+                    if let Some(cell) = cells.get_mut(place) {
+                        *cell = partial_cell(call.function, &partial, field.field_type);
+                    }
+                }
+                if is_new {
+                    self.context.budget.charge_points(calls.len() as u64)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// One partial per group and window; `None` where there is no sample.
+    fn merged(&mut self, field: &FieldInfo, windows: &[Window]) -> Result<Vec<Vec<Option<Partial>>>> {
+        let mut merged: Vec<Vec<Option<Partial>>> = vec![Vec::new(); self.groups.len()];
+        let ids: &[SeriesId] = self.groups.ids();
+        let request = WindowRequest {
+            measurement: self.plan.schema.measurement,
+            field: field.id,
+            series: ids,
+            windows,
+            bounds: Bounds::RightOpen,
+            with_hist: self.with_hist,
+            resolution: self.resolution,
+        };
+        let groups = self.groups;
+        let mut sink = |slice: WindowSlice<'_>| {
+            let Some(group) = groups.owner(slice.series_idx).and_then(|group| merged.get_mut(group)) else {
+                return Ok(());
+            };
+            group.resize(windows.len(), None);
+            for (slot, partial) in group.iter_mut().zip(slice.partials) {
+                match slot {
+                    _ if partial.count() == 0 => {}
+                    Some(sum) => merge_across(sum, partial),
+                    None => *slot = Some(partial.clone()),
+                }
+            }
+            Ok(())
+        };
+        let coverage = self.context.scan.windows(&request, self.context.budget, &mut sink)?;
+        self.coverage.absorb(&coverage);
+        Ok(merged)
+    }
+}
