@@ -95,7 +95,11 @@ fn run(shape: &Shape, rows: usize) {
     acks.sort_unstable();
     let rate = values / total.as_secs_f64() / 1e6;
     println!("  {rate:.2} M values/s, {:.3} M rows/s, all included", rows as f64 / total.as_secs_f64() / 1e6);
-    println!("  durable ack of {BATCH_LINES} lines: p50 {:?}, max {:?}", acks[acks.len() / 2], acks[acks.len() - 1]);
+    println!(
+        "  durable ack of {BATCH_LINES} lines: p50 {:?}, max {:?}",
+        acks[acks.len() / 2],
+        acks[acks.len() - 1]
+    );
     let stats = engine.stats();
     println!(
         "  on disk: raw {:.2} B/row ({:.3} B/value); cells 1m {} B, 5m {} B, 1h {} B",
@@ -132,8 +136,12 @@ fn scans(shape: &Shape, engine: &Engine, rows: usize) {
     let field = schema.field(shape.field).expect("the field was written");
     let series = view.series(schema.measurement, &[], TimeRange::ALL, usize::MAX).expect("series");
     let series: Vec<SeriesId> = series.iter().map(|info| info.id).collect();
-    let request =
-        SampleRequest { measurement: schema.measurement, field: field.id, series: &series, range: TimeRange::ALL };
+    let request = SampleRequest {
+        measurement: schema.measurement,
+        field: field.id,
+        series: &series,
+        range: TimeRange::ALL,
+    };
     for state in ["cold pages", "cached pages"] {
         let start = Instant::now();
         let mut count = 0;
@@ -180,6 +188,8 @@ fn windows(shape: &Shape, view: &dyn Scan, series: &[SeriesId], rows: usize) {
             .expect("readable files");
         let took = start.elapsed();
         assert!(count as usize <= rows);
-        println!("  hourly windows from cells (histograms: {with_hist}): {took:?} for {count} rows, read {coverage:?}");
+        println!(
+            "  hourly windows from cells (histograms: {with_hist}): {took:?} for {count} rows, read {coverage:?}"
+        );
     }
 }

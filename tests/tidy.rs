@@ -28,8 +28,8 @@ const CRATES: &[Crate] = &[
         layers: &[
             &["model", "error", "fs", "clock"],
             &["codec", "options"],
-            &["wal", "memtable", "rows", "series", "segment"],
-            &["version", "manifest"],
+            &["wal", "memtable", "rows", "series", "segment", "cells"],
+            &["version", "manifest", "rolled"],
             &["scan", "view"],
             &["flush", "compact", "rollup", "retention", "recovery", "snapshot", "check"],
             &["engine"],

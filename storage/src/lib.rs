@@ -2,10 +2,11 @@
 //! languages, HTTP, alerts or configuration files.
 //!
 //! Rooms, bottom up: [`model`] (values that the whole workspace shares), [`error`], [`clock`] and [`fs`] (the
-//! outside world as traits), `codec` (one column encoding per file), `wal`, `memtable`, `series`, `segment`
+//! outside world as traits), `codec` (one column encoding per file), [`cells`], `wal`, `memtable`, `series`, `segment`
 //! (bytes on disk), `manifest` and `version` (what is live), [`scan`] (the narrow read door), the jobs
 //! (`flush`, `compact`, `rollup`, `retention`, `recovery`) and [`engine`], the only door for writers.
 
+pub mod cells;
 pub mod clock;
 pub mod codec;
 mod compact;
@@ -19,7 +20,8 @@ pub mod model;
 pub mod options;
 mod recovery;
 mod retention;
-pub mod rollup;
+mod rolled;
+mod rollup;
 pub mod rows;
 pub mod scan;
 pub mod segment;

@@ -38,9 +38,7 @@ pub(crate) fn open(env: Env, dir: &Path, options: Options, retention: Retention)
     let limits = CatalogLimits { series_max: options.series_max, fields_max: options.fields_max };
     let catalog = Arc::new(Catalog::new(limits));
     for number in &manifest.catalog_files {
-        for definition in catalog_file::read(&*fs, &series_dir(dir), *number)? {
-            catalog.define(&definition)?;
-        }
+        catalog.load(&*fs, &series_dir(dir), *number)?;
     }
     let (_, mark) = catalog.definitions_after(CatalogMark::default());
     let store = Store::new(env, dir.to_owned(), options, catalog, &manifest)?;

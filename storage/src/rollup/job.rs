@@ -3,8 +3,9 @@
 
 use std::sync::Arc;
 
-use super::{Folder, Work, coarsen};
+use super::Work;
 use crate::Result;
+use crate::cells::{Folder, coarsen};
 use crate::flush::{segment_meta, unknown_measurement};
 use crate::manifest::{Manifest, RolledSpan};
 use crate::model::FieldInfo;

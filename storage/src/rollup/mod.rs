@@ -1,21 +1,9 @@
-//! Cells: what minutes, five minutes and hours of raw rows are pressed into.
+//! The roll: which spans of raw rows are pressed into cells, and the job that does it.
 //!
-//! A cell row of width `w` at left edge `b` is a pure function of the deduplicated raw rows in `[b, b + w)`: the
-//! one sample exactly at `b` (its edge) and, apart from it, the statistics of the open interior `(b, b + w)`. So
-//! `[b, b + w)` is edge + interior, `(b, b + w]` is interior + the next cell's edge, both by merging alone. See
-//! `docs/decisions/0001-cells-keep-their-left-edge.md`. The room knows nothing of files, locks or the clock.
-//!
-//! Read in this order: [`cell`] (how a cell is kept in columns, and their reader), [`build`] (their writer),
-//! [`fold`] (rows to cells, cells to coarser cells), [`mod@pick`] (what to roll next and which spans may be answered
-//! from cells), `job` (does it).
+//! [`mod@pick`] decides, [`job`] acts; how rows become cells is the business of [`cells`](crate::cells), which spans
+//! cells may answer for that of [`rolled`](crate::rolled).
 
-pub mod build;
-pub mod cell;
-pub mod fold;
 pub(crate) mod job;
-pub mod pick;
+mod pick;
 
-pub use build::CellBuilder;
-pub use cell::{CellReader, columns_of};
-pub use fold::{Folder, coarsen};
-pub use pick::{PickSettings, RawSegment, Work, pick, valid_spans};
+pub(crate) use pick::{PickSettings, Work, pick};

@@ -1,60 +1,47 @@
-//! Decides what to roll next ([`pick`]) and which spans may be answered from cells ([`valid_spans`]).
+//! Decides what to roll next.
 //!
-//! Pure functions of what the manifest says and of the time; no I/O, clock or lock. A rolled span is a range of
+//! A pure function of what the manifest says and of the time; no I/O, clock or lock. A rolled span is a range of
 //! whole hours within one raw partition whose cells were computed from a known list of raw segments. It is dirty
 //! when a raw segment overlaps it that is not in the list. Spans never overlap.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::manifest::{RolledSpan, SegmentMeta};
-use crate::model::{HOUR_NS, Tier, TimeRange, ceil_to, floor_to};
-
-/// What is known of a live raw segment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RawSegment {
-    /// Its id.
-    pub id: u64,
-    /// The partition it belongs to: whole hours.
-    pub partition: TimeRange,
-    /// Time of its earliest row.
-    pub min_ns: i64,
-    /// Time of its latest row.
-    pub max_ns: i64,
-}
-
-impl From<&SegmentMeta> for RawSegment {
-    fn from(meta: &SegmentMeta) -> Self {
-        Self { id: meta.id, partition: meta.partition, min_ns: meta.min_ts_ns, max_ns: meta.max_ts_ns }
-    }
-}
+use crate::manifest::RolledSpan;
+use crate::model::{HOUR_NS, TimeRange, floor_to};
+use crate::rolled::{ByTime, RawSegment};
 
 /// When a span is rolled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PickSettings {
+pub(crate) struct PickSettings {
     /// How long after its end an hour is left alone, because rows for it may still come.
-    pub lateness_ns: i64,
+    pub(crate) lateness_ns: i64,
     /// Whether to roll everything now: what is not rolled yet becomes as few spans as possible.
-    pub force: bool,
+    pub(crate) force: bool,
     /// Spans that begin before this time are never rolled again, because raw rows they were computed from are gone
     /// by retention; `i64::MIN`: none are.
-    pub raw_floor_ns: i64,
+    pub(crate) raw_floor_ns: i64,
 }
 
 /// One span to roll.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Work {
+pub(crate) struct Work {
     /// The span: whole hours within one raw partition.
-    pub span: TimeRange,
+    pub(crate) span: TimeRange,
     /// Ids of the raw segments that overlap it, ascending: what to read, and what the new span covers.
-    pub inputs: Vec<u64>,
+    pub(crate) inputs: Vec<u64>,
     /// The rolled span whose cells it replaces; the same range as `span`.
-    pub replaces: Option<TimeRange>,
+    pub(crate) replaces: Option<TimeRange>,
 }
 
 /// Chooses the spans to roll, ascending by time: dirty rolled spans as they are, and of what is not rolled yet each
 /// hour with data that closed `lateness_ns` ago; with `force` each gap between rolled spans of a partition that
 /// has data, as one.
-pub fn pick(raw: &[RawSegment], rolled: &[RolledSpan], now_ns: i64, settings: PickSettings) -> Vec<Work> {
+pub(crate) fn pick(
+    raw: &[RawSegment],
+    rolled: &[RolledSpan],
+    now_ns: i64,
+    settings: PickSettings,
+) -> Vec<Work> {
     let segments = ByTime::new(raw);
     let is_due = |span: &TimeRange| {
         settings.raw_floor_ns <= span.start_ns
@@ -78,55 +65,6 @@ pub fn pick(raw: &[RawSegment], rolled: &[RolledSpan], now_ns: i64, settings: Pi
     }
     works.sort_by_key(|work| work.span.start_ns);
     works
-}
-
-/// The parts of rolled spans that may be answered from cells, for the tiers 1m, 5m and 1h: without the cells that
-/// rows not yet rolled fall into, whether these are in a raw segment or in a memtable. Sorted, disjoint and as long
-/// as can be.
-pub fn valid_spans(
-    rolled: &[RolledSpan],
-    raw: &[RawSegment],
-    memtables: &[TimeRange],
-) -> [Vec<TimeRange>; 3] {
-    let segments = ByTime::new(raw);
-    let mut rolled: Vec<&RolledSpan> = rolled.iter().collect();
-    rolled.sort_by_key(|rolled| rolled.span.start_ns);
-    let mut spans = [Vec::new(), Vec::new(), Vec::new()];
-    for rolled in rolled {
-        let covers: BTreeSet<u64> = rolled.covers.iter().copied().collect();
-        let late =
-            segments.overlapping(&rolled.span).into_iter().filter(|segment| !covers.contains(&segment.id));
-        let late = late.map(|segment| TimeRange::new(segment.min_ns, segment.max_ns.saturating_add(1)));
-        let fresh =
-            memtables.iter().filter(|range| !range.is_empty() && range.overlaps(&rolled.span)).copied();
-        let mut dirty: Vec<TimeRange> = late.chain(fresh).collect();
-        dirty.sort_by_key(|range| range.start_ns);
-        for (tier, spans) in Tier::CELLS.into_iter().zip(&mut spans) {
-            subtract(rolled.span, &dirty, tier.width_ns(), spans);
-        }
-    }
-    spans
-}
-
-/// Appends what is left of `span` without the cells of `width_ns` that the `dirty` ranges touch.
-fn subtract(span: TimeRange, dirty: &[TimeRange], width_ns: i64, out: &mut Vec<TimeRange>) {
-    let mut start_ns = span.start_ns;
-    for range in dirty {
-        append(out, TimeRange::new(start_ns, floor_to(range.start_ns, width_ns).min(span.end_ns)));
-        start_ns = start_ns.max(ceil_to(range.end_ns, width_ns));
-    }
-    append(out, TimeRange::new(start_ns, span.end_ns));
-}
-
-/// Appends a span, as part of the last one where they touch.
-fn append(spans: &mut Vec<TimeRange>, span: TimeRange) {
-    if span.is_empty() {
-        return;
-    }
-    match spans.last_mut() {
-        Some(last) if last.end_ns == span.start_ns => last.end_ns = span.end_ns,
-        _ => spans.push(span),
-    }
 }
 
 /// Whether cells that cover `covers` lack one of these segments.
@@ -179,33 +117,6 @@ fn hours_with_data(segments: &ByTime, gaps: &[TimeRange]) -> Vec<TimeRange> {
     hours.into_iter().map(|hour_ns| TimeRange::new(hour_ns, hour_ns.saturating_add(HOUR_NS))).collect()
 }
 
-/// Raw segments by the time of their earliest row, to find those that overlap a span without looking at all.
-struct ByTime {
-    segments: Vec<RawSegment>,
-    /// Time of the latest row of this segment and all before it.
-    latest_ns: Vec<i64>,
-}
-
-impl ByTime {
-    fn new(raw: &[RawSegment]) -> Self {
-        let mut segments = raw.to_vec();
-        segments.sort_by_key(|segment| (segment.min_ns, segment.id));
-        let latest_ns = segments.iter().scan(i64::MIN, |latest_ns, segment| {
-            *latest_ns = segment.max_ns.max(*latest_ns);
-            Some(*latest_ns)
-        });
-        Self { latest_ns: latest_ns.collect(), segments }
-    }
-
-    /// The segments whose rows may lie in `span`.
-    fn overlapping(&self, span: &TimeRange) -> Vec<RawSegment> {
-        let end = self.segments.partition_point(|segment| segment.min_ns < span.end_ns);
-        let candidates = self.segments.iter().zip(&self.latest_ns).take(end).rev();
-        let candidates = candidates.take_while(|(_, latest_ns)| span.start_ns <= **latest_ns);
-        candidates.map(|(segment, _)| *segment).filter(|segment| span.start_ns <= segment.max_ns).collect()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -222,10 +133,6 @@ mod tests {
 
     fn hours(start: i64, end: i64) -> TimeRange {
         TimeRange::new(start * HOUR_NS, end * HOUR_NS)
-    }
-
-    fn minutes(start: i64, end: i64) -> TimeRange {
-        TimeRange::new(start * MINUTE_NS, end * MINUTE_NS)
     }
 
     fn rolled(span: TimeRange, covers: &[u64]) -> RolledSpan {
@@ -284,33 +191,5 @@ mod tests {
         let raw = [segment(1, 30, 90)];
         let found = pick(&raw, &[rolled(hours(0, 1), &[])], DAY_NS, settings);
         assert_eq!(found, [work(hours(1, 2), &[1], None)]);
-    }
-
-    #[test]
-    fn valid_spans_clean_neighbours_become_one() {
-        let raw = [segment(1, 0, 119)];
-        let spans = [rolled(hours(1, 2), &[1]), rolled(hours(0, 1), &[1])];
-        assert_eq!(valid_spans(&spans, &raw, &[]), [vec![hours(0, 2)], vec![hours(0, 2)], vec![hours(0, 2)]]);
-    }
-
-    #[test]
-    fn valid_spans_late_rows_take_out_the_cells_they_fall_into() {
-        let raw = [segment(1, 0, 119), segment(2, 62, 63)];
-        let spans = [rolled(hours(0, 1), &[1]), rolled(hours(1, 3), &[1])];
-        let memtable = TimeRange::new(100 * MINUTE_NS, 100 * MINUTE_NS + 1);
-        let found = valid_spans(&spans, &raw, &[memtable]);
-        assert_eq!(found[0], [minutes(0, 62), minutes(64, 100), minutes(101, 180)]);
-        assert_eq!(found[1], [minutes(0, 60), minutes(65, 100), minutes(105, 180)]);
-        assert_eq!(found[2], [hours(0, 1), hours(2, 3)]);
-    }
-
-    #[test]
-    fn valid_spans_overlapping_late_ranges_are_taken_out_once() {
-        let memtables = [minutes(10, 40), minutes(20, 30), minutes(-90, 5), minutes(39, 41)];
-        let found = valid_spans(&[rolled(hours(0, 1), &[])], &[], &memtables);
-        assert_eq!(
-            found,
-            [vec![minutes(5, 10), minutes(41, 60)], vec![minutes(5, 10), minutes(45, 60)], vec![]]
-        );
     }
 }

@@ -1,3 +1,5 @@
+//! Sorting and merging against a map as the oracle.
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

@@ -10,8 +10,9 @@ use super::source::{Cursor, Slice, Source};
 use super::view::View;
 use super::{Coverage, Meter, WindowRequest, WindowSlice, sliding};
 use crate::Result;
+use crate::cells::{CellReader, columns_of};
 use crate::model::{ColumnKey, FieldType, Partial, SeriesId, Stat, Tier, TimeRange};
-use crate::rollup::{CellReader, columns_of, valid_spans};
+use crate::rolled::valid_spans;
 
 /// A piece of raw rows.
 #[derive(Debug, Clone, Copy)]
@@ -145,7 +146,11 @@ pub(super) fn run(
 fn plan(view: &View, request: &WindowRequest<'_>) -> Result<Plan> {
     let version = view.version();
     let raw: Vec<_> = version.of_tier(Tier::Raw).map(|live| (&live.meta).into()).collect();
-    let [m1, m5, h1] = valid_spans(&version.rolled, &raw, &version.memtable_ranges());
+    // A row that slipped in below the floor while retention ran is not there any more; it spoils no cell.
+    let answered = TimeRange::new(version.floors_ns[0], i64::MAX);
+    let fresh: Vec<TimeRange> =
+        version.memtable_ranges().iter().map(|range| range.intersect(&answered)).collect();
+    let [m1, m5, h1] = valid_spans(&version.rolled, &raw, &fresh);
     let available = Available { cells: [&m1, &m5, &h1], floors_ns: version.floors_ns };
     cover::plan(request.windows, request.bounds, &available, request.resolution)
 }

@@ -1,3 +1,5 @@
+//! The catalog: resolving, limits, races and selection.
+
 use std::sync::{Arc, Barrier};
 
 use super::*;

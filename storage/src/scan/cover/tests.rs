@@ -1,10 +1,12 @@
+//! The plan against rows: tables of pieces, and a law over random rows, windows and retention.
+
 use proptest::prelude::*;
 
 use super::super::sliding::slide;
 use super::*;
+use crate::cells::{CellReader, Folder, coarsen};
 use crate::model::FieldInfo;
 use crate::model::{Column, ColumnKey, FieldId, FieldType, Partial, RowBlock, SeriesId, Values};
-use crate::rollup::{CellReader, Folder, coarsen};
 
 /// 2026-03-01T10:00:00Z.
 const BASE: i64 = 1_772_359_200 * SECOND_NS;

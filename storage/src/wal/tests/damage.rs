@@ -1,3 +1,5 @@
+//! Cut and flipped log files: a prefix or corruption, never a wrong value.
+
 use super::super::frame::{HEADER_BYTES, file_name, file_number, file_path};
 use super::*;
 use crate::ErrorKind;

@@ -1,3 +1,5 @@
+//! Failing and crashing at every operation of the simulated disk.
+
 use super::*;
 use crate::ErrorKind;
 use crate::fs::sim::Fault;

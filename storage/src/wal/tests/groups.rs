@@ -1,3 +1,5 @@
+//! Group commit by many threads.
+
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 

@@ -1,3 +1,5 @@
+//! Payloads come back as they went in; hostile ones are refused.
+
 use proptest::prelude::*;
 
 use super::super::record::{

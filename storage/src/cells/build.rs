@@ -5,8 +5,8 @@
 #![warn(clippy::indexing_slicing)]
 
 use super::cell::{CellNumber, WITHOUT_HIST_MAX, keeps_hist};
-use crate::model::partial::Sum;
 use crate::model::FieldInfo;
+use crate::model::partial::Sum;
 use crate::model::{
     Column, ColumnKey, FieldId, FieldType, Histogram, Partial, RowBlock, SeriesId, Stat, Stats, ValueRef,
     Values,

@@ -1,3 +1,5 @@
+//! Laws of folding: whatever the order of arrival and the cuts, cells say what the rows say.
+
 use proptest::prelude::*;
 
 use super::*;
@@ -175,7 +177,7 @@ fn reader_column_missing_or_of_another_type_is_corruption() {
     let row = |place: i64| (1, place, 0, [Some(place); 5]);
     let cells = fold(&[block(&[row(1), row(5), row(3 * 10)].map(|row| row))]);
     for field in fields().iter().filter(|field| field.field_type.is_numeric()) {
-        let needed = crate::rollup::columns_of(field.id, field.field_type, true);
+        let needed = crate::cells::columns_of(field.id, field.field_type, true);
         for key in needed.into_iter().filter(|key| key.stat != Stat::Count && cells.column(*key).is_some()) {
             let mut other = cells.clone();
             other.columns.iter_mut().filter(|column| column.key == key).for_each(|column| {
