@@ -159,7 +159,7 @@ impl Shop {
             let point = self.request(ts_ns);
             points.push(point);
         }
-        if second % GAUGE_SECONDS == 0 {
+        if second.rem_euclid(GAUGE_SECONDS) == 0 {
             self.gauges(ts_ns, points);
         }
         // The deploy that goes wrong, and the one that mends it.
@@ -172,7 +172,7 @@ impl Shop {
     /// Requests a second: rising over the back-filled time, with the rhythm of the day.
     fn rate(&self, ts_ns: i64) -> f64 {
         let progress = as_f64(ts_ns - self.start_ns) / as_f64(BACKFILL_NS);
-        let level = RATE_THEN + (RATE_NOW - RATE_THEN) * progress.clamp(0.0, 1.0).powi(3);
+        let level = RATE_THEN + (RATE_NOW - RATE_THEN) * progress.clamp(0.0, 1.0).powi(4);
         let of_day = as_f64(ts_ns.rem_euclid(DAY_NS)) / as_f64(DAY_NS);
         // Most visitors come in the evening.
         level * (1.0 + 0.2 * ((of_day - 0.8) * std::f64::consts::TAU).cos())

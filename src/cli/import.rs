@@ -69,7 +69,7 @@ pub(super) struct ImportArgs {
 
 /// Where the rows go.
 enum Sink {
-    Directory { databases: Databases, database: Arc<Database> },
+    Directory { databases: Box<Databases>, database: Arc<Database> },
     Server { remote: Remote, db: String },
 }
 
@@ -228,7 +228,7 @@ impl Sink {
         let database =
             databases.create(&args.db, Retention::FOREVER).map_err(|error| Ended::opening(&error))?;
         tell_retention(&args.db, is_new, &format_retention(&database.retention()));
-        Ok(Self::Directory { databases, database })
+        Ok(Self::Directory { databases: Box::new(databases), database })
     }
 
     fn open_server(url: &str, db: &str) -> Result<Self, Ended> {

@@ -121,7 +121,7 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(ended) => {
-            complain(&format!("icecore: {}", ended.message));
+            complain(format_args!("icecore: {}", ended.message));
             ExitCode::from(ended.code)
         }
     }

@@ -37,7 +37,7 @@ fn push_decimal(out: &mut Vec<u8>, shortest: &str, magnitude: f64) {
     // The value is 0.d1d2d3... times ten to the power of `point`.
     let point = exponent + i32::try_from(whole.len()).unwrap_or(0) - i32::try_from(zeros).unwrap_or(0);
     out.extend_from_slice(sign.as_bytes());
-    if magnitude < 1e-6 || magnitude >= 1e21 {
+    if !(1e-6..1e21).contains(&magnitude) {
         let (first, rest) = digits.split_at_checked(1).unwrap_or((b"0", b""));
         out.extend_from_slice(first);
         if !rest.is_empty() {
@@ -78,7 +78,7 @@ pub(super) fn push_seconds(out: &mut Vec<u8>, ts_ns: i64) {
     }
     let ms = ms.unsigned_abs();
     push_int(out, ms / 1000);
-    if ms % 1000 != 0 {
+    if !ms.is_multiple_of(1000) {
         out.push(b'.');
         let fraction = 1000 + ms % 1000;
         out.extend_from_slice(itoa::Buffer::new().format(fraction).as_bytes().get(1..).unwrap_or_default());

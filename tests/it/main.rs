@@ -1,1 +1,9 @@
-//! Integration tests.
+//! The real binary on port 0 in a fresh directory: what a client and an operator see. One module for each
+//! behaviour; `support` starts and stops servers.
+
+mod cli;
+mod limits;
+mod query;
+mod shutdown;
+mod support;
+mod write;
