@@ -29,7 +29,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     }
 
-    let table = database.select("SELECT count(latency_ms), max(latency_ms) FROM requests GROUP BY service")?;
+    let table =
+        database.select("SELECT count(latency_ms), max(latency_ms) FROM requests GROUP BY service")?;
     for series in &table.series {
         let numbers = series.rows.iter().flatten().filter(|cell| !matches!(cell, Cell::Time(_)));
         println!("{:?} {:?}", series.tags, numbers.collect::<Vec<_>>());

@@ -14,7 +14,8 @@ fn cli_wrong_flags_exit_with_2() {
     assert_eq!(run(&[]).status.code(), Some(2));
     assert_eq!(run(&["--version"]).status.code(), Some(0));
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let output = serve_command(dir.path(), "127.0.0.1:0").args(["--retention", "raw=soon"]).output().expect("it runs");
+    let output =
+        serve_command(dir.path(), "127.0.0.1:0").args(["--retention", "raw=soon"]).output().expect("it runs");
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("soon"), "{}", stderr(&output));
 }
@@ -59,17 +60,20 @@ fn cli_import_lines_into_directory_and_query() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let (file, data) = (dir.path().join("old.lp"), dir.path().join("data"));
     // Years old: kept, as the import creates the database.
-    let mut body: String = (0..1_000).map(|row| format!("cpu,host=a usage={row} {}\n", 1_500_000_000 + row)).collect();
+    let mut body: String =
+        (0..1_000).map(|row| format!("cpu,host=a usage={row} {}\n", 1_500_000_000 + row)).collect();
     body.push_str("broken\n");
     fs::write(&file, body).expect("a file can be written");
     let target = ["--data-dir", text(&data)];
-    let import = run(&[&["import", text(&file), "--format", "lp", "--precision", "s"], target.as_slice()].concat());
+    let import =
+        run(&[&["import", text(&file), "--format", "lp", "--precision", "s"], target.as_slice()].concat());
     assert_eq!(import.status.code(), Some(0), "{}", stderr(&import));
     assert!(stdout(&import).contains("1000 rows written"), "{}", stdout(&import));
     assert!(stdout(&import).contains("keeps everything"), "{}", stdout(&import));
     assert!(stderr(&import).contains("line 1001: "), "{}", stderr(&import));
 
-    let select = run(&[&["query", "SELECT count(usage) FROM cpu", "--format", "csv"], target.as_slice()].concat());
+    let select =
+        run(&[&["query", "SELECT count(usage) FROM cpu", "--format", "csv"], target.as_slice()].concat());
     assert_eq!(select.status.code(), Some(0), "{}", stderr(&select));
     assert!(stdout(&select).contains(",1000"), "{}", stdout(&select));
     let promql = ["query", "max_over_time(cpu_usage[30m])", "--time", "1500000999"];
@@ -82,10 +86,23 @@ fn cli_import_csv_into_server_and_query() {
     let server = TestServer::start();
     let dir = tempfile::tempdir().expect("a temporary directory");
     let file = dir.path().join("temps.csv");
-    fs::write(&file, "timestamp,room,value\n2020-01-01 00:00:00,hall,20.5\n2020-01-01 00:05:00,hall,21\n").expect("a file can be written");
+    fs::write(&file, "timestamp,room,value\n2020-01-01 00:00:00,hall,20.5\n2020-01-01 00:05:00,hall,21\n")
+        .expect("a file can be written");
     let import = run(&[
-        "import", text(&file), "--format", "csv", "--measurement", "temps", "--tag", "room", "--tag", "house=a",
-        "--db", "history", "--url", &server.url,
+        "import",
+        text(&file),
+        "--format",
+        "csv",
+        "--measurement",
+        "temps",
+        "--tag",
+        "room",
+        "--tag",
+        "house=a",
+        "--db",
+        "history",
+        "--url",
+        &server.url,
     ]);
     assert_eq!(import.status.code(), Some(0), "{}", stderr(&import));
     assert!(stdout(&import).contains("2 rows written"), "{}", stdout(&import));

@@ -9,7 +9,9 @@ fn limit_body_on_the_wire_is_413() {
     assert!(10 << 20 < body.len());
     server.post("/write", body.as_bytes()).expect_text(413, "body_wire_bytes_max");
     server.post("/write", b"cpu usage=1").expect(204);
-    server.get("/metrics", &[]).expect_text(200, r#"icecore_limit_hits_total{limit="body_wire_bytes_max"} 1"#);
+    server
+        .get("/metrics", &[])
+        .expect_text(200, r#"icecore_limit_hits_total{limit="body_wire_bytes_max"} 1"#);
 }
 
 #[test]
@@ -65,7 +67,8 @@ fn limit_time_of_a_query_is_503() {
         body.push_str(&format!("requests,service=s{} latency_ms={step} {}\n", step % 50, end - step / 10));
     }
     server.post("/write?precision=s", body.as_bytes()).expect(204);
-    let params = [("query", "sum(quantile_over_time(0.5, requests_latency_ms[30m]))"), ("timeout", "0.000001")];
+    let params =
+        [("query", "sum(quantile_over_time(0.5, requests_latency_ms[30m]))"), ("timeout", "0.000001")];
     server.get("/api/v1/query", &params).expect_text(503, "\"errorType\":\"timeout\"");
 }
 

@@ -12,7 +12,9 @@ fn with_rows() -> (TestServer, u64) {
     for step in 0..120 {
         let at = end - 10 * step;
         for (service, latency) in [("cart", 10), ("pay", 100)] {
-            body.push_str(&format!("requests,service={service} latency_ms={latency},note=\"n{step}\" {at}\n"));
+            body.push_str(&format!(
+                "requests,service={service} latency_ms={latency},note=\"n{step}\" {at}\n"
+            ));
         }
     }
     server.post("/write?precision=s", body.as_bytes()).expect(204);
@@ -23,7 +25,10 @@ fn with_rows() -> (TestServer, u64) {
 fn promql_instant_has_prometheus_shape() {
     let (server, end) = with_rows();
     let time = end.to_string();
-    let json = server.promql("sum by (service) (count_over_time(requests_latency_ms[5m]))", &time).expect(200).json();
+    let json = server
+        .promql("sum by (service) (count_over_time(requests_latency_ms[5m]))", &time)
+        .expect(200)
+        .json();
     assert_eq!(json.pointer("/status"), Some(&Value::from("success")));
     assert_eq!(json.pointer("/data/resultType"), Some(&Value::from("vector")));
     assert_eq!(json.pointer("/data/result/0/metric/service"), Some(&Value::from("cart")));
@@ -64,7 +69,10 @@ fn promql_percentile_across_services_is_near() {
     let (server, end) = with_rows();
     let text = r#"histogram_quantile(0.99, sum(sum_over_time(requests_latency_ms{__stat__="hist"}[10m])))"#;
     let json = server.promql(text, &end.to_string()).expect(200).json();
-    let value = json.pointer("/data/result/0/value/1").and_then(Value::as_str).and_then(|text| text.parse::<f64>().ok());
+    let value = json
+        .pointer("/data/result/0/value/1")
+        .and_then(Value::as_str)
+        .and_then(|text| text.parse::<f64>().ok());
     let value = value.unwrap_or_else(|| panic!("no value in {json}"));
     assert!((value - 100.0).abs() / 100.0 < 0.0055, "{value}");
 }
@@ -74,7 +82,10 @@ fn promql_syntax_error_has_a_position() {
     let server = TestServer::start();
     let json = server.promql("sum(rate(x[5m])", "4").expect(400).json();
     assert_eq!(json.pointer("/errorType"), Some(&Value::from("bad_data")));
-    assert!(json.pointer("/error").and_then(Value::as_str).is_some_and(|text| text.contains("1:16")), "{json}");
+    assert!(
+        json.pointer("/error").and_then(Value::as_str).is_some_and(|text| text.contains("1:16")),
+        "{json}"
+    );
 }
 
 #[test]
@@ -94,7 +105,8 @@ fn promql_bad_parameters_are_named() {
 fn promql_limit_and_explain_are_heeded() {
     let (server, end) = with_rows();
     let time = end.to_string();
-    let params = [("query", "requests_latency_ms"), ("time", time.as_str()), ("limit", "1"), ("explain", "true")];
+    let params =
+        [("query", "requests_latency_ms"), ("time", time.as_str()), ("limit", "1"), ("explain", "true")];
     let json = server.get("/api/v1/query", &params).expect(200).json();
     assert_eq!(json.pointer("/data/result").and_then(Value::as_array).map(Vec::len), Some(1));
     assert_eq!(json.pointer("/warnings/0"), Some(&Value::from("results truncated due to limit")));
@@ -130,9 +142,11 @@ fn select_has_influx_shape() {
 #[test]
 fn select_errors_stand_where_clients_look() {
     let (server, _) = with_rows();
-    server.get("/query", &[]).expect_text(400, "\"q\"");
+    server.get("/query", &[]).expect_text(400, "missing required parameter");
     server.select("SELECT FROM requests").expect_text(400, "1:8");
-    server.get("/query", &[("q", "SELECT x FROM y"), ("db", "nosuch")]).expect_text(200, "database not found: nosuch");
+    server
+        .get("/query", &[("q", "SELECT x FROM y"), ("db", "nosuch")])
+        .expect_text(200, "database not found: nosuch");
     server.get("/query", &[("q", "SHOW DATABASES"), ("epoch", "weeks")]).expect_text(400, "epoch");
 }
 
@@ -152,14 +166,22 @@ fn pages_for_probes_and_tools_answer() {
     let server = TestServer::start();
     let ping = server.get("/ping", &[]).expect(204);
     assert_eq!(ping.header("x-influxdb-version"), Some("1.8.10"));
-    assert!(server.raw(b"HEAD /ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").starts_with("HTTP/1.1 204"));
+    assert!(
+        server
+            .raw(b"HEAD /ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            .starts_with("HTTP/1.1 204")
+    );
     server.get("/health", &[]).expect_text(200, r#""status":"pass""#);
     for path in ["/", "/health/ready", "/-/healthy", "/-/ready", "/ready"] {
         server.get(path, &[]).expect(200);
     }
     server.post("/write", b"cpu usage=1").expect(204);
     let page = server.get("/metrics", &[]).expect_text(200, "icecore_rows_written_total 1");
-    assert!(page.body.contains(r#"icecore_http_requests_total{route="/write",status="204"} 1"#), "{}", page.body);
+    assert!(
+        page.body.contains(r#"icecore_http_requests_total{route="/write",status="204"} 1"#),
+        "{}",
+        page.body
+    );
     server.get("/nosuch", &[]).expect_text(404, r#""error""#);
     server.post("/api/v2/query", b"from(bucket: \"x\")").expect_text(422, "Flux");
     server.get("/api/v2/buckets", &[]).expect_text(200, "default");

@@ -60,7 +60,9 @@ fn kill_keeps_what_was_acknowledged() {
     server.form("/query", &[("q", "CREATE DATABASE shop")]).expect(200);
     let base = now_s() - 500;
     for row in 0..100 {
-        server.post("/write?db=shop&precision=s", format!("cpu usage={row} {}", base + row).as_bytes()).expect(204);
+        server
+            .post("/write?db=shop&precision=s", format!("cpu usage={row} {}", base + row).as_bytes())
+            .expect(204);
     }
     server.kill();
     let server = TestServer::start_in(&data);

@@ -71,7 +71,8 @@ impl TestServer {
             .expect("the binary starts");
         let mut lines = BufReader::new(child.stdout.take().expect("standard output is piped")).lines();
         let url = loop {
-            let line = lines.next().expect("the server says where it listens").expect("standard output is text");
+            let line =
+                lines.next().expect("the server says where it listens").expect("standard output is text");
             if let Some(url) = line.strip_prefix("listening on ") {
                 break url.to_owned();
             }
@@ -96,7 +97,8 @@ impl TestServer {
     }
 
     pub(crate) fn post_encoded(&self, path_and_query: &str, encoding: &str, body: &[u8]) -> Reply {
-        let request = agent().post(format!("{}{path_and_query}", self.url)).header("content-encoding", encoding);
+        let request =
+            agent().post(format!("{}{path_and_query}", self.url)).header("content-encoding", encoding);
         reply(request.send(body))
     }
 
@@ -204,13 +206,18 @@ fn agent() -> ureq::Agent {
 fn reply(sent: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Reply {
     let mut response = sent.expect("the server answers");
     let headers = response.headers().iter();
-    let headers = headers.map(|(name, value)| (name.to_string(), value.to_str().unwrap_or("?").to_owned())).collect();
-    let body = response.body_mut().with_config().limit(256 << 20).read_to_string().expect("the answer is text");
+    let headers =
+        headers.map(|(name, value)| (name.to_string(), value.to_str().unwrap_or("?").to_owned())).collect();
+    let body =
+        response.body_mut().with_config().limit(256 << 20).read_to_string().expect("the answer is text");
     Reply { status: response.status().as_u16(), headers, body }
 }
 
 /// The present in whole seconds: rows of the tests lie close to it, as retention would drop old ones.
-#[expect(clippy::disallowed_methods, reason = "the tests share the machine's clock with the server they start")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the tests share the machine's clock with the server they start"
+)]
 pub(crate) fn now_s() -> u64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     since.expect("the clock is past 1970").as_secs()

@@ -47,7 +47,9 @@ fn write_empty_and_comments_are_nothing() {
 fn write_bad_lines_are_named_and_good_ones_kept() {
     let server = TestServer::start();
     let now = now_s();
-    let body = format!("cpu,host=a usage=1 {now}\ncpu,host=a\ncpu,host=a usage=oops {now}\ncpu,host=b usage=2 {now}\n");
+    let body = format!(
+        "cpu,host=a usage=1 {now}\ncpu,host=a\ncpu,host=a usage=oops {now}\ncpu,host=b usage=2 {now}\n"
+    );
     let reply = server.post("/write?precision=s", body.as_bytes()).expect_text(400, "partial write: ");
     for text in ["line 2: ", "line 3: ", "written=2", "dropped=2"] {
         assert!(reply.body.contains(text), "{}", reply.body);
@@ -83,7 +85,13 @@ fn write_nan_and_absurd_times_are_refused() {
     let tomorrow = format!("cpu usage=1 {}", now + 86_400);
     let overflow = "cpu usage=1 99999999999999999999";
     let scaled_overflow = "cpu usage=1 9223372036854775807";
-    for line in [&format!("cpu usage=NaN {now}"), &format!("cpu usage=inf {now}"), &tomorrow, overflow, scaled_overflow] {
+    for line in [
+        &format!("cpu usage=NaN {now}"),
+        &format!("cpu usage=inf {now}"),
+        &tomorrow,
+        overflow,
+        scaled_overflow,
+    ] {
         server.post("/write?precision=s", line.as_bytes()).expect_text(400, "line 1: ");
     }
 }
@@ -98,7 +106,9 @@ fn write_text_that_is_not_utf8_is_refused() {
 fn write_unknown_precision_is_refused() {
     let server = TestServer::start();
     server.post("/write?precision=fortnight", b"cpu usage=1").expect_text(400, "invalid precision");
-    server.post("/api/v2/write?bucket=default&precision=xx", b"cpu usage=1").expect_text(400, "\"code\":\"invalid\"");
+    server
+        .post("/api/v2/write?bucket=default&precision=xx", b"cpu usage=1")
+        .expect_text(400, "\"code\":\"invalid\"");
 }
 
 #[test]
