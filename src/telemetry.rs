@@ -1,13 +1,14 @@
 //! What the server counts of itself, for /metrics, and how its log is set up. Knows nothing of routes beyond their
 //! names; sizes of databases are asked for when the page is read.
 
+use icecore_storage::engine::EngineStats;
 use icecore_storage::model::Tier;
 use prometheus::{
     Encoder, HistogramOpts, HistogramTimer, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts,
     Registry, TextEncoder,
 };
 
-use crate::{Databases, Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Result};
 
 /// A query language.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +62,7 @@ impl LimitName {
 #[derive(Debug)]
 pub(crate) struct Telemetry {
     registry: Registry,
-    rows: IntCounter,
+    rows: IntCounterVec,
     rejected: IntCounter,
     requests: IntCounterVec,
     query_seconds: HistogramVec,
@@ -102,7 +103,7 @@ impl Telemetry {
         let buckets = vec![0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0];
         let query_seconds = HistogramOpts::new("icecore_query_seconds", "Time of queries.").buckets(buckets);
         Ok(Self {
-            rows: register(&registry, IntCounter::new("icecore_rows_written_total", "Rows kept."))?,
+            rows: counters("icecore_rows_written_total", "Rows kept.", &["db"])?,
             rejected: register(&registry, IntCounter::new("icecore_lines_rejected_total", "Lines refused."))?,
             requests: counters("icecore_http_requests_total", "Requests answered.", &["route", "status"])?,
             query_seconds: register(&registry, HistogramVec::new(query_seconds, &["language"]))?,
@@ -118,8 +119,7 @@ impl Telemetry {
         })
     }
 
-    pub(crate) fn rows_written(&self, accepted: u64, rejected: usize) {
-        self.rows.inc_by(accepted);
+    pub(crate) fn lines_rejected(&self, rejected: usize) {
         self.rejected.inc_by(u64::try_from(rejected).unwrap_or(u64::MAX));
     }
 
@@ -136,13 +136,17 @@ impl Telemetry {
         self.limit_hits.with_label_values(&[limit.name()]).inc();
     }
 
-    /// The page of /metrics.
+    /// The page of /metrics, with the sizes of each database by name.
     ///
     /// # Errors
     /// `Internal` when a metric cannot be written.
-    pub(crate) fn page(&self, databases: &Databases) -> Result<Vec<u8>> {
-        for database in databases.all() {
-            let (name, stats) = (database.name(), database.stats());
+    pub(crate) fn page(&self, databases: &[(String, EngineStats)]) -> Result<Vec<u8>> {
+        for (name, stats) in databases {
+            let name = name.as_str();
+            // The engine counts all rows, also those that did not come over HTTP.
+            let rows = self.rows.with_label_values(&[name]);
+            rows.reset();
+            rows.inc_by(stats.rows_written);
             set(&self.series, &[name], stats.series);
             set(&self.memtable_bytes, &[name], stats.memtable_bytes);
             set(&self.wal_bytes, &[name], stats.wal_bytes);

@@ -10,15 +10,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use icecore_storage::model::RowError;
+use icecore_storage::options::Retention;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::records::{Blocks, open};
 use super::remote::Remote;
 use super::{Ended, Target, complain, lines, say};
 use crate::config::format_retention;
+use crate::database::WriteReport;
 use crate::databases::DEFAULT_DATABASE;
+use crate::ingest::Precision;
 use crate::ingest::records::{Format as RecordFormat, RecordError};
-use crate::{Config, Database, Databases, Point, Precision, Retention, RowError, WriteReport};
+use crate::{Config, Database, Databases, Point};
 
 /// Points that are written at once.
 const POINTS_AT_ONCE: usize = 10_000;

@@ -1,6 +1,7 @@
 //! Points as line protocol, for writing them to a running server.
+use icecore_storage::model::Value;
 
-use crate::{Point, Value};
+use crate::Point;
 
 /// Appends a point as one line with its newline. Newlines cannot be told in names: such a point is left out.
 ///

@@ -1,11 +1,12 @@
 //! `icecore query`: one question, to a server or a data directory, as a table, CSV or JSON.
+use icecore_query::select::Table;
 
 use super::print::{Grid, answer_grid, table_grids};
 use super::remote::Remote;
 use super::{Ended, Target, complain, say};
 use crate::databases::DEFAULT_DATABASE;
 use crate::http::{AnswerForm, Epoch, TableForm, answer_json, parse_time, results_json, table_csv};
-use crate::{Config, Databases, Table};
+use crate::{Config, Databases};
 
 /// How an answer is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

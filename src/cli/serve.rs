@@ -8,17 +8,18 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use icecore_storage::options::Retention;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use super::{Ended, say};
+use crate::Databases;
 use crate::config::{Config, format_retention, parse_retention};
 use crate::databases::DEFAULT_DATABASE;
 use crate::demo::Demo;
 use crate::http::{App, serve};
 use crate::telemetry::Telemetry;
-use crate::{Databases, Retention};
 
 /// Connections that the system keeps waiting for us.
 const BACKLOG: u32 = 1024;

@@ -7,14 +7,15 @@ use axum::extract::{Request, State};
 use axum::http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
+use icecore_storage::engine::Guard;
 use serde_json::json;
 
 use super::app::{App, join};
 use super::body;
 use super::error::{Dialect, Failure, json_response};
 use super::number::rfc3339;
+use crate::Result;
 use crate::databases::DEFAULT_DATABASE;
-use crate::{Guard, Result};
 
 /// InfluxDB 1.8's answer, which its clients take for a version they know.
 pub(super) async fn ping() -> Response {
@@ -93,7 +94,9 @@ pub(super) async fn ready_v2(State(app): State<Arc<App>>) -> Response {
 }
 
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
-    match app.telemetry.page(&app.databases) {
+    let databases = app.databases.all();
+    let stats = databases.iter().map(|database| (database.name().to_owned(), database.stats()));
+    match app.telemetry.page(&stats.collect::<Vec<_>>()) {
         Ok(page) => {
             let mut response = Response::new(axum::body::Body::from(page));
             let form = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");

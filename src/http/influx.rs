@@ -8,6 +8,7 @@ use axum::http::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use icecore_query::select::{self, Statement, Table};
+use icecore_storage::options::Retention;
 use icecore_storage::scan::Coverage;
 
 use super::app::App;
@@ -20,7 +21,7 @@ use crate::config::parse_retention;
 use crate::database::{Query, databases_table};
 use crate::databases::DEFAULT_DATABASE;
 use crate::telemetry::Language;
-use crate::{Databases, Error, ErrorKind, Result, Retention};
+use crate::{Databases, Error, ErrorKind, Result};
 
 /// Statements of one request.
 const STATEMENTS_MAX: usize = 64;

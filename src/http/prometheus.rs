@@ -7,15 +7,17 @@ use std::time::Duration;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
+use icecore_storage::scan::Resolution;
 
 use super::app::App;
 use super::body;
 use super::encode::{AnswerForm, answer_json};
 use super::error::{Dialect, Failure, json_response};
 use super::params::{Params, decode_segment};
+use crate::Database;
+use crate::database::QueryOptions;
 use crate::database::{Query, Steps};
 use crate::telemetry::Language;
-use crate::{Database, QueryOptions, Resolution};
 
 pub(super) async fn query(State(app): State<Arc<App>>, request: Request) -> Response {
     respond(run_instant(&app, request).await)

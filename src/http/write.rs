@@ -13,8 +13,10 @@ use super::app::{App, join};
 use super::body::{self, Encoding};
 use super::error::{Dialect, Failure};
 use super::params::Params;
+use crate::Database;
+use crate::database::WriteReport;
+use crate::ingest::Precision;
 use crate::telemetry::LimitName;
-use crate::{Database, Precision, WriteReport};
 
 /// Lines that an answer names.
 const NAMED_LINES_MAX: usize = 10;
@@ -55,7 +57,7 @@ async fn write(app: &Arc<App>, request: Request, dialect: Dialect) -> Result<(),
     });
     // A panic is told apart from a refusal; both outcomes are already failures of this room.
     let report = join(report.await.map(Ok))??;
-    app.telemetry.rows_written(report.accepted, report.rejected_count);
+    app.telemetry.lines_rejected(report.rejected_count);
     refuse_rejected(&report)
 }
 

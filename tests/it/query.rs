@@ -176,7 +176,7 @@ fn pages_for_probes_and_tools_answer() {
         server.get(path, &[]).expect(200);
     }
     server.post("/write", b"cpu usage=1").expect(204);
-    let page = server.get("/metrics", &[]).expect_text(200, "icecore_rows_written_total 1");
+    let page = server.get("/metrics", &[]).expect_text(200, r#"icecore_rows_written_total{db="default"} 1"#);
     assert!(
         page.body.contains(r#"icecore_http_requests_total{route="/write",status="204"} 1"#),
         "{}",
