@@ -26,6 +26,8 @@ use crate::{Config, Database, Databases, Point};
 
 /// Points that are written at once.
 const POINTS_AT_ONCE: usize = 10_000;
+/// Size from which a body is sent to a server, well below its limit.
+const BODY_BYTES: usize = 4 << 20;
 /// Refused records that are shown.
 const SHOWN_MAX: usize = 10;
 /// Attempts while a server says that it is busy.
@@ -271,19 +273,19 @@ impl Sink {
         match self {
             Self::Directory { database, .. } => Ok(database.write(points)?),
             Self::Server { remote, db } => {
-                let mut body = Vec::new();
-                // Points without a line form become empty comment lines, so that numbers stay those of the points.
-                let mut refused = Vec::new();
-                for (line, point) in (1..).zip(points) {
-                    if let Err(reason) = lines::push_line(&mut body, point) {
-                        body.extend_from_slice(b"#\n");
-                        refused.push(RowError { line, reason });
-                    }
+                let mut total = WriteReport::default();
+                let mut rest = points;
+                while !rest.is_empty() {
+                    let (taken, report) = post_points(remote, db, rest)?;
+                    let done = u32::try_from(points.len() - rest.len()).unwrap_or(u32::MAX);
+                    total.accepted += report.accepted;
+                    total.rejected_count += report.rejected_count;
+                    let named = report.rejected.into_iter();
+                    let line_of = |line: u32| line.saturating_add(done);
+                    total.rejected.extend(named.map(|error| RowError { line: line_of(error.line), ..error }));
+                    rest = rest.get(taken..).unwrap_or_default();
                 }
-                let mut report = send(remote, db, &body, "ns")?;
-                report.rejected_count += refused.len();
-                report.rejected.extend(refused);
-                Ok(report)
+                Ok(total)
             }
         }
     }
@@ -318,6 +320,28 @@ fn precision_name(precision: Precision) -> &'static str {
         Precision::M => "m",
         Precision::H => "h",
     }
+}
+
+/// Posts the first points, as many as make a body of [`BODY_BYTES`]; how many they were.
+fn post_points(remote: &Remote, db: &str, points: &[Point]) -> Result<(usize, WriteReport), Ended> {
+    let mut body = Vec::new();
+    let mut refused = Vec::new();
+    let mut taken = 0;
+    for (line, point) in (1..).zip(points) {
+        if let Err(reason) = lines::push_line(&mut body, point) {
+            // A comment in its place, so that the numbers of lines stay those of the points.
+            body.extend_from_slice(b"#\n");
+            refused.push(RowError { line, reason });
+        }
+        taken += 1;
+        if BODY_BYTES <= body.len() {
+            break;
+        }
+    }
+    let mut report = send(remote, db, &body, "ns")?;
+    report.rejected_count += refused.len();
+    report.rejected.extend(refused);
+    Ok((taken, report))
 }
 
 /// Posts lines; waits and tries again while the server is busy, which is harmless as rows replace themselves.

@@ -5,7 +5,7 @@ use std::io::{BufRead, Read};
 
 use super::Ended;
 use super::import::ImportArgs;
-use crate::Precision;
+use crate::ingest::Precision;
 use crate::ingest::records::{self, Format, ImportOptions, Points};
 
 /// Bytes of line protocol that are written at once.
