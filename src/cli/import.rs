@@ -346,20 +346,11 @@ fn post_points(remote: &Remote, db: &str, points: &[Point]) -> Result<(usize, Wr
 
 /// Posts lines; waits and tries again while the server is busy, which is harmless as rows replace themselves.
 fn send(remote: &Remote, db: &str, body: &[u8], precision: &str) -> Result<WriteReport, Ended> {
-    let rows = body
-        .split(|byte| *byte == b'\n')
-        .filter(|line| !line.is_empty() && line.first() != Some(&b'#'))
-        .count();
     let pause = crate::services::StopFlag::default();
     for attempt in 0..ATTEMPTS_MAX {
         let reply = remote.post("/write", &[("db", db), ("precision", precision)], body)?;
         match reply.status {
-            204 => {
-                return Ok(WriteReport {
-                    accepted: u64::try_from(rows).unwrap_or(u64::MAX),
-                    ..WriteReport::default()
-                });
-            }
+            204 => return Ok(WriteReport { accepted: reply.written.unwrap_or(0), ..WriteReport::default() }),
             400 if reply.error().starts_with("partial write") => return Ok(partial(&reply.error())),
             429 | 503 => {
                 pause.wait(Duration::from_millis(250 << attempt));

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Ended;
+use crate::http::WRITTEN_HEADER;
 
 /// A request may take this long: a query its 30 s, a write its wait for the disk.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -21,6 +22,8 @@ pub(super) struct Remote {
 pub(super) struct Reply {
     pub(super) status: u16,
     pub(super) body: String,
+    /// Rows that a write says it kept.
+    pub(super) written: Option<u64>,
 }
 
 impl Reply {
@@ -58,8 +61,10 @@ impl Remote {
         let cannot = |error: ureq::Error| Ended::failed(format!("{}: {error}", self.base));
         let mut response = sent.map_err(cannot)?;
         let status = response.status().as_u16();
+        let written = response.headers().get(WRITTEN_HEADER);
+        let written = written.and_then(|count| count.to_str().ok()?.parse().ok());
         let body =
             response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_string().map_err(cannot)?;
-        Ok(Reply { status, body })
+        Ok(Reply { status, body, written })
     }
 }

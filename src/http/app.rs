@@ -166,3 +166,71 @@ impl Drop for CancelOnDrop {
         self.0.store(true, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Config, QueryValue};
+
+    fn with_app<F: Future<Output = ()>>(limits: Limits, work: impl FnOnce(Arc<App>) -> F) {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config { limits, ..Config::default() };
+        let databases = Arc::new(Databases::open(dir.path().join("data"), config).unwrap());
+        let app = Arc::new(App::new(Arc::clone(&databases), Telemetry::new().unwrap()));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(work(app));
+        databases.close().unwrap();
+    }
+
+    async fn ask(app: &App) -> Result<(), Failure> {
+        let database = app.database(None).unwrap();
+        let query = database.query(crate::QueryOptions::default());
+        let work = move |query: &Query| {
+            let answer = database.run_promql(query, "1+1", 4_000_000_000)?;
+            assert!(matches!(answer.value, QueryValue::Scalar { .. }));
+            Ok(())
+        };
+        app.run_query(Language::Promql, query, work).await
+    }
+
+    #[test]
+    fn query_beyond_the_queue_is_429() {
+        with_app(Limits { queries_max: 1, query_queue_max: 0, ..Limits::default() }, |app| async move {
+            let turn = app.query_turn().await.unwrap();
+            assert_eq!(ask(&app).await.unwrap_err().status.as_u16(), 429);
+            drop(turn);
+            ask(&app).await.unwrap();
+        });
+    }
+
+    #[test]
+    fn query_waiting_too_long_is_429() {
+        let wait = Duration::from_millis(1);
+        with_app(Limits { queries_max: 1, query_wait_max: wait, ..Limits::default() }, |app| async move {
+            let turn = app.query_turn().await.unwrap();
+            assert_eq!(ask(&app).await.unwrap_err().status.as_u16(), 429);
+            assert_eq!(app.queries_waiting.load(Ordering::SeqCst), 0);
+            drop(turn);
+            ask(&app).await.unwrap();
+        });
+    }
+
+    #[test]
+    fn bodies_beyond_their_memory_are_503() {
+        with_app(Limits::default(), |app| async move {
+            let memory = app.body_memory(BODIES_KIB_MAX * 1024).unwrap();
+            assert_eq!(app.body_memory(1).unwrap_err().status.as_u16(), 503);
+            drop(memory);
+            assert!(app.body_memory(1).is_ok());
+        });
+    }
+
+    #[test]
+    fn work_that_panics_is_500() {
+        with_app(Limits::default(), |app| async move {
+            let query = app.database(None).unwrap().query(crate::QueryOptions::default());
+            let work = |_: &Query| -> Result<(), Error> { panic!("on purpose") };
+            assert_eq!(app.run_query(Language::Promql, query, work).await.unwrap_err().status.as_u16(), 500);
+        });
+    }
+}

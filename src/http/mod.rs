@@ -30,3 +30,4 @@ pub(crate) use number::rfc3339;
 pub(crate) use params::parse_time;
 pub(crate) use server::serve;
 pub(crate) use table::{Epoch, TableForm, results_json, table_csv};
+pub(crate) use write::WRITTEN_HEADER;

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
 
 use super::app::{App, join};
@@ -18,6 +18,8 @@ use crate::database::WriteReport;
 use crate::ingest::Precision;
 use crate::telemetry::LimitName;
 
+/// Header of a 204: how many rows were kept.
+pub(crate) const WRITTEN_HEADER: &str = "x-icecore-written";
 /// Lines that an answer names.
 const NAMED_LINES_MAX: usize = 10;
 /// Longest reason in an answer.
@@ -31,18 +33,22 @@ pub(super) async fn v2(State(app): State<Arc<App>>, request: Request) -> Respons
     answer(write(&app, request, Dialect::InfluxV2).await, Dialect::InfluxV2)
 }
 
-fn answer(outcome: Result<(), Failure>, dialect: Dialect) -> Response {
+fn answer(outcome: Result<u64, Failure>, dialect: Dialect) -> Response {
     match outcome {
-        Ok(()) => {
+        Ok(written) => {
             let mut response = Response::default();
             *response.status_mut() = StatusCode::NO_CONTENT;
+            // For clients that count: a row with a newline in a string is more than one line.
+            response
+                .headers_mut()
+                .insert(HeaderName::from_static(WRITTEN_HEADER), HeaderValue::from(written));
             response
         }
         Err(failure) => failure.respond(dialect),
     }
 }
 
-async fn write(app: &Arc<App>, request: Request, dialect: Dialect) -> Result<(), Failure> {
+async fn write(app: &Arc<App>, request: Request, dialect: Dialect) -> Result<u64, Failure> {
     let (parts, body) = request.into_parts();
     let params = Params::parse(parts.uri.query(), b"")?;
     let precision = precision(&params)?;
@@ -58,7 +64,8 @@ async fn write(app: &Arc<App>, request: Request, dialect: Dialect) -> Result<(),
     // A panic is told apart from a refusal; both outcomes are already failures of this room.
     let report = join(report.await.map(Ok))??;
     app.telemetry.lines_rejected(report.rejected_count);
-    refuse_rejected(&report)
+    refuse_rejected(&report)?;
+    Ok(report.accepted)
 }
 
 fn store(

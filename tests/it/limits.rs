@@ -83,3 +83,15 @@ fn limit_slow_head_is_cut_off() {
         assert!(!answer.contains("204"), "{answer}");
     });
 }
+
+#[test]
+fn limit_connections_wait_for_room() {
+    let server = TestServer::start();
+    let address = server.url.strip_prefix("http://").expect("an http address");
+    // Connections that say nothing; each is closed when its time for a head is up.
+    let idle: Vec<_> = (0..512).map_while(|_| std::net::TcpStream::connect(address).ok()).collect();
+    assert_eq!(idle.len(), 512);
+    let answer = server.raw(b"GET /ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
+    server.get("/metrics", &[]).expect_text(200, r#"icecore_limit_hits_total{limit="connections_max"}"#);
+}
