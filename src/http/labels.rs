@@ -1,4 +1,4 @@
-//! What there is to ask for: /api/v1/labels, /label/<name>/values, /series, and the small status pages that
+//! What there is to ask for: /api/v1/labels, `/label/<name>/values`, /series, and the small status pages that
 //! Grafana reads.
 
 use std::collections::BTreeSet;

@@ -1,6 +1,9 @@
 //! The end of the server: in order, and not.
 
+use std::io::Write;
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::support::{TestServer, now_s};
 
@@ -69,4 +72,30 @@ fn kill_keeps_what_was_acknowledged() {
     let params = [("db", "shop"), ("q", "SELECT count(usage) FROM cpu")];
     let json = server.get("/query", &params).expect(200).json();
     assert_eq!(json.pointer("/results/0/series/0/values/0/1"), Some(&serde_json::Value::from(100)), "{json}");
+}
+
+#[test]
+fn second_signal_exits_at_once_and_loses_nothing() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let data = dir.path().join("data");
+    let mut server = TestServer::start_in(&data);
+    server.post("/write?precision=s", format!("cpu usage=1 {}", now_s()).as_bytes()).expect(204);
+    // A body that never comes keeps the drain waiting.
+    let address = server.url.strip_prefix("http://").expect("an http address");
+    let mut stuck = TcpStream::connect(address).expect("the server listens");
+    stuck
+        .write_all(b"POST /write HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\ncpu")
+        .expect("bytes can be sent");
+    server.get("/ping", &[]).expect(204);
+    server.signal("TERM");
+    // Until the port is closed the first signal has not been seen, and the two would be one.
+    while TcpStream::connect(address).is_ok() {
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+    let started = Instant::now();
+    server.signal("TERM");
+    assert_eq!(server.wait().code(), Some(1));
+    assert!(started.elapsed() < Duration::from_secs(5));
+    let server = TestServer::start_in(&data);
+    assert!((server.select_number("SELECT count(usage) FROM cpu") - 1.0).abs() < 0.1);
 }
