@@ -1,2 +1,7 @@
-//! The icecore command.
-fn main() {}
+//! The icecore command: see `icecore --help`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    icecore::cli::main()
+}

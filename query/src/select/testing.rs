@@ -138,7 +138,7 @@ impl Scan for TestScan {
         _meter: &dyn Meter,
         _sink: &mut dyn FnMut(SampleSlice<'_>) -> Result<()>,
     ) -> Result<Coverage> {
-        unimplemented!("SELECT does not read samples")
+        unreachable!("SELECT does not read samples")
     }
 
     fn windows(

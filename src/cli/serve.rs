@@ -1,0 +1,198 @@
+//! `icecore serve`: open the data, take the port, serve, and stop when told.
+//!
+//! Order: check flags, bind the port (so that a taken one costs nothing), open and replay the databases, listen.
+//! At SIGTERM or SIGINT: stop accepting, drain, close the databases, exit 0. A second signal exits at once, which
+//! loses nothing that was acknowledged.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use icecore_storage::options::Retention;
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+
+use super::{Ended, say};
+use crate::Databases;
+use crate::config::{Config, format_retention, parse_retention};
+use crate::databases::DEFAULT_DATABASE;
+use crate::demo::Demo;
+use crate::http::{App, serve};
+use crate::telemetry::Telemetry;
+
+/// Connections that the system keeps waiting for us.
+const BACKLOG: u32 = 1024;
+
+/// Flags of `icecore serve`.
+#[derive(Debug, clap::Args)]
+pub(super) struct ServeArgs {
+    /// Directory of the data; created when it is not there.
+    #[arg(long, env = "ICECORE_DATA_DIR", default_value = "./icecore-data")]
+    data_dir: PathBuf,
+    /// Address and port to listen on.
+    #[arg(long, env = "ICECORE_LISTEN", default_value = "127.0.0.1:8086")]
+    listen: SocketAddr,
+    /// How long each layer is kept: `forever`, or such as raw=1d,1m=7d,5m=7d,1h=30d. For new databases, and, when
+    /// given, for the database `default`.
+    #[arg(long, env = "ICECORE_RETENTION")]
+    retention: Option<String>,
+    /// Listen on an address that others can reach although there is no authentication.
+    #[arg(long)]
+    insecure_no_auth: bool,
+    /// Fill the database `default` with the life of a small shop, and go on.
+    #[arg(long)]
+    demo: bool,
+}
+
+pub(super) fn run(args: ServeArgs) -> Result<(), Ended> {
+    let config = config(&args)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("icecore-http")
+        .build()
+        .map_err(|error| Ended::failed(format!("cannot start the runtime: {error}")))?;
+    let outcome = runtime.block_on(serve_until_signal(&args, config));
+    // Blocking tasks still at work were given their time to drain.
+    runtime.shutdown_background();
+    outcome
+}
+
+fn config(args: &ServeArgs) -> Result<Config, Ended> {
+    let retention = match &args.retention {
+        Some(text) => parse_retention(text).map_err(|error| Ended::usage(format!("--retention: {error}")))?,
+        None => Retention::default(),
+    };
+    if !args.listen.ip().is_loopback() && !args.insecure_no_auth {
+        return Err(Ended::usage(format!(
+            "--listen {}: others could read and write everything, as there is no authentication yet; listen on \
+             127.0.0.1 behind a proxy that authenticates, or say --insecure-no-auth",
+            args.listen
+        )));
+    }
+    Ok(Config { data_dir: args.data_dir.clone(), listen: args.listen, retention, ..Config::default() })
+}
+
+fn bind(listen: SocketAddr) -> Result<TcpSocket, Ended> {
+    let cannot = |error: std::io::Error| Ended::usage(format!("cannot listen on {listen}: {error}"));
+    let socket = if listen.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
+    let socket = socket.map_err(cannot)?;
+    // A restart must not wait for the connections of the previous run to be forgotten.
+    socket.set_reuseaddr(true).map_err(cannot)?;
+    socket.bind(listen).map_err(cannot)?;
+    Ok(socket)
+}
+
+async fn serve_until_signal(args: &ServeArgs, config: Config) -> Result<(), Ended> {
+    let signals = Signals::new()?;
+    let socket = bind(config.listen)?;
+    let dir = config.data_dir.clone();
+    let opened = tokio::task::spawn_blocking(move || Databases::open(&dir, config));
+    let databases = opened
+        .await
+        .map_err(|error| Ended::failed(format!("opening the data ended in a panic: {error}")))?
+        .map_err(|error| Ended::opening(&error))?;
+    let databases = Arc::new(databases);
+    if args.retention.is_some() {
+        apply_flag(&databases)?;
+    }
+    let listener = socket
+        .listen(BACKLOG)
+        .map_err(|error| Ended::usage(format!("cannot listen on {}: {error}", args.listen)))?;
+    let address = listener.local_addr().map_err(Ended::failed)?;
+    greet(&databases, address);
+    let demo = args.demo.then(|| start_demo(&databases, address)).transpose()?;
+
+    let app = Arc::new(App::new(Arc::clone(&databases), Telemetry::new()?));
+    serve_and_drain(app, listener, signals).await;
+
+    let closed = tokio::task::spawn_blocking(move || {
+        if let Some(demo) = demo {
+            demo.stop();
+        }
+        databases.close()
+    });
+    closed.await.map_err(|error| Ended::failed(format!("closing ended in a panic: {error}")))??;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// A retention given on the command line is meant for the database that is always there.
+fn apply_flag(databases: &Databases) -> Result<(), Ended> {
+    let retention = databases.config().retention;
+    if let Some(database) = databases.get(DEFAULT_DATABASE)
+        && database.retention() != retention
+    {
+        tracing::info!(
+            database = DEFAULT_DATABASE,
+            retention = format_retention(&retention),
+            "retention changed"
+        );
+        database.set_retention(retention)?;
+    }
+    Ok(())
+}
+
+fn greet(databases: &Databases, address: SocketAddr) {
+    let retention = databases.get(DEFAULT_DATABASE).map(|database| database.retention());
+    say(format_args!("icecore {}", env!("CARGO_PKG_VERSION")));
+    say(format_args!("data directory {}", databases.dir().display()));
+    say(format_args!("retention {}", format_retention(&retention.unwrap_or_default())));
+    say(format_args!("listening on http://{address}"));
+    if !address.ip().is_loopback() {
+        tracing::warn!(%address, "listening on a public address without authentication (--insecure-no-auth)");
+    }
+    tracing::info!(%address, databases = databases.names().len(), "ready");
+}
+
+fn start_demo(databases: &Databases, address: SocketAddr) -> Result<Demo, Ended> {
+    let database = databases.get(DEFAULT_DATABASE);
+    let database = database.ok_or_else(|| Ended::failed("the default database is not there"))?;
+    let demo = Demo::start(database)?;
+    say("demo: a small shop writes to the database `default`; try");
+    for line in crate::demo::curl_lines(&format!("http://{address}")) {
+        say(format_args!("  {line}"));
+    }
+    Ok(demo)
+}
+
+async fn serve_and_drain(app: Arc<App>, listener: TcpListener, mut signals: Signals) {
+    let (stop, stopping) = watch::channel(false);
+    let server = tokio::spawn(serve(app, listener, stopping));
+    let signal = signals.next().await;
+    tracing::info!(
+        signal,
+        "stopping: draining requests, then closing the databases; a second signal exits at once"
+    );
+    stop.send_replace(true);
+    // Watches beyond the end of this function: closing the databases can take a while, too.
+    tokio::spawn(async move {
+        let signal = signals.next().await;
+        tracing::warn!(signal, "second signal: exiting at once; the log holds what was acknowledged");
+        std::process::exit(1);
+    });
+    if let Err(error) = server.await {
+        tracing::error!(%error, "the server ended in a panic");
+    }
+}
+
+/// The signals that end the server.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, Ended> {
+        let cannot = |error: std::io::Error| Ended::failed(format!("cannot wait for signals: {error}"));
+        let terminate = signal(SignalKind::terminate()).map_err(cannot)?;
+        Ok(Self { terminate, interrupt: signal(SignalKind::interrupt()).map_err(cannot)? })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! What a data directory or a server may be told, and the text forms of retention and durations.
+//!
+//! Knows nothing of flags or environment variables; `cli` turns those into a [`Config`].
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use icecore_storage::options::{Options, Retention};
+
+use crate::limits::Limits;
+use crate::{Error, Result};
+
+/// Settings of a data directory and its server.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where the data lies.
+    pub data_dir: PathBuf,
+    /// Where the server listens.
+    pub listen: SocketAddr,
+    /// Retention of databases that are created.
+    pub retention: Retention,
+    /// Options of each database's engine.
+    pub options: Options,
+    /// Bounds of the server.
+    pub limits: Limits,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data_dir: PathBuf::from("icecore-data"),
+            listen: SocketAddr::from(([127, 0, 0, 1], 8086)),
+            retention: Retention::default(),
+            options: Options::default(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+const SECOND: u64 = 1;
+const UNITS: [(&str, u64); 6] = [
+    ("s", SECOND),
+    ("m", 60 * SECOND),
+    ("h", 3_600 * SECOND),
+    ("d", 86_400 * SECOND),
+    ("w", 7 * 86_400 * SECOND),
+    ("y", 365 * 86_400 * SECOND),
+];
+
+/// Reads a duration of whole units: `90s`, `15m`, `12h`, `7d`, `4w`, `1y`.
+///
+/// # Errors
+/// `InvalidInput` that shows the text and the form wanted.
+pub fn parse_duration(text: &str) -> Result<Duration> {
+    let wrong = || Error::invalid(format!("`{text}` is not a duration such as 12h, 7d or 4w"));
+    let digits_end = text.find(|symbol: char| !symbol.is_ascii_digit()).ok_or_else(wrong)?;
+    let (number, unit) = text.split_at_checked(digits_end).ok_or_else(wrong)?;
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    let (_, seconds) = UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(wrong)?;
+    let seconds = number.checked_mul(*seconds).filter(|seconds| *seconds > 0).ok_or_else(wrong)?;
+    Ok(Duration::from_secs(seconds))
+}
+
+/// Reads a retention: `forever`, or tiers such as `raw=1d,1m=7d,5m=7d,1h=30d`. A tier that is not named keeps its
+/// default; `forever` may stand for any tier.
+///
+/// # Errors
+/// `InvalidInput` that names the part; also when a coarser tier would be dropped before a finer one, since its
+/// cells are made from the finer one and answers would lose their past.
+pub fn parse_retention(text: &str) -> Result<Retention> {
+    if text.trim() == "forever" {
+        return Ok(Retention::FOREVER);
+    }
+    let mut retention = Retention::default();
+    for part in text.split(',') {
+        let part = part.trim();
+        let (tier, age) = part.split_once('=').ok_or_else(|| {
+            Error::invalid(format!(
+                "retention `{part}`: expected `forever` or parts such as raw=1d,1m=7d,5m=7d,1h=30d"
+            ))
+        })?;
+        let age = match age.trim() {
+            "forever" => None,
+            age => Some(parse_duration(age).map_err(|error| error.context(format!("retention of {tier}")))?),
+        };
+        match tier.trim() {
+            "raw" => retention.raw = age,
+            "1m" => retention.m1 = age,
+            "5m" => retention.m5 = age,
+            "1h" => retention.h1 = age,
+            other => {
+                return Err(Error::invalid(format!(
+                    "retention names `{other}`; the tiers are raw, 1m, 5m and 1h"
+                )));
+            }
+        }
+    }
+    check_order(&retention)?;
+    Ok(retention)
+}
+
+fn check_order(retention: &Retention) -> Result<()> {
+    let tiers = [("raw", retention.raw), ("1m", retention.m1), ("5m", retention.m5), ("1h", retention.h1)];
+    for pair in tiers.windows(2) {
+        let [(finer, fine_age), (coarser, coarse_age)] = pair else { continue };
+        let is_ordered = match (fine_age, coarse_age) {
+            (_, None) => true,
+            (None, Some(_)) => false,
+            (Some(fine), Some(coarse)) => fine <= coarse,
+        };
+        if !is_ordered {
+            return Err(Error::invalid(format!(
+                "retention keeps {finer} longer than {coarser}; a coarser tier must live at least as long"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// The text form that [`parse_retention`] reads.
+pub fn format_retention(retention: &Retention) -> String {
+    if *retention == Retention::FOREVER {
+        return "forever".to_owned();
+    }
+    let tiers = [("raw", retention.raw), ("1m", retention.m1), ("5m", retention.m5), ("1h", retention.h1)];
+    let parts: Vec<String> = tiers.iter().map(|(name, age)| format!("{name}={}", format_age(*age))).collect();
+    parts.join(",")
+}
+
+/// The shortest text form of an age; `forever` for none.
+pub fn format_age(age: Option<Duration>) -> String {
+    let Some(age) = age else { return "forever".to_owned() };
+    let seconds = age.as_secs();
+    let unit = UNITS.iter().rev().filter(|(name, _)| *name != "y" && *name != "w");
+    for (name, unit_seconds) in unit {
+        if seconds >= *unit_seconds && seconds.is_multiple_of(*unit_seconds) {
+            return format!("{}{name}", seconds / unit_seconds);
+        }
+    }
+    format!("{seconds}s")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    #[test]
+    fn retention_forever_keeps_everything() {
+        assert_eq!(parse_retention("forever").unwrap(), Retention::FOREVER);
+    }
+
+    #[test]
+    fn retention_parts_override_defaults() {
+        let retention = parse_retention("raw=2d, 1h=forever").unwrap();
+        assert_eq!(retention.raw, Some(2 * DAY));
+        assert_eq!(retention.m1, Retention::default().m1);
+        assert_eq!(retention.h1, None);
+    }
+
+    #[test]
+    fn retention_text_round_trips() {
+        for text in ["raw=1d,1m=7d,5m=7d,1h=30d", "raw=90s,1m=12h,5m=7d,1h=forever", "forever"] {
+            assert_eq!(format_retention(&parse_retention(text).unwrap()), text);
+        }
+    }
+
+    #[test]
+    fn retention_mistakes_name_the_part() {
+        let cases = [
+            ("raw", "raw"),
+            ("raw=1x", "`1x`"),
+            ("2m=1d", "`2m`"),
+            ("raw=0d", "`0d`"),
+            ("raw=30d", "longer than 1m"),
+            ("", "expected"),
+            ("raw=99999999999999999999d", "not a duration"),
+        ];
+        for (text, wanted) in cases {
+            let error = parse_retention(text).unwrap_err().to_string();
+            assert!(error.contains(wanted), "{text}: {error}");
+        }
+    }
+}

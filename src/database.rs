@@ -1,0 +1,376 @@
+//! One database: write rows, ask questions, look after it. The same door for the server, the demo and a program
+//! that embeds icecore; the engine below is synchronous, so every call returns when the work is done.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use icecore_query::select::{Cell, Statement, Table, TableSeries};
+use icecore_query::{Budget, Limits as QueryLimits, promql, select};
+use icecore_storage::Engine;
+use icecore_storage::clock::Clock;
+use icecore_storage::engine::{EngineStats, Guard, RetentionReport};
+use icecore_storage::model::RowError;
+use icecore_storage::options::Retention;
+use icecore_storage::scan::{Coverage, Resolution, Scan};
+
+use crate::config::{Config, format_age};
+use crate::databases::{DEFAULT_DATABASE, Databases};
+use crate::ingest::line::{self, LineLimits, Precision};
+use crate::point::{self, Decoded, Point};
+use crate::{Error, ErrorKind, Result};
+
+/// How far an instant selector looks back for a sample, as in Prometheus.
+const LOOKBACK: Duration = Duration::from_secs(300);
+
+/// How one query is run.
+#[derive(Debug, Clone, Copy)]
+pub struct QueryOptions {
+    /// What it may use.
+    pub limits: QueryLimits,
+    /// What to do where raw rows are gone.
+    pub resolution: Resolution,
+    /// How far an instant selector looks back.
+    pub lookback: Duration,
+}
+
+impl Default for QueryOptions {
+    fn default() -> Self {
+        Self { limits: QueryLimits::default(), resolution: Resolution::Auto, lookback: LOOKBACK }
+    }
+}
+
+/// A query with its running account: clone the budget's cancel switch before running it to be able to stop it.
+#[derive(Debug)]
+pub struct Query {
+    /// The account.
+    pub budget: Budget,
+    /// How it is run.
+    pub options: QueryOptions,
+}
+
+/// Steps of a range query in nanoseconds, both ends included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Steps {
+    /// First evaluation time.
+    pub start_ns: i64,
+    /// Last evaluation time at most.
+    pub end_ns: i64,
+    /// Distance of two evaluation times, positive.
+    pub step_ns: i64,
+}
+
+/// What became of a write.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct WriteReport {
+    /// Rows kept.
+    pub accepted: u64,
+    /// The first refused rows, by line or position from 1.
+    pub rejected: Vec<RowError>,
+    /// How many rows were refused in all.
+    pub rejected_count: usize,
+}
+
+/// One open database.
+pub struct Database {
+    name: String,
+    engine: Arc<Engine>,
+    clock: Arc<dyn Clock>,
+    query_options: QueryOptions,
+    /// The directory this database was opened with, when it was opened alone.
+    home: Option<Databases>,
+}
+
+impl fmt::Debug for Database {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Database").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl Database {
+    /// Opens the default database of a data directory, creating the directory when it is not there. Background
+    /// work runs on its own thread until [`Database::close`] or drop.
+    ///
+    /// # Errors
+    /// `Conflict` when the directory is in use or holds something else; `Corruption` when it is damaged.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::open_with(path, Config::default())
+    }
+
+    /// As [`Database::open`], with settings; `data_dir` of the configuration is not looked at.
+    ///
+    /// # Errors
+    /// As [`Database::open`].
+    pub fn open_with(path: impl AsRef<Path>, config: Config) -> Result<Self> {
+        let home = Databases::open(path, config)?;
+        let found = home.get(DEFAULT_DATABASE);
+        let inner = found.ok_or_else(|| {
+            Error::new(ErrorKind::Internal, "the default database is not there after opening")
+        })?;
+        Ok(Self {
+            name: inner.name.clone(),
+            engine: Arc::clone(&inner.engine),
+            clock: Arc::clone(&inner.clock),
+            query_options: inner.query_options,
+            home: Some(home),
+        })
+    }
+
+    pub(crate) fn of_engine(
+        name: &str,
+        engine: Arc<Engine>,
+        clock: Arc<dyn Clock>,
+        limits: QueryLimits,
+    ) -> Self {
+        let query_options = QueryOptions { limits, ..QueryOptions::default() };
+        Self { name: name.to_owned(), engine, clock, query_options, home: None }
+    }
+
+    pub(crate) fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The wall time in nanoseconds UTC, by the clock this database lives by.
+    pub fn now_ns(&self) -> i64 {
+        self.clock.now_ns()
+    }
+
+    /// Writes rows; durable and visible when it returns. Rows that cannot be taken are named in the report by
+    /// their position, from 1; the others are kept.
+    ///
+    /// # Errors
+    /// `Unavailable`, `DiskFull` or `Poisoned`: nothing was kept.
+    pub fn write(&self, points: &[Point]) -> Result<WriteReport> {
+        let mut arena = Vec::new();
+        self.write_decoded(point::batch(points, &mut arena))
+    }
+
+    /// Writes InfluxDB line protocol; lines without a time get the present. Lines that cannot be taken are named
+    /// in the report; the others are kept.
+    ///
+    /// # Errors
+    /// As [`Database::write`].
+    pub fn write_lines(&self, body: &[u8], precision: Precision) -> Result<WriteReport> {
+        self.write_decoded(line::decode(body, precision, self.clock.now_ns(), &LineLimits::default()))
+    }
+
+    fn write_decoded(&self, decoded: Decoded<'_>) -> Result<WriteReport> {
+        let mut report =
+            WriteReport { accepted: 0, rejected: decoded.rejected, rejected_count: decoded.rejected_count };
+        if decoded.batch.rows.is_empty() {
+            return Ok(report);
+        }
+        let engine = self.engine.write(&decoded.batch)?;
+        report.accepted = engine.accepted;
+        report.rejected_count += engine.rejected.len();
+        report.rejected.extend(engine.rejected);
+        report.rejected.sort_by_key(|rejected| rejected.line);
+        Ok(report)
+    }
+
+    /// Evaluates PromQL at one time.
+    ///
+    /// # Errors
+    /// `InvalidInput` with the position in the text; `Execution`, `LimitExceeded` or `Deadline`.
+    pub fn promql(&self, text: &str, time_ns: i64) -> Result<promql::Answer> {
+        self.run_promql(&self.query(self.query_options), text, time_ns)
+    }
+
+    /// Evaluates PromQL at `start_ns`, `start_ns + step_ns` and so on up to `end_ns`.
+    ///
+    /// # Errors
+    /// As [`Database::promql`].
+    pub fn promql_range(
+        &self,
+        text: &str,
+        start_ns: i64,
+        end_ns: i64,
+        step_ns: i64,
+    ) -> Result<promql::Answer> {
+        self.run_promql_range(&self.query(self.query_options), text, Steps { start_ns, end_ns, step_ns })
+    }
+
+    /// Runs one SELECT or SHOW statement.
+    ///
+    /// # Errors
+    /// As [`Database::promql`].
+    pub fn select(&self, text: &str) -> Result<Table> {
+        let statements = select::parse(text)?;
+        let [statement] = statements.as_slice() else {
+            let count = statements.len();
+            return Err(Error::invalid(format!("expected one statement, found {count}")));
+        };
+        self.run_select(&self.query(self.query_options), statement)
+    }
+
+    /// Opens the account of a query.
+    pub fn query(&self, options: QueryOptions) -> Query {
+        let clock = Arc::clone(&self.clock);
+        let start_ns = clock.monotonic_ns();
+        let elapsed = Arc::new(move || {
+            let elapsed_ns = clock.monotonic_ns().saturating_sub(start_ns);
+            Duration::from_nanos(u64::try_from(elapsed_ns).unwrap_or(0))
+        });
+        Query { budget: Budget::new(options.limits, elapsed), options }
+    }
+
+    /// [`Database::promql`] on an account of the caller.
+    ///
+    /// # Errors
+    /// As [`Database::promql`].
+    pub fn run_promql(&self, query: &Query, text: &str, time_ns: i64) -> Result<promql::Answer> {
+        let view = self.engine.view();
+        Ok(promql::instant(&promql_context(view.as_ref(), query), text, time_ns)?)
+    }
+
+    /// [`Database::promql_range`] on an account of the caller.
+    ///
+    /// # Errors
+    /// As [`Database::promql`].
+    pub fn run_promql_range(&self, query: &Query, text: &str, steps: Steps) -> Result<promql::Answer> {
+        if steps.step_ns <= 0 {
+            return Err(Error::invalid("step must be positive"));
+        }
+        if steps.end_ns < steps.start_ns {
+            return Err(Error::invalid("end lies before start"));
+        }
+        let view = self.engine.view();
+        let Steps { start_ns, end_ns, step_ns } = steps;
+        Ok(promql::range(&promql_context(view.as_ref(), query), text, start_ns, end_ns, step_ns)?)
+    }
+
+    /// Runs a parsed statement on an account of the caller. The list of databases is this one alone when the
+    /// database was not opened by itself.
+    ///
+    /// # Errors
+    /// As [`Database::promql`]; `Unsupported` for CREATE DATABASE, which is [`Databases::create`].
+    pub fn run_select(&self, query: &Query, statement: &Statement) -> Result<Table> {
+        match statement {
+            Statement::ShowDatabases => {
+                let names = self.home.as_ref().map_or_else(|| vec![self.name.clone()], Databases::names);
+                Ok(databases_table(&names))
+            }
+            Statement::ShowRetentionPolicies { .. } => Ok(self.retention_table()),
+            Statement::CreateDatabase { .. } => {
+                let message = "CREATE DATABASE is answered by the server; a program calls Databases::create";
+                Err(Error::new(ErrorKind::Unsupported, message))
+            }
+            statement => {
+                let view = self.engine.view();
+                let context = select::Context {
+                    scan: view.as_ref(),
+                    budget: &query.budget,
+                    now_ns: self.clock.now_ns(),
+                    resolution: query.options.resolution,
+                };
+                Ok(select::execute(&context, statement)?)
+            }
+        }
+    }
+
+    /// A consistent view of everything acknowledged so far.
+    pub fn view(&self) -> Arc<dyn Scan> {
+        self.engine.view()
+    }
+
+    /// Writes all that is in memory to segments.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn flush(&self) -> Result<()> {
+        Ok(self.engine.flush()?)
+    }
+
+    /// Makes everything durable, compacted and rolled up, the running hour included: for the end of an import.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn seal(&self) -> Result<()> {
+        Ok(self.engine.seal()?)
+    }
+
+    /// The retention in force.
+    pub fn retention(&self) -> Retention {
+        self.engine.retention()
+    }
+
+    /// Changes the retention, durably.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn set_retention(&self, retention: Retention) -> Result<()> {
+        Ok(self.engine.set_retention(retention)?)
+    }
+
+    /// Drops what is past its age.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn apply_retention(&self, guard: Guard) -> Result<RetentionReport> {
+        Ok(self.engine.apply_retention(guard)?)
+    }
+
+    /// Sizes and counters.
+    pub fn stats(&self) -> EngineStats {
+        self.engine.stats()
+    }
+
+    /// Flushes and closes; later writes are refused. Idempotent.
+    ///
+    /// # Errors
+    /// Those of the file system; the log then still holds what was not flushed.
+    pub fn close(&self) -> Result<()> {
+        match &self.home {
+            Some(home) => home.close(),
+            None => Ok(self.engine.close()?),
+        }
+    }
+
+    /// One row for each tier: InfluxDB's columns, so that its clients can read them.
+    pub(crate) fn retention_table(&self) -> Table {
+        let retention = self.engine.retention();
+        let tiers =
+            [("raw", retention.raw), ("1m", retention.m1), ("5m", retention.m5), ("1h", retention.h1)];
+        let columns = ["name", "duration", "shardGroupDuration", "replicaN", "default"];
+        let rows = tiers.iter().map(|(name, age)| {
+            let partition = match *name {
+                "raw" => {
+                    format_age(u64::try_from(retention.raw_partition_ns()).ok().map(Duration::from_nanos))
+                }
+                "1h" => "7d".to_owned(),
+                _ => "1d".to_owned(),
+            };
+            let duration = if age.is_none() { "0s".to_owned() } else { format_age(*age) };
+            vec![
+                Cell::Text((*name).to_owned()),
+                Cell::Text(duration),
+                Cell::Text(partition),
+                Cell::Int(1),
+                Cell::Bool(*name == "raw"),
+            ]
+        });
+        one_series("", &columns, rows.collect())
+    }
+}
+
+fn promql_context<'a>(scan: &'a dyn Scan, query: &'a Query) -> promql::Context<'a> {
+    let QueryOptions { lookback, resolution, .. } = query.options;
+    promql::Context { scan, budget: &query.budget, lookback, resolution }
+}
+
+pub(crate) fn databases_table(names: &[String]) -> Table {
+    let rows = names.iter().map(|name| vec![Cell::Text(name.clone())]).collect();
+    one_series("databases", &["name"], rows)
+}
+
+fn one_series(name: &str, columns: &[&str], rows: Vec<Vec<Cell>>) -> Table {
+    let columns = columns.iter().map(|column| (*column).to_owned()).collect();
+    let series = TableSeries { name: name.to_owned(), tags: Vec::new(), columns, rows };
+    Table { series: vec![series], messages: Vec::new(), coverage: Coverage::default() }
+}

@@ -1,0 +1,315 @@
+//! A data directory: which databases there are, under which numbers they lie, and who may open it.
+//!
+//! ```text
+//! ICECORE      marker: the version of this layout
+//! LOCK         held while the directory is open
+//! databases    checksummed list of numbers and names
+//! db/<number>  one engine each
+//! ```
+//! Names from users never become path components. Order when a database is made: its line in `databases` is made
+//! durable, then the engine creates its directory, so a crash between the two leaves an empty database.
+//! Knows nothing of what lies inside `db/<number>`.
+
+mod catalog;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use icecore_storage::Engine;
+use icecore_storage::clock::SystemClock;
+use icecore_storage::engine::Env;
+use icecore_storage::fs::{Fs, Lock, OsFs, read_all, replace};
+use icecore_storage::options::Retention;
+
+use self::catalog::Catalog;
+use crate::config::Config;
+use crate::services::Services;
+use crate::{Database, Error, ErrorKind, Result};
+
+/// The database that is always there.
+pub const DEFAULT_DATABASE: &str = "default";
+
+/// Version of the layout of a data directory.
+const LAYOUT_VERSION: u32 = 1;
+const MARKER: &str = "ICECORE";
+const LOCK: &str = "LOCK";
+const CATALOG: &str = "databases";
+const CATALOG_BYTES_MAX: u64 = 1 << 20;
+const NAME_CHARS_MAX: usize = 128;
+
+/// All databases of one data directory, open, with their background threads.
+#[derive(Debug)]
+pub struct Databases {
+    dir: PathBuf,
+    config: Config,
+    env: Env,
+    open: RwLock<BTreeMap<String, Arc<Database>>>,
+    /// Held while a database is created, across the file operations; readers take `open` only.
+    catalog: Mutex<Catalog>,
+    services: Services,
+    is_closed: AtomicBool,
+    lock: Mutex<Option<Box<dyn Lock>>>,
+}
+
+impl Databases {
+    /// Opens a data directory, creating it when it is not there, and all databases in it. `data_dir` of the
+    /// configuration is not looked at.
+    ///
+    /// # Errors
+    /// `Conflict` when another process has it open, when it holds something else than icecore data, or a newer
+    /// layout; `Corruption` when it is damaged; those of the file system.
+    pub fn open(path: impl AsRef<Path>, config: Config) -> Result<Self> {
+        let env = Env { fs: Arc::new(OsFs), clock: Arc::new(SystemClock::default()) };
+        Self::open_in(env, path.as_ref(), config)
+    }
+
+    /// As [`Databases::open`], with a file system and a clock of the caller.
+    ///
+    /// # Errors
+    /// As [`Databases::open`].
+    pub fn open_in(env: Env, dir: &Path, config: Config) -> Result<Self> {
+        let fs = env.fs.as_ref();
+        let place = format!("data directory {}", dir.display());
+        fs.create_dir_all(dir).map_err(|error| Error::from(error).context(&place))?;
+        let is_new = check_marker(fs, dir)?;
+        let lock = fs.lock(&dir.join(LOCK)).map_err(|error| Error::from(error).context(&place))?;
+        if is_new {
+            replace(
+                fs,
+                &dir.join(MARKER),
+                format!("icecore data directory, layout {LAYOUT_VERSION}\n").as_bytes(),
+            )
+            .map_err(|error| Error::from(error).context(&place))?;
+        }
+        let catalog = load_catalog(fs, dir)?;
+        let databases = Self {
+            dir: dir.to_owned(),
+            config,
+            env,
+            open: RwLock::default(),
+            catalog: Mutex::new(catalog.clone()),
+            services: Services::default(),
+            is_closed: AtomicBool::new(false),
+            lock: Mutex::new(Some(lock)),
+        };
+        for (id, name) in catalog.iter() {
+            databases.open_one(id, name, databases.config.retention)?;
+        }
+        databases.create(DEFAULT_DATABASE, databases.config.retention)?;
+        Ok(databases)
+    }
+
+    /// The database of this name.
+    pub fn get(&self, name: &str) -> Option<Arc<Database>> {
+        self.open.read().unwrap_or_else(PoisonError::into_inner).get(name).map(Arc::clone)
+    }
+
+    /// The database of this name, created when it is not there. An existing one keeps its retention.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a name that cannot be; `LimitExceeded` when there are too many; `Unavailable` after
+    /// [`Databases::close`]; those of the file system.
+    pub fn create(&self, name: &str, retention: Retention) -> Result<Arc<Database>> {
+        check_name(name)?;
+        let mut catalog = self.catalog.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(database) = self.get(name) {
+            return Ok(database);
+        }
+        if self.is_closed.load(Ordering::SeqCst) {
+            return Err(Error::new(ErrorKind::Unavailable, "the data directory is closed"));
+        }
+        let max = self.config.limits.databases_max;
+        if catalog.len() >= max {
+            let message =
+                format!("cannot create database {name:?}: there are {max} already (limit databases_max)");
+            return Err(Error::new(ErrorKind::LimitExceeded, message));
+        }
+        let mut next = catalog.clone();
+        let id = next.add(name);
+        // The number is taken once its line is on disk, also when opening the engine then fails: numbers are
+        // never used for two names.
+        replace(self.env.fs.as_ref(), &self.dir.join(CATALOG), &next.encode())?;
+        *catalog = next;
+        self.open_one(id, name, retention)
+    }
+
+    fn open_one(&self, id: u32, name: &str, retention: Retention) -> Result<Arc<Database>> {
+        let dir = self.dir.join("db").join(id.to_string());
+        let place = || format!("database {name:?} in {}", dir.display());
+        self.env.fs.create_dir_all(&dir)?;
+        let engine = Engine::open(self.env.clone(), &dir, self.config.options.clone(), retention)
+            .map_err(|error| Error::from(error).context(place()))?;
+        let engine = Arc::new(engine);
+        self.services.serve(name, Arc::clone(&engine))?;
+        let clock = Arc::clone(&self.env.clock);
+        let database = Arc::new(Database::of_engine(name, engine, clock, self.config.limits.query));
+        let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
+        open.insert(name.to_owned(), Arc::clone(&database));
+        Ok(database)
+    }
+
+    /// Names of all databases, sorted.
+    pub fn names(&self) -> Vec<String> {
+        self.open.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+    }
+
+    /// All databases, sorted by name.
+    pub fn all(&self) -> Vec<Arc<Database>> {
+        self.open.read().unwrap_or_else(PoisonError::into_inner).values().map(Arc::clone).collect()
+    }
+
+    /// Settings this directory was opened with.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Where it lies.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Flushes and closes all databases, stops their threads and releases the directory. Idempotent.
+    ///
+    /// # Errors
+    /// The first failure, after all have been closed; what could not be flushed is still in the log.
+    pub fn close(&self) -> Result<()> {
+        // No database can be created while they are closed.
+        let _catalog = self.catalog.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.is_closed.swap(true, Ordering::SeqCst) {
+            return Ok(());
+        }
+        self.services.raise_stop();
+        let mut first_error = None;
+        for database in self.all() {
+            if let Err(error) = database.engine().close() {
+                let name = database.name().to_owned();
+                first_error.get_or_insert(Error::from(error).context(format!("closing database {name:?}")));
+            }
+        }
+        self.services.join();
+        // The lock ends last, when no thread writes any more.
+        drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
+        first_error.map_or(Ok(()), Err)
+    }
+}
+
+impl Drop for Databases {
+    fn drop(&mut self) {
+        if let Err(error) = self.close() {
+            tracing::error!(%error, "could not close the data directory");
+        }
+    }
+}
+
+/// Refuses a directory that holds something else; tells whether it is new. Nothing is written before this.
+fn check_marker(fs: &dyn Fs, dir: &Path) -> Result<bool> {
+    let path = dir.join(MARKER);
+    if fs.has(&path)? {
+        let bytes = read_all(fs, &path, 4096)?;
+        let text = String::from_utf8_lossy(&bytes);
+        let version = text.trim_end().strip_prefix("icecore data directory, layout ");
+        let version: u32 = version.and_then(|version| version.parse().ok()).ok_or_else(|| {
+            Error::new(ErrorKind::Corruption, format!("{} is not a marker of icecore", path.display()))
+        })?;
+        if version > LAYOUT_VERSION {
+            let message = format!(
+                "{} has layout {version}; this icecore knows up to {LAYOUT_VERSION}: use a newer one",
+                dir.display()
+            );
+            return Err(Error::new(ErrorKind::Conflict, message));
+        }
+        return Ok(false);
+    }
+    // A first start that was cut off may have left the lock and a temporary file.
+    let is_ours = |name: &str| name == LOCK || name == "ICECORE.tmp";
+    let names = fs.list(dir)?;
+    match names.iter().find(|name| !is_ours(name)) {
+        Some(found) => {
+            let message = format!("{} is not an icecore data directory (found {found})", dir.display());
+            Err(Error::new(ErrorKind::Conflict, message))
+        }
+        None => Ok(true),
+    }
+}
+
+fn load_catalog(fs: &dyn Fs, dir: &Path) -> Result<Catalog> {
+    let path = dir.join(CATALOG);
+    if fs.has(&path)? {
+        let bytes = read_all(fs, &path, CATALOG_BYTES_MAX)?;
+        return Catalog::decode(&bytes).map_err(|error| error.context(path.display()));
+    }
+    let db = dir.join("db");
+    if fs.has(&db)? && !fs.list(&db)?.is_empty() {
+        let message = format!("{} is missing, and there are databases in {}", path.display(), db.display());
+        return Err(Error::new(ErrorKind::Corruption, message));
+    }
+    Ok(Catalog::default())
+}
+
+/// Whether a text can name a database.
+///
+/// # Errors
+/// `InvalidInput` with the rule it breaks.
+pub fn check_name(name: &str) -> Result<()> {
+    let chars = name.chars().count();
+    if chars == 0 || chars > NAME_CHARS_MAX {
+        let message = format!("a database name has 1 to {NAME_CHARS_MAX} characters, this one has {chars}");
+        return Err(Error::invalid(message));
+    }
+    if name.starts_with('_') {
+        return Err(Error::invalid(format!(
+            "database name {name:?}: names that begin with `_` are icecore's own"
+        )));
+    }
+    if name == "."
+        || name == ".."
+        || name.contains(|symbol: char| symbol.is_control() || matches!(symbol, '/' | '\\'))
+    {
+        return Err(Error::invalid(format!("database name {name:?} holds a slash or a control character")));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn name_rules_are_kept() {
+        for good in ["default", "telegraf", "web shop", "äöü", &"x".repeat(128)] {
+            assert!(check_name(good).is_ok(), "{good}");
+        }
+        for bad in ["", "_icecore", "a/b", "a\nb", "a\\b", "..", &"x".repeat(129)] {
+            assert_eq!(check_name(bad).unwrap_err().kind(), ErrorKind::InvalidInput, "{bad}");
+        }
+    }
+
+    #[test]
+    fn marker_foreign_directory_is_refused_and_untouched() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("photo.jpg"), b"x").unwrap();
+        let error = Databases::open(dir.path(), Config::default()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Conflict);
+        assert!(error.to_string().contains("is not an icecore data directory (found photo.jpg)"), "{error}");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn marker_of_newer_layout_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(MARKER), b"icecore data directory, layout 99\n").unwrap();
+        let error = Databases::open(dir.path(), Config::default()).unwrap_err();
+        assert!(error.to_string().contains("layout 99"), "{error}");
+    }
+
+    #[test]
+    fn catalog_missing_beside_databases_is_corruption() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(MARKER), b"icecore data directory, layout 1\n").unwrap();
+        std::fs::create_dir_all(dir.path().join("db/1")).unwrap();
+        let error = Databases::open(dir.path(), Config::default()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corruption, "{error}");
+    }
+}

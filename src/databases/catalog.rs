@@ -1,0 +1,130 @@
+//! The list of databases as it lies on disk: a head line with the layout and a checksum, then one line a database.
+//!
+//! ```text
+//! icecore databases 1 <FNV-1a 64 of all that follows, 16 hex digits>
+//! next <number>
+//! <number> TAB <name>
+//! ```
+//! A number is never used twice. Names hold no control characters, so a line is a line.
+
+#![warn(clippy::indexing_slicing)]
+
+use std::collections::BTreeMap;
+
+use crate::{Error, ErrorKind, Result};
+
+const HEAD: &str = "icecore databases 1 ";
+
+/// Numbers and names of the databases.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Catalog {
+    names: BTreeMap<u32, String>,
+    next_id: u32,
+}
+
+impl Default for Catalog {
+    fn default() -> Self {
+        Self { names: BTreeMap::new(), next_id: 1 }
+    }
+}
+
+impl Catalog {
+    /// Takes the next number for a name.
+    pub(super) fn add(&mut self, name: &str) -> u32 {
+        let id = self.next_id;
+        self.names.insert(id, name.to_owned());
+        self.next_id = id.saturating_add(1);
+        id
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    /// Numbers and names, by number.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &str)> {
+        self.names.iter().map(|(id, name)| (*id, name.as_str()))
+    }
+
+    /// The bytes of the file.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut body = format!("next {}\n", self.next_id);
+        for (id, name) in &self.names {
+            body.push_str(&format!("{id}\t{name}\n"));
+        }
+        format!("{HEAD}{:016x}\n{body}", fnv1a(body.as_bytes())).into_bytes()
+    }
+
+    /// Reads the bytes of the file.
+    ///
+    /// # Errors
+    /// `Corruption` that names what is wrong.
+    pub(super) fn decode(bytes: &[u8]) -> Result<Self> {
+        let damaged =
+            |what: &str| Error::new(ErrorKind::Corruption, format!("list of databases is damaged: {what}"));
+        let text = std::str::from_utf8(bytes).map_err(|_| damaged("it is not UTF-8"))?;
+        let (head, body) = text.split_once('\n').ok_or_else(|| damaged("it has no head line"))?;
+        let sum = head.strip_prefix(HEAD).ok_or_else(|| damaged("unknown head line"))?;
+        if sum != format!("{:016x}", fnv1a(body.as_bytes())) {
+            return Err(damaged("checksum does not match"));
+        }
+        let mut lines = body.lines();
+        let next =
+            lines.next().and_then(|line| line.strip_prefix("next ")).and_then(|next| next.parse().ok());
+        let mut catalog =
+            Self { names: BTreeMap::new(), next_id: next.ok_or_else(|| damaged("no next number"))? };
+        for line in lines {
+            let parts = line.split_once('\t').and_then(|(id, name)| Some((id.parse::<u32>().ok()?, name)));
+            let (id, name) = parts.ok_or_else(|| damaged("a line is not a number and a name"))?;
+            if id >= catalog.next_id || catalog.names.insert(id, name.to_owned()).is_some() {
+                return Err(damaged("a number stands twice or was never given"));
+            }
+        }
+        Ok(catalog)
+    }
+}
+
+/// FNV-1a over 64 bits. Each step is a bijection, so a change of any single byte changes the sum.
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Catalog {
+        let mut catalog = Catalog::default();
+        catalog.add("default");
+        catalog.add("web shop");
+        catalog
+    }
+
+    #[test]
+    fn catalog_round_trips() {
+        assert_eq!(Catalog::decode(&sample().encode()).unwrap(), sample());
+        assert_eq!(Catalog::decode(&Catalog::default().encode()).unwrap(), Catalog::default());
+    }
+
+    #[test]
+    fn catalog_cut_anywhere_is_corruption() {
+        let bytes = sample().encode();
+        for end in 0..bytes.len() {
+            let error = Catalog::decode(bytes.get(..end).unwrap()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Corruption, "cut at {end}");
+        }
+    }
+
+    #[test]
+    fn catalog_any_flipped_bit_is_corruption() {
+        let bytes = sample().encode();
+        for position in 0..bytes.len() * 8 {
+            let mut damaged = bytes.clone();
+            *damaged.get_mut(position / 8).unwrap() ^= 1 << (position % 8);
+            assert!(Catalog::decode(&damaged).is_err(), "bit {position}");
+        }
+    }
+}

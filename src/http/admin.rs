@@ -1,0 +1,179 @@
+//! Whether the server is there and well, what it counts, the small orders of an operator, and the read-only lists
+//! that InfluxDB v2 tools ask for.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use icecore_storage::engine::Guard;
+use serde_json::json;
+
+use super::app::{App, join};
+use super::body;
+use super::error::{Dialect, Failure, json_response};
+use super::number::rfc3339;
+use crate::Result;
+use crate::databases::DEFAULT_DATABASE;
+
+/// InfluxDB 1.8's answer, which its clients take for a version they know.
+pub(super) async fn ping() -> Response {
+    let mut response = Response::default();
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    add_version(response.headers_mut());
+    response
+}
+
+fn add_version(headers: &mut HeaderMap) {
+    headers.insert(HeaderName::from_static("x-influxdb-version"), HeaderValue::from_static("1.8.10"));
+    headers.insert(HeaderName::from_static("x-influxdb-build"), HeaderValue::from_static("icecore"));
+    let version = HeaderValue::from_static(env!("CARGO_PKG_VERSION"));
+    headers.insert(HeaderName::from_static("x-icecore-version"), version);
+}
+
+fn text(status: StatusCode, text: impl Into<String>) -> Response {
+    let mut response = Response::new(axum::body::Body::from(text.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}
+
+fn json(status: StatusCode, value: &serde_json::Value) -> Response {
+    json_response(status, format!("{value}\n").into_bytes())
+}
+
+pub(super) async fn root() -> Response {
+    let version = env!("CARGO_PKG_VERSION");
+    text(
+        StatusCode::OK,
+        format!("icecore {version}: POST /write, GET /query, GET /api/v1/query, GET /health, GET /metrics\n"),
+    )
+}
+
+pub(super) async fn health(State(app): State<Arc<App>>) -> Response {
+    let poisoned: Vec<String> = app
+        .databases
+        .all()
+        .iter()
+        .filter(|database| database.stats().is_poisoned)
+        .map(|database| database.name().to_owned())
+        .collect();
+    let (status, word, message) = if poisoned.is_empty() {
+        (StatusCode::OK, "pass", "ready for queries and writes".to_owned())
+    } else {
+        let names = poisoned.join(", ");
+        (StatusCode::SERVICE_UNAVAILABLE, "fail", format!("writes are refused until a restart: {names}"))
+    };
+    let body = json!({
+        "name": "icecore", "status": word, "message": message, "version": env!("CARGO_PKG_VERSION"), "checks": []
+    });
+    json(status, &body)
+}
+
+pub(super) async fn alive() -> Response {
+    text(StatusCode::OK, "icecore is healthy.\n")
+}
+
+pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
+    if app.is_draining() {
+        return text(StatusCode::SERVICE_UNAVAILABLE, "icecore is stopping.\n");
+    }
+    text(StatusCode::OK, "icecore is ready.\n")
+}
+
+/// /ready as InfluxDB v2 says it.
+pub(super) async fn ready_v2(State(app): State<Arc<App>>) -> Response {
+    if app.is_draining() {
+        return Failure::busy("icecore is stopping").respond(Dialect::InfluxV2);
+    }
+    let now_ns = app.databases.get(DEFAULT_DATABASE).map_or(app.started_ns, |database| database.now_ns());
+    let up_s = now_ns.saturating_sub(app.started_ns).max(0) / icecore_storage::model::SECOND_NS;
+    let body = json!({"status": "ready", "started": rfc3339(app.started_ns), "up": format!("{up_s}s")});
+    json(StatusCode::OK, &body)
+}
+
+pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
+    let databases = app.databases.all();
+    let stats = databases.iter().map(|database| (database.name().to_owned(), database.stats()));
+    match app.telemetry.page(&stats.collect::<Vec<_>>()) {
+        Ok(page) => {
+            let mut response = Response::new(axum::body::Body::from(page));
+            let form = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+            response.headers_mut().insert(CONTENT_TYPE, form);
+            response
+        }
+        Err(error) => Failure::from(error).respond(Dialect::Prometheus),
+    }
+}
+
+pub(super) async fn flush(State(app): State<Arc<App>>, request: Request) -> Response {
+    order(&app, request, |database, params| {
+        if params.is_on("compact") {
+            database.seal()?
+        } else {
+            database.flush()?
+        }
+        Ok(json!({}))
+    })
+    .await
+}
+
+pub(super) async fn retention(State(app): State<Arc<App>>, request: Request) -> Response {
+    order(&app, request, |database, params| {
+        let guard = if params.is_on("force") { Guard::Forced } else { Guard::Careful };
+        let report = database.apply_retention(guard)?;
+        let [raw, m1, m5, h1] = report.dropped;
+        Ok(json!({"dropped": {"raw": raw, "1m": m1, "5m": m5, "1h": h1}, "paused": report.paused}))
+    })
+    .await
+}
+
+/// Carries out an order on the database named by `db=`, or on all of them.
+async fn order(
+    app: &Arc<App>,
+    request: Request,
+    work: impl Fn(&crate::Database, &super::params::Params) -> Result<serde_json::Value> + Send + 'static,
+) -> Response {
+    let outcome = async {
+        let (parts, body) = request.into_parts();
+        let params = body::params(app, &parts, body).await?;
+        let databases = match params.get("db") {
+            Some(name) => vec![app.database(Some(name))?],
+            None => app.databases.all(),
+        };
+        let joined = tokio::task::spawn_blocking(move || {
+            let mut done = serde_json::Map::new();
+            for database in databases {
+                done.insert(database.name().to_owned(), work(&database, &params)?);
+            }
+            Ok(serde_json::Value::Object(done))
+        });
+        join(joined.await)
+    };
+    match outcome.await {
+        Ok(done) => json(StatusCode::OK, &json!({"status": "success", "data": done})),
+        Err(failure) => failure.respond(Dialect::Prometheus),
+    }
+}
+
+/// Databases in the place of buckets, so that v2 tools find where to write.
+pub(super) async fn buckets(State(app): State<Arc<App>>) -> Response {
+    let buckets: Vec<_> = app.databases.all().iter().map(|database| {
+        let raw_s = database.retention().raw.map_or(0, |raw| raw.as_secs());
+        let rules = json!([{"type": "expire", "everySeconds": raw_s}]);
+        json!({"id": database.name(), "orgID": "icecore", "type": "user", "name": database.name(), "retentionRules": rules})
+    }).collect();
+    json(StatusCode::OK, &json!({"links": {"self": "/api/v2/buckets"}, "buckets": buckets}))
+}
+
+/// The one organisation there is.
+pub(super) async fn orgs() -> Response {
+    let orgs = json!([{"id": "icecore", "name": "icecore", "status": "active"}]);
+    json(StatusCode::OK, &json!({"links": {"self": "/api/v2/orgs"}, "orgs": orgs}))
+}
+
+pub(super) async fn flux() -> Response {
+    let message = "Flux is not spoken here; ask PromQL at /api/v1/query or SELECT at /query";
+    Failure::not_implemented(message).respond(Dialect::InfluxV2)
+}

@@ -1,0 +1,291 @@
+//! PromQL answers as Prometheus' JSON, written by hand: `resultType` before `result`, values as strings.
+
+use std::fmt::Write as _;
+
+use icecore_query::promql::{Answer, HistogramValue, Labels, QueryValue, Sample};
+use icecore_storage::model::Tier;
+use icecore_storage::scan::Coverage;
+
+use super::number::{push_float, push_int, push_json_text, push_json_texts, push_seconds};
+
+const TRUNCATED: &str = "results truncated due to limit";
+
+/// What an answer carries beyond its value.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct AnswerForm {
+    /// Series at most; more are cut off with a warning.
+    pub(crate) limit: Option<usize>,
+    /// Whether the coverage is added: what was read, and from which layers.
+    pub(crate) with_coverage: bool,
+}
+
+/// The body of a successful query.
+pub(crate) fn answer_json(answer: &Answer, form: AnswerForm) -> Vec<u8> {
+    let mut out = Vec::with_capacity(4096);
+    out.extend_from_slice(b"{\"status\":\"success\",\"data\":{\"resultType\":\"");
+    let limit = form.limit.unwrap_or(usize::MAX);
+    let mut is_truncated = false;
+    match &answer.value {
+        QueryValue::Scalar { ts_ns, value } => {
+            out.extend_from_slice(b"scalar\",\"result\":");
+            push_point(&mut out, *ts_ns, *value);
+        }
+        QueryValue::Text { ts_ns, text } => {
+            out.extend_from_slice(b"string\",\"result\":[");
+            push_seconds(&mut out, *ts_ns);
+            out.push(b',');
+            push_json_text(&mut out, text);
+            out.push(b']');
+        }
+        QueryValue::Vector(samples) => {
+            out.extend_from_slice(b"vector\",\"result\":[");
+            is_truncated = samples.len() > limit;
+            for (index, sample) in samples.iter().take(limit).enumerate() {
+                push_comma(&mut out, index);
+                push_metric(&mut out, &sample.labels);
+                match &sample.value {
+                    Sample::Float(value) => {
+                        out.extend_from_slice(b",\"value\":");
+                        push_point(&mut out, sample.ts_ns, *value);
+                    }
+                    Sample::Histogram(histogram) => {
+                        out.extend_from_slice(b",\"histogram\":");
+                        push_histogram_point(&mut out, sample.ts_ns, histogram);
+                    }
+                }
+                out.push(b'}');
+            }
+            out.push(b']');
+        }
+        QueryValue::Matrix(all_series) => {
+            out.extend_from_slice(b"matrix\",\"result\":[");
+            is_truncated = all_series.len() > limit;
+            for (index, series) in all_series.iter().take(limit).enumerate() {
+                push_comma(&mut out, index);
+                push_metric(&mut out, &series.labels);
+                push_points(&mut out, &series.points);
+                out.push(b'}');
+            }
+            out.push(b']');
+        }
+    }
+    out.push(b'}');
+    let truncated = is_truncated.then_some(TRUNCATED);
+    push_notices(&mut out, "warnings", answer.warnings.iter().map(String::as_str).chain(truncated));
+    push_notices(&mut out, "infos", answer.infos.iter().map(String::as_str));
+    if form.with_coverage {
+        push_coverage(&mut out, &answer.coverage);
+    }
+    out.extend_from_slice(b"}\n");
+    out
+}
+
+/// The body of a successful metadata request: `data` is JSON already.
+pub(super) fn data_json(data: &[u8], is_truncated: bool) -> Vec<u8> {
+    let mut out = Vec::with_capacity(data.len() + 128);
+    out.extend_from_slice(b"{\"status\":\"success\",\"data\":");
+    out.extend_from_slice(data);
+    push_notices(&mut out, "warnings", is_truncated.then_some(TRUNCATED).into_iter());
+    out.extend_from_slice(b"}\n");
+    out
+}
+
+/// A label set as a JSON object.
+pub(super) fn push_labels(out: &mut Vec<u8>, labels: &Labels) {
+    out.push(b'{');
+    for (index, (name, value)) in labels.iter().enumerate() {
+        push_comma(out, index);
+        push_json_text(out, name);
+        out.push(b':');
+        push_json_text(out, value);
+    }
+    out.push(b'}');
+}
+
+fn push_comma(out: &mut Vec<u8>, index: usize) {
+    if index > 0 {
+        out.push(b',');
+    }
+}
+
+fn push_metric(out: &mut Vec<u8>, labels: &Labels) {
+    out.extend_from_slice(b"{\"metric\":");
+    push_labels(out, labels);
+}
+
+fn push_quoted(out: &mut Vec<u8>, value: f64) {
+    out.push(b'"');
+    push_float(out, value);
+    out.push(b'"');
+}
+
+fn push_point(out: &mut Vec<u8>, ts_ns: i64, value: f64) {
+    out.push(b'[');
+    push_seconds(out, ts_ns);
+    out.push(b',');
+    push_quoted(out, value);
+    out.push(b']');
+}
+
+/// Floats and histograms of a series stand in two lists, each left out when it is empty.
+fn push_points(out: &mut Vec<u8>, points: &[(i64, Sample)]) {
+    let mut floats = 0;
+    for (ts_ns, sample) in points {
+        if let Sample::Float(value) = sample {
+            out.extend_from_slice(if floats == 0 { b",\"values\":[" } else { b"," });
+            push_point(out, *ts_ns, *value);
+            floats += 1;
+        }
+    }
+    if floats > 0 {
+        out.push(b']');
+    }
+    if floats == points.len() {
+        return;
+    }
+    let mut histograms = 0;
+    for (ts_ns, sample) in points {
+        if let Sample::Histogram(histogram) = sample {
+            out.extend_from_slice(if histograms == 0 { b",\"histograms\":[" } else { b"," });
+            push_histogram_point(out, *ts_ns, histogram);
+            histograms += 1;
+        }
+    }
+    out.push(b']');
+}
+
+fn push_histogram_point(out: &mut Vec<u8>, ts_ns: i64, histogram: &HistogramValue) {
+    out.push(b'[');
+    push_seconds(out, ts_ns);
+    out.push(b',');
+    push_histogram(out, histogram);
+    out.push(b']');
+}
+
+fn push_histogram(out: &mut Vec<u8>, histogram: &HistogramValue) {
+    out.extend_from_slice(b"{\"count\":");
+    push_quoted(out, histogram.count);
+    out.extend_from_slice(b",\"sum\":");
+    push_quoted(out, histogram.sum);
+    for (index, (lower, upper, count)) in histogram.buckets().filter(|(.., count)| *count != 0.0).enumerate()
+    {
+        out.extend_from_slice(if index == 0 { b",\"buckets\":[[" } else { b",[" });
+        push_int(out, boundary_rule(lower, upper));
+        for value in [lower, upper, count] {
+            out.push(b',');
+            push_quoted(out, value);
+        }
+        out.push(b']');
+    }
+    if histogram.buckets().any(|(.., count)| count != 0.0) {
+        out.push(b']');
+    }
+    out.push(b'}');
+}
+
+/// Which bounds of a bucket belong to it, in Prometheus' numbers: 0 the upper, 1 the lower, 3 both (around zero).
+fn boundary_rule(lower: f64, upper: f64) -> u8 {
+    if lower >= 0.0 && upper > 0.0 {
+        0
+    } else if lower < 0.0 && upper <= 0.0 {
+        1
+    } else {
+        3
+    }
+}
+
+fn push_notices<'a>(out: &mut Vec<u8>, name: &str, notices: impl Iterator<Item = &'a str>) {
+    let mut notices = notices.peekable();
+    if notices.peek().is_none() {
+        return;
+    }
+    out.extend_from_slice(b",\"");
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\":");
+    push_json_texts(out, notices);
+}
+
+/// What was read: `,"coverage":{...}`.
+pub(super) fn push_coverage(out: &mut Vec<u8>, coverage: &Coverage) {
+    out.extend_from_slice(b",\"coverage\":{\"rows\":");
+    push_int(out, coverage.rows);
+    out.extend_from_slice(b",\"cells\":{");
+    for (index, (tier, cells)) in Tier::CELLS.iter().zip(coverage.cells).enumerate() {
+        push_comma(out, index);
+        push_json_text(out, tier.name());
+        out.push(b':');
+        push_int(out, cells);
+    }
+    out.extend_from_slice(b"},\"rounded\":");
+    match coverage.rounded {
+        Some(tier) => push_json_text(out, tier.name()),
+        None => out.extend_from_slice(b"null"),
+    }
+    let mut tail = String::new();
+    let gone = coverage.raw_gone_before_ns;
+    let written = match gone {
+        Some(ts_ns) => write!(tail, ",\"raw_gone_before\":\"{}\"}}", super::number::rfc3339(ts_ns)),
+        None => write!(tail, ",\"raw_gone_before\":null}}"),
+    };
+    debug_assert!(written.is_ok(), "writing to a string cannot fail");
+    out.extend_from_slice(tail.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(value: QueryValue, form: AnswerForm, wanted: &str) {
+        let answer = Answer { value, warnings: Vec::new(), infos: Vec::new(), coverage: Coverage::default() };
+        let text = String::from_utf8(answer_json(&answer, form)).unwrap();
+        assert_eq!(text.trim_end(), wanted);
+        serde_json::from_str::<serde_json::Value>(&text).unwrap();
+    }
+
+    #[test]
+    fn scalar_and_text_have_prometheus_shape() {
+        check(
+            QueryValue::Scalar { ts_ns: 4_000_000_000, value: 2.0 },
+            AnswerForm::default(),
+            r#"{"status":"success","data":{"resultType":"scalar","result":[4,"2"]}}"#,
+        );
+        check(
+            QueryValue::Text { ts_ns: 1_500_000_000, text: "a\"b".to_owned() },
+            AnswerForm::default(),
+            r#"{"status":"success","data":{"resultType":"string","result":[1.500,"a\"b"]}}"#,
+        );
+    }
+
+    #[test]
+    fn empty_results_are_empty_lists() {
+        check(
+            QueryValue::Vector(Vec::new()),
+            AnswerForm::default(),
+            r#"{"status":"success","data":{"resultType":"vector","result":[]}}"#,
+        );
+        check(
+            QueryValue::Matrix(Vec::new()),
+            AnswerForm { limit: Some(1), with_coverage: true },
+            r#"{"status":"success","data":{"resultType":"matrix","result":[]},"coverage":{"rows":0,"cells":{"1m":0,"5m":0,"1h":0},"rounded":null,"raw_gone_before":null}}"#,
+        );
+    }
+
+    #[test]
+    fn notices_stand_after_the_data() {
+        let value = QueryValue::Vector(Vec::new());
+        let infos = vec!["window rounded to 5m".to_owned()];
+        let answer = Answer { value, warnings: Vec::new(), infos, coverage: Coverage::default() };
+        let text = String::from_utf8(answer_json(&answer, AnswerForm::default())).unwrap();
+        assert!(text.ends_with("},\"infos\":[\"window rounded to 5m\"]}\n"), "{text}");
+    }
+
+    #[test]
+    fn points_of_floats_stand_in_values() {
+        let mut out = Vec::new();
+        push_points(
+            &mut out,
+            &[(1_000_000_000, Sample::Float(1.5)), (2_000_000_000, Sample::Float(f64::NAN))],
+        );
+        assert_eq!(String::from_utf8(out).unwrap(), r#","values":[[1,"1.5"],[2,"NaN"]]"#);
+    }
+}

@@ -1,0 +1,160 @@
+//! /query: InfluxDB's door for SELECT, SHOW and CREATE DATABASE. Errors of a statement stand inside a 200, as its
+//! clients expect; only a missing or unreadable text is a 400.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use icecore_query::select::{self, Statement, Table};
+use icecore_storage::options::Retention;
+use icecore_storage::scan::Coverage;
+
+use super::app::App;
+use super::body;
+use super::error::{Dialect, Failure, json_response};
+use super::params::Params;
+use super::prometheus::options;
+use super::table::{Epoch, TableForm, results_json, table_csv};
+use crate::config::parse_retention;
+use crate::database::{Query, databases_table};
+use crate::databases::DEFAULT_DATABASE;
+use crate::telemetry::Language;
+use crate::{Databases, Error, ErrorKind, Result};
+
+/// Statements of one request.
+const STATEMENTS_MAX: usize = 64;
+
+/// In which form the client wants its tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    Json { is_pretty: bool },
+    Csv,
+}
+
+pub(super) async fn query(State(app): State<Arc<App>>, request: Request) -> Response {
+    match run(&app, request).await {
+        Ok(response) => response,
+        Err(failure) => failure.respond(Dialect::InfluxV1),
+    }
+}
+
+async fn run(app: &Arc<App>, request: Request) -> std::result::Result<Response, Failure> {
+    let (parts, body) = request.into_parts();
+    let params = body::params(app, &parts, body).await?;
+    let statements = statements(app, &params)?;
+    let wanted = wanted(&parts.headers, &params);
+    let epoch = epoch(&params, wanted)?;
+    let form = TableForm { epoch, with_coverage: params.is_on("explain") };
+    let retention = match params.get("retention") {
+        Some(text) => parse_retention(text)?,
+        None => app.databases.config().retention,
+    };
+    let scope =
+        Scope { databases: Arc::clone(&app.databases), name: params.get("db").map(str::to_owned), retention };
+    let account = app.database(None)?.query(options(app, &params)?);
+    let work = move |query: &Query| {
+        let results: Vec<_> = statements.iter().map(|statement| scope.answer(query, statement)).collect();
+        Ok(encode(&results, form, wanted))
+    };
+    let body = app.run_query(Language::Select, account, work).await?;
+    let mut response = json_response(StatusCode::OK, body);
+    if wanted == Wanted::Csv {
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/csv"));
+    }
+    Ok(response)
+}
+
+fn statements(app: &App, params: &Params) -> std::result::Result<Vec<Statement>, Failure> {
+    let text = params.required("q")?;
+    let max = app.limits.query.text_bytes_max;
+    if text.len() > max {
+        let message = format!("query text has {} bytes, more than {max} (limit text_bytes_max)", text.len());
+        return Err(Failure::bad_request(message));
+    }
+    if params.get("params").is_some_and(|bound| bound.trim() != "{}" && bound.trim() != "null") {
+        return Err(Failure::bad_request(
+            "bound parameters (params) are not supported: write the values into q",
+        ));
+    }
+    // Whatever keeps a text from being read is the client's to mend.
+    let statements = select::parse(text).map_err(Failure::bad_request)?;
+    if statements.len() > STATEMENTS_MAX {
+        let message =
+            format!("a request holds at most {STATEMENTS_MAX} statements, this one {}", statements.len());
+        return Err(Failure::bad_request(message));
+    }
+    Ok(statements)
+}
+
+fn wanted(headers: &HeaderMap, params: &Params) -> Wanted {
+    let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if accept.contains("application/csv") || accept.contains("text/csv") {
+        return Wanted::Csv;
+    }
+    Wanted::Json { is_pretty: params.is_on("pretty") }
+}
+
+fn epoch(params: &Params, wanted: Wanted) -> std::result::Result<Epoch, Failure> {
+    match params.get("epoch") {
+        Some(text) => Epoch::parse(text).ok_or_else(|| {
+            Failure::bad_request(format!("invalid epoch {text:?}: one of ns, u, ms, s, m, h"))
+        }),
+        None if wanted == Wanted::Csv => Ok(Epoch::Count(1)),
+        None => Ok(Epoch::Text),
+    }
+}
+
+fn encode(results: &[std::result::Result<Table, String>], form: TableForm, wanted: Wanted) -> Vec<u8> {
+    match wanted {
+        Wanted::Csv => {
+            let mut out = Vec::new();
+            for (index, result) in results.iter().enumerate() {
+                if index > 0 {
+                    out.push(b'\n');
+                }
+                table_csv(&mut out, result, form.epoch);
+            }
+            out
+        }
+        Wanted::Json { is_pretty } => {
+            let compact = results_json(results, form);
+            if !is_pretty {
+                return compact;
+            }
+            let value = serde_json::from_slice::<serde_json::Value>(&compact);
+            value.and_then(|value| serde_json::to_vec_pretty(&value)).unwrap_or(compact)
+        }
+    }
+}
+
+/// The databases a request may name, and the one it means when it names none.
+struct Scope {
+    databases: Arc<Databases>,
+    name: Option<String>,
+    /// What a database that is created here keeps.
+    retention: Retention,
+}
+
+impl Scope {
+    fn answer(&self, query: &Query, statement: &Statement) -> std::result::Result<Table, String> {
+        self.run(query, statement).map_err(|error| error.to_string())
+    }
+
+    fn run(&self, query: &Query, statement: &Statement) -> Result<Table> {
+        match statement {
+            Statement::ShowDatabases => return Ok(databases_table(&self.databases.names())),
+            Statement::CreateDatabase { name, .. } => {
+                self.databases.create(name, self.retention)?;
+                return Ok(Table { series: Vec::new(), messages: Vec::new(), coverage: Coverage::default() });
+            }
+            _ => {}
+        }
+        let name = statement.database().or(self.name.as_deref()).unwrap_or(DEFAULT_DATABASE);
+        let database = self.databases.get(name);
+        let database =
+            database.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("database not found: {name}")))?;
+        database.run_select(query, statement)
+    }
+}

@@ -1,0 +1,33 @@
+//! The HTTP server: wire forms in, wire forms out, over [`Databases`](crate::Databases). The only room that knows
+//! status codes and wire JSON; it does not know files, series or how a query is run.
+//!
+//! Read in this order: `server` (accept loop, drain), `route` (the table of paths), `app` (what all requests share;
+//! how a query gets its turn), `body` (bytes under a limit), `params` (URL and form), `error` (three dialects),
+//! then the endpoints: `write`, `prometheus`, `labels`, `influx`, `admin`, and the encoders `number`, `encode`,
+//! `table`.
+//!
+//! Order of a request: connection limit, header timeout, body limit, bounded decompression, route, a turn, a
+//! blocking thread, the answer.
+
+mod admin;
+mod app;
+mod body;
+mod encode;
+mod error;
+mod influx;
+mod labels;
+mod number;
+mod params;
+mod prometheus;
+mod route;
+mod server;
+mod table;
+mod write;
+
+pub(crate) use app::App;
+pub(crate) use encode::{AnswerForm, answer_json};
+pub(crate) use number::rfc3339;
+pub(crate) use params::parse_time;
+pub(crate) use server::serve;
+pub(crate) use table::{Epoch, TableForm, results_json, table_csv};
+pub(crate) use write::WRITTEN_HEADER;

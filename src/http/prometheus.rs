@@ -1,0 +1,128 @@
+//! /api/v1/query and /api/v1/query_range, as Prometheus answers them. The database is named by the path
+//! (`/db/<name>/api/v1/...`) or by `db=`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use icecore_storage::scan::Resolution;
+
+use super::app::App;
+use super::body;
+use super::encode::{AnswerForm, answer_json};
+use super::error::{Dialect, Failure, json_response};
+use super::params::{Params, decode_segment};
+use crate::Database;
+use crate::database::QueryOptions;
+use crate::database::{Query, Steps};
+use crate::telemetry::Language;
+
+pub(super) async fn query(State(app): State<Arc<App>>, request: Request) -> Response {
+    respond(run_instant(&app, request).await)
+}
+
+pub(super) async fn query_range(State(app): State<Arc<App>>, request: Request) -> Response {
+    respond(run_range(&app, request).await)
+}
+
+pub(super) fn respond(outcome: Result<Vec<u8>, Failure>) -> Response {
+    match outcome {
+        Ok(body) => json_response(StatusCode::OK, body),
+        Err(failure) => failure.respond(Dialect::Prometheus),
+    }
+}
+
+/// The parameters of a request and the database it asks.
+pub(super) async fn open(app: &App, request: Request) -> Result<(Params, Arc<Database>), Failure> {
+    let (parts, body) = request.into_parts();
+    let params = body::params(app, &parts, body).await?;
+    let in_path = parts.uri.path().strip_prefix("/db/").and_then(|rest| rest.split_once('/'));
+    let name = match in_path {
+        Some((name, _)) => Some(decode_segment(name)?),
+        None => params.get("db").map(str::to_owned),
+    };
+    let database = app.database(name.as_deref())?;
+    Ok((params, database))
+}
+
+/// How a query is run, from the server's limits and the request's `timeout`, `resolution` and `lookback_delta`.
+pub(super) fn options(app: &App, params: &Params) -> Result<QueryOptions, Failure> {
+    let mut options = QueryOptions { limits: app.limits.query, ..QueryOptions::default() };
+    if let Some(timeout) = params.duration("timeout")? {
+        options.limits.timeout = options.limits.timeout.min(nanoseconds(timeout));
+    }
+    if let Some(lookback) = params.duration("lookback_delta")? {
+        options.lookback = nanoseconds(lookback);
+    }
+    options.resolution = match params.get("resolution") {
+        None | Some("auto") => Resolution::Auto,
+        Some("strict") => Resolution::Strict,
+        Some(other) => {
+            let message = format!("invalid parameter \"resolution\": {other:?} is neither auto nor strict");
+            return Err(Failure::bad_request(message));
+        }
+    };
+    Ok(options)
+}
+
+fn nanoseconds(ns: i64) -> Duration {
+    Duration::from_nanos(u64::try_from(ns).unwrap_or(0))
+}
+
+fn form(params: &Params) -> Result<AnswerForm, Failure> {
+    Ok(AnswerForm { limit: params.limit()?, with_coverage: params.is_on("explain") })
+}
+
+fn query_text(app: &App, params: &Params) -> Result<String, Failure> {
+    let text = params.required("query")?;
+    let max = app.limits.query.text_bytes_max;
+    if text.len() > max {
+        let message = format!("query text has {} bytes, more than {max} (limit text_bytes_max)", text.len());
+        return Err(Failure::bad_request(message));
+    }
+    Ok(text.to_owned())
+}
+
+async fn run_instant(app: &App, request: Request) -> Result<Vec<u8>, Failure> {
+    let (params, database) = open(app, request).await?;
+    let text = query_text(app, &params)?;
+    let time_ns = params.time("time")?.unwrap_or_else(|| database.now_ns());
+    let form = form(&params)?;
+    let query = database.query(options(app, &params)?);
+    let work = move |query: &Query| Ok(answer_json(&database.run_promql(query, &text, time_ns)?, form));
+    app.run_query(Language::Promql, query, work).await
+}
+
+async fn run_range(app: &App, request: Request) -> Result<Vec<u8>, Failure> {
+    let (params, database) = open(app, request).await?;
+    let text = query_text(app, &params)?;
+    let steps = steps(app, &params)?;
+    let form = form(&params)?;
+    let query = database.query(options(app, &params)?);
+    let work = move |query: &Query| Ok(answer_json(&database.run_promql_range(query, &text, steps)?, form));
+    app.run_query(Language::Promql, query, work).await
+}
+
+fn steps(app: &App, params: &Params) -> Result<Steps, Failure> {
+    params.required("start")?;
+    params.required("end")?;
+    params.required("step")?;
+    let start_ns = params.time("start")?.unwrap_or_default();
+    let end_ns = params.time("end")?.unwrap_or_default();
+    let step_ns = params.duration("step")?.unwrap_or_default();
+    if end_ns < start_ns {
+        return Err(Failure::bad_request(
+            "invalid parameter \"end\": end timestamp must not be before start timestamp",
+        ));
+    }
+    let max = app.limits.query.steps_max;
+    let steps = end_ns.abs_diff(start_ns) / step_ns.unsigned_abs().max(1);
+    if steps > max {
+        return Err(Failure::bad_request(format!(
+            "exceeded maximum resolution of {max} points per timeseries. Try decreasing the query resolution (?step=XX)"
+        )));
+    }
+    Ok(Steps { start_ns, end_ns, step_ns })
+}

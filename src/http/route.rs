@@ -1,0 +1,139 @@
+//! The table of paths, and the names under which the metric of requests counts them.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::Response;
+use axum::routing::{any, get, post};
+
+use super::app::App;
+use super::error::{Dialect, Failure};
+use super::{admin, influx, labels, prometheus, write};
+
+/// All paths of the server.
+pub(super) fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/", get(admin::root))
+        .route("/write", post(write::v1))
+        .route("/query", get(influx::query).post(influx::query))
+        .route("/ping", get(admin::ping))
+        .route("/health", get(admin::health))
+        .route("/health/ready", get(admin::ready))
+        .route("/-/healthy", get(admin::alive))
+        .route("/-/ready", get(admin::ready))
+        .route("/ready", get(admin::ready_v2))
+        .route("/metrics", get(admin::metrics))
+        .route("/api/v2/write", post(write::v2))
+        .route("/api/v2/query", any(admin::flux))
+        .route("/api/v2/buckets", get(admin::buckets))
+        .route("/api/v2/orgs", get(admin::orgs))
+        .route("/api/v1/admin/flush", post(admin::flush))
+        .route("/api/v1/admin/retention", post(admin::retention))
+        .merge(prometheus_api("/api/v1"))
+        .merge(prometheus_api("/db/{db}/api/v1"))
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(from_fn_with_state(Arc::clone(&app), count))
+        .with_state(app)
+}
+
+fn prometheus_api(prefix: &str) -> Router<Arc<App>> {
+    let at = |path: &str| format!("{prefix}{path}");
+    Router::new()
+        .route(&at("/query"), get(prometheus::query).post(prometheus::query))
+        .route(&at("/query_range"), get(prometheus::query_range).post(prometheus::query_range))
+        .route(&at("/labels"), get(labels::labels).post(labels::labels))
+        .route(&at("/series"), get(labels::series).post(labels::series))
+        .route(&at("/label/{name}/values"), get(labels::label_values).post(labels::label_values))
+        .route(&at("/metadata"), get(labels::metadata))
+        .route(&at("/rules"), get(labels::rules))
+        .route(&at("/query_exemplars"), get(labels::exemplars).post(labels::exemplars))
+        .route(&at("/status/buildinfo"), get(labels::buildinfo))
+}
+
+async fn not_found(request: Request) -> Response {
+    let path = request.uri().path();
+    let shown: String = path.chars().take(200).collect();
+    Failure::not_found(format!("no such path: {shown}")).respond(dialect_of(path))
+}
+
+async fn method_not_allowed(request: Request) -> Response {
+    Failure::method_not_allowed().respond(dialect_of(request.uri().path()))
+}
+
+fn dialect_of(path: &str) -> Dialect {
+    if path.starts_with("/api/v2/") {
+        Dialect::InfluxV2
+    } else if path.contains("/api/v1/") {
+        Dialect::Prometheus
+    } else {
+        Dialect::InfluxV1
+    }
+}
+
+async fn count(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let route = route_name(request.uri().path());
+    let response = next.run(request).await;
+    app.telemetry.request(route, response.status().as_u16());
+    response
+}
+
+/// A fixed name for a path: what clients invent must not become metrics.
+fn route_name(path: &str) -> &'static str {
+    const FIXED: [&str; 16] = [
+        "/",
+        "/write",
+        "/query",
+        "/ping",
+        "/health",
+        "/health/ready",
+        "/-/healthy",
+        "/-/ready",
+        "/ready",
+        "/metrics",
+        "/api/v2/write",
+        "/api/v2/query",
+        "/api/v2/buckets",
+        "/api/v2/orgs",
+        "/api/v1/admin/flush",
+        "/api/v1/admin/retention",
+    ];
+    const PROMETHEUS: [&str; 8] = [
+        "/api/v1/query",
+        "/api/v1/query_range",
+        "/api/v1/labels",
+        "/api/v1/series",
+        "/api/v1/metadata",
+        "/api/v1/rules",
+        "/api/v1/query_exemplars",
+        "/api/v1/status/buildinfo",
+    ];
+    let in_database = path.strip_prefix("/db/").and_then(|rest| rest.find('/').and_then(|at| rest.get(at..)));
+    let path = in_database.unwrap_or(path);
+    if path.starts_with("/api/v1/label/") && path.ends_with("/values") {
+        return "/api/v1/label/values";
+    }
+    FIXED.iter().chain(&PROMETHEUS).find(|name| **name == path).copied().unwrap_or("other")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn route_names_are_few() {
+        let cases = [
+            ("/write", "/write"),
+            ("/db/shop/api/v1/query", "/api/v1/query"),
+            ("/api/v1/label/service/values", "/api/v1/label/values"),
+            ("/db/shop/api/v1/label/x/values", "/api/v1/label/values"),
+            ("/wp-admin", "other"),
+            ("/db/", "other"),
+        ];
+        for (path, wanted) in cases {
+            assert_eq!(route_name(path), wanted, "{path}");
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! Tables of SELECT as InfluxDB's JSON and CSV.
+
+use icecore_query::select::{Cell, Table, TableSeries};
+use icecore_storage::model::{HOUR_NS, MINUTE_NS, SECOND_NS};
+
+use super::encode::push_coverage;
+use super::number::{push_float, push_int, push_json_text, push_json_texts, rfc3339};
+
+/// How times are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Epoch {
+    /// RFC 3339.
+    Text,
+    /// A count of units of this many nanoseconds since 1970.
+    Count(i64),
+}
+
+impl Epoch {
+    /// The form that the parameter `epoch` names.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let unit_ns = match text {
+            "ns" | "n" => 1,
+            "u" | "us" | "µ" | "µs" => 1_000,
+            "ms" => 1_000_000,
+            "s" => SECOND_NS,
+            "m" => MINUTE_NS,
+            "h" => HOUR_NS,
+            _ => return None,
+        };
+        Some(Self::Count(unit_ns))
+    }
+}
+
+/// How tables are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TableForm {
+    /// Times.
+    pub(crate) epoch: Epoch,
+    /// Whether the coverage is added.
+    pub(crate) with_coverage: bool,
+}
+
+/// The outcomes of statements, in their order, as InfluxDB writes them.
+pub(crate) fn results_json(results: &[Result<Table, String>], form: TableForm) -> Vec<u8> {
+    let mut out = Vec::with_capacity(4096);
+    out.extend_from_slice(b"{\"results\":[");
+    for (id, result) in results.iter().enumerate() {
+        out.extend_from_slice(if id > 0 { b",{\"statement_id\":" } else { b"{\"statement_id\":" });
+        push_int(&mut out, id);
+        match result {
+            Ok(table) => push_table(&mut out, table, form),
+            Err(message) => {
+                out.extend_from_slice(b",\"error\":");
+                push_json_text(&mut out, message);
+            }
+        }
+        out.push(b'}');
+    }
+    out.extend_from_slice(b"]}\n");
+    out
+}
+
+fn push_table(out: &mut Vec<u8>, table: &Table, form: TableForm) {
+    for (index, series) in table.series.iter().enumerate() {
+        out.extend_from_slice(if index == 0 { b",\"series\":[" } else { b"," });
+        push_series(out, series, form.epoch);
+    }
+    if !table.series.is_empty() {
+        out.push(b']');
+    }
+    for (index, message) in table.messages.iter().enumerate() {
+        out.extend_from_slice(if index == 0 { b",\"messages\":[" } else { b"," });
+        out.extend_from_slice(b"{\"level\":\"info\",\"text\":");
+        push_json_text(out, message);
+        out.push(b'}');
+    }
+    if !table.messages.is_empty() {
+        out.push(b']');
+    }
+    if form.with_coverage {
+        push_coverage(out, &table.coverage);
+    }
+}
+
+fn push_series(out: &mut Vec<u8>, series: &TableSeries, epoch: Epoch) {
+    out.push(b'{');
+    if !series.name.is_empty() {
+        out.extend_from_slice(b"\"name\":");
+        push_json_text(out, &series.name);
+        out.push(b',');
+    }
+    for (index, (key, value)) in series.tags.iter().enumerate() {
+        out.extend_from_slice(if index == 0 { b"\"tags\":{" } else { b"," });
+        push_json_text(out, key);
+        out.push(b':');
+        push_json_text(out, value);
+    }
+    if !series.tags.is_empty() {
+        out.extend_from_slice(b"},");
+    }
+    out.extend_from_slice(b"\"columns\":");
+    push_json_texts(out, series.columns.iter().map(String::as_str));
+    for (index, row) in series.rows.iter().enumerate() {
+        out.extend_from_slice(if index == 0 { b",\"values\":[" } else { b"," });
+        for (column, cell) in row.iter().enumerate() {
+            out.push(if column == 0 { b'[' } else { b',' });
+            push_cell(out, cell, epoch);
+        }
+        out.extend_from_slice(if row.is_empty() { b"[]" } else { b"]" });
+    }
+    out.extend_from_slice(if series.rows.is_empty() { b"}" } else { b"]}" });
+}
+
+fn push_cell(out: &mut Vec<u8>, cell: &Cell, epoch: Epoch) {
+    match cell {
+        Cell::Null => out.extend_from_slice(b"null"),
+        Cell::Time(ts_ns) => match epoch {
+            Epoch::Text => push_json_text(out, &rfc3339(*ts_ns)),
+            Epoch::Count(unit_ns) => push_int(out, ts_ns.div_euclid(unit_ns)),
+        },
+        // JSON has no word for them.
+        Cell::Float(value) if !value.is_finite() => out.extend_from_slice(b"null"),
+        Cell::Float(value) => push_float(out, *value),
+        Cell::Int(value) => push_int(out, *value),
+        Cell::UInt(value) => push_int(out, *value),
+        Cell::Bool(value) => out.extend_from_slice(if *value { b"true" } else { b"false" }),
+        Cell::Text(text) => push_json_text(out, text),
+    }
+}
+
+/// The outcome of one statement as InfluxDB's CSV: name, tags and the columns; a new head where columns change.
+pub(crate) fn table_csv(out: &mut Vec<u8>, result: &Result<Table, String>, epoch: Epoch) {
+    let table = match result {
+        Ok(table) => table,
+        Err(message) => {
+            out.extend_from_slice(b"error\n");
+            push_csv_text(out, message);
+            out.push(b'\n');
+            return;
+        }
+    };
+    let mut head: Option<&[String]> = None;
+    for series in &table.series {
+        if head != Some(series.columns.as_slice()) {
+            out.extend_from_slice(if head.is_some() { b"\nname,tags" } else { b"name,tags" });
+            for column in &series.columns {
+                out.push(b',');
+                push_csv_text(out, column);
+            }
+            out.push(b'\n');
+            head = Some(series.columns.as_slice());
+        }
+        let tags: Vec<String> = series.tags.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        let tags = tags.join(",");
+        for row in &series.rows {
+            push_csv_text(out, &series.name);
+            out.push(b',');
+            push_csv_text(out, &tags);
+            for cell in row {
+                out.push(b',');
+                push_csv_cell(out, cell, epoch);
+            }
+            out.push(b'\n');
+        }
+    }
+}
+
+fn push_csv_cell(out: &mut Vec<u8>, cell: &Cell, epoch: Epoch) {
+    match (cell, epoch) {
+        (Cell::Null, _) => {}
+        (Cell::Float(value), _) if !value.is_finite() => {}
+        (Cell::Text(text), _) => push_csv_text(out, text),
+        (Cell::Time(ts_ns), Epoch::Text) => out.extend_from_slice(rfc3339(*ts_ns).as_bytes()),
+        _ => push_cell(out, cell, epoch),
+    }
+}
+
+fn push_csv_text(out: &mut Vec<u8>, text: &str) {
+    if !text.contains([',', '"', '\n', '\r']) {
+        return out.extend_from_slice(text.as_bytes());
+    }
+    out.push(b'"');
+    out.extend_from_slice(text.replace('"', "\"\"").as_bytes());
+    out.push(b'"');
+}
+
+#[cfg(test)]
+mod tests {
+    use icecore_storage::scan::Coverage;
+
+    use super::*;
+
+    const FORM: TableForm = TableForm { epoch: Epoch::Text, with_coverage: false };
+
+    fn table(messages: Vec<String>) -> Table {
+        let series = TableSeries {
+            name: "cpu".to_owned(),
+            tags: vec![("host".to_owned(), "a,b".to_owned())],
+            columns: vec!["time".to_owned(), "mean".to_owned(), "note".to_owned()],
+            rows: vec![
+                vec![Cell::Time(1_500_000_000), Cell::Float(2.5), Cell::Text("x\"y".to_owned())],
+                vec![Cell::Time(2_000_000_000), Cell::Float(f64::INFINITY), Cell::Null],
+            ],
+        };
+        Table { series: vec![series], messages, coverage: Coverage::default() }
+    }
+
+    #[test]
+    fn json_has_influx_shape() {
+        let results =
+            [Ok(table(vec!["window rounded to 5m".to_owned()])), Err("database not found: x".to_owned())];
+        let text = String::from_utf8(results_json(&results, FORM)).unwrap();
+        let wanted = concat!(
+            r#"{"results":[{"statement_id":0,"series":[{"name":"cpu","tags":{"host":"a,b"},"#,
+            r#""columns":["time","mean","note"],"values":[["1970-01-01T00:00:01.5Z",2.5,"x\"y"],"#,
+            r#"["1970-01-01T00:00:02Z",null,null]]}],"messages":[{"level":"info","text":"window rounded to 5m"}]},"#,
+            r#"{"statement_id":1,"error":"database not found: x"}]}"#
+        );
+        assert_eq!(text.trim_end(), wanted);
+        serde_json::from_str::<serde_json::Value>(&text).unwrap();
+    }
+
+    #[test]
+    fn json_epoch_counts_units() {
+        let form = TableForm { epoch: Epoch::parse("ms").unwrap(), ..FORM };
+        let text = String::from_utf8(results_json(&[Ok(table(Vec::new()))], form)).unwrap();
+        assert!(text.contains("[[1500,2.5,"), "{text}");
+        assert_eq!(Epoch::parse("fortnight"), None);
+    }
+
+    #[test]
+    fn json_without_rows_has_no_series() {
+        let empty = Table { series: Vec::new(), messages: Vec::new(), coverage: Coverage::default() };
+        assert_eq!(results_json(&[Ok(empty)], FORM), b"{\"results\":[{\"statement_id\":0}]}\n");
+    }
+
+    #[test]
+    fn csv_quotes_what_needs_it() {
+        let mut out = Vec::new();
+        table_csv(&mut out, &Ok(table(Vec::new())), Epoch::Count(1));
+        let wanted = "name,tags,time,mean,note\ncpu,\"host=a,b\",1500000000,2.5,\"x\"\"y\"\ncpu,\"host=a,b\",2000000000,,\n";
+        assert_eq!(String::from_utf8(out).unwrap(), wanted);
+    }
+}

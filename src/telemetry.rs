@@ -1,0 +1,186 @@
+//! What the server counts of itself, for /metrics, and how its log is set up. Knows nothing of routes beyond their
+//! names; sizes of databases are asked for when the page is read.
+
+use icecore_storage::engine::EngineStats;
+use icecore_storage::model::Tier;
+use prometheus::{
+    Encoder, HistogramOpts, HistogramTimer, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts,
+    Registry, TextEncoder,
+};
+
+use crate::{Error, ErrorKind, Result};
+
+/// A query language.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Language {
+    Promql,
+    Select,
+    Metadata,
+}
+
+impl Language {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Promql => "promql",
+            Self::Select => "select",
+            Self::Metadata => "metadata",
+        }
+    }
+}
+
+/// A limit of the server, as the metric of its hits names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LimitName {
+    BodyWire,
+    BodyDecoded,
+    BodyTime,
+    Bodies,
+    Connections,
+    Queries,
+    QueryBudget,
+    QueryTime,
+    Writes,
+}
+
+impl LimitName {
+    fn name(self) -> &'static str {
+        match self {
+            Self::BodyWire => "body_wire_bytes_max",
+            Self::BodyDecoded => "body_bytes_max",
+            Self::BodyTime => "body_time_max",
+            Self::Bodies => "bodies",
+            Self::Connections => "connections_max",
+            Self::Queries => "queries_max",
+            Self::QueryBudget => "query_budget",
+            Self::QueryTime => "query_timeout",
+            Self::Writes => "writes_max",
+        }
+    }
+}
+
+/// The counters of one server.
+#[derive(Debug)]
+pub(crate) struct Telemetry {
+    registry: Registry,
+    rows: IntCounterVec,
+    rejected: IntCounter,
+    requests: IntCounterVec,
+    query_seconds: HistogramVec,
+    limit_hits: IntCounterVec,
+    series: IntGaugeVec,
+    memtable_bytes: IntGaugeVec,
+    wal_bytes: IntGaugeVec,
+    segments: IntGaugeVec,
+    segment_bytes: IntGaugeVec,
+    segment_rows: IntGaugeVec,
+    is_poisoned: IntGaugeVec,
+}
+
+fn register<C: prometheus::core::Collector + Clone + 'static>(
+    registry: &Registry,
+    made: prometheus::Result<C>,
+) -> Result<C> {
+    let internal =
+        |error: prometheus::Error| Error::new(ErrorKind::Internal, format!("cannot set up metrics: {error}"));
+    let collector = made.map_err(internal)?;
+    registry.register(Box::new(collector.clone())).map_err(internal)?;
+    Ok(collector)
+}
+
+impl Telemetry {
+    /// All counters at zero.
+    ///
+    /// # Errors
+    /// `Internal` when a name is given twice: a bug.
+    pub(crate) fn new() -> Result<Self> {
+        let registry = Registry::new();
+        let counters = |name: &str, help: &str, labels: &[&str]| {
+            register(&registry, IntCounterVec::new(Opts::new(name, help), labels))
+        };
+        let gauges = |name: &str, help: &str, labels: &[&str]| {
+            register(&registry, IntGaugeVec::new(Opts::new(name, help), labels))
+        };
+        let buckets = vec![0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0];
+        let query_seconds = HistogramOpts::new("icecore_query_seconds", "Time of queries.").buckets(buckets);
+        Ok(Self {
+            rows: counters("icecore_rows_written_total", "Rows kept.", &["db"])?,
+            rejected: register(&registry, IntCounter::new("icecore_lines_rejected_total", "Lines refused."))?,
+            requests: counters("icecore_http_requests_total", "Requests answered.", &["route", "status"])?,
+            query_seconds: register(&registry, HistogramVec::new(query_seconds, &["language"]))?,
+            limit_hits: counters("icecore_limit_hits_total", "Requests that met a limit.", &["limit"])?,
+            series: gauges("icecore_series", "Series known.", &["db"])?,
+            memtable_bytes: gauges("icecore_memtable_bytes", "Bytes in memory.", &["db"])?,
+            wal_bytes: gauges("icecore_wal_bytes", "Bytes of log files.", &["db"])?,
+            segments: gauges("icecore_segments", "Segment files.", &["db", "tier"])?,
+            segment_bytes: gauges("icecore_segment_bytes", "Bytes of segment files.", &["db", "tier"])?,
+            segment_rows: gauges("icecore_segment_rows", "Rows or cells in segments.", &["db", "tier"])?,
+            is_poisoned: gauges("icecore_poisoned", "1 when writes are refused until a restart.", &["db"])?,
+            registry,
+        })
+    }
+
+    pub(crate) fn lines_rejected(&self, rejected: usize) {
+        self.rejected.inc_by(u64::try_from(rejected).unwrap_or(u64::MAX));
+    }
+
+    pub(crate) fn request(&self, route: &str, status: u16) {
+        self.requests.with_label_values(&[route, &status.to_string()]).inc();
+    }
+
+    /// Observes the time until it is dropped.
+    pub(crate) fn query_timer(&self, language: Language) -> HistogramTimer {
+        self.query_seconds.with_label_values(&[language.name()]).start_timer()
+    }
+
+    pub(crate) fn limit_hit(&self, limit: LimitName) {
+        self.limit_hits.with_label_values(&[limit.name()]).inc();
+    }
+
+    /// The page of /metrics, with the sizes of each database by name.
+    ///
+    /// # Errors
+    /// `Internal` when a metric cannot be written.
+    pub(crate) fn page(&self, databases: &[(String, EngineStats)]) -> Result<Vec<u8>> {
+        for (name, stats) in databases {
+            let name = name.as_str();
+            // The engine counts all rows, also those that did not come over HTTP.
+            let rows = self.rows.with_label_values(&[name]);
+            rows.reset();
+            rows.inc_by(stats.rows_written);
+            set(&self.series, &[name], stats.series);
+            set(&self.memtable_bytes, &[name], stats.memtable_bytes);
+            set(&self.wal_bytes, &[name], stats.wal_bytes);
+            set(&self.is_poisoned, &[name], u64::from(stats.is_poisoned));
+            let tiers = [Tier::Raw, Tier::M1, Tier::M5, Tier::H1].map(Tier::name);
+            for (gauge, values) in [
+                (&self.segments, stats.segments),
+                (&self.segment_bytes, stats.segment_bytes),
+                (&self.segment_rows, stats.segment_rows),
+            ] {
+                for (tier, value) in tiers.iter().zip(values) {
+                    set(gauge, &[name, tier], value);
+                }
+            }
+        }
+        let mut page = Vec::new();
+        TextEncoder::new()
+            .encode(&self.registry.gather(), &mut page)
+            .map_err(|error| Error::new(ErrorKind::Internal, format!("cannot write metrics: {error}")))?;
+        Ok(page)
+    }
+}
+
+fn set(gauge: &IntGaugeVec, labels: &[&str], value: u64) {
+    gauge.with_label_values(labels).set(i64::try_from(value).unwrap_or(i64::MAX));
+}
+
+/// Sends the log to standard error: INFO and above, or what `ICECORE_LOG` says.
+pub(crate) fn init_log() {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_env("ICECORE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let subscriber =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
+    if subscriber.try_init().is_err() {
+        tracing::debug!("a log was set up already");
+    }
+}

@@ -1,0 +1,97 @@
+//! Each limit is met on purpose; the server says which one, and goes on.
+
+use crate::support::{TestServer, gzip};
+
+#[test]
+fn limit_body_on_the_wire_is_413() {
+    let server = TestServer::start();
+    let body = "# filler\n".repeat(1_300_000);
+    assert!(10 << 20 < body.len());
+    server.post("/write", body.as_bytes()).expect_text(413, "body_wire_bytes_max");
+    server.post("/write", b"cpu usage=1").expect(204);
+    server
+        .get("/metrics", &[])
+        .expect_text(200, r#"icecore_limit_hits_total{limit="body_wire_bytes_max"} 1"#);
+}
+
+#[test]
+fn limit_body_without_length_is_413_too() {
+    let server = TestServer::start();
+    let mut request = b"POST /write HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+    for _ in 0..11 {
+        request.extend_from_slice(b"100000\r\n");
+        request.extend(std::iter::repeat_n(b'\n', 1 << 20));
+        request.extend_from_slice(b"\r\n");
+    }
+    request.extend_from_slice(b"0\r\n\r\n");
+    assert!(server.raw(&request).starts_with("HTTP/1.1 413"));
+}
+
+#[test]
+fn limit_bomb_is_413() {
+    let server = TestServer::start();
+    let bomb = gzip(&vec![b'\n'; 80 << 20]);
+    server.post_encoded("/write", "gzip", &bomb).expect_text(413, "body_ratio_max");
+    server.post("/write", b"cpu usage=1").expect(204);
+}
+
+#[test]
+fn limit_line_is_refused_alone() {
+    let server = TestServer::start();
+    let body = format!("cpu text=\"{}\"\ncpu usage=1\n", "x".repeat(70_000));
+    server.post("/write", body.as_bytes()).expect_text(400, "written=1 dropped=1");
+}
+
+#[test]
+fn limit_query_text_is_400() {
+    let server = TestServer::start();
+    let text = format!("1{}", "+1".repeat(10_000));
+    server.form("/api/v1/query", &[("query", &text)]).expect_text(400, "text_bytes_max");
+    server.form("/query", &[("q", &text)]).expect_text(400, "text_bytes_max");
+}
+
+#[test]
+fn limit_depth_of_a_query_is_400() {
+    let server = TestServer::start();
+    let text = format!("{}1{}", "(".repeat(5_000), ")".repeat(5_000));
+    server.form("/api/v1/query", &[("query", &text)]).expect(400);
+    server.form("/query", &[("q", &format!("SELECT {text} FROM x"))]).expect(400);
+}
+
+#[test]
+fn limit_time_of_a_query_is_503() {
+    let server = TestServer::start();
+    let mut body = String::new();
+    let end = crate::support::now_s();
+    for step in 0..20_000 {
+        body.push_str(&format!("requests,service=s{} latency_ms={step} {}\n", step % 50, end - step / 10));
+    }
+    server.post("/write?precision=s", body.as_bytes()).expect(204);
+    let params =
+        [("query", "sum(quantile_over_time(0.5, requests_latency_ms[30m]))"), ("timeout", "0.000001")];
+    server.get("/api/v1/query", &params).expect_text(503, "\"errorType\":\"timeout\"");
+}
+
+#[test]
+fn limit_slow_head_is_cut_off() {
+    let server = TestServer::start();
+    // Ten seconds of silence after half a head; other clients are served meanwhile.
+    std::thread::scope(|scope| {
+        let slow = scope.spawn(|| server.raw(b"GET /ping HTTP/1.1\r\nHos"));
+        server.get("/ping", &[]).expect(204);
+        let answer = slow.join().expect("the slow client ends");
+        assert!(!answer.contains("204"), "{answer}");
+    });
+}
+
+#[test]
+fn limit_connections_wait_for_room() {
+    let server = TestServer::start();
+    let address = server.url.strip_prefix("http://").expect("an http address");
+    // Connections that say nothing; each is closed when its time for a head is up.
+    let idle: Vec<_> = (0..512).map_while(|_| std::net::TcpStream::connect(address).ok()).collect();
+    assert_eq!(idle.len(), 512);
+    let answer = server.raw(b"GET /ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
+    server.get("/metrics", &[]).expect_text(200, r#"icecore_limit_hits_total{limit="connections_max"}"#);
+}

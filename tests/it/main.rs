@@ -1,0 +1,11 @@
+//! The real binary on port 0 in a fresh directory: what a client and an operator see. One module for each
+//! behaviour; `support` starts and stops servers.
+
+#![expect(clippy::expect_used, reason = "helpers of tests fail by panic, as tests do")]
+
+mod cli;
+mod limits;
+mod query;
+mod shutdown;
+mod support;
+mod write;
