@@ -6,6 +6,7 @@
 mod cli;
 mod limits;
 mod query;
+mod real;
 mod shutdown;
 mod support;
 mod write;

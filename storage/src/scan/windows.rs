@@ -121,11 +121,8 @@ pub(super) fn run(
         with_hist: request.with_hist,
         samples: Samples::new(field_type),
         pieces: vec![Partial::empty(field_type); plan.pieces.len()],
-        coverage: Coverage {
-            rounded: plan.rounded,
-            raw_gone_before_ns: plan.raw_gone_before_ns,
-            ..Coverage::default()
-        },
+        // That raw rows are gone is no loss here: cells answer in their place, or `rounded` says what they cannot.
+        coverage: Coverage { rounded: plan.rounded, ..Coverage::default() },
     };
     let mut slots = Vec::with_capacity(plan.elementary.len());
     for (series_idx, series) in request.series.iter().enumerate() {

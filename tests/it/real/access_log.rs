@@ -49,20 +49,29 @@ fn access_log_answers_equal_the_file_in_every_state() {
 
 fn verify(database: &Database, lines: &[Line]) {
     let range = "time >= '2015-05-17T00:00:00Z' AND time < '2015-05-21T00:00:00Z'";
-    let table = database.select(&format!("SELECT count(bytes), sum(bytes) FROM access WHERE {range} GROUP BY status")).unwrap();
+    let table = database
+        .select(&format!("SELECT count(bytes), sum(bytes) FROM access WHERE {range} GROUP BY status"))
+        .unwrap();
     let mut by_status: BTreeMap<&str, (f64, f64)> = BTreeMap::new();
     for line in lines {
         let entry = by_status.entry(&line.status).or_default();
         *entry = (entry.0 + 1.0, entry.1 + line.bytes);
     }
-    let found: Vec<(String, f64, f64)> =
-        rows(&table).iter().map(|(tags, rows)| (tags.clone(), number(&rows[0][1]), number(&rows[0][2]))).collect();
+    let found: Vec<(String, f64, f64)> = rows(&table)
+        .iter()
+        .map(|(tags, rows)| (tags.clone(), number(&rows[0][1]), number(&rows[0][2])))
+        .collect();
     let expected: Vec<(String, f64, f64)> =
         by_status.iter().map(|(status, (count, sum))| (format!("status={status}"), *count, *sum)).collect();
-    assert_eq!(found, expected, "the second import of the same file changed nothing, equal times were kept apart");
+    assert_eq!(
+        found, expected,
+        "the second import of the same file changed nothing, equal times were kept apart"
+    );
     assert_eq!(found.iter().map(|(_, count, _)| *count).sum::<f64>(), 10_000.0);
 
-    let table = database.select(&format!("SELECT p50(bytes), p95(bytes), p99(bytes) FROM access WHERE {range}")).unwrap();
+    let table = database
+        .select(&format!("SELECT p50(bytes), p95(bytes), p99(bytes) FROM access WHERE {range}"))
+        .unwrap();
     let mut sorted: Vec<f64> = lines.iter().map(|line| line.bytes).collect();
     sorted.sort_by(f64::total_cmp);
     for (cell, q) in rows(&table)[0].1[0][1..].iter().zip([0.5, 0.95, 0.99]) {
@@ -84,7 +93,8 @@ fn verify_error_ratio(database: &Database, lines: &[Line]) {
     }
     let range = "time >= '2015-05-17T00:00:00Z' AND time < '2015-05-21T00:00:00Z'";
     let count = |filter: &str| {
-        let text = format!("SELECT count(bytes) FROM access WHERE {range} {filter} GROUP BY time(1h) fill(none)");
+        let text =
+            format!("SELECT count(bytes) FROM access WHERE {range} {filter} GROUP BY time(1h) fill(none)");
         let table = database.select(&text).unwrap();
         let mut counts = BTreeMap::new();
         for row in rows(&table).iter().flat_map(|(_, rows)| rows) {
@@ -99,7 +109,8 @@ fn verify_error_ratio(database: &Database, lines: &[Line]) {
         assert_eq!(errors.get(hour_s).copied().unwrap_or(0.0), *failed, "errors in the hour {hour_s}");
     }
     assert_eq!(all.len(), by_hour.len());
-    let text = "sum(count_over_time(access_bytes{status=~\"5..\"}[1h])) / sum(count_over_time(access_bytes[1h]))";
+    let text =
+        "sum(count_over_time(access_bytes{status=~\"5..\"}[1h])) / sum(count_over_time(access_bytes[1h]))";
     let (first, last) = (by_hour.keys().next().unwrap() + 3600, by_hour.keys().last().unwrap() + 3600);
     let ratios = points(database, text, first, last, 3600);
     let expected: Vec<(i64, f64)> = by_hour

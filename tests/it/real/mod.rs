@@ -9,7 +9,6 @@ mod nab;
 mod nginx;
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 
 use icecore::{Cell, Database, Guard, QueryValue, Retention, Sample, Table};
 
@@ -20,30 +19,25 @@ const QUANTILE_ERROR: f64 = 0.005_416;
 
 /// A folder of the real data; `None`, with a loud word, where it is missing.
 fn data(folder: &str) -> Option<PathBuf> {
-    let root = std::env::var_os("ICECORE_DATA_DIR").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data"),
-        PathBuf::from,
-    );
+    let root = std::env::var_os("ICECORE_DATA_DIR")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data"), PathBuf::from);
     let path = root.join(folder);
     if path.exists() {
         return Some(path);
     }
-    eprintln!("SKIPPED: {} is missing; set ICECORE_DATA_DIR to the folder with the real inputs", path.display());
+    eprintln!(
+        "SKIPPED: {} is missing; set ICECORE_DATA_DIR to the folder with the real inputs",
+        path.display()
+    );
     None
 }
 
 /// Runs `icecore import` straight into a directory and returns what it printed.
 fn import(file: &Path, dir: &Path, arguments: &[&str]) -> String {
-    let output = Command::new(env!("CARGO_BIN_EXE_icecore"))
-        .arg("import")
-        .arg(file)
-        .arg("--data-dir")
-        .arg(dir)
-        .args(arguments)
-        .output()
-        .unwrap();
-    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "import of {} failed: {text}", file.display());
+    let (file, dir) = (file.to_string_lossy(), dir.to_string_lossy());
+    let output = support::run(&[&["import", &*file, "--data-dir", &*dir], arguments].concat());
+    let text = format!("{}{}", support::stdout(&output), support::stderr(&output));
+    assert!(output.status.success(), "import of {file} failed: {text}");
     text
 }
 
@@ -89,8 +83,7 @@ fn in_every_state(dir: &Path, verify: &dyn Fn(&Database, bool)) {
         database.close().unwrap();
     }
     eprintln!("state: after kill -9 of a server");
-    let server = support::TestServer::start_in(dir, &[]);
-    server.kill();
+    support::TestServer::start_in(dir).kill();
     let database = Database::open(dir).unwrap();
     verify(&database, true);
     eprintln!("state: sealed and rolled up");
@@ -124,19 +117,9 @@ fn nearest_rank(sorted: &[f64], q: f64) -> f64 {
     sorted[rank - 1]
 }
 
-/// Unused children would outlive a failed test.
-struct Killed(Child);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        let _ended = self.0.kill().and_then(|()| self.0.wait());
-    }
-}
-
 /// Imports a file into a running server by `--url`.
 fn import_by_url(file: &Path, url: &str, arguments: &[&str]) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_icecore"));
-    command.arg("import").arg(file).args(["--url", url]).args(arguments);
-    let mut child = Killed(command.stdout(Stdio::null()).spawn().unwrap());
-    assert!(child.0.wait().unwrap().success());
+    let file = file.to_string_lossy();
+    let output = support::run(&[&["import", &*file, "--url", url], arguments].concat());
+    assert!(output.status.success(), "{}", support::stderr(&output));
 }

@@ -17,7 +17,11 @@ fn files(root: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for folder in ["realAWSCloudwatch", "realKnownCause"] {
         let entries = std::fs::read_dir(root.join(folder)).unwrap();
-        files.extend(entries.map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|e| e == "csv")));
+        files.extend(
+            entries
+                .map(|entry| entry.unwrap().path())
+                .filter(|path| path.extension().is_some_and(|e| e == "csv")),
+        );
     }
     files.sort();
     files
@@ -100,7 +104,10 @@ fn verify_promql(database: &Database, truths: &BTreeMap<String, Truth>) {
     let start = truth.values.keys().next().unwrap().div_euclid(six_hours) * six_hours + six_hours;
     let end = start + 40 * six_hours;
     for (function, fold) in [
-        ("avg_over_time", (|values: &[f64]| values.iter().sum::<f64>() / values.len() as f64) as fn(&[f64]) -> f64),
+        (
+            "avg_over_time",
+            (|values: &[f64]| values.iter().sum::<f64>() / values.len() as f64) as fn(&[f64]) -> f64,
+        ),
         ("max_over_time", |values| values.iter().copied().fold(f64::MIN, f64::max)),
         ("count_over_time", |values| values.len() as f64),
         ("last_over_time", |values| values[values.len() - 1]),
@@ -113,7 +120,8 @@ fn verify_promql(database: &Database, truths: &BTreeMap<String, Truth>) {
         let found = points(database, &text, start, end, six_hours);
         let mut expected = Vec::new();
         for t in (start..=end).step_by(six_hours as usize) {
-            let values: Vec<f64> = truth.values.range(t - six_hours + 1..=t).map(|(_, value)| *value).collect();
+            let values: Vec<f64> =
+                truth.values.range(t - six_hours + 1..=t).map(|(_, value)| *value).collect();
             if !values.is_empty() {
                 expected.push((t, fold(&values)));
             }
