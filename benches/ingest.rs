@@ -6,6 +6,7 @@
 
 #![expect(clippy::print_stdout, reason = "a bench prints its figures")]
 #![expect(clippy::disallowed_methods, reason = "a bench reads the clock")]
+#![expect(clippy::expect_used, reason = "a bench ends at the first failure")]
 
 use std::path::Path;
 use std::sync::Arc;
