@@ -5,7 +5,6 @@
 //! Prints one line per part; the last lines are the sums that docs/benchmarks.md quotes.
 
 #![expect(clippy::print_stdout, reason = "a bench prints its figures")]
-#![expect(clippy::disallowed_methods, reason = "a bench reads the clock")]
 #![expect(clippy::expect_used, reason = "a bench ends at the first failure")]
 
 use std::path::Path;

@@ -4,6 +4,9 @@
 //!
 //! Where the data is missing the tests say so loudly and pass, because the data is not part of the project.
 
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+#![expect(clippy::print_stderr, reason = "a skipped test says so")]
+
 mod access_log;
 mod nab;
 mod nginx;
