@@ -5,8 +5,9 @@
 //! - Jobs ([`Engine::maintain`], [`Engine::seal`]) are stepped from outside, so that a service thread, a test or an
 //!   embedding program decides when they run. One job runs at a time, under the `jobs` lock.
 //!
-//! Lock order: `jobs`, then the log's own lock, then the version slot. No lock is held across I/O except `jobs`
-//! and the log's. Nothing after the append of a write can fail it.
+//! Lock order: `jobs`, then the log's own lock, then the lock of batch application, then the version slot and the
+//! memtable's. No lock is held across I/O except `jobs` and the log's. Nothing after the append of a write can fail
+//! it.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -18,8 +19,8 @@ use crate::flush;
 use crate::manifest::Manifest;
 use crate::memtable::Memtable;
 use crate::model::{
-    MINUTE_NS, MeasurementId, RowBlock, RowError, SECOND_NS, TIMESTAMP_MAX, TIMESTAMP_MIN, Tier, TimeRange,
-    WriteBatch,
+    DAY_NS, MINUTE_NS, MeasurementId, RowBlock, RowError, SECOND_NS, TIMESTAMP_MAX, TIMESTAMP_MIN, Tier,
+    TimeRange, WriteBatch, ceil_to, floor_to,
 };
 use crate::options::{Durability, Options, Retention};
 use crate::recovery::{self, Recovered};
@@ -121,8 +122,8 @@ impl Hooks<Blocks> for Store {
 
     fn apply(&self, items: Vec<(u64, Blocks)>) {
         let active = Arc::clone(&self.version().active);
-        for (measurement, rows) in items.iter().flat_map(|(_, blocks)| blocks) {
-            active.apply(*measurement, rows);
+        for (_, blocks) in &items {
+            Store::apply(self, &active, blocks);
         }
     }
 }
@@ -187,9 +188,9 @@ impl Engine {
         Ok(WriteReport { accepted, rejected })
     }
 
-    /// A consistent view of everything acknowledged so far.
+    /// A consistent view of everything acknowledged so far: one moment, every batch whole or not at all.
     pub fn view(&self) -> Arc<dyn Scan> {
-        Arc::new(View::new(Arc::clone(&self.store.catalog), self.store.version()))
+        Arc::new(View::new(&self.store))
     }
 
     /// Blocks until there is background work or the time is up; returns at once after [`Engine::close`].
@@ -201,27 +202,40 @@ impl Engine {
         drop(self.has_work.wait_timeout(gate, wait_max));
     }
 
-    /// Does the background work that is due: sync, flush, compaction, rollup, retention.
+    /// Does the background work that is due: sync, flush, compaction, rollup, retention. A job that fails does not
+    /// keep the others from running: retention is what frees a full disk.
     ///
     /// # Errors
     /// The first failure; the next call tries again.
     pub fn maintain(&self) -> Result<()> {
-        if self.store.options.durability == Durability::Interval {
-            self.log.sync()?;
-        }
+        let synced = match self.store.options.durability {
+            Durability::Interval => self.log.sync(),
+            Durability::Fsync | Durability::Memory => Ok(()),
+        };
         let mut jobs = lock(&self.jobs);
-        if self.is_flush_due() {
-            self.flush_all(&mut jobs)?;
-        }
+        let flushed = self.flush_due(&mut jobs);
         let now_ns = self.store.env.clock.now_ns();
-        let closed_before_ns = now_ns.saturating_sub(LATENESS_NS);
+        let compacted = self.compact(&mut jobs, now_ns.saturating_sub(LATENESS_NS));
+        let rolled = self.roll(&mut jobs, false);
+        let retained = self.retain(&mut jobs, now_ns);
+        synced.and(flushed).and(compacted).and(rolled).and(retained)
+    }
+
+    fn flush_due(&self, jobs: &mut Jobs) -> Result<()> {
+        if self.is_flush_due() { self.flush_all(jobs) } else { Ok(()) }
+    }
+
+    /// Merges what is worth it; the first failure, after all have been tried.
+    fn compact(&self, jobs: &mut Jobs, closed_before_ns: i64) -> Result<()> {
+        let mut outcome = Ok(());
         for merge in compact::pick(&jobs.manifest.segments, closed_before_ns) {
-            compact::run(&self.store, &mut jobs.manifest, &merge)?;
-            if self.is_flush_due() {
-                self.flush_all(&mut jobs)?;
-            }
+            let merged = compact::run(&self.store, &mut jobs.manifest, &merge);
+            outcome = outcome.and(merged).and(self.flush_due(jobs));
         }
-        self.roll(&mut jobs, false)?;
+        outcome
+    }
+
+    fn retain(&self, jobs: &mut Jobs, now_ns: i64) -> Result<()> {
         if now_ns.saturating_sub(jobs.retention_ran_ns) >= MINUTE_NS || now_ns < jobs.retention_ran_ns {
             jobs.retention_ran_ns = now_ns;
             let report = retention::run(&self.store, &mut jobs.manifest, Guard::Careful)?;
@@ -247,9 +261,7 @@ impl Engine {
     pub fn seal(&self) -> Result<()> {
         let mut jobs = lock(&self.jobs);
         self.flush_all(&mut jobs)?;
-        for merge in compact::pick(&jobs.manifest.segments, i64::MAX) {
-            compact::run(&self.store, &mut jobs.manifest, &merge)?;
-        }
+        self.compact(&mut jobs, i64::MAX)?;
         self.roll(&mut jobs, true)
     }
 
@@ -316,19 +328,22 @@ impl Engine {
         if was_closed || self.log.is_poisoned() {
             return Ok(());
         }
-        self.flush()
+        self.flush()?;
+        // A writer that was past the check when the engine closed is in the log alone.
+        if self.store.options.durability == Durability::Interval { self.log.sync() } else { Ok(()) }
     }
 
-    /// Timestamps that may be written now.
+    /// Timestamps that may be written now. The broken days at both ends of what a timestamp can say are left out:
+    /// their partition and hour would have no edge.
     fn write_window(&self) -> TimeRange {
         let version = self.store.version();
         let now_ns = self.store.env.clock.now_ns();
-        let mut start_ns = TIMESTAMP_MIN.max(version.floors_ns[0]);
+        let mut start_ns = ceil_to(TIMESTAMP_MIN, DAY_NS).max(version.floors_ns[0]);
         if let Some(age) = version.retention.raw {
             start_ns = start_ns.max(now_ns.saturating_sub(duration_ns(age)));
         }
         let future_ns = now_ns.saturating_add(duration_ns(self.store.options.future_max));
-        TimeRange::new(start_ns, future_ns.min(TIMESTAMP_MAX).saturating_add(1))
+        TimeRange::new(start_ns, future_ns.saturating_add(1).min(floor_to(TIMESTAMP_MAX, DAY_NS)))
     }
 
     fn note_rows(&self) {
@@ -350,8 +365,14 @@ impl Engine {
             || (!version.active.is_empty() && age_ns >= duration_ns(options.flush_age))
     }
 
-    /// Freezes the active memtable and writes all frozen ones, oldest first.
+    /// Freezes the active memtable and writes all frozen ones, oldest first. While those of an earlier failure
+    /// cannot be written, nothing more is frozen.
     fn flush_all(&self, jobs: &mut Jobs) -> Result<()> {
+        if self.log.is_half_applied() {
+            let message = "the memtable may hold part of a batch; the log has it whole, for the restart";
+            return Err(Error::new(ErrorKind::Poisoned, message));
+        }
+        self.flush_frozen(jobs)?;
         let next = Arc::new(Memtable::new());
         self.log.with_quiet(|next_seq| {
             self.store.publish(|version| {
@@ -362,6 +383,10 @@ impl Engine {
             });
             self.active_since_ns.store(i64::MAX, Ordering::Release);
         });
+        self.flush_frozen(jobs)
+    }
+
+    fn flush_frozen(&self, jobs: &mut Jobs) -> Result<()> {
         while let Some(frozen) = self.store.version().frozen.first().cloned() {
             jobs.mark = flush::run(&self.store, &mut jobs.manifest, &frozen, jobs.mark)?;
             drop(lock(&self.gate));
@@ -377,13 +402,12 @@ impl Engine {
         let raw: Vec<RawSegment> = raw.map(RawSegment::from).collect();
         let raw_floor_ns = jobs.manifest.floors_ns[0];
         let settings = PickSettings { lateness_ns: LATENESS_NS, force: is_forced, raw_floor_ns };
+        let mut outcome = Ok(());
         for work in rollup::pick(&raw, &jobs.manifest.rolled, now_ns, settings) {
-            rollup::job::run(&self.store, &mut jobs.manifest, &work)?;
-            if self.is_flush_due() {
-                self.flush_all(jobs)?;
-            }
+            let rolled = rollup::job::run(&self.store, &mut jobs.manifest, &work);
+            outcome = outcome.and(rolled).and(self.flush_due(jobs));
         }
-        Ok(())
+        outcome
     }
 
     /// Waits until the memtables fit their bound.

@@ -52,7 +52,9 @@ impl Error {
             std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => ErrorKind::Unavailable,
             _ => ErrorKind::Internal,
         };
-        Self { kind, message: format!("{what}: {source}"), source: Some(source) }
+        // The words survive where the source cannot go along: one error may answer a whole group of writers.
+        let cause = if kind == ErrorKind::Unavailable { "the disk is full: " } else { "" };
+        Self { kind, message: format!("{what}: {cause}{source}"), source: Some(source) }
     }
 
     /// Shorthand for [`ErrorKind::Corruption`].

@@ -22,13 +22,17 @@ type Partition = Vec<(MeasurementId, RowBlock)>;
 /// Writes one frozen memtable, the oldest; returns how far the catalog is on disk afterwards.
 ///
 /// # Errors
-/// Those of the file system; nothing has changed then, but for orphan files.
+/// Those of the file system; nothing has changed then.
 pub(crate) fn run(
     store: &Store,
     manifest: &mut Manifest,
     frozen: &Frozen,
     mark: CatalogMark,
 ) -> Result<CatalogMark> {
+    store.attempt(manifest, |manifest| write(store, manifest, frozen, mark))
+}
+
+fn write(store: &Store, manifest: &mut Manifest, frozen: &Frozen, mark: CatalogMark) -> Result<CatalogMark> {
     let (catalog_files, mark) = write_catalog(store, manifest, mark)?;
     let width_ns = manifest.retention.raw_partition_ns();
     let mut partitions: BTreeMap<i64, Partition> = BTreeMap::new();
@@ -127,8 +131,11 @@ fn split(rows: &RowBlock, width_ns: i64, floor_ns: i64) -> BTreeMap<i64, RowBloc
         let partition_ns = floor_to(*first_ns, width_ns);
         let range = TimeRange::new(partition_ns, partition_ns.saturating_add(width_ns));
         let rest = rows.ts_ns.get(start..).unwrap_or_default();
-        let len = rest.iter().take_while(|ts_ns| range.contains(**ts_ns)).count().max(1);
-        if *first_ns >= floor_ns {
+        // The floor may lie inside a partition once the retention was changed.
+        let is_below = *first_ns < floor_ns;
+        let is_alike = |ts_ns: &&i64| range.contains(**ts_ns) && (**ts_ns < floor_ns) == is_below;
+        let len = rest.iter().take_while(is_alike).count().max(1);
+        if !is_below {
             append_rows(parts.entry(partition_ns).or_default(), rows, start, start + len);
         }
         start += len;
@@ -153,7 +160,7 @@ pub(crate) fn append_rows(into: &mut RowBlock, from: &RowBlock, start: usize, en
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{ColumnKey, FieldId, HOUR_NS, SeriesId, Values};
+    use crate::model::{ColumnKey, DAY_NS, FieldId, HOUR_NS, SeriesId, Values};
 
     #[test]
     fn split_rows_of_two_series_lands_in_their_hours() {
@@ -169,5 +176,11 @@ mod tests {
             parts.iter().map(|(start, part)| (*start, part.ts_ns.clone())).collect();
         assert_eq!(times, [(0, vec![HOUR_NS - 1, 5]), (HOUR_NS, vec![HOUR_NS, HOUR_NS + 5])]);
         assert_eq!(split(&rows, HOUR_NS, HOUR_NS).len(), 1, "rows before the floor are left out");
+        let parts = split(&rows, DAY_NS, HOUR_NS);
+        assert_eq!(
+            parts[&0].ts_ns,
+            [HOUR_NS, HOUR_NS + 5],
+            "and only those, when it lies inside a partition"
+        );
     }
 }

@@ -6,12 +6,14 @@
 //! everything merged.
 //!
 //! Each measurement has its own lock, so that sorting one does not hold up appends to the others. Appending to two
-//! measurements is not one step for a reader; the engine decides when a batch becomes visible.
+//! measurements is not one step for a reader; the engine takes a [`Snapshot`] between two batches. That notes only
+//! how many rows there are; they are sorted when they are asked for, or at the last moment before the active chunk
+//! becomes a run and forgets which of its rows came first.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
 
 use crate::model::{Column, MeasurementId, RowBlock, TimeRange, Values};
 use crate::rows::{append_column, merge_sorted, pad_nulls, sort_rows};
@@ -31,7 +33,7 @@ pub struct Memtable {
 }
 
 /// The rows of one measurement.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Table {
     runs: Vec<Arc<RowBlock>>,
     /// Columns sorted by key.
@@ -39,6 +41,44 @@ struct Table {
     active_bytes: usize,
     /// The active chunk as a run, until the next append.
     active_run: Option<Arc<RowBlock>>,
+    /// What snapshots hold of the active chunk, shortest first.
+    marks: Vec<Weak<Mark>>,
+}
+
+/// The first rows of an active chunk.
+#[derive(Debug)]
+struct Mark {
+    rows: usize,
+    /// Those rows as a run, once somebody asked for them or the chunk was full.
+    run: OnceLock<Arc<RowBlock>>,
+}
+
+/// What a memtable held at one moment; rows that came later are not in it. Small until it is read.
+#[derive(Debug)]
+pub struct Snapshot {
+    time_range: Option<TimeRange>,
+    tables: BTreeMap<MeasurementId, TableSnapshot>,
+}
+
+#[derive(Debug)]
+struct TableSnapshot {
+    table: Arc<Mutex<Table>>,
+    runs: Vec<Arc<RowBlock>>,
+    mark: Option<Arc<Mark>>,
+}
+
+impl Snapshot {
+    /// From the earliest to the latest row; `None` when there is none.
+    pub fn time_range(&self) -> Option<TimeRange> {
+        self.time_range
+    }
+
+    /// As [`Memtable::runs`], at the moment of the snapshot.
+    pub fn runs(&self, measurement: MeasurementId) -> Vec<Arc<RowBlock>> {
+        let Some(snapshot) = self.tables.get(&measurement) else { return Vec::new() };
+        let marked = snapshot.mark.as_ref().map(|mark| lock(&snapshot.table).run_of(mark));
+        snapshot.runs.iter().cloned().chain(marked).collect()
+    }
 }
 
 impl fmt::Debug for Memtable {
@@ -115,6 +155,17 @@ impl Memtable {
         table.runs.iter().cloned().chain(active_run).collect()
     }
 
+    /// Notes what is there now. Not one step for appends that come at the same time.
+    pub fn snapshot(&self) -> Snapshot {
+        let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
+        let snapshot_of = |table: &Arc<Mutex<Table>>| {
+            let mut locked = lock(table);
+            TableSnapshot { table: Arc::clone(table), runs: locked.runs.clone(), mark: locked.mark() }
+        };
+        let tables = tables.iter().map(|(measurement, table)| (*measurement, snapshot_of(table))).collect();
+        Snapshot { time_range: self.time_range(), tables }
+    }
+
     /// All rows of a measurement, sorted by (series, time), the last write of each field kept.
     pub fn sorted(&self, measurement: MeasurementId) -> RowBlock {
         let mut runs = self.runs(measurement);
@@ -157,6 +208,9 @@ impl Table {
         self.active_bytes = block_bytes(&self.active);
         let grown = self.active_bytes.saturating_sub(before);
         if CHUNK_ROWS_MAX <= self.active.len() || CHUNK_BYTES_MAX <= self.active_bytes {
+            for mark in std::mem::take(&mut self.marks).iter().filter_map(Weak::upgrade) {
+                self.run_of(&mark);
+            }
             self.runs.push(Arc::new(sort_rows(std::mem::take(&mut self.active))));
             self.active_bytes = 0;
         }
@@ -170,6 +224,46 @@ impl Table {
         let active = &self.active;
         let run = self.active_run.get_or_insert_with(|| Arc::new(sort_rows(active.clone())));
         Some(Arc::clone(run))
+    }
+
+    /// A mark behind the rows of the active chunk; `None` when there are none.
+    fn mark(&mut self) -> Option<Arc<Mark>> {
+        if self.active.is_empty() {
+            return None;
+        }
+        let newest = self.marks.last().and_then(Weak::upgrade);
+        if let Some(mark) = newest.filter(|mark| mark.rows == self.active.len()) {
+            return Some(mark);
+        }
+        self.marks.retain(|mark| mark.strong_count() > 0);
+        let mark = Arc::new(Mark { rows: self.active.len(), run: OnceLock::new() });
+        self.marks.push(Arc::downgrade(&mark));
+        Some(mark)
+    }
+
+    /// The marked rows as a run. A mark without one is of the chunk that is active still: a full chunk gives all
+    /// marks theirs before it is sorted.
+    fn run_of(&mut self, mark: &Mark) -> Arc<RowBlock> {
+        if let Some(run) = mark.run.get() {
+            return Arc::clone(run);
+        }
+        let whole = if mark.rows == self.active.len() { self.active_run() } else { None };
+        let run = whole.unwrap_or_else(|| Arc::new(sort_rows(prefix(&self.active, mark.rows))));
+        Arc::clone(mark.run.get_or_init(|| run))
+    }
+}
+
+/// The first rows of a block.
+fn prefix(block: &RowBlock, rows: usize) -> RowBlock {
+    let columns = block.columns.iter().map(|column| {
+        let mut first = Column { key: column.key, values: column.values.empty_like(), valid: None };
+        first.extend_from(column, 0..rows);
+        first
+    });
+    RowBlock {
+        series: block.series.iter().take(rows).copied().collect(),
+        ts_ns: block.ts_ns.iter().take(rows).copied().collect(),
+        columns: columns.collect(),
     }
 }
 
@@ -283,6 +377,40 @@ mod tests {
         assert_eq!(sorted.columns[1].value(0), Some(Value::Int(1)));
         let least = rows * (4 + 8 + 8);
         assert!((least..least + 200_000).contains(&memtable.bytes()), "{}", memtable.bytes());
+    }
+
+    #[test]
+    fn snapshot_does_not_see_later_rows_even_when_its_chunk_fills_up() {
+        let memtable = Memtable::new();
+        memtable.apply(M, &block(&[(1, 5, 0, 1), (1, 3, 0, 2)]));
+        let (read, unread) = (memtable.snapshot(), memtable.snapshot());
+        memtable.apply(M, &block(&[(1, 5, 0, 7), (1, 4, 0, 8)]));
+        memtable.apply(MeasurementId(4), &block(&[(9, 9, 0, 9)]));
+        let expected = [vec![(1, 3, vec![Some(Value::Int(2))]), (1, 5, vec![Some(Value::Int(1))])]];
+        let check = |snapshot: &Snapshot| {
+            let runs = snapshot.runs(M);
+            assert_eq!(runs.iter().map(|run| rows_of(run)).collect::<Vec<_>>(), expected);
+            assert!(snapshot.runs(MeasurementId(4)).is_empty());
+            assert_eq!(snapshot.time_range(), Some(TimeRange::new(3, 6)));
+        };
+        check(&read);
+        let many = vec![7; CHUNK_ROWS_MAX];
+        let times = (0..).take(CHUNK_ROWS_MAX).collect();
+        let column = Column { key: ColumnKey::value(FieldId(0)), values: Values::I64(many), valid: None };
+        let series = vec![SeriesId(1); CHUNK_ROWS_MAX];
+        memtable.apply(M, &RowBlock { series, ts_ns: times, columns: vec![column] });
+        check(&read);
+        check(&unread);
+        let later = memtable.snapshot().runs(M);
+        assert_eq!(later.iter().map(|run| run.len()).collect::<Vec<_>>(), [CHUNK_ROWS_MAX]);
+    }
+
+    #[test]
+    fn snapshots_of_one_moment_share_their_run() {
+        let memtable = Memtable::new();
+        memtable.apply(M, &block(&[(1, 5, 0, 1)]));
+        let (one, other) = (memtable.snapshot(), memtable.snapshot());
+        assert!(Arc::ptr_eq(&one.runs(M)[0], &other.runs(M)[0]));
     }
 
     #[test]

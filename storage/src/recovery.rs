@@ -1,6 +1,7 @@
 //! Opening a database directory: manifest, catalog, segments, log, orphans. Idempotent at every step; deletes only
 //! files whose names it gave itself and that the manifest does not mention, and never anything it cannot name.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use crate::manifest::Manifest;
 use crate::options::{Options, Retention};
 use crate::series::{Catalog, CatalogLimits, CatalogMark, file as catalog_file};
 use crate::version::{Env, Store, segment_name, segments_dir, series_dir, wal_dir};
+use crate::wal::reader::file_numbers;
 use crate::wal::record::Record;
 use crate::wal::{self, ReplayReport};
 use crate::{Error, Result};
@@ -42,32 +44,61 @@ pub(crate) fn open(env: Env, dir: &Path, options: Options, retention: Retention)
     }
     let (_, mark) = catalog.definitions_after(CatalogMark::default());
     let store = Store::new(env, dir.to_owned(), options, catalog, &manifest)?;
-    remove_orphans(&store, &manifest)?;
+    remove_orphans(&store, &manifest);
     let replay = replay(&store, &manifest)?;
     Ok(Recovered { store, manifest, mark, replay })
 }
 
 /// A new database; refuses a directory whose manifest is gone while its data is there.
 fn create(env: &Env, dir: &Path, retention: Retention) -> Result<Manifest> {
-    if let Some(name) = env.fs.list(&segments_dir(dir))?.into_iter().find(|name| name.ends_with(".ice")) {
-        return Err(Error::corruption(format!("{} has segment {name} and no manifest", dir.display())));
+    let mut names = env.fs.list(&segments_dir(dir))?;
+    names.extend(env.fs.list(&series_dir(dir))?);
+    if let Some(name) = names.into_iter().find(|name| name.ends_with(".ice") || name.ends_with(".cat")) {
+        return Err(Error::corruption(format!("{} has file {name} and no manifest", dir.display())));
+    }
+    if !file_numbers(&*env.fs, &wal_dir(dir))?.is_empty() {
+        return Err(Error::corruption(format!("{} has log files and no manifest", dir.display())));
+    }
+    // A process that was killed while it made the directories may not have come to sync them.
+    env.fs.sync_dir(dir)?;
+    if let Some(parent) = dir.parent() {
+        env.fs.sync_dir(parent)?;
     }
     let manifest = Manifest::new(retention);
     manifest.store(&*env.fs, dir)?;
     Ok(manifest)
 }
 
-/// Removes what an interrupted job left: our own names that the manifest does not mention.
-fn remove_orphans(store: &Store, manifest: &Manifest) -> Result<()> {
+/// Removes what an interrupted job left: our own names that the manifest does not mention. What cannot be removed
+/// harms nobody, so it does not keep the database closed.
+fn remove_orphans(store: &Store, manifest: &Manifest) {
     let segments = manifest.segments.iter().map(|meta| segment_name(meta.id)).collect();
     let catalogs = manifest.catalog_files.iter().map(|number| catalog_file::file_name(*number)).collect();
-    remove_unlisted(store, &segments_dir(&store.dir), "seg-", segments)?;
-    remove_unlisted(store, &series_dir(&store.dir), "series-", catalogs)
+    let is_segment = |name: &str| is_ours(name, "seg-", &[".ice", ".ice.tmp"]);
+    let is_catalog = |name: &str| is_ours(name, "series-", &[".cat", ".tmp"]);
+    let removed = remove_unlisted(store, &segments_dir(&store.dir), &is_segment, &segments)
+        .and_then(|()| remove_unlisted(store, &series_dir(&store.dir), &is_catalog, &catalogs));
+    if let Err(error) = removed {
+        tracing::warn!(%error, "files of an interrupted job stay behind");
+    }
 }
 
-fn remove_unlisted(store: &Store, dir: &Path, prefix: &str, listed: Vec<String>) -> Result<()> {
+/// Whether a name is one that the engine gives: prefix, 16 hexadecimal digits, suffix.
+fn is_ours(name: &str, prefix: &str, suffixes: &[&str]) -> bool {
+    let Some((number, suffix)) = name.strip_prefix(prefix).and_then(|rest| rest.split_at_checked(16)) else {
+        return false;
+    };
+    number.bytes().all(|byte| byte.is_ascii_hexdigit()) && suffixes.contains(&suffix)
+}
+
+fn remove_unlisted(
+    store: &Store,
+    dir: &Path,
+    is_ours: &dyn Fn(&str) -> bool,
+    listed: &BTreeSet<String>,
+) -> Result<()> {
     let names = store.env.fs.list(dir)?;
-    for name in names.into_iter().filter(|name| name.starts_with(prefix) && !listed.contains(name)) {
+    for name in names.into_iter().filter(|name| is_ours(name) && !listed.contains(name)) {
         tracing::info!(file = %name, "removing a file that no manifest names (left by an interrupted job)");
         store.env.fs.remove(&dir.join(name))?;
     }

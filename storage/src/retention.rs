@@ -69,20 +69,27 @@ pub(crate) fn pick(facts: &Facts<'_>) -> Choice {
         let mut past: Vec<&SegmentMeta> =
             facts.segments.iter().filter(|meta| meta.tier == tier && is_past(facts, meta)).collect();
         past.sort_by_key(|meta| (meta.partition.end_ns, meta.id));
+        let mut waiting = Vec::new();
         // All files of a partition go together, because the floor hides them together.
         for partition in past.chunk_by(|left, right| left.partition.end_ns == right.partition.end_ns) {
             let Some(end_ns) = partition.first().map(|meta| meta.partition.end_ns) else { continue };
-            if partition.len() > budget {
+            waiting.extend(partition.iter().map(|meta| meta.id));
+            if tier == Tier::Raw && is_span_cut(facts, end_ns) {
+                // What is left of the span could not be rolled again: the floor goes to its end, or stays.
+                continue;
+            }
+            if tier == Tier::Raw && !is_rolled_before(facts, end_ns) {
+                // The floor may not pass rows whose cells are not committed; the roll comes first.
+                break;
+            }
+            // One partition may always go: it may have more files than that after a change of the retention.
+            if waiting.len() > budget && !choice.remove.is_empty() {
                 let limit = "a pass drops at most a fifth of the files; the rest goes at the next";
                 choice.paused = Some(limit.to_owned());
                 return choice;
             }
-            if tier == Tier::Raw && !partition.iter().all(|meta| is_rolled(facts, meta)) {
-                // The floor may not pass rows whose cells are not committed; the roll comes first.
-                break;
-            }
-            budget -= partition.len();
-            choice.remove.extend(partition.iter().map(|meta| meta.id));
+            budget = budget.saturating_sub(waiting.len());
+            choice.remove.append(&mut waiting);
             *floor_ns = (*floor_ns).max(end_ns);
         }
     }
@@ -96,19 +103,29 @@ fn is_past(facts: &Facts<'_>, meta: &SegmentMeta) -> bool {
     })
 }
 
-/// Whether every row of a raw segment is in committed cells and no unflushed row lies in its partition.
-fn is_rolled(facts: &Facts<'_>, meta: &SegmentMeta) -> bool {
-    if facts.memtables.iter().any(|range| range.overlaps(&meta.partition)) {
-        return false;
-    }
-    let mut reached_ns = meta.min_ts_ns;
+/// Whether a raw floor would lie inside a rolled span, as it may where partitions of two widths meet.
+fn is_span_cut(facts: &Facts<'_>, floor_ns: i64) -> bool {
+    facts.rolled.iter().any(|span| span.span.start_ns < floor_ns && floor_ns < span.span.end_ns)
+}
+
+/// Whether all rows before `end_ns`, of whatever partition, are in committed cells and none waits in a memtable.
+fn is_rolled_before(facts: &Facts<'_>, end_ns: i64) -> bool {
+    let hidden = TimeRange::new(facts.floors_ns[0], end_ns);
+    let mut raw = facts.segments.iter().filter(|meta| meta.tier == Tier::Raw && reaches(meta, hidden));
+    !facts.memtables.iter().any(|range| range.overlaps(&hidden))
+        && raw.all(|meta| is_rolled(facts, meta, hidden))
+}
+
+/// Whether every row of a raw segment in a range is in committed cells.
+fn is_rolled(facts: &Facts<'_>, meta: &SegmentMeta, range: TimeRange) -> bool {
+    let mut reached_ns = meta.min_ts_ns.max(range.start_ns);
     for span in facts.rolled.iter().filter(|span| reaches(meta, span.span)) {
         // Spans are sorted and disjoint; a gap between them may hold no row of this segment, but who knows.
         if span.covers.contains(&meta.id) && span.span.start_ns <= reached_ns {
             reached_ns = span.span.end_ns;
         }
     }
-    meta.max_ts_ns < reached_ns
+    meta.max_ts_ns.min(range.end_ns.saturating_sub(1)) < reached_ns
 }
 
 /// Drops what [`pick`] chose.
@@ -202,6 +219,31 @@ mod tests {
         let late = [TimeRange::new(5, 6)];
         let facts = Facts { memtables: &late, ..facts(&segments, &rolled, Guard::Forced) };
         assert_eq!(pick(&facts).remove, []);
+    }
+
+    #[test]
+    fn pick_floor_waits_for_rows_of_a_wider_partition() {
+        // The retention was changed: a day's segment has late rows in the first hour that no cell has.
+        let mut segments = [meta(1, Tier::Raw, 0), meta(3, Tier::Raw, 0)];
+        segments[1].partition.end_ns = DAY_NS;
+        let mut rolled = [RolledSpan { span: segments[0].partition, covers: vec![1] }];
+        assert_eq!(pick(&facts(&segments, &rolled, Guard::Forced)).remove, []);
+        rolled[0].covers.push(3);
+        assert_eq!(pick(&facts(&segments, &rolled, Guard::Forced)).remove, [1]);
+        rolled[0].span.end_ns = 2 * HOUR_NS;
+        assert_eq!(
+            pick(&facts(&segments, &rolled, Guard::Forced)).remove,
+            [],
+            "the span would be cut in two"
+        );
+    }
+
+    #[test]
+    fn pick_partition_of_many_files_goes_too() {
+        let segments: Vec<SegmentMeta> = (1..=4).map(|id| meta(id, Tier::M1, 0)).collect();
+        let mut facts = facts(&segments, &[], Guard::Careful);
+        facts.retention.m1 = Some(Duration::from_secs(3600));
+        assert_eq!(pick(&facts).remove, [1, 2, 3, 4]);
     }
 
     #[test]

@@ -5,17 +5,18 @@
 //! the moment of truth; then the new version is published; then files that nothing names any more are given up
 //! (a reader that pinned an older version keeps them readable until it lets go).
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crate::clock::Clock;
 use crate::fs::Fs;
 use crate::manifest::{Manifest, RolledSpan, SegmentMeta};
-use crate::memtable::Memtable;
-use crate::model::{Tier, TimeRange};
+use crate::memtable::{Memtable, Snapshot};
+use crate::model::{MeasurementId, RowBlock, Tier, TimeRange};
 use crate::options::{Options, Retention};
 use crate::segment::{PageCache, Segment};
-use crate::series::Catalog;
+use crate::series::{Catalog, file as catalog_file};
 use crate::{Error, ErrorKind, Result};
 
 /// Subdirectory of segment files.
@@ -114,6 +115,10 @@ pub(crate) struct Store {
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) cache: Arc<PageCache>,
     version: RwLock<Arc<Version>>,
+    /// Held while a batch is applied and while a reader notes how far the memtables are: for moments, no I/O.
+    applying: Mutex<()>,
+    /// Numbers of files that a failed commit may have named; nobody needs them after the next that succeeds.
+    doubtful: Mutex<Vec<u64>>,
 }
 
 impl Store {
@@ -138,7 +143,26 @@ impl Store {
             floors_ns: manifest.floors_ns,
             retention: manifest.retention,
         };
-        Ok(Self { env, dir, options, catalog, cache, version: RwLock::new(Arc::new(version)) })
+        let version = RwLock::new(Arc::new(version));
+        let (applying, doubtful) = (Mutex::new(()), Mutex::new(Vec::new()));
+        Ok(Self { env, dir, options, catalog, cache, version, applying, doubtful })
+    }
+
+    /// Makes a batch visible to readers as a whole.
+    pub(crate) fn apply(&self, active: &Memtable, blocks: &[(MeasurementId, RowBlock)]) {
+        let _applying = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
+        for (measurement, rows) in blocks {
+            active.apply(*measurement, rows);
+        }
+    }
+
+    /// The current version and what its memtables hold at one moment, between two batches. Costs a look at each
+    /// measurement that has rows in memory.
+    pub(crate) fn snapshot(&self) -> (Arc<Version>, Vec<Snapshot>) {
+        let _applying = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
+        let version = self.version();
+        let snapshots = version.memtables().map(|memtable| memtable.snapshot()).collect();
+        (version, snapshots)
     }
 
     /// The current version, pinned.
@@ -151,7 +175,56 @@ impl Store {
         let mut slot = self.version.write().unwrap_or_else(PoisonError::into_inner);
         let mut next = Version::clone(&slot);
         change(&mut next);
-        *slot = Arc::new(next);
+        let before = std::mem::replace(&mut *slot, Arc::new(next));
+        drop(slot);
+        // It may have been the last hold on a large memtable: readers do not wait for that.
+        drop(before);
+    }
+
+    /// Runs a job that makes files and commits them; when it fails, removes what it made, so that a job that is
+    /// tried again and again does not fill the disk. `manifest` tells by its next number which files those are.
+    ///
+    /// # Errors
+    /// Those of the job.
+    pub(crate) fn attempt<R>(
+        &self,
+        manifest: &mut Manifest,
+        job: impl FnOnce(&mut Manifest) -> Result<R>,
+    ) -> Result<R> {
+        let first = manifest.next_file;
+        let outcome = job(manifest);
+        if outcome.is_err() {
+            self.discard(first..manifest.next_file);
+        }
+        outcome
+    }
+
+    /// Removes files that no manifest names. After a failed commit the manifest on disk may be the new one, and
+    /// name them: then they wait for the next commit, which replaces it.
+    fn discard(&self, numbers: Range<u64>) {
+        let is_named = match Manifest::load(&*self.env.fs, &self.dir) {
+            Ok(Some(found)) => numbers.end <= found.next_file && !numbers.is_empty(),
+            Ok(None) | Err(_) => true,
+        };
+        if is_named {
+            self.doubtful.lock().unwrap_or_else(PoisonError::into_inner).extend(numbers);
+        } else {
+            numbers.for_each(|number| self.remove_files(number));
+        }
+    }
+
+    /// Removes whatever has a number. What stays behind is removed at the next start.
+    fn remove_files(&self, number: u64) {
+        let segment = self.segment_path(number);
+        let catalog = self.series_dir().join(catalog_file::file_name(number));
+        let temporaries = [segment_temporary(&segment), catalog.with_extension("tmp")];
+        for path in temporaries.iter().chain([&segment, &catalog]) {
+            if matches!(self.env.fs.has(path), Ok(true))
+                && let Err(error) = self.env.fs.remove(path)
+            {
+                tracing::warn!(%error, "a file of a failed job stays behind");
+            }
+        }
     }
 
     /// Makes an edit durable and visible: manifest, version, then the files given up.
@@ -174,6 +247,8 @@ impl Store {
         }
         next.store(&*self.env.fs, &self.dir)?;
         *manifest = next;
+        let doubtful = std::mem::take(&mut *self.doubtful.lock().unwrap_or_else(PoisonError::into_inner));
+        doubtful.into_iter().for_each(|number| self.remove_files(number));
         let mut given_up = Vec::new();
         self.publish(|version| {
             given_up = version.segments.extract_if(.., |live| edit.remove.contains(&live.meta.id)).collect();
@@ -221,6 +296,13 @@ pub(crate) fn wal_dir(dir: &Path) -> PathBuf {
 /// Name of a segment file.
 pub(crate) fn segment_name(id: u64) -> String {
     format!("seg-{id:016x}.ice")
+}
+
+/// What a segment is called until it is complete.
+fn segment_temporary(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".tmp");
+    PathBuf::from(name)
 }
 
 fn segment_path(dir: &Path, id: u64) -> PathBuf {

@@ -4,6 +4,7 @@
 #![expect(clippy::expect_used, reason = "helpers of tests fail by panic, as tests do")]
 
 mod cli;
+mod crash;
 mod limits;
 mod query;
 mod real;

@@ -18,8 +18,12 @@ use crate::{Error, ErrorKind, Result};
 /// Carries out one merge.
 ///
 /// # Errors
-/// Those of the file system, `Corruption` of an input; nothing has changed then, but for an orphan file.
+/// Those of the file system, `Corruption` of an input; nothing has changed then.
 pub(crate) fn run(store: &Store, manifest: &mut Manifest, merge: &Merge) -> Result<()> {
+    store.attempt(manifest, |manifest| write(store, manifest, merge))
+}
+
+fn write(store: &Store, manifest: &mut Manifest, merge: &Merge) -> Result<()> {
     let version = store.version();
     let inputs: Vec<_> =
         version.of_tier(Tier::Raw).filter(|live| merge.inputs.contains(&live.meta.id)).collect();
@@ -46,14 +50,15 @@ pub(crate) fn run(store: &Store, manifest: &mut Manifest, merge: &Merge) -> Resu
     store.commit(manifest, edit)
 }
 
-/// The span with the inputs replaced by the output, when the cells cover all inputs that reach into it; without
-/// them otherwise, so that the span is rolled again.
+/// The span with the inputs replaced by the output, when the cells cover all inputs that reach into it (even none:
+/// the output then has no row there, though its times may enclose the span); without them otherwise, so that the
+/// span is rolled again.
 fn cover_output(span: &RolledSpan, inputs: &[&SegmentMeta], output: &SegmentMeta) -> RolledSpan {
-    let reaching = inputs.iter().filter(|meta| reaches(meta, span.span));
-    let is_covered = reaching.clone().all(|meta| span.covers.contains(&meta.id));
+    let mut reaching = inputs.iter().filter(|meta| reaches(meta, span.span));
+    let is_covered = reaching.all(|meta| span.covers.contains(&meta.id));
     let mut covers = span.covers.clone();
     covers.retain(|id| !inputs.iter().any(|meta| meta.id == *id));
-    if is_covered && reaching.count() > 0 {
+    if is_covered && reaches(output, span.span) {
         covers.push(output.id);
     }
     RolledSpan { span: span.span, covers }
@@ -62,4 +67,40 @@ fn cover_output(span: &RolledSpan, inputs: &[&SegmentMeta], output: &SegmentMeta
 /// Whether a segment may have rows in a range.
 pub(crate) fn reaches(meta: &SegmentMeta, range: TimeRange) -> bool {
     meta.min_ts_ns < range.end_ns && range.start_ns <= meta.max_ts_ns
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn meta(id: u64, min_ts_ns: i64, max_ts_ns: i64) -> SegmentMeta {
+        SegmentMeta {
+            id,
+            tier: Tier::Raw,
+            partition: TimeRange::new(0, 100),
+            min_ts_ns,
+            max_ts_ns,
+            rows: 1,
+            bytes: 1,
+            footer_crc: 0,
+            generation: id,
+        }
+    }
+
+    fn check(covers: &[u64], inputs: &[SegmentMeta], output: &SegmentMeta, expected: &[u64]) {
+        let span = RolledSpan { span: TimeRange::new(40, 60), covers: covers.to_vec() };
+        let inputs: Vec<&SegmentMeta> = inputs.iter().collect();
+        assert_eq!(cover_output(&span, &inputs, output).covers, expected);
+    }
+
+    #[test]
+    fn cover_output_follows_what_the_cells_have() {
+        let both = [meta(1, 40, 45), meta(2, 50, 55)];
+        check(&[1, 2], &both, &meta(9, 40, 55), &[9]);
+        check(&[1], &both, &meta(9, 40, 55), &[]);
+        check(&[1, 7], &[meta(1, 40, 45), meta(2, 0, 5)], &meta(9, 0, 45), &[7, 9]);
+        // Rows before and after the span: the output encloses it and has nothing in it.
+        check(&[7], &[meta(1, 0, 5), meta(2, 80, 90)], &meta(9, 0, 90), &[7, 9]);
+        check(&[7], &[meta(1, 0, 5), meta(2, 10, 20)], &meta(9, 0, 20), &[7]);
+    }
 }

@@ -3,9 +3,14 @@
 //! Within a partition, segments are merged in runs of neighbouring generations (so that the later write still wins
 //! afterwards). An open partition merges runs of similar size, which bounds how often a row is rewritten; a closed
 //! one is merged into a single segment once.
+//!
+//! After a change of the retention, partitions of different width share hours. A run then ends where a segment of
+//! another partition comes between its generations: the output takes the last generation, and would otherwise
+//! carry old rows past newer ones.
 
 use std::collections::BTreeMap;
 
+use super::reaches;
 use crate::manifest::SegmentMeta;
 use crate::model::Tier;
 
@@ -30,12 +35,32 @@ pub(crate) fn pick(segments: &[SegmentMeta], closed_before_ns: i64) -> Vec<Merge
     let mut merges = Vec::new();
     for ((_, end_ns), mut members) in partitions {
         members.sort_by_key(|meta| (meta.generation, meta.id));
-        let run = if end_ns <= closed_before_ns { &members[..] } else { similar_run(&members) };
-        if run.len() > 1 {
-            merges.push(Merge { inputs: run.iter().map(|meta| meta.id).collect() });
+        for neighbours in unbroken_runs(&members, segments) {
+            let run = if end_ns <= closed_before_ns { neighbours } else { similar_run(neighbours) };
+            if run.len() > 1 {
+                merges.push(Merge { inputs: run.iter().map(|meta| meta.id).collect() });
+            }
         }
     }
     merges
+}
+
+/// Cuts the segments of a partition wherever one of another partition, with rows in its time, lies between.
+fn unbroken_runs<'a, 'b>(
+    members: &'a [&'b SegmentMeta],
+    segments: &[SegmentMeta],
+) -> Vec<&'a [&'b SegmentMeta]> {
+    let age = |meta: &SegmentMeta| (meta.generation, meta.id);
+    let Some(partition) = members.first().map(|meta| meta.partition) else { return Vec::new() };
+    let strangers: Vec<_> = segments
+        .iter()
+        .filter(|meta| meta.tier == Tier::Raw && meta.partition != partition && reaches(meta, partition))
+        .map(age)
+        .collect();
+    let is_unbroken = |left: &&SegmentMeta, right: &&SegmentMeta| {
+        !strangers.iter().any(|stranger| age(left) < *stranger && *stranger < age(right))
+    };
+    members.chunk_by(is_unbroken).collect()
 }
 
 /// The newest run of neighbours of one size class, when it is long enough.
@@ -94,6 +119,18 @@ mod tests {
         check(&[100, 1, 1, 1, 1], 0, &[&[2, 3, 4, 5]]);
         check(&[100, 1, 1, 1], 0, &[]);
         check(&[20, 20, 20, 20, 1], 0, &[&[1, 2, 3, 4]]);
+    }
+
+    #[test]
+    fn pick_stranger_between_generations_cuts_the_run() {
+        // An hour's segments 1, 3 and 4 and a day's segment 2 over the same time: rows of 2 win over those of 1.
+        let mut segments: Vec<SegmentMeta> = (1..=4).map(|id| meta(id, 0, 1)).collect();
+        segments[1].partition.end_ns = 100;
+        assert_eq!(pick(&segments, i64::MAX), [Merge { inputs: vec![3, 4] }]);
+        segments[1].partition.start_ns = 50;
+        segments[1].min_ts_ns = 50;
+        segments[1].max_ts_ns = 50;
+        assert_eq!(pick(&segments, i64::MAX), [Merge { inputs: vec![1, 3, 4] }], "other times do not matter");
     }
 
     #[test]

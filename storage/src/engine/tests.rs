@@ -1,5 +1,10 @@
 //! The engine as a whole, on a simulated disk and a clock that is moved by hand.
 
+mod faults;
+mod moments;
+mod programs;
+mod world;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;

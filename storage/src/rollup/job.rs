@@ -56,8 +56,12 @@ struct SectionInfo<'a> {
 /// Rolls one span, replacing the cells it had.
 ///
 /// # Errors
-/// Those of the file system, `Corruption` of an input; nothing has changed then, but for orphan files.
+/// Those of the file system, `Corruption` of an input; nothing has changed then.
 pub(crate) fn run(store: &Store, manifest: &mut Manifest, work: &Work) -> Result<()> {
+    store.attempt(manifest, |manifest| write(store, manifest, work))
+}
+
+fn write(store: &Store, manifest: &mut Manifest, work: &Work) -> Result<()> {
     let version = store.version();
     let inputs = version.of_tier(Tier::Raw).filter(|live| work.inputs.contains(&live.meta.id));
     let segments: Vec<Arc<Segment>> = inputs.map(|live| Arc::clone(&live.segment)).collect();

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::manifest::RolledSpan;
-use crate::model::{HOUR_NS, TimeRange, floor_to};
+use crate::model::{HOUR_NS, TimeRange, ceil_to, floor_to};
 use crate::rolled::{ByTime, RawSegment};
 
 /// When a span is rolled.
@@ -55,7 +55,7 @@ pub(crate) fn pick(
             works.push(Work { span: rolled.span, inputs: ids(&inputs), replaces });
         }
     }
-    let gaps = gaps(raw, rolled);
+    let gaps = gaps(raw, rolled, settings.raw_floor_ns);
     let candidates = if settings.force { gaps } else { hours_with_data(&segments, &gaps) };
     for span in candidates.into_iter().filter(is_due) {
         let inputs = segments.overlapping(&span);
@@ -79,8 +79,9 @@ fn ids(segments: &[RawSegment]) -> Vec<u64> {
     ids
 }
 
-/// What the rolled spans leave of each partition that has raw segments, ascending.
-fn gaps(raw: &[RawSegment], rolled: &[RolledSpan]) -> Vec<TimeRange> {
+/// What the rolled spans leave of each partition that has raw segments, ascending and disjoint, from the raw floor
+/// on. After a change of the retention partitions of different width may overlap: each time is given to the first.
+fn gaps(raw: &[RawSegment], rolled: &[RolledSpan], raw_floor_ns: i64) -> Vec<TimeRange> {
     let mut spans: Vec<TimeRange> = rolled.iter().map(|rolled| rolled.span).collect();
     spans.sort_by_key(|span| span.start_ns);
     let mut partitions = BTreeMap::new();
@@ -88,15 +89,17 @@ fn gaps(raw: &[RawSegment], rolled: &[RolledSpan]) -> Vec<TimeRange> {
         partitions.insert((segment.partition.start_ns, segment.partition.end_ns), segment.partition);
     }
     let mut gaps = Vec::new();
+    let mut done_ns = ceil_to(raw_floor_ns, HOUR_NS);
     for partition in partitions.into_values() {
         let first = spans.partition_point(|span| span.end_ns <= partition.start_ns);
         let within = spans.iter().skip(first).take_while(|span| span.start_ns < partition.end_ns);
-        let mut start_ns = partition.start_ns;
+        let mut start_ns = partition.start_ns.max(done_ns);
         for span in within {
             gaps.push(TimeRange::new(start_ns, span.start_ns));
             start_ns = start_ns.max(span.end_ns);
         }
         gaps.push(TimeRange::new(start_ns, partition.end_ns));
+        done_ns = done_ns.max(partition.end_ns);
     }
     gaps.retain(|gap| !gap.is_empty());
     gaps
@@ -183,6 +186,23 @@ mod tests {
         let raw = [segment(1, 30, 90), segment(2, 900, 910)];
         let found = pick(&raw, &[rolled(hours(0, 1), &[1])], 0, FORCE);
         assert_eq!(found, [work(hours(1, 24), &[1, 2], None)]);
+    }
+
+    #[test]
+    fn pick_force_with_overlapping_partitions_gives_disjoint_spans() {
+        // The retention was changed: an hour's partition lies in a day's.
+        let hour = RawSegment { partition: hours(1, 2), ..segment(2, 70, 80) };
+        let raw = [segment(1, 30, 90), hour];
+        assert_eq!(pick(&raw, &[], 0, FORCE), [work(DAY, &[1, 2], None)]);
+        let raw = [segment(1, 30, 90), RawSegment { partition: hours(0, 1), ..segment(2, 10, 20) }];
+        let expected = [work(hours(0, 1), &[1, 2], None), work(hours(1, 24), &[1], None)];
+        assert_eq!(pick(&raw, &[], 0, FORCE), expected);
+    }
+
+    #[test]
+    fn pick_force_takes_only_what_lies_above_the_raw_floor() {
+        let settings = PickSettings { raw_floor_ns: HOUR_NS, ..FORCE };
+        assert_eq!(pick(&[segment(1, 30, 90)], &[], 0, settings), [work(hours(1, 24), &[1], None)]);
     }
 
     #[test]

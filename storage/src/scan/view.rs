@@ -1,11 +1,10 @@
 //! One consistent view of a database: the catalog and one pinned version, read as a [`Scan`].
 //!
 //! Sources of a measurement are given oldest first (segments by generation, then the runs of the memtables), so
-//! that the later write wins everywhere. Runs are taken once per measurement and kept for the life of the view, so
-//! that a query sees one state of a measurement however often it reads it.
+//! that the later write wins everywhere. What the memtables held is noted when the view is made, between two
+//! batches: all that a query reads is of one moment, and of each batch it sees all or nothing.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use super::gather::{self, Samples};
 use super::source::{Cursor, Source};
@@ -13,12 +12,13 @@ use super::{
     Coverage, Flow, Meter, RowRequest, SampleRequest, SampleSlice, Scan, Schema, SeriesInfo, TagMatcher,
     WindowRequest, WindowSlice, windows,
 };
+use crate::memtable::Snapshot;
 use crate::model::{
     Column, ColumnKey, FieldId, FieldType, MeasurementId, RowBlock, SeriesId, Tier, TimeRange, Values,
 };
 use crate::rows::merge_sorted;
 use crate::series::Catalog;
-use crate::version::{LiveSegment, Version};
+use crate::version::{LiveSegment, Store, Version};
 use crate::{Error, ErrorKind, Result};
 
 /// Rows that a block handed to a row sink holds at most, unless one series slice has more.
@@ -29,12 +29,15 @@ const BLOCK_ROWS: usize = 4096;
 pub(crate) struct View {
     catalog: Arc<Catalog>,
     version: Arc<Version>,
-    runs: Mutex<HashMap<MeasurementId, Vec<Arc<RowBlock>>>>,
+    /// Of the version's memtables, oldest first.
+    memtables: Vec<Snapshot>,
 }
 
 impl View {
-    pub(crate) fn new(catalog: Arc<Catalog>, version: Arc<Version>) -> Self {
-        Self { catalog, version, runs: Mutex::new(HashMap::new()) }
+    /// A view of what is acknowledged now.
+    pub(crate) fn new(store: &Store) -> Self {
+        let (version, memtables) = store.snapshot();
+        Self { catalog: Arc::clone(&store.catalog), version, memtables }
     }
 
     pub(super) fn version(&self) -> &Version {
@@ -46,7 +49,8 @@ impl View {
         let segments = self.segments(Tier::Raw, measurement, range);
         let mut sources: Vec<Source> =
             segments.into_iter().map(|live| Source::Segment(Arc::clone(&live.segment))).collect();
-        sources.extend(self.runs(measurement).into_iter().map(Source::Run));
+        let runs = self.memtables.iter().flat_map(|memtable| memtable.runs(measurement));
+        sources.extend(runs.map(Source::Run));
         sources
     }
 
@@ -72,11 +76,9 @@ impl View {
         reaching.collect()
     }
 
-    fn runs(&self, measurement: MeasurementId) -> Vec<Arc<RowBlock>> {
-        let mut runs = self.runs.lock().unwrap_or_else(PoisonError::into_inner);
-        let of_version =
-            || self.version.memtables().flat_map(|memtable| memtable.runs(measurement)).collect();
-        runs.entry(measurement).or_insert_with(of_version).clone()
+    /// Hulls of the times in the memtables.
+    pub(super) fn memtable_ranges(&self) -> impl Iterator<Item = TimeRange> {
+        self.memtables.iter().filter_map(Snapshot::time_range)
     }
 
     pub(super) fn field_type(&self, measurement: MeasurementId, field: FieldId) -> Result<FieldType> {

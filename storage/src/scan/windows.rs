@@ -145,8 +145,7 @@ fn plan(view: &View, request: &WindowRequest<'_>) -> Result<Plan> {
     let raw: Vec<_> = version.of_tier(Tier::Raw).map(|live| (&live.meta).into()).collect();
     // A row that slipped in below the floor while retention ran is not there any more; it spoils no cell.
     let answered = TimeRange::new(version.floors_ns[0], i64::MAX);
-    let fresh: Vec<TimeRange> =
-        version.memtable_ranges().iter().map(|range| range.intersect(&answered)).collect();
+    let fresh: Vec<TimeRange> = view.memtable_ranges().map(|range| range.intersect(&answered)).collect();
     let [m1, m5, h1] = valid_spans(&version.rolled, &raw, &fresh);
     let available = Available { cells: [&m1, &m5, &h1], floors_ns: version.floors_ns };
     cover::plan(request.windows, request.bounds, &available, request.resolution)

@@ -47,6 +47,8 @@ pub struct GroupCommit<T> {
     next_seq: AtomicU64,
     bytes: AtomicU64,
     is_poisoned: AtomicBool,
+    /// A leader panicked: a batch may be applied in part.
+    is_half_applied: AtomicBool,
 }
 
 struct Queue<T> {
@@ -91,6 +93,7 @@ impl<T: Send> GroupCommit<T> {
             next_seq: AtomicU64::new(writer.next_seq()),
             bytes: AtomicU64::new(writer.bytes()),
             is_poisoned: AtomicBool::new(writer.is_poisoned()),
+            is_half_applied: AtomicBool::new(false),
             log: Mutex::new(Log { writer, synced_ns: clock.monotonic_ns() }),
             clock,
         }
@@ -160,6 +163,12 @@ impl<T: Send> GroupCommit<T> {
     /// Whether writes are refused since a failed append or sync.
     pub fn is_poisoned(&self) -> bool {
         self.is_poisoned.load(Ordering::Acquire)
+    }
+
+    /// Whether what is applied may hold part of a batch, after a panic. It must never be made durable: the log has
+    /// the batch whole.
+    pub fn is_half_applied(&self) -> bool {
+        self.is_half_applied.load(Ordering::Acquire)
     }
 
     /// Runs `f` with no group in flight: every record below the sequence number it is given is applied, and none
@@ -286,6 +295,7 @@ impl<T> Drop for Lead<'_, T> {
     fn drop(&mut self) {
         const CAUSE: &str = "a write group was left half done";
         if self.answers.iter().any(|answer| answer.get().is_none()) {
+            self.commit.is_half_applied.store(true, Ordering::Release);
             self.commit.lock_log().writer.poison(CAUSE);
             self.commit.is_poisoned.store(true, Ordering::Release);
             for answer in &self.answers {

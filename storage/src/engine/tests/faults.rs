@@ -1,0 +1,261 @@
+//! Every operation of the disk fails once, in every way: acknowledged is a subset of recovered, recovered of
+//! attempted, batches are whole, and what fails leaves no litter.
+
+use super::world::{Content, TestRow, add, content, env, windows, write};
+use super::*;
+use crate::fs::Fs as _;
+use crate::fs::sim::Fault;
+use crate::model::Value;
+
+const RETENTION: Retention =
+    Retention { raw: Some(Duration::from_secs(3 * 3600)), m1: None, m5: None, h1: None };
+/// Rows of the hour that is rolled up and dropped on the way.
+const OLD_ROWS: i64 = 3;
+
+#[derive(Debug, Default)]
+struct Outcome {
+    acked: Vec<i64>,
+    attempted: i64,
+    is_old_acked: bool,
+}
+
+/// Batch `number`: a row in each of two measurements, of different fields, and a row that every batch overwrites.
+fn batch(number: i64) -> Vec<TestRow> {
+    let ts_ns = START_NS + 2 * HOUR_NS + number * SECOND_NS;
+    let row = |measurement, host, ts_ns, field, value| TestRow {
+        measurement,
+        host,
+        ts_ns,
+        fields: vec![(field, value)],
+    };
+    vec![
+        row("cpu", "a", ts_ns, "usage", Value::Int(number)),
+        row("log", if number < 5 { "a" } else { "b" }, ts_ns, "text", Value::Str(format!("n{number}"))),
+        row("cpu", "z", START_NS + 2 * HOUR_NS, "usage", Value::Int(number)),
+    ]
+}
+
+fn try_open(fs: &Arc<SimFs>, clock: &Arc<ManualClock>) -> Result<Engine> {
+    let options = Options { free_bytes_min: 0, wal_file_bytes_max: 600, ..Options::default() };
+    Engine::open(env(fs, clock), Path::new("/db"), options, RETENTION)
+}
+
+/// Writes with jobs between them; goes on after failures, as a server does.
+fn work(fs: &Arc<SimFs>, clock: &Arc<ManualClock>, outcome: &mut Outcome) -> Option<Engine> {
+    let engine = try_open(fs, clock).ok()?;
+    let old = |k: i64| TestRow {
+        measurement: "old",
+        host: "a",
+        ts_ns: START_NS + k * MINUTE_NS,
+        fields: vec![("value", Value::Float(k as f64))],
+    };
+    outcome.is_old_acked = write(&engine, &(0..OLD_ROWS).map(old).collect::<Vec<_>>()).is_ok();
+    for number in 0..9 {
+        outcome.attempted = number + 1;
+        if write(&engine, &batch(number)).is_ok() {
+            outcome.acked.push(number);
+        }
+        // Failures of jobs are reported, and the jobs come again.
+        let job = match number {
+            1 | 7 => engine.flush(),
+            3 => engine.seal(),
+            5 => {
+                clock.set(START_NS + 4 * HOUR_NS + SECOND_NS);
+                engine.flush().and(engine.maintain())
+            }
+            _ => Ok(()),
+        };
+        drop(job);
+    }
+    Some(engine)
+}
+
+fn check(engine: &Engine, outcome: &Outcome, place: &str) {
+    let found = content(&*engine.view());
+    let mut expected = Content::new();
+    let mut newest = None;
+    for number in 0..outcome.attempted {
+        let mut of_batch = Content::new();
+        batch(number)[..2].iter().for_each(|row| add(&mut of_batch, row));
+        let is_there = of_batch.keys().filter(|key| found.contains_key(*key)).count();
+        assert!(is_there == 0 || is_there == 2, "{place}: batch {number} is torn");
+        assert!(is_there == 2 || !outcome.acked.contains(&number), "{place}: batch {number} is lost");
+        if is_there == 2 {
+            newest = Some(number);
+            expected.extend(of_batch);
+        }
+    }
+    newest.iter().for_each(|newest| add(&mut expected, &batch(*newest)[2]));
+    let found: Content = found.into_iter().filter(|((measurement, ..), _)| measurement != "old").collect();
+    assert_eq!(found, expected, "{place}");
+    let hour = [Window { start_ns: START_NS, end_ns: START_NS + HOUR_NS }];
+    let (old, _) = windows(engine, ("old", "a", "value"), &hour, Bounds::RightOpen);
+    let count = old.first().map_or(0, Partial::count);
+    assert!(count == OLD_ROWS as u64 || (count == 0 && !outcome.is_old_acked), "{place}: {count} old rows");
+}
+
+fn clock() -> Arc<ManualClock> {
+    Arc::new(ManualClock::new(START_NS + 2 * HOUR_NS + 10 * SECOND_NS))
+}
+
+#[test]
+fn fault_at_every_operation_loses_nothing_acknowledged() {
+    let whole = Arc::new(SimFs::default());
+    let engine = work(&whole, &clock(), &mut Outcome::default()).unwrap();
+    assert_eq!(engine.store.version().floors_ns[0], START_NS + HOUR_NS, "raw rows were dropped on the way");
+    let operations = whole.operations();
+    assert!(100 < operations, "{operations}");
+    for fault in Fault::ALL {
+        for operation in 0..operations {
+            let place = format!("{fault:?} at operation {operation}");
+            let (fs, clock) = (Arc::new(SimFs::default()), clock());
+            fs.fail_at(operation, fault);
+            let mut outcome = Outcome::default();
+            let engine = work(&fs, &clock, &mut outcome);
+            if let (Some(engine), true) = (&engine, fault != Fault::PowerCut) {
+                check(engine, &outcome, &place);
+                check_after_fault(&fs, engine, &place);
+            }
+            match operation % 2 {
+                _ if fault == Fault::PowerCut => fs.crash(operation),
+                0 => fs.crash(operation),
+                _ => fs.restart(),
+            }
+            drop(engine);
+            let engine = try_open(&fs, &clock).unwrap_or_else(|error| panic!("{place}: {error}"));
+            check(&engine, &outcome, &place);
+            engine.seal().unwrap();
+            check(&engine, &outcome, &place);
+        }
+    }
+}
+
+/// A poisoned engine refuses writes for good; any other goes on by itself, and its directory is clean.
+fn check_after_fault(fs: &Arc<SimFs>, engine: &Engine, place: &str) {
+    if engine.stats().is_poisoned {
+        let refused = write(engine, &batch(1)).map_err(|error| error.kind());
+        assert_eq!(refused, Err(ErrorKind::Poisoned), "{place}");
+        return;
+    }
+    engine.seal().unwrap_or_else(|error| panic!("{place}: {error}"));
+    let files = fs.list(Path::new("/db/segments")).unwrap();
+    let live: u64 = engine.stats().segments.iter().sum();
+    // The fault may have hit the removal itself.
+    assert!(files.len() as u64 <= live + 1, "{place}: {files:?}");
+}
+
+#[test]
+fn power_cut_at_every_operation_of_a_recovery_changes_nothing() {
+    let mut cuts = 0;
+    for stop in (8..130).step_by(6) {
+        for operation in 0..40 {
+            let (fs, clock) = (Arc::new(SimFs::default()), clock());
+            let mut outcome = Outcome::default();
+            fs.fail_at(stop, Fault::PowerCut);
+            drop(work(&fs, &clock, &mut outcome));
+            fs.crash(operation);
+            let mut is_cut = false;
+            // Three recoveries, each cut short, one in the litter of the other.
+            for round in 0..3 {
+                fs.fail_at(fs.operations() + operation, Fault::PowerCut);
+                is_cut |= try_open(&fs, &clock).is_err();
+                fs.crash(operation + round);
+            }
+            check(&try_open(&fs, &clock).unwrap(), &outcome, &format!("stop {stop}, operation {operation}"));
+            if !is_cut {
+                break;
+            }
+            cuts += 1;
+        }
+    }
+    assert!(20 < cuts, "{cuts}");
+}
+
+#[test]
+fn flush_that_keeps_failing_does_not_fill_the_disk_and_holds_up_no_retention() {
+    let (fs, clock) = (Arc::new(SimFs::default()), clock());
+    let engine = work(&fs, &clock, &mut Outcome::default()).unwrap();
+    write(&engine, &batch(20)).unwrap();
+    let files = |fs: &SimFs| fs.list(Path::new("/db/segments")).unwrap().len();
+    let before = files(&fs);
+    for after in 0..6 {
+        fs.fail_at(fs.operations() + after, Fault::NoSpace);
+        let refused = engine.flush().unwrap_err();
+        assert!(refused.to_string().contains("disk"), "{refused}");
+        assert!(engine.store.version().frozen.len() == 1 && files(&fs) == before, "{after}");
+        write(&engine, &batch(21)).unwrap();
+    }
+    clock.set(START_NS + 8 * HOUR_NS);
+    let floor_ns = engine.store.version().floors_ns[0];
+    engine.roll(&mut lock(&engine.jobs), true).unwrap();
+    fs.fail_at(fs.operations(), Fault::NoSpace);
+    engine.maintain().unwrap_err();
+    // The rows that wait for their flush hold back the floor, no more: the pass itself went through.
+    assert!(floor_ns <= engine.store.version().floors_ns[0]);
+    assert_eq!(lock(&engine.jobs).retention_ran_ns, START_NS + 8 * HOUR_NS);
+    engine.flush().unwrap();
+    assert!(engine.store.version().frozen.is_empty());
+}
+
+#[test]
+fn full_disk_refuses_writes_by_name_and_they_resume() {
+    let (fs, clock) = (Arc::new(SimFs::default()), clock());
+    let options = Options { free_bytes_min: 1000, ..Options::default() };
+    let engine = Engine::open(env(&fs, &clock), Path::new("/db"), options, RETENTION).unwrap();
+    write(&engine, &batch(0)).unwrap();
+    fs.set_free_bytes(999);
+    clock.advance(2 * SECOND_NS);
+    let refused = write(&engine, &batch(1)).unwrap_err();
+    assert!(refused.kind() == ErrorKind::Unavailable && refused.to_string().contains("disk"), "{refused}");
+    engine.seal().unwrap();
+    assert_eq!(content(&*engine.view()).len(), 3);
+    fs.set_free_bytes(1000);
+    clock.advance(2 * SECOND_NS);
+    write(&engine, &batch(1)).unwrap();
+}
+
+#[test]
+fn full_memory_refuses_writes_until_a_flush() {
+    let (fs, clock) = (Arc::new(SimFs::default()), clock());
+    let options = Options {
+        free_bytes_min: 0,
+        memory_bytes_max: 1,
+        write_wait_max: Duration::ZERO,
+        ..Options::default()
+    };
+    let engine = Engine::open(env(&fs, &clock), Path::new("/db"), options, RETENTION).unwrap();
+    write(&engine, &batch(0)).unwrap();
+    assert_eq!(write(&engine, &batch(1)).map_err(|error| error.kind()), Err(ErrorKind::Unavailable));
+    engine.flush().unwrap();
+    write(&engine, &batch(1)).unwrap();
+}
+
+#[test]
+fn open_without_manifest_but_with_data_is_refused() {
+    for kept in ["/db/segments/seg-0000000000000001.ice", "/db/series/series-0000000000000001.cat", "/db/wal"]
+    {
+        let (fs, clock) = (Arc::new(SimFs::default()), clock());
+        let engine = try_open(&fs, &clock).unwrap();
+        if kept == "/db/wal" {
+            write(&engine, &batch(0)).unwrap();
+        } else {
+            fs.put(Path::new(kept), b"x");
+        }
+        fs.remove(Path::new("/db/MANIFEST")).unwrap();
+        assert_eq!(
+            try_open(&fs, &clock).map(|_| ()).map_err(|error| error.kind()),
+            Err(ErrorKind::Corruption)
+        );
+    }
+}
+
+#[test]
+fn open_removes_orphans_and_nothing_it_cannot_name() {
+    let (fs, clock) = (Arc::new(SimFs::default()), clock());
+    drop(try_open(&fs, &clock).unwrap());
+    fs.put(Path::new("/db/segments/seg-00000000000000ff.ice"), b"x");
+    fs.put(Path::new("/db/segments/seg-00000000000000fe.ice.tmp"), b"x");
+    fs.put(Path::new("/db/segments/seg-backup.tar"), b"x");
+    drop(try_open(&fs, &clock).unwrap());
+    assert_eq!(fs.list(Path::new("/db/segments")).unwrap(), ["seg-backup.tar"]);
+}

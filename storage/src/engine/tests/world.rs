@@ -1,0 +1,135 @@
+//! What the larger tests share: rows of several measurements and types, a model of what should be there, and reading
+//! everything back.
+
+use super::*;
+use crate::model::Value;
+use crate::scan::{Flow, RowRequest};
+
+/// One row.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct TestRow {
+    pub(super) measurement: &'static str,
+    pub(super) host: &'static str,
+    pub(super) ts_ns: i64,
+    pub(super) fields: Vec<(&'static str, Value)>,
+}
+
+/// Value by measurement, host, time and field: the last write of each.
+pub(super) type Content = BTreeMap<(String, String, i64, String), Value>;
+
+pub(super) fn add(content: &mut Content, row: &TestRow) {
+    for (field, value) in &row.fields {
+        let place = (row.measurement.to_owned(), row.host.to_owned(), row.ts_ns, (*field).to_owned());
+        content.insert(place, value.clone());
+    }
+}
+
+/// A generator that only has to be different for each seed.
+pub(super) struct Random(pub(super) u64);
+
+impl Random {
+    pub(super) fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % bound
+    }
+
+    pub(super) fn one_of<T: Copy>(&mut self, choices: &[T]) -> T {
+        choices[self.below(choices.len() as u64) as usize]
+    }
+}
+
+pub(super) fn write(engine: &Engine, rows: &[TestRow]) -> Result<WriteReport> {
+    let mut keys = Vec::new();
+    for row in rows {
+        let mut key = Vec::new();
+        SeriesKey::new(row.measurement, [("host", row.host)]).unwrap().encode(&mut key);
+        keys.push(key);
+    }
+    let mut batch = WriteBatch::new(&CANONICAL);
+    for ((line, row), key) in (1..).zip(rows).zip(&keys) {
+        for (name, value) in &row.fields {
+            let value = match value {
+                Value::Float(value) => ValueRef::Float(*value),
+                Value::Int(value) => ValueRef::Int(*value),
+                Value::UInt(value) => ValueRef::UInt(*value),
+                Value::Bool(value) => ValueRef::Bool(*value),
+                Value::Str(value) => ValueRef::Str(value),
+            };
+            batch.fields.push(Field { name: name.as_bytes(), value });
+        }
+        batch.push_row(key, row.ts_ns, line);
+    }
+    engine.write(&batch)
+}
+
+/// All rows of one view.
+pub(super) fn content(view: &dyn Scan) -> Content {
+    let mut content = Content::new();
+    for measurement in view.measurements() {
+        let schema = view.schema(&measurement).unwrap();
+        let series = view.series(schema.measurement, &[], TimeRange::ALL, 1000).unwrap();
+        let ids: Vec<SeriesId> = series.iter().map(|info| info.id).collect();
+        let fields: Vec<FieldId> = schema.fields.iter().map(|field| field.id).collect();
+        let request = RowRequest {
+            measurement: schema.measurement,
+            fields: &fields,
+            series: &ids,
+            range: TimeRange::ALL,
+        };
+        let mut sink = |block: &RowBlock| {
+            for row in 0..block.len() {
+                let info = series.iter().find(|info| info.id == block.series[row]).unwrap();
+                for (column, field) in block.columns.iter().zip(&schema.fields) {
+                    let Some(value) = column.value(row) else { continue };
+                    let host = info.key.tag("host").unwrap().to_owned();
+                    let place = (measurement.to_string(), host, block.ts_ns[row], field.name.to_string());
+                    assert!(content.insert(place, value).is_none(), "a row is served twice");
+                }
+            }
+            Ok(Flow::Continue)
+        };
+        view.rows(&request, &Unmetered, &mut sink).unwrap();
+    }
+    content
+}
+
+/// The windows of one field of one series; empty where there is no such series.
+pub(super) fn windows(
+    engine: &Engine,
+    (measurement, host, field): (&str, &str, &str),
+    windows: &[Window],
+    bounds: Bounds,
+) -> (Vec<Partial>, crate::scan::Coverage) {
+    let view = engine.view();
+    let Some(schema) = view.schema(measurement) else { return Default::default() };
+    let Some(field) = schema.fields.iter().find(|info| &*info.name == field) else {
+        return Default::default();
+    };
+    let series = view.series(schema.measurement, &[], TimeRange::ALL, 1000).unwrap();
+    let Some(series) = series.iter().find(|info| info.key.tag("host") == Some(host)) else {
+        return Default::default();
+    };
+    let request = WindowRequest {
+        measurement: schema.measurement,
+        field: field.id,
+        series: &[series.id],
+        windows,
+        bounds,
+        with_hist: true,
+        resolution: Resolution::Auto,
+    };
+    let mut found = Vec::new();
+    let mut sink = |slice: crate::scan::WindowSlice<'_>| {
+        found = slice.partials.to_vec();
+        Ok(())
+    };
+    let coverage = view.windows(&request, &Unmetered, &mut sink).unwrap();
+    (found, coverage)
+}
+
+pub(super) fn env(fs: &Arc<SimFs>, clock: &Arc<ManualClock>) -> Env {
+    Env {
+        fs: Arc::clone(fs) as Arc<dyn crate::fs::Fs>,
+        clock: Arc::clone(clock) as Arc<dyn crate::clock::Clock>,
+    }
+}
