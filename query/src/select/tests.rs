@@ -604,6 +604,14 @@ fn integers_beyond_2_to_53_stay_exact() {
     check_on(&scan, "SELECT max(v) FROM m", &["m{}: time max", &row]);
 }
 
+#[test]
+fn parse_many_large_patterns_is_refused() {
+    let text = format!("SELECT v FROM m WHERE {}", vec![r"a =~ /\w{20}/"; 1000].join(" OR "));
+    assert!(parse(&text).unwrap_err().to_string().contains("compiled patterns of the query exceed"));
+    let error = parse(r"SELECT v FROM m WHERE a =~ /\w{400}/").unwrap_err().to_string();
+    assert!(error.contains("1:28") && error.contains("compiled pattern exceeds"), "{error}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
