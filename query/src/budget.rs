@@ -6,8 +6,52 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use icecore_storage::scan::Meter;
+use regex::{Regex, RegexBuilder};
 
 use crate::{Error, ErrorKind, Result};
+
+/// Bytes the compiled patterns of one text may take together.
+const PATTERNS_BYTES_MAX: usize = 16 << 20;
+/// Bytes a compiled pattern may take, tried one after the other: what it is charged is the first that is enough.
+const PATTERN_BYTES: [usize; 3] = [16 << 10, 128 << 10, 1 << 20];
+
+/// Compiles the patterns of one text: short texts can ask for patterns of any size, and for many of them.
+#[derive(Debug)]
+pub(crate) struct Patterns {
+    bytes_left: usize,
+}
+
+impl Default for Patterns {
+    fn default() -> Self {
+        Self { bytes_left: PATTERNS_BYTES_MAX }
+    }
+}
+
+impl Patterns {
+    /// Compiles a pattern.
+    ///
+    /// # Errors
+    /// What is wrong with it, or that it, or all of them, would be too large.
+    pub(crate) fn compile(&mut self, pattern: &str) -> std::result::Result<Regex, String> {
+        for bytes in PATTERN_BYTES {
+            if self.bytes_left < bytes {
+                return Err(format!(
+                    "compiled patterns of the query exceed {PATTERNS_BYTES_MAX} bytes; use fewer or simpler ones"
+                ));
+            }
+            match RegexBuilder::new(pattern).size_limit(bytes).build() {
+                Ok(regex) => {
+                    self.bytes_left -= bytes;
+                    return Ok(regex);
+                }
+                Err(regex::Error::CompiledTooBig(_)) => {}
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+        let max = PATTERN_BYTES[PATTERN_BYTES.len() - 1];
+        Err(format!("compiled pattern exceeds {max} bytes; use a simpler one"))
+    }
+}
 
 /// Bounds of one query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,5 +1,7 @@
 //! Asking: shapes of answers, errors with positions, and the small pages.
 
+mod languages;
+
 use serde_json::Value;
 
 use crate::support::{TestServer, now_s};

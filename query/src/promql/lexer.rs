@@ -100,6 +100,10 @@ impl<'a> Lexer<'a> {
         let Some(sign) = SIGNS.iter().find(|sign| rest.starts_with(**sign)) else {
             return Err(self.error(self.at, format!("unexpected character: {first:?}")));
         };
+        if (first == '<' || first == '>') && rest.get(1..2) == Some("/") {
+            let message = format!("operator {first}/ (trim of histograms) is not supported yet");
+            return Err(self.error(self.at, message));
+        }
         match *sign {
             "[" => self.brackets += 1,
             "]" => self.brackets = self.brackets.saturating_sub(1),

@@ -9,21 +9,18 @@
 
 mod selector;
 
-use regex::RegexBuilder;
-
 use super::ast::{Aggregate, AggregateOp, Binary, BinaryOp, Cardinality, Expr, ExprKind, Matching, Selector};
 use super::check::check;
 use super::functions;
 use super::lexer::{Spanned, Token, lex};
+use crate::budget::Patterns;
 use crate::error::line_column;
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, ErrorKind, Limits, Result};
 
 /// How deep brackets, calls, signs and powers may nest.
 const NESTING_MAX: usize = 64;
 /// How high the tree may be; a chain of operators adds one for each.
 const HEIGHT_MAX: usize = 256;
-/// Bytes a compiled pattern may take.
-const REGEX_BYTES_MAX: usize = 1 << 20;
 /// Strength of the operators that bind a sign's operand: only `^` binds more than a sign.
 const SIGN_STRENGTH: u8 = 6;
 
@@ -42,8 +39,16 @@ pub fn parse(text: &str) -> Result<Expr> {
 /// Reads one selector without range and modifiers, as `match[]` has it.
 ///
 /// # Errors
-/// `InvalidInput` with line and column.
+/// `InvalidInput` with line and column; `LimitExceeded` for a text longer than the default limit of queries.
 pub fn parse_selector(text: &str) -> Result<Selector> {
+    let max = Limits::default().text_bytes_max;
+    if max < text.len() {
+        let message = format!(
+            "selector has {} bytes, more than {max} are not allowed (limit text_bytes_max)",
+            text.len()
+        );
+        return Err(Error::new(ErrorKind::LimitExceeded, message));
+    }
     let mut parser = Parser::new(text)?;
     let expr = parser.primary()?;
     parser.expect_end()?;
@@ -54,8 +59,11 @@ pub fn parse_selector(text: &str) -> Result<Selector> {
 }
 
 /// Compiles an anchored pattern whose dot also matches newlines.
-pub(crate) fn compile_regex(pattern: &str) -> std::result::Result<regex::Regex, regex::Error> {
-    RegexBuilder::new(&format!("^(?s:{pattern})$")).size_limit(REGEX_BYTES_MAX).build()
+pub(crate) fn compile_regex(
+    patterns: &mut Patterns,
+    pattern: &str,
+) -> std::result::Result<regex::Regex, String> {
+    patterns.compile(&format!("^(?s:{pattern})$"))
 }
 
 struct Parser<'a> {
@@ -63,11 +71,12 @@ struct Parser<'a> {
     tokens: Vec<Spanned>,
     at: usize,
     nesting: usize,
+    patterns: Patterns,
 }
 
 impl<'a> Parser<'a> {
     fn new(text: &'a str) -> Result<Self> {
-        Ok(Self { text, tokens: lex(text)?, at: 0, nesting: 0 })
+        Ok(Self { text, tokens: lex(text)?, at: 0, nesting: 0, patterns: Patterns::default() })
     }
 
     // Expressions.

@@ -224,12 +224,12 @@ pub(crate) fn read_distinct(
 #[derive(Debug)]
 pub(crate) struct Picked {
     pub(crate) ts_ns: i64,
-    value: Cell,
+    pub(crate) value: Cell,
     /// The columns of the answer.
     pub(crate) columns: Vec<Cell>,
 }
 
-/// The rows that the only call, a selector, picks, by group and bucket.
+/// The rows that the only call, a selector, picks from some series and times, by group and bucket.
 ///
 /// # Errors
 /// Those of [`scan`].
@@ -238,12 +238,13 @@ pub(crate) fn read_selected(
     plan: &Plan<'_>,
     groups: &Groups,
     frame: &Frame,
+    (series, range): (&[SeriesId], TimeRange),
     coverage: &mut Coverage,
 ) -> Result<Vec<BTreeMap<i64, Picked>>> {
     let mut picked: Vec<BTreeMap<i64, Picked>> = (0..groups.len()).map(|_| BTreeMap::new()).collect();
     let call = plan.binder.calls.first().zip(plan.call_places.first().copied().flatten());
     let Some((call, place)) = call else { return Ok(picked) };
-    scan(context, plan, groups, groups.ids(), frame.range, coverage, &mut |series_idx, row| {
+    scan(context, plan, groups, series, range, coverage, &mut |series_idx, row| {
         let Some(value) = row.value(place).map(Scalar::from) else { return Ok(Flow::Continue) };
         let Some(group) = groups.owner(series_idx).and_then(|group| picked.get_mut(group)) else {
             return Ok(Flow::Continue);

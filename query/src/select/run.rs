@@ -192,8 +192,8 @@ impl Runner<'_> {
         Ok(all_rows)
     }
 
-    /// The rows that a selector picks. A selector alone is answered from partials where they know its time, or
-    /// where the raw rows are gone; then min and max carry the start of the range.
+    /// The rows that a selector picks. For a selector alone partials say its value, and first and last also its time;
+    /// for the time of min and max only the window that holds the value is read row by row.
     fn selected(&mut self, plan: &Plan<'_>, groups: &Groups, frame: &Frame) -> Result<Vec<Vec<Vec<Cell>>>> {
         let fill = self.select.fill;
         if frame.interval.is_some() && !matches!(fill, Fill::Null | Fill::None) {
@@ -203,24 +203,42 @@ impl Runner<'_> {
             ));
         }
         let is_bare = matches!(plan.items.as_slice(), [super::node::Node::Call(_)]);
-        let by_partials = is_bare && frame.interval.is_none() && windows::can_answer(plan, frame);
-        let knows_time =
-            plan.binder.calls.iter().all(|call| {
-                matches!(call.function, super::ast::Function::First | super::ast::Function::Last)
-            });
-        if by_partials && knows_time {
-            return self.selected_by_partials(plan, groups, frame);
+        if is_bare && frame.interval.is_none() && windows::can_answer(plan, frame) {
+            let is_extreme = |call: &super::node::BoundCall| {
+                matches!(call.function, super::ast::Function::Min | super::ast::Function::Max)
+            };
+            return match plan.binder.calls.iter().any(is_extreme) {
+                true => self.extremes(plan, groups, frame),
+                false => self.selected_by_partials(plan, groups, frame),
+            };
         }
-        let mut read = Coverage::default();
-        let picked = rows::read_selected(self.context, plan, groups, frame, &mut read)?;
-        if by_partials && read.raw_gone_before_ns.is_some() {
-            return self.selected_by_partials(plan, groups, frame);
-        }
-        self.coverage.absorb(&read);
+        let all = (groups.ids(), frame.range);
+        let picked = rows::read_selected(self.context, plan, groups, frame, all, &mut self.coverage)?;
         let mut all_rows = Vec::with_capacity(groups.len());
         for group in picked {
             let rows = self.picked_rows(plan, frame, group)?;
             all_rows.push(self.paged(rows));
+        }
+        Ok(all_rows)
+    }
+
+    /// `min` or `max` alone. Where the raw rows of its window are gone, it carries the start of the range.
+    fn extremes(&mut self, plan: &Plan<'_>, groups: &Groups, frame: &Frame) -> Result<Vec<Vec<Vec<Cell>>>> {
+        let found = windows::read_extremes(self.context, plan, groups, frame.range, &mut self.coverage)?;
+        let mut all_rows = Vec::with_capacity(groups.len());
+        for (group, extreme) in found.into_iter().enumerate() {
+            let Some(extreme) = extreme else {
+                all_rows.push(Vec::new());
+                continue;
+            };
+            let place = (groups.ids_of(group), extreme.range);
+            let mut read = Coverage::default();
+            let picked = rows::read_selected(self.context, plan, groups, frame, place, &mut read)?;
+            self.coverage.rows += read.rows;
+            let row = picked.into_iter().nth(group).and_then(|group| group.into_values().next());
+            let row = row.filter(|row| row.value == extreme.value);
+            let ts_ns = row.map_or_else(|| frame.bucket(frame.range.start_ns), |row| row.ts_ns);
+            all_rows.push(self.paged(vec![vec![Cell::Time(ts_ns), extreme.value]]));
         }
         Ok(all_rows)
     }

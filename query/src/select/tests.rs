@@ -565,3 +565,137 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn selector_alone_has_the_time_of_its_row_over_any_range() {
+    let day = 86_400;
+    let mut scan = TestScan::default();
+    for (host, second, load) in
+        [("a", 0, 5), ("a", 40 * day, 9), ("a", 40 * day + 7, 1), ("b", 700 * day, 9), ("b", 701 * day, 1)]
+    {
+        scan.push("cpu", &[("host", host)], at(second), &[("load", Value::Int(load))]);
+    }
+    let (forty, seven) = (40 * day, 700 * day);
+    check_on(&scan, "SELECT max(load) FROM cpu", &["cpu{}: time max", &format!("{forty}s 9i")]);
+    check_on(&scan, "SELECT min(load) FROM cpu", &["cpu{}: time min", &format!("{}s 1i", forty + 7)]);
+    check_on(
+        &scan,
+        "SELECT max(load) FROM cpu GROUP BY host",
+        &["cpu{host=a}: time max", &format!("{forty}s 9i"), "cpu{host=b}: time max", &format!("{seven}s 9i")],
+    );
+    check_on(&scan, "SELECT max(load) FROM cpu WHERE time < '2026-01-02'", &["cpu{}: time max", "0s 5i"]);
+    check_on(&scan, "SELECT max(load) FROM cpu WHERE time > '2030-01-02'", &[]);
+}
+
+#[test]
+fn integers_beyond_2_to_53_stay_exact() {
+    let big = 9_007_199_254_740_993;
+    let mut scan = TestScan::default();
+    for (second, value) in [(0, big), (1, big + 2), (2, -big)] {
+        scan.push("m", &[], at(second), &[("v", Value::Int(value))]);
+    }
+    let row = format!("epoch {}i {}i {}i {}i {}i", big + 2, -big, big + 2, big, -big);
+    check_on(
+        &scan,
+        "SELECT sum(v), min(v), max(v), first(v), last(v) FROM m",
+        &["m{}: time sum min max first last", &row],
+    );
+    let row = format!("1s {}i", big + 2);
+    check_on(&scan, "SELECT max(v) FROM m", &["m{}: time max", &row]);
+}
+
+#[test]
+fn parse_many_large_patterns_is_refused() {
+    let text = format!("SELECT v FROM m WHERE {}", vec![r"a =~ /\w{20}/"; 1000].join(" OR "));
+    assert!(parse(&text).unwrap_err().to_string().contains("compiled patterns of the query exceed"));
+    let error = parse(r"SELECT v FROM m WHERE a =~ /\w{400}/").unwrap_err().to_string();
+    assert!(error.contains("1:28") && error.contains("compiled pattern exceeds"), "{error}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    /// Words of the language in any order never panic, neither in the parser nor in execution, and an error of the
+    /// parser names a place.
+    #[test]
+    fn token_soup_gives_an_answer(words in proptest::collection::vec(0..WORDS.len(), 0..24)) {
+        let text: Vec<&str> = words.iter().map(|word| WORDS[*word]).collect();
+        for head in ["", "SELECT ", "SELECT max(load) FROM cpu ", "SELECT * FROM cpu WHERE "] {
+            let text = format!("{head}{}", text.join(" "));
+            let budget = Budget::untimed(Limits { points_max: 10_000, ..Limits::default() });
+            let scan = scan();
+            let context = Context { scan: &scan, budget: &budget, now_ns: at(300), resolution: Resolution::Auto };
+            match parse(&text) {
+                Ok(statements) => for statement in &statements {
+                    _ = execute(&context, statement);
+                },
+                Err(error) => prop_assert!(
+                    error.to_string().split(':').nth(1).is_some_and(|column| column.parse::<usize>().is_ok()),
+                    "{text}: {error}"
+                ),
+            }
+        }
+    }
+}
+
+/// What soup is made of.
+const WORDS: [&str; 58] = [
+    "SELECT",
+    "FROM",
+    "WHERE",
+    "GROUP",
+    "BY",
+    "ORDER",
+    "time",
+    "DESC",
+    "LIMIT",
+    "OFFSET",
+    "SLIMIT",
+    "fill(null)",
+    "fill(linear)",
+    "fill(7)",
+    "time(1m)",
+    "time(1m,30s)",
+    "time(1ns)",
+    "host",
+    "load",
+    "count",
+    "msg",
+    "\"load\"",
+    "'a'",
+    "cpu",
+    "log",
+    "*",
+    ",",
+    "(",
+    ")",
+    "max(load)",
+    "mean(load)",
+    "percentile(load, 95)",
+    "count(distinct(msg))",
+    "first(msg)",
+    "min(*)",
+    "=",
+    "!=",
+    "=~ /a|b/",
+    ">",
+    "<=",
+    "AND",
+    "OR",
+    "NOT",
+    "IN",
+    "now()",
+    "- 5m",
+    "+",
+    "/",
+    "%",
+    "9223372036854775807",
+    "-9223372036854775808",
+    "1e3",
+    "0.5",
+    "true",
+    ";",
+    "SHOW TAG VALUES WITH KEY",
+    "é",
+    "\u{0}",
+];

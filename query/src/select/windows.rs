@@ -3,7 +3,7 @@
 //! For each field that is asked for, one partial per series and bucket, merged across the series of a group. The
 //! buckets go through in chunks, so that memory follows the answer and not the range.
 
-use icecore_storage::model::{FieldType, Partial, SeriesId, TimeRange};
+use icecore_storage::model::{FieldType, HOUR_NS, Partial, SeriesId, TimeRange, floor_to};
 use icecore_storage::scan::{Bounds, Coverage, FieldInfo, Resolution, Window, WindowRequest, WindowSlice};
 
 use super::Context;
@@ -100,6 +100,53 @@ pub(crate) fn read_selected(
     Ok(answer)
 }
 
+/// The smallest or largest value of a group, and where it lies.
+#[derive(Debug, Clone)]
+pub(crate) struct Extreme {
+    pub(crate) value: Cell,
+    /// The earliest window that holds it.
+    pub(crate) range: TimeRange,
+}
+
+/// What `min` or `max` alone picks from each group, so that only the window it lies in is read row by row.
+///
+/// # Errors
+/// Those of storage and the budget.
+pub(crate) fn read_extremes(
+    context: &Context<'_>,
+    plan: &Plan<'_>,
+    groups: &Groups,
+    range: TimeRange,
+    coverage: &mut Coverage,
+) -> Result<Vec<Option<Extreme>>> {
+    let mut answer = vec![None; groups.len()];
+    let Some((function, field)) =
+        plan.binder.calls.first().and_then(|call| Some((call.function, call.field.as_ref()?)))
+    else {
+        return Ok(answer);
+    };
+    let mut reader =
+        Reader { context, plan, groups, coverage, with_hist: false, resolution: context.resolution };
+    let max = (PARTIALS_MAX / groups.len().max(1)).clamp(16, CHUNK_MAX);
+    let Some(windows) = reader.hours(field, range, max)? else { return Ok(answer) };
+    let merged = reader.merged(field, &windows)?;
+    for (slot, partials) in answer.iter_mut().zip(merged) {
+        let mut found = partials.iter().flatten();
+        let Some(mut sum) = found.next().cloned() else { continue };
+        found.for_each(|partial| merge_across(&mut sum, partial));
+        let value = partial_cell(function, &sum, field.field_type);
+        let holds = |partial: &Option<Partial>| {
+            partial.as_ref().is_some_and(|one| partial_cell(function, one, field.field_type) == value)
+        };
+        let place = partials.iter().position(holds);
+        let range = place
+            .and_then(|place| windows.get(place))
+            .map_or(range, |window| TimeRange { start_ns: window.start_ns, end_ns: window.end_ns });
+        *slot = Some(Extreme { value, range });
+    }
+    Ok(answer)
+}
+
 fn window(range: TimeRange) -> Window {
     Window { start_ns: range.start_ns, end_ns: range.end_ns }
 }
@@ -168,6 +215,34 @@ impl Reader<'_> {
         Ok(bounds.map(|(first_ns, last_ns)| {
             TimeRange::new(first_ns, last_ns.saturating_add(1)).intersect(&frame.range)
         }))
+    }
+
+    /// Windows of one hour over the part of the range that may have data, wider ones where they would be more than
+    /// `max`; `None` when there is no data.
+    fn hours(&mut self, field: &FieldInfo, range: TimeRange, max: usize) -> Result<Option<Vec<Window>>> {
+        let max = i64::try_from(max).unwrap_or(i64::MAX);
+        let hours_of = |range: TimeRange| i128::from(range.end_ns) - i128::from(range.start_ns);
+        let mut span = range;
+        if hours_of(range) / i128::from(HOUR_NS) >= i128::from(max) {
+            // Only this pass meets the edges of a range that is not bounded; there is nothing to widen there.
+            let whole = self.merged(field, &[window(range)])?;
+            let numbers = || whole.iter().flatten().flatten().filter_map(Partial::numbers);
+            let Some(first_ns) = numbers().map(|numbers| numbers.first_ns).min() else { return Ok(None) };
+            let last_ns = numbers().map(|numbers| numbers.last_ns).max().unwrap_or(first_ns);
+            span = TimeRange::new(first_ns, last_ns.saturating_add(1)).intersect(&range);
+        }
+        let hours = i64::try_from(hours_of(span) / i128::from(HOUR_NS)).unwrap_or(i64::MAX);
+        let width_ns = HOUR_NS.saturating_mul(hours / max + 1);
+        let mut windows = Vec::new();
+        let mut start_ns = floor_to(span.start_ns, width_ns);
+        while start_ns < span.end_ns {
+            let end_ns = start_ns.saturating_add(width_ns);
+            let inside = TimeRange::new(start_ns, end_ns).intersect(&range);
+            windows.push(window(inside));
+            start_ns = end_ns;
+        }
+        self.context.budget.charge_samples(windows.len() as u64)?;
+        Ok(Some(windows))
     }
 
     /// Reads one field and puts the cells of its calls into the answer.

@@ -46,6 +46,11 @@ impl Evaluator<'_> {
             Special::Range => Ok(same(self.end_ns.saturating_sub(self.start_ns))),
             Special::Step => Ok(same(self.step_ns)),
             Special::Pi => Ok(Value::Scalar(vec![std::f64::consts::PI; grid.count])),
+            Special::MaxOf | Special::MinOf => {
+                let of = if special == Special::MaxOf { math::max_nan } else { math::min_nan };
+                let pairs = self.scalar(arg(0)?, grid)?.into_iter().zip(self.scalar(arg(1)?, grid)?);
+                Ok(Value::Scalar(pairs.map(|(left, right)| of(left, right)).collect()))
+            }
             Special::Scalar => Ok(Value::Scalar(self.single(&self.vector(arg(0)?, grid)?, grid))),
             Special::Vector => Ok(Value::Vector(vec![Series::of_floats(self.scalar(arg(0)?, grid)?)])),
             Special::Timestamp => self.timestamp(arg(0)?, grid),

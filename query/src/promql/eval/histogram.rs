@@ -50,7 +50,7 @@ impl Evaluator<'_> {
         let bounds = |step: usize| (at(&lower, step), at(&upper, step));
         let mut found = self.classic(arg, &series, grid, |step, buckets| {
             let (lower, upper) = bounds(step);
-            bucket_fraction(lower, upper, buckets)
+            (bucket_fraction(lower, upper, buckets), false)
         });
         found.extend(mapped(series, |step, hist| {
             let (lower, upper) = bounds(step);
@@ -65,16 +65,16 @@ impl Evaluator<'_> {
         arg: &Expr,
         series: &[Series],
         grid: &Grid,
-        number: impl Fn(usize, Vec<LeBucket>) -> f64,
+        number: impl Fn(usize, Vec<LeBucket>) -> (f64, bool),
     ) -> Vec<Series> {
         let mut places: HashMap<Labels, usize> = HashMap::new();
         let mut groups: Vec<(Labels, Vec<(f64, &Series)>)> = Vec::new();
         for one in series.iter().filter(|one| one.points.iter().flatten().any(|p| p.float().is_some())) {
             let le = one.labels.get(LE_LABEL);
             let Ok(upper) = le.parse::<f64>() else {
-                let message =
-                    format!("bucket label {LE_LABEL:?} is missing or has a malformed value of {le:?}");
-                self.warn(arg, message);
+                let metric = of_metric(one);
+                let message = "is missing or has a malformed value of";
+                self.warn(arg, format!("bucket label {LE_LABEL:?} {message} {le:?}{metric}"));
                 continue;
             };
             let labels = one.labels.filtered(|name| name != LE_LABEL);
@@ -89,13 +89,35 @@ impl Evaluator<'_> {
                 Some(LeBucket { upper: *upper, count: series.float_at(step)? })
             });
             let there: Vec<LeBucket> = there.collect();
-            (!there.is_empty()).then(|| Sample::Float(number(step, there)))
+            if there.is_empty() {
+                return None;
+            }
+            let (number, is_fixed) = number(step, there);
+            if is_fixed {
+                let metric = buckets.first().map(|(_, series)| of_metric(series)).unwrap_or_default();
+                let reason = "(the count of a bucket is below that of a smaller one)";
+                self.info(
+                    arg,
+                    format!(
+                        "input to histogram_quantile needed to be fixed for monotonicity {reason}{metric}"
+                    ),
+                );
+            }
+            Some(Sample::Float(number))
         };
         let groups = groups.into_iter().map(|(labels, buckets)| {
             let points = (0..grid.count).map(|step| point(step, &buckets)).collect();
             Series { labels, drops_name: true, points }
         });
         groups.collect()
+    }
+}
+
+/// The name of the metric for remarks.
+fn of_metric(series: &Series) -> String {
+    match series.labels.name() {
+        "" => String::new(),
+        name => format!(" for metric name {name:?}"),
     }
 }
 

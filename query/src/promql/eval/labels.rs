@@ -7,6 +7,7 @@ use super::super::parser::compile_regex;
 use super::super::value::NAME_LABEL;
 use super::series::{Series, join_equal};
 use super::{Evaluator, Grid, Value};
+use crate::budget::Patterns;
 use crate::{Error, ErrorKind, Result};
 
 impl Evaluator<'_> {
@@ -17,7 +18,7 @@ impl Evaluator<'_> {
         };
         let (target, source) = (self.label_name(target, "destination")?, self.string(source)?);
         let (replacement, pattern) = (self.string(replacement)?, self.string(pattern)?);
-        let regex = compile_regex(&pattern).map_err(|error| {
+        let regex = compile_regex(&mut Patterns::default(), &pattern).map_err(|error| {
             let message = format!("invalid regular expression in label_replace(): {pattern:?}: {error}");
             Error::new(ErrorKind::Execution, message)
         })?;

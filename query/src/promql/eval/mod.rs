@@ -92,7 +92,7 @@ pub fn range(context: &Context<'_>, text: &str, start_ns: i64, end_ns: i64, step
         return Err(Error::new(ErrorKind::InvalidInput, "end timestamp must not be before start time"));
     }
     let max = context.budget.limits().steps_max;
-    let steps = end_ns.abs_diff(start_ns) / step_ns.unsigned_abs() + 1;
+    let steps = (end_ns.abs_diff(start_ns) / step_ns.unsigned_abs()).saturating_add(1);
     let count = usize::try_from(steps).ok().filter(|_| steps <= max);
     let Some(count) = count else {
         let message = format!(

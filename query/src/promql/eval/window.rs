@@ -203,8 +203,10 @@ impl Evaluator<'_> {
         let after_ns = times.start_ns.saturating_sub(*range_ns);
         let start_ns = floor_to(after_ns, step_ns).saturating_add(step_ns);
         let end_ns = times.ts_ns(times.count.saturating_sub(1));
-        let steps =
-            if end_ns < start_ns { 0 } else { end_ns.abs_diff(start_ns) / step_ns.unsigned_abs() + 1 };
+        let steps = match end_ns < start_ns {
+            true => 0,
+            false => (end_ns.abs_diff(start_ns) / step_ns.unsigned_abs()).saturating_add(1),
+        };
         let Some(count) = usize::try_from(steps).ok().filter(|_| steps <= SUBQUERY_STEPS_MAX) else {
             let message =
                 format!("subquery has {steps} steps, more than {SUBQUERY_STEPS_MAX} are not allowed");

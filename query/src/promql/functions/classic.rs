@@ -1,5 +1,8 @@
 //! Quantiles and fractions of classic histograms: cumulative `le` buckets, one float series each.
 
+/// Differences of counts, relative, that rates of equal counters may show.
+const ROUNDING: f64 = 1e-12;
+
 /// A cumulative bucket.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct LeBucket {
@@ -9,8 +12,14 @@ pub(crate) struct LeBucket {
     pub(crate) count: f64,
 }
 
-/// The quantile by linear interpolation within a bucket, as Prometheus computes it.
-pub(crate) fn bucket_quantile(q: f64, mut buckets: Vec<LeBucket>) -> f64 {
+/// The quantile by linear interpolation within a bucket, as Prometheus computes it, and whether counts had to be
+/// lifted for it.
+pub(crate) fn bucket_quantile(q: f64, mut buckets: Vec<LeBucket>) -> (f64, bool) {
+    let is_fixed = tidy(&mut buckets);
+    (quantile_of(q, &buckets), is_fixed)
+}
+
+fn quantile_of(q: f64, buckets: &[LeBucket]) -> f64 {
     if q.is_nan() {
         return f64::NAN;
     }
@@ -20,7 +29,6 @@ pub(crate) fn bucket_quantile(q: f64, mut buckets: Vec<LeBucket>) -> f64 {
     if q > 1.0 {
         return f64::INFINITY;
     }
-    tidy(&mut buckets);
     let (Some(top), Some(below_top)) = (buckets.last(), buckets.iter().rev().nth(1)) else { return f64::NAN };
     if top.upper != f64::INFINITY || top.count == 0.0 || top.count.is_nan() {
         return f64::NAN;
@@ -78,8 +86,9 @@ fn values_up_to(bound: f64, buckets: &[LeBucket]) -> f64 {
     before.count
 }
 
-/// Sorts, joins equal bounds, and lifts counts that are below an earlier one (scrapes are not atomic).
-fn tidy(buckets: &mut Vec<LeBucket>) {
+/// Sorts, joins equal bounds, and lifts counts that are below an earlier one (scrapes are not atomic). Tells whether
+/// any was lifted by more than rounding explains.
+fn tidy(buckets: &mut Vec<LeBucket>) -> bool {
     buckets.sort_by(|a, b| a.upper.total_cmp(&b.upper));
     buckets.dedup_by(|next, kept| {
         let is_equal = next.upper == kept.upper;
@@ -89,10 +98,13 @@ fn tidy(buckets: &mut Vec<LeBucket>) {
         is_equal
     });
     let mut most = f64::NEG_INFINITY;
+    let mut is_fixed = false;
     for bucket in buckets {
+        is_fixed |= bucket.count < most - ROUNDING * most.abs();
         most = most.max(bucket.count);
         bucket.count = most;
     }
+    is_fixed
 }
 
 #[cfg(test)]
@@ -100,10 +112,8 @@ mod tests {
     use super::*;
 
     fn check(q: f64, buckets: &[(f64, f64)]) -> f64 {
-        bucket_quantile(
-            q,
-            buckets.iter().map(|(upper, count)| LeBucket { upper: *upper, count: *count }).collect(),
-        )
+        let buckets = buckets.iter().map(|(upper, count)| LeBucket { upper: *upper, count: *count });
+        bucket_quantile(q, buckets.collect()).0
     }
 
     #[test]

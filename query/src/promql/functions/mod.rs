@@ -16,14 +16,12 @@ use super::ast::ValueType::{Matrix, Scalar, Text, Vector};
 use range::RawWindow;
 
 /// Functions of Prometheus that are known by name and not built.
-pub(crate) const UNBUILT: [&str; 8] = [
+pub(crate) const UNBUILT: [&str; 6] = [
     "histogram_quantiles",
     "histogram_stddev",
     "histogram_stdvar",
     "holt_winters",
     "info",
-    "max_of",
-    "min_of",
     "start_timestamp",
 ];
 
@@ -58,6 +56,8 @@ pub(crate) enum Special {
     HistogramSum,
     LabelJoin,
     LabelReplace,
+    MaxOf,
+    MinOf,
     Pi,
     Range,
     Round,
@@ -141,6 +141,8 @@ static TABLE: &[Function] = &[
         ..special("label_join", &[Vector, Text, Text, Text], Special::LabelJoin)
     },
     special("label_replace", &[Vector, Text, Text, Text, Text], Special::LabelReplace),
+    Function { returns: Scalar, ..special("max_of", &[Scalar, Scalar], Special::MaxOf) },
+    Function { returns: Scalar, ..special("min_of", &[Scalar, Scalar], Special::MinOf) },
     Function { returns: Scalar, ..special("pi", &[], Special::Pi) },
     Function { returns: Scalar, ..special("range", &[], Special::Range) },
     Function { optional: 1, ..special("round", &[Vector, Scalar], Special::Round) },

@@ -68,7 +68,8 @@ impl Parser<'_> {
         let regex = match op {
             MatchOp::Equal | MatchOp::NotEqual => None,
             MatchOp::Regex | MatchOp::NotRegex => {
-                Some(compile_regex(&value).map_err(|error| Error::at(self.text, value_start, error))?)
+                let regex = compile_regex(&mut self.patterns, &value);
+                Some(regex.map_err(|error| Error::at(self.text, value_start, error))?)
             }
         };
         selector.matchers.push(Matcher { label, op, value, regex });

@@ -225,3 +225,112 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn parse_many_large_patterns_is_refused() {
+    let text = format!("x{{{}}}", vec!["a=~\"\\\\w{20}\""; 1000].join(","));
+    assert!(parse(&text).unwrap_err().to_string().contains("compiled patterns of the query exceed"));
+    check_error("h >/ 2", "1:3: parse error: operator >/");
+    check_error("x{a=~\"\\\\w{400}\"}", "compiled pattern exceeds");
+    let error = parse_selector(&format!("x{{a=\"{}\"}}", "y".repeat(17_000))).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LimitExceeded);
+}
+
+/// What soup is made of.
+const WORDS: [&str; 64] = [
+    "x",
+    "y",
+    "x",
+    "{",
+    "}",
+    "a=\"1\"",
+    "a=~\".*\"",
+    "__name__=~\".+\"",
+    "__stat__=\"hist\"",
+    "(",
+    ")",
+    "(",
+    ")",
+    "[",
+    "]",
+    "[5m]",
+    "[1h:1m]",
+    "[1ms:1ms]",
+    "offset 5m",
+    "offset -1w",
+    "@ 60",
+    "@ end()",
+    "@ -9e9",
+    "+",
+    "-",
+    "*",
+    "/",
+    "%",
+    "^",
+    "==",
+    "bool",
+    ">",
+    "and",
+    "or",
+    "unless",
+    "on (a)",
+    "ignoring (a)",
+    "group_left",
+    "sum",
+    "by (a)",
+    "topk",
+    "topk(1e300,",
+    "quantile(0.5,",
+    "count_values(\"v\",",
+    "rate",
+    "rate(x[5m])",
+    "irate(x[2m])",
+    "histogram_quantile(0.9,",
+    "label_replace(x, \"b\", \"$1\", \"a\", \"(.*)\")",
+    "absent(",
+    "time()",
+    "vector(1)",
+    "clamp(x, 1, NaN)",
+    "sort_by_label(x, \"a\")",
+    ",",
+    "1",
+    "Inf",
+    "NaN",
+    "-1e308",
+    "9223372036854775807",
+    "1y",
+    "\"s\"",
+    "#",
+    "é",
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    /// Words of the language in any order never panic, neither in the parser nor in evaluation at any time.
+    #[test]
+    fn token_soup_gives_an_answer(
+        words in proptest::collection::vec(0..WORDS.len(), 0..14),
+        at_ns in proptest::sample::select(vec![0, 300_000_000_001, -1, i64::MAX, i64::MIN]),
+    ) {
+        let mut scan = crate::promql::testing::VecScan::default();
+        for (name, host) in [("x", "1"), ("x", "2"), ("y", "1")] {
+            let key = icecore_storage::model::SeriesKey::new(name, [("a", host)]).unwrap();
+            for minute in 0..10_i64 {
+                let value = icecore_storage::model::Value::Float(minute as f64);
+                scan.push(&key, "value", minute * 60_000_000_000, value);
+            }
+        }
+        let text: Vec<&str> = words.iter().map(|word| WORDS[*word]).collect();
+        for text in [text.join(" "), format!("sum({})", text.join("")), format!("x {}", text.join(" "))] {
+            super::script::with_context(&scan, |context| {
+                _ = crate::promql::instant(context, &text, at_ns);
+                let end_ns = at_ns.saturating_add(600_000_000_000);
+                _ = crate::promql::range(context, &text, at_ns, end_ns, 60_000_000_000);
+                _ = crate::promql::range(context, &text, i64::MIN, i64::MAX, i64::MAX);
+                prop_assert!(crate::promql::range(context, &text, i64::MIN, i64::MAX, 1).is_err());
+                Ok(())
+            })?;
+        }
+    }
+}

@@ -1,235 +1,573 @@
-//! Reads small scripts in the manner of Prometheus' test language: `load`, `eval instant`, `eval range`, `clear`.
+//! Reads scripts in Prometheus' test language: `clear`, `load`, `eval instant`, `eval range`.
 //!
-//! Series `name{...} values` become the measurement `name` with the float field `value`. Expectations below an eval:
-//! series and values, a number, `expect string`, `expect fail [msg: text]`, `expect ordered`; others are not looked at.
+//! Series `name{...} values` become the measurement `name` with the float field `value`. Native histograms cannot be
+//! written: series with such samples are not loaded, and evals that touch them are counted as skipped. An instant eval
+//! runs as written, as the middle of a short range, and with `@` at five other times.
+//!
+//! This file is part of the unit tests and of the example `promqltest`; so it uses only what the crate makes public.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 use std::time::Duration;
 
+use icecore_query::promql::ast::{At, ExprKind, Shift};
+use icecore_query::promql::{
+    Answer, Context, Expr, Labels, QueryValue, Sample, Selector, instant, parse, parse_selector, range,
+};
+use icecore_query::{Budget, Limits};
 use icecore_storage::model::{SeriesKey, Value};
 use icecore_storage::scan::Resolution;
 use regex::Regex;
 
-use crate::promql::number::{parse_duration, parse_number};
-use crate::promql::testing::VecScan;
-use crate::promql::{Answer, Context, Labels, QueryValue, Sample, instant, parse, range};
-use crate::{Budget, Limits, Result};
+use super::VecScan;
+
+/// The NaN by which Prometheus marks the end of a series.
+const STALE: f64 = f64::from_bits(0x7ff0_0000_0000_0002);
+const MINUTE_NS: i64 = 60_000_000_000;
+/// Functions whose value depends on the time of evaluation, not only of the samples.
+const TIMED: [&str; 16] = [
+    "time",
+    "timestamp",
+    "predict_linear",
+    "minute",
+    "hour",
+    "day_of_week",
+    "day_of_month",
+    "day_of_year",
+    "days_in_month",
+    "month",
+    "year",
+    "start",
+    "end",
+    "range",
+    "step",
+    "absent_over_time",
+];
+
+/// `v`, `v+d`, `vxN`, `v+dxN`; hexadecimal numbers would not be clear here.
+static VALUES: LazyLock<Option<Regex>> = LazyLock::new(|| {
+    let number = r"(?:inf|nan|[0-9.]+(?:e[-+]?\d+)?)";
+    Regex::new(&format!(r"(?i)^([-+]?{number})(?:([-+])({number}))?(?:x(\d+))?$")).ok()
+});
+
+/// What came out of a script.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    /// Evals that came out as written.
+    pub(crate) passed: usize,
+    /// The others: line and reason.
+    pub(crate) failures: Vec<(usize, String)>,
+    /// Evals over native histograms: line and text.
+    pub(crate) skipped: Vec<(usize, String)>,
+}
+
+type Outcome<T> = Result<T, String>;
+/// Labels and the values of a line; `None`: a gap.
+type Line = (Labels, Vec<Option<f64>>);
+/// A series of an answer: labels, and values by step.
+type Found = (Labels, Vec<(i64, Sample)>);
 
 /// Evaluates a query with the default limits.
-pub(super) fn with_context<T>(scan: &VecScan, ask: impl FnOnce(&Context<'_>) -> T) -> T {
+pub(crate) fn with_context<T>(scan: &VecScan, ask: impl FnOnce(&Context<'_>) -> T) -> T {
     let budget = Budget::untimed(Limits::default());
     let lookback = Duration::from_secs(300);
     ask(&Context { scan, budget: &budget, lookback, resolution: Resolution::Auto })
 }
 
-/// Runs a script; every eval must come out as written.
-pub(super) fn check(script: &str) {
-    let (_, failures) = run(script);
-    assert!(failures.is_empty(), "{}", failures.join("\n"));
+/// Runs a script.
+pub(crate) fn run(text: &str) -> Report {
+    let lines: Vec<&str> =
+        text.lines().map(str::trim).map(|line| if line.starts_with('#') { "" } else { line }).collect();
+    let mut runner = Runner::default();
+    let mut at = 0;
+    while let Some(head) = lines.get(at) {
+        let number = at + 1;
+        let is_body = |line: &&&str| !line.is_empty() && !is_head(line);
+        let body: Vec<&str> = lines.iter().skip(number).take_while(is_body).copied().collect();
+        at = number + body.len();
+        if head.is_empty() {
+            at = number;
+            continue;
+        }
+        runner.block(number, head, &body);
+    }
+    runner.report
 }
 
-/// Runs a script; gives the number of evals and what failed.
-pub(super) fn run(script: &str) -> (usize, Vec<String>) {
-    let lines: Vec<&str> =
-        script.lines().map(|line| if line.starts_with('#') { "" } else { line.trim() }).collect();
-    let mut scan = VecScan::default();
-    let (mut count, mut failures) = (0, Vec::new());
-    for block in lines.split(|line| line.is_empty()).filter(|block| !block.is_empty()) {
-        let mut at = 0;
-        while let Some(head) = block.get(at) {
-            let is_head = |line: &&str| ["load", "eval", "clear"].iter().any(|word| line.starts_with(word));
-            let body_len = block[at + 1..].iter().take_while(|line| !is_head(line)).count();
-            let body = &block[at + 1..at + 1 + body_len];
-            at += 1 + body_len;
-            if head.starts_with("clear") {
-                scan = VecScan::default();
-            } else if let Some(step) = head.strip_prefix("load ").or(head.strip_prefix("load_with_nhcb ")) {
-                body.iter().for_each(|line| load(&mut scan, time(step.trim()), line));
-            } else {
-                count += 1;
-                if let Err(reason) = eval(&scan, head, body) {
-                    failures.push(format!("{head}\n    {reason}"));
+fn is_head(line: &str) -> bool {
+    line == "clear"
+        || ["load ", "load_with_nhcb ", "eval ", "eval_"].iter().any(|word| line.starts_with(word))
+}
+
+#[derive(Default)]
+struct Runner {
+    scan: VecScan,
+    /// Labels of series with native histograms.
+    histograms: Vec<Labels>,
+    report: Report,
+}
+
+impl Runner {
+    fn block(&mut self, number: usize, head: &str, body: &[&str]) {
+        if head == "clear" {
+            (self.scan, self.histograms) = (VecScan::default(), Vec::new());
+            return;
+        }
+        if let Some(step) = head.strip_prefix("load ").or(head.strip_prefix("load_with_nhcb ")) {
+            for (index, line) in body.iter().enumerate() {
+                let with_nhcb = head.starts_with("load_with_nhcb");
+                if let Err(reason) = time(step).and_then(|step_ns| self.load(step_ns, line, with_nhcb)) {
+                    self.report.failures.push((number + 1 + index, reason));
                 }
             }
+            return;
+        }
+        match Eval::of(head, body) {
+            Err(reason) => self.report.failures.push((number, format!("{head}: {reason}"))),
+            Ok(eval) if self.touches_histograms(&eval) => {
+                self.report.skipped.push((number, eval.text.to_owned()));
+            }
+            Ok(eval) => match eval.run(&self.scan) {
+                Ok(()) => self.report.passed += 1,
+                Err(reason) => self.report.failures.push((number, format!("{head}\n    {reason}"))),
+            },
         }
     }
-    (count, failures)
+
+    fn load(&mut self, step_ns: i64, line: &str, with_nhcb: bool) -> Outcome<()> {
+        let (name, values) = split_line(line);
+        if values.trim_start().starts_with('@') || name.contains("}@") {
+            // Times at which counters began: not stored.
+            return Ok(());
+        }
+        let labels = labels_of(name)?;
+        let base = ["_bucket", "_count", "_sum"].iter().find_map(|end| labels.name().strip_suffix(end));
+        if let Some(base) = base.filter(|_| with_nhcb) {
+            self.histograms.push(labels.filtered(|name| name != "le").with("__name__", base));
+        }
+        if values.contains("{{") {
+            self.histograms.push(labels);
+            return Ok(());
+        }
+        let tags = labels.iter().filter(|(name, _)| *name != "__name__");
+        let key = SeriesKey::new(labels.name(), tags).map_err(|error| error.to_string())?;
+        for (index, value) in sequences(values)?.into_iter().enumerate() {
+            if let Some(value) = value {
+                let index = i64::try_from(index).map_err(|error| error.to_string())?;
+                self.scan.push(&key, "value", step_ns * index, Value::Float(value));
+            }
+        }
+        Ok(())
+    }
+
+    fn touches_histograms(&self, eval: &Eval<'_>) -> bool {
+        if eval.wanted.iter().any(|line| line.contains("{{")) {
+            return true;
+        }
+        let Ok(expr) = parse(eval.text) else { return false };
+        let mut touches = false;
+        visit(&mut expr.clone(), &mut |node| {
+            if let ExprKind::Selector(selector) | ExprKind::Range { selector, .. } = &node.kind {
+                touches |= self.histograms.iter().any(|labels| selects(selector, labels));
+            }
+            true
+        });
+        touches
+    }
 }
 
-fn time(text: &str) -> i64 {
-    let (sign, text) = text.strip_prefix('-').map_or((1, text), |text| (-1, text));
-    let seconds = || parse_number(text).map(|seconds| (seconds * 1e9) as i64);
-    sign * parse_duration(text).or_else(seconds).unwrap_or_else(|| panic!("not a time: {text}"))
+fn selects(selector: &Selector, labels: &Labels) -> bool {
+    selector.name.as_ref().is_none_or(|name| name == labels.name())
+        && selector.matchers.iter().all(|matcher| matcher.accepts(labels.get(&matcher.label)))
 }
 
-/// Cuts a line into labels and values.
-fn series_line(line: &str) -> (Labels, Vec<Option<f64>>) {
-    let (mut quoted, mut depth, mut end) = (false, 0, line.len());
+/// Visits a tree from the top; goes on below a node when the visitor says so.
+fn visit(expr: &mut Expr, visitor: &mut dyn FnMut(&mut Expr) -> bool) {
+    if !visitor(expr) {
+        return;
+    }
+    match &mut expr.kind {
+        ExprKind::Number(_) | ExprKind::Text(_) | ExprKind::Selector(_) | ExprKind::Range { .. } => {}
+        ExprKind::Subquery { expr, .. } | ExprKind::Paren(expr) | ExprKind::Unary { expr, .. } => {
+            visit(expr, visitor);
+        }
+        ExprKind::Binary(binary) => {
+            visit(&mut binary.left, visitor);
+            visit(&mut binary.right, visitor);
+        }
+        ExprKind::Aggregate(aggregate) => {
+            aggregate.parameter.iter_mut().for_each(|parameter| visit(parameter, visitor));
+            visit(&mut aggregate.expr, visitor);
+        }
+        ExprKind::Call { args, .. } => args.iter_mut().for_each(|arg| visit(arg, visitor)),
+    }
+}
+
+/// A time or step: a number or duration, negative ones too.
+fn time(text: &str) -> Outcome<i64> {
+    match parse(text.trim()).map(|expr| expr.kind) {
+        Ok(ExprKind::Number(seconds)) => Ok((seconds * 1e9).round() as i64),
+        _ => Err(format!("not a time: {text:?}")),
+    }
+}
+
+/// Cuts a line into series and values.
+fn split_line(line: &str) -> (&str, &str) {
+    let (mut quoted, mut escaped, mut depth) = (false, false, 0);
     for (place, c) in line.char_indices() {
         match c {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
             '"' => quoted = !quoted,
             '{' if !quoted => depth += 1,
             '}' if !quoted => depth -= 1,
-            c if c.is_whitespace() && !quoted && depth == 0 => {
-                end = place;
-                break;
-            }
+            c if c.is_whitespace() && !quoted && depth == 0 => return line.split_at(place),
             _ => {}
         }
     }
-    let (name, values) = line.split_at(end);
-    // A name that surely stands makes any label set a selector.
-    let (name, braces) = name.split_at(name.find('{').unwrap_or(name.len()));
+    (line, "")
+}
+
+fn labels_of(text: &str) -> Outcome<Labels> {
+    let (name, braces) = text.split_at(text.find('{').unwrap_or(text.len()));
     let mut pairs = Vec::new();
     if braces.len() > 2 {
-        let selector = crate::promql::parse_selector(&format!("x{braces}"));
-        let selector = selector.or_else(|_| crate::promql::parse_selector(braces)).unwrap();
+        // A name that surely stands makes any label set a selector.
+        let selector = parse_selector(&format!("x{braces}")).or_else(|_| parse_selector(braces));
+        let selector = selector.map_err(|error| format!("{text}: {error}"))?;
         pairs.extend(selector.name.filter(|name| name != "x").map(|name| ("__name__".to_owned(), name)));
         pairs.extend(selector.matchers.into_iter().map(|matcher| (matcher.label, matcher.value)));
     }
     if !name.is_empty() {
         pairs.push(("__name__".to_owned(), name.to_owned()));
     }
-    (Labels::new(pairs), values.split_whitespace().flat_map(sequence).collect())
+    Ok(Labels::new(pairs))
 }
 
-fn sequence(text: &str) -> Vec<Option<f64>> {
-    if let Some(times) = text.strip_prefix('_') {
-        let times = times.strip_prefix('x').map_or(1, |times| times.parse().unwrap());
-        return vec![None; times];
+fn series_line(line: &str) -> Outcome<Line> {
+    let (name, values) = split_line(line);
+    Ok((labels_of(name)?, sequences(values)?))
+}
+
+fn sequences(text: &str) -> Outcome<Vec<Option<f64>>> {
+    let parts: Vec<Vec<Option<f64>>> = text.split_whitespace().map(sequence).collect::<Outcome<_>>()?;
+    Ok(parts.concat())
+}
+
+fn sequence(text: &str) -> Outcome<Vec<Option<f64>>> {
+    let bad = || format!("not a value: {text:?}");
+    let times = |text: &str| text.parse::<usize>().map_err(|_| bad());
+    if let Some(rest) = text.strip_prefix('_') {
+        return Ok(vec![None; rest.strip_prefix('x').map_or(Ok(1), times)?]);
     }
-    if text == "stale" {
-        return vec![Some(f64::from_bits(0x7ff0_0000_0000_0002))];
+    if let Some(rest) = text.strip_prefix("stale") {
+        return Ok(vec![Some(STALE); 1 + rest.strip_prefix('x').map_or(Ok(0), times)?]);
     }
-    let number = r"(?:inf|nan|[0-9.]+(?:e[-+]?\d+)?)";
-    let pattern = format!(r"(?i)^([-+]?{number})(?:([-+])({number}))?(?:x(\d+))?$");
-    let pattern = Regex::new(&pattern).unwrap();
-    let Some(parts) = pattern.captures(text) else { return vec![Some(f64::NAN)] };
-    let part = |index: usize| parts.get(index).map(|part| part.as_str());
-    let mut value: f64 = part(1).unwrap().parse().unwrap();
-    let sign = if part(2) == Some("-") { -1.0 } else { 1.0 };
-    let step: f64 = part(3).map_or(0.0, |step| step.parse().unwrap());
+    let parts = VALUES.as_ref().and_then(|pattern| pattern.captures(text)).ok_or_else(bad)?;
+    let float = |index: usize| parts.get(index).map_or(Ok(0.0), |part| part.as_str().parse::<f64>());
+    let mut value = float(1).map_err(|_| bad())?;
+    let step = float(3).map_err(|_| bad())?;
+    let sign = if parts.get(2).is_some_and(|sign| sign.as_str() == "-") { -1.0 } else { 1.0 };
     let mut values = vec![Some(value)];
-    for _ in 0..part(4).map_or(0, |times| times.parse::<usize>().unwrap()) {
+    for _ in 0..parts.get(4).map_or(Ok(0), |count| times(count.as_str()))? {
         value += sign * step;
         values.push(Some(value));
     }
-    values
+    Ok(values)
 }
 
-fn load(scan: &mut VecScan, step_ns: i64, line: &str) {
-    if line.contains("{{") || line.contains("@st") {
-        return;
-    }
-    let (labels, values) = series_line(line);
-    let tags = labels.iter().filter(|(name, _)| *name != "__name__");
-    let key = SeriesKey::new(labels.name(), tags).unwrap();
-    for (index, value) in values.into_iter().enumerate() {
-        if let Some(value) = value {
-            scan.push(&key, "value", step_ns * index as i64, Value::Float(value));
-        }
-    }
+/// A remark or error that is asked for.
+#[derive(Debug)]
+enum Wanted {
+    Any,
+    Text(String),
+    Pattern(Regex),
 }
 
-fn eval(scan: &VecScan, head: &str, body: &[&str]) -> std::result::Result<(), String> {
-    let (command, rest) = head.split_once(' ').unwrap();
-    let (kind, rest) = rest.trim().split_once(' ').unwrap();
-    let word = |text: &str, index: usize| text.split_whitespace().nth(index).unwrap().to_owned();
-    let after = |text: &str, words: usize| {
-        let mut text = text.trim_start();
-        for _ in 0..words {
-            text = text.split_once(char::is_whitespace).unwrap().1.trim_start();
+impl Wanted {
+    fn of(text: &str) -> Outcome<Self> {
+        if let Some(text) = text.strip_prefix("msg:") {
+            return Ok(Self::Text(text.trim().to_owned()));
         }
-        text.to_owned()
-    };
-    let is_fail = command == "eval_fail" || body.iter().any(|line| line.starts_with("expect fail"));
-    let is_ordered = command == "eval_ordered" || body.contains(&"expect ordered");
-    let (answer, start_ns, step_ns): (Result<Answer>, i64, i64) = if kind == "instant" {
-        let (at, text) = (time(&word(rest, 1)), after(rest, 2));
-        (with_context(scan, |context| instant(context, &text, at)), at, 1)
-    } else {
-        let (from, to, step) = (time(&word(rest, 1)), time(&word(rest, 3)), time(&word(rest, 5)));
-        let text = after(rest, 6);
-        (with_context(scan, |context| range(context, &text, from, to, step)), from, step)
-    };
-    let answer = match answer {
-        Err(error) if is_fail => {
-            let wanted = body.iter().find_map(|line| line.strip_prefix("expect fail msg:")).map(str::trim);
-            return match wanted.filter(|wanted| !error.to_string().contains(wanted)) {
-                Some(_) => Err(format!("failed otherwise: {error}")),
-                None => Ok(()),
-            };
+        match text.strip_prefix("regex:") {
+            Some(pattern) => Regex::new(pattern.trim()).map(Self::Pattern).map_err(|error| error.to_string()),
+            None => Ok(Self::Any),
         }
-        Err(error) => return Err(format!("failed: {error}")),
-        Ok(_) if is_fail => return Err("did not fail".to_owned()),
-        Ok(answer) => answer,
-    };
-    let wanted: Vec<&str> = body.iter().copied().filter(|line| !line.starts_with("expect ")).collect();
-    match answer.value {
-        QueryValue::Scalar { value, .. } => {
-            let wanted = sequence(wanted.first().copied().unwrap_or("_")).first().copied().flatten();
-            close(wanted, Some(value)).then_some(()).ok_or_else(|| format!("got {value}, wanted {wanted:?}"))
-        }
-        QueryValue::Text { text, .. } => {
-            let wanted = body.iter().find_map(|line| line.strip_prefix("expect string ")).unwrap_or("");
-            let wanted = parse(wanted).unwrap().to_string();
-            (wanted == format!("{text:?}")).then_some(()).ok_or_else(|| format!("got {text:?}"))
-        }
-        QueryValue::Vector(samples) => {
-            let found = samples.into_iter().map(|sample| (sample.labels, vec![(0, sample.value)])).collect();
-            compare(found, &wanted, is_ordered, 1)
-        }
-        QueryValue::Matrix(series) => {
-            let place = |ts_ns: i64| ((ts_ns - start_ns) / step_ns) as usize;
-            let series = series.into_iter().map(|series| {
-                let points = series.points.into_iter().map(|(ts_ns, sample)| (place(ts_ns), sample));
-                (series.labels, points.collect())
-            });
-            compare(series.collect(), &wanted, is_ordered, usize::MAX)
+    }
+
+    fn accepts(&self, found: &str) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Text(text) => found.contains(text),
+            Self::Pattern(pattern) => pattern.is_match(found),
         }
     }
 }
 
-fn compare(
-    found: Vec<(Labels, Vec<(usize, Sample)>)>,
-    wanted: &[&str],
+#[derive(Debug, Clone, Copy)]
+struct Steps {
+    start_ns: i64,
+    end_ns: i64,
+    step_ns: i64,
+}
+
+#[derive(Debug)]
+struct Eval<'a> {
+    /// `None`: instant.
+    steps: Option<Steps>,
+    at_ns: i64,
+    text: &'a str,
+    fail: Option<Wanted>,
+    warnings: Vec<Wanted>,
+    infos: Vec<Wanted>,
+    no_warnings: bool,
+    no_infos: bool,
     is_ordered: bool,
-    values_max: usize,
-) -> std::result::Result<(), String> {
-    let wanted: Vec<(Labels, Vec<Option<f64>>)> = wanted.iter().map(|line| series_line(line)).collect();
-    let shown = || format!("got {found:?}\n    wanted {wanted:?}");
-    let names = |index: usize| (found.get(index).map(|f| &f.0), wanted.get(index).map(|w| &w.0));
-    if found.len() != wanted.len() {
-        return Err(shown());
-    }
-    if is_ordered && (0..found.len()).any(|index| names(index).0 != names(index).1) {
-        return Err(shown());
-    }
-    let by_labels: BTreeMap<&Labels, &Vec<(usize, Sample)>> =
-        found.iter().map(|(labels, points)| (labels, points)).collect();
-    for (labels, values) in &wanted {
-        let Some(points) = by_labels.get(labels) else { return Err(shown()) };
-        let at = |index: usize| {
-            let point = points.iter().find(|(place, _)| *place == index);
-            point.map(|(_, sample)| sample.float().unwrap_or(f64::MIN))
-        };
-        let values = &values[..values.len().min(values_max)];
-        let is_beyond = points.iter().any(|(place, _)| *place >= values.len());
-        if is_beyond || values.iter().enumerate().any(|(index, value)| !close(*value, at(index))) {
-            return Err(shown());
-        }
-    }
-    Ok(())
+    string: Option<&'a str>,
+    /// Times of the values of an instant query that gives a range vector.
+    range: Option<Steps>,
+    wanted: Vec<&'a str>,
 }
 
-fn close(wanted: Option<f64>, found: Option<f64>) -> bool {
-    match (wanted, found) {
-        (Some(wanted), Some(found)) => {
-            wanted == found
-                || (wanted.is_nan() && found.is_nan())
-                || (wanted - found).abs() / (wanted.abs() + found.abs()) < 1e-6
+/// Takes the first word of a text.
+fn word(text: &str) -> (&str, &str) {
+    let text = text.trim_start();
+    text.split_once(char::is_whitespace).unwrap_or((text, ""))
+}
+
+/// Reads `from A to B step S`.
+fn steps(text: &str) -> Outcome<(Steps, &str)> {
+    let mut rest = text;
+    let mut times = [0; 3];
+    for (slot, name) in times.iter_mut().zip(["from", "to", "step"]) {
+        let (found, after) = word(rest);
+        if found != name {
+            return Err(format!("expected {name:?}, found {found:?}"));
         }
-        (None, None) => true,
-        _ => false,
+        let (value, after) = word(after);
+        (*slot, rest) = (time(value)?, after);
     }
+    let [start_ns, end_ns, step_ns] = times;
+    Ok((Steps { start_ns, end_ns, step_ns }, rest))
+}
+
+impl<'a> Eval<'a> {
+    fn of(head: &'a str, body: &[&'a str]) -> Outcome<Self> {
+        let (command, rest) = word(head);
+        let (kind, rest) = word(rest);
+        let (steps, at_ns, text) = if kind == "range" {
+            let (steps, text) = steps(rest)?;
+            (Some(steps), steps.start_ns, text)
+        } else {
+            let (at, rest) = word(rest.trim_start().strip_prefix("at").unwrap_or(rest));
+            (None, time(at)?, rest)
+        };
+        let mut eval = Eval {
+            steps,
+            at_ns,
+            text: text.trim(),
+            fail: (command == "eval_fail").then_some(Wanted::Any),
+            warnings: if command == "eval_warn" { vec![Wanted::Any] } else { Vec::new() },
+            infos: if command == "eval_info" { vec![Wanted::Any] } else { Vec::new() },
+            no_warnings: false,
+            no_infos: false,
+            is_ordered: command == "eval_ordered",
+            string: None,
+            range: None,
+            wanted: Vec::new(),
+        };
+        for line in body {
+            eval.line(line)?;
+        }
+        Ok(eval)
+    }
+
+    fn line(&mut self, line: &'a str) -> Outcome<()> {
+        let Some(rest) = line.strip_prefix("expect ") else {
+            self.wanted.push(line);
+            return Ok(());
+        };
+        let (what, rest) = word(rest);
+        match what {
+            "fail" => self.fail = Some(Wanted::of(rest.trim())?),
+            "warn" => self.warnings.push(Wanted::of(rest.trim())?),
+            "info" => self.infos.push(Wanted::of(rest.trim())?),
+            "no_warn" => self.no_warnings = true,
+            "no_info" => self.no_infos = true,
+            "ordered" => self.is_ordered = true,
+            "string" => self.string = Some(rest.trim()),
+            "range" => self.range = Some(steps(rest.trim().strip_prefix("vector").unwrap_or(rest))?.0),
+            _ => return Err(format!("unknown expectation {line:?}")),
+        }
+        Ok(())
+    }
+
+    fn run(&self, scan: &VecScan) -> Outcome<()> {
+        let Some(steps) = self.steps else {
+            self.instant(scan, self.text, self.at_ns)?;
+            for (text, at_ns) in self.fixed() {
+                self.instant(scan, &text, at_ns)
+                    .map_err(|reason| format!("as {text} at {at_ns} ns: {reason}"))?;
+            }
+            return Ok(());
+        };
+        let answer = with_context(scan, |context| {
+            range(context, self.text, steps.start_ns, steps.end_ns, steps.step_ns)
+        });
+        self.judge(answer.map_err(|error| error.to_string()), steps)
+    }
+
+    /// As it is, and as the middle of a range.
+    fn instant(&self, scan: &VecScan, text: &str, at_ns: i64) -> Outcome<()> {
+        let once = Steps { start_ns: at_ns, end_ns: at_ns, step_ns: 1 };
+        let answer = with_context(scan, |context| instant(context, text, at_ns));
+        self.judge(answer.map_err(|error| error.to_string()), self.range.unwrap_or(once))?;
+        let is_bound = ["start()", "end()", "range()", "step()"].iter().any(|call| text.contains(call));
+        let is_text = self.string.is_some() || self.range.is_some();
+        if self.is_ordered || is_text || is_bound || self.fail.is_some() {
+            return Ok(());
+        }
+        let (start_ns, end_ns) = (at_ns - MINUTE_NS, at_ns + MINUTE_NS);
+        let answer = with_context(scan, |context| range(context, text, start_ns, end_ns, MINUTE_NS));
+        // Other steps may fail or differ; only the middle is compared.
+        let Ok(Answer { value: QueryValue::Matrix(mut matrix), .. }) = answer else { return Ok(()) };
+        for series in &mut matrix {
+            series.points.retain(|(ts_ns, _)| *ts_ns == at_ns);
+        }
+        matrix.retain(|series| !series.points.is_empty());
+        self.values(QueryValue::Matrix(matrix), once).map_err(|reason| format!("within a range: {reason}"))
+    }
+
+    /// The query fixed with `@`, to be asked at other times.
+    fn fixed(&self) -> Vec<(String, i64)> {
+        let Ok(mut expr) = parse(self.text) else { return Vec::new() };
+        let mut is_timed = false;
+        let at_ns = self.at_ns;
+        visit(&mut expr, &mut |node| {
+            match &mut node.kind {
+                ExprKind::Call { name, .. } => is_timed |= TIMED.contains(name),
+                ExprKind::Selector(selector) | ExprKind::Range { selector, .. } => {
+                    fix(&mut selector.shift, at_ns);
+                }
+                ExprKind::Subquery { shift, .. } => {
+                    fix(shift, at_ns);
+                    return false;
+                }
+                _ => {}
+            }
+            true
+        });
+        if is_timed || self.fail.is_some() || !self.warnings.is_empty() || !self.infos.is_empty() {
+            return Vec::new();
+        }
+        let times = match at_ns {
+            0 => vec![-1_000_000_000, 0, 1_000_000_000],
+            _ => vec![-10 * at_ns, 0, at_ns / 5, at_ns, 10 * at_ns],
+        };
+        times.into_iter().map(|at_ns| (expr.to_string(), at_ns)).collect()
+    }
+
+    fn judge(&self, answer: Outcome<Answer>, steps: Steps) -> Outcome<()> {
+        let answer = match (answer, &self.fail) {
+            (Err(error), Some(wanted)) if wanted.accepts(&error) => return Ok(()),
+            (Err(error), Some(wanted)) => return Err(format!("failed with {error}, wanted {wanted:?}")),
+            (Err(error), None) => return Err(format!("failed: {error}")),
+            (Ok(_), Some(_)) => return Err("did not fail".to_owned()),
+            (Ok(answer), None) => answer,
+        };
+        notes("warning", &answer.warnings, &self.warnings, self.no_warnings)?;
+        notes("info", &answer.infos, &self.infos, self.no_infos)?;
+        self.values(answer.value, steps)
+    }
+
+    fn values(&self, value: QueryValue, steps: Steps) -> Outcome<()> {
+        let found: Vec<Found> = match value {
+            QueryValue::Scalar { value, .. } => {
+                vec![(Labels::default(), vec![(steps.start_ns, Sample::Float(value))])]
+            }
+            QueryValue::Text { text, .. } => {
+                let wanted = self.string.and_then(|wanted| parse(wanted).ok()).map(|expr| expr.kind);
+                let is_equal = matches!(&wanted, Some(ExprKind::Text(wanted)) if *wanted == text);
+                return is_equal.then_some(()).ok_or_else(|| format!("got {text:?}"));
+            }
+            QueryValue::Vector(samples) => samples
+                .into_iter()
+                .map(|sample| (sample.labels, vec![(steps.start_ns, sample.value)]))
+                .collect(),
+            QueryValue::Matrix(series) => {
+                if !series.is_sorted_by(|a, b| a.labels <= b.labels) {
+                    return Err("the matrix is not sorted".to_owned());
+                }
+                series.into_iter().map(|series| (series.labels, series.points)).collect()
+            }
+        };
+        let is_instant = steps.start_ns == steps.end_ns;
+        let wanted = self.wanted.iter().map(|line| match sequences(line) {
+            // A number alone: a scalar.
+            Ok(values) => Ok((Labels::default(), values)),
+            Err(_) => series_line(line),
+        });
+        let mut wanted = wanted.collect::<Outcome<Vec<Line>>>()?;
+        wanted.iter_mut().filter(|_| is_instant).for_each(|(_, values)| values.truncate(1));
+        compare(&found, &wanted, self.is_ordered, steps).ok_or_else(|| {
+            let shown = |lines: Vec<String>| lines.join("\n      ");
+            let found = shown(found.iter().map(|(labels, points)| format!("{labels} {points:?}")).collect());
+            let wanted =
+                shown(wanted.iter().map(|(labels, values)| format!("{labels} {values:?}")).collect());
+            format!("got\n      {found}\n    wanted\n      {wanted}")
+        })
+    }
+}
+
+fn fix(shift: &mut Shift, at_ns: i64) {
+    shift.at = shift.at.or(Some(At::Time(at_ns)));
+}
+
+/// Every remark is wanted by someone and every wish is met; without wishes nothing is compared.
+fn notes(kind: &str, found: &[String], wanted: &[Wanted], none: bool) -> Outcome<()> {
+    if none && !found.is_empty() {
+        return Err(format!("unwanted {kind}: {found:?}"));
+    }
+    let extra = found.iter().find(|found| !wanted.iter().any(|wanted| wanted.accepts(found)));
+    let missing = wanted.iter().find(|wanted| !found.iter().any(|found| wanted.accepts(found)));
+    match (extra.filter(|_| !wanted.is_empty()), missing) {
+        (Some(extra), _) => Err(format!("another {kind}: {extra}")),
+        (None, Some(missing)) => Err(format!("{kind} is missing: {missing:?} among {found:?}")),
+        (None, None) => Ok(()),
+    }
+}
+
+/// `Some` when the answer is as wanted.
+fn compare(found: &[Found], wanted: &[Line], is_ordered: bool, steps: Steps) -> Option<()> {
+    let wanted: Vec<&Line> = wanted.iter().filter(|(_, values)| values.iter().any(Option::is_some)).collect();
+    let same_order = || found.iter().zip(&wanted).all(|(found, wanted)| found.0 == wanted.0);
+    if found.len() != wanted.len() || (is_ordered && !same_order()) {
+        return None;
+    }
+    let by_labels: BTreeMap<&Labels, &Vec<(i64, Sample)>> =
+        found.iter().map(|(labels, points)| (labels, points)).collect();
+    for (labels, values) in wanted {
+        let points = *by_labels.get(labels)?;
+        let times = (0..).map(|index: i64| steps.start_ns + steps.step_ns * index);
+        let wanted: Vec<(i64, f64)> =
+            times.zip(values).filter_map(|(ts_ns, value)| Some((ts_ns, (*value)?))).collect();
+        let mut pairs = wanted.iter().zip(points);
+        let is_near = pairs.all(|((wanted_ns, wanted), (found_ns, found))| {
+            wanted_ns == found_ns && found.float().is_some_and(|found| close(*wanted, found))
+        });
+        if wanted.len() != points.len() || !is_near {
+            return None;
+        }
+    }
+    Some(())
+}
+
+fn close(wanted: f64, found: f64) -> bool {
+    const EPSILON: f64 = 1e-6;
+    let (distance, size) = ((wanted - found).abs(), wanted.abs() + found.abs());
+    let is_tiny = wanted == 0.0 || found == 0.0 || size < f64::MIN_POSITIVE;
+    wanted == found
+        || (wanted.is_nan() && found.is_nan())
+        || (is_tiny && distance < EPSILON * f64::MIN_POSITIVE)
+        || distance / size < EPSILON
 }

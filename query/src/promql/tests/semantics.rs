@@ -1,6 +1,6 @@
 //! Prometheus' meaning of queries, as small scripts.
 
-use super::script::check;
+use super::check;
 
 #[test]
 fn selector_looks_back_five_minutes_left_open() {

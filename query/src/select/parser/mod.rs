@@ -8,18 +8,16 @@ mod expression;
 mod select;
 mod show;
 
-use regex::{Regex, RegexBuilder};
+use regex::Regex;
 
 use super::ast::{Page, Pattern, Source, Statement};
 use super::token::{Lexeme, Token, tokenize};
+use crate::budget::Patterns;
 use crate::error::line_column;
 use crate::{Error, ErrorKind, Result};
 
 /// Deepest nesting of parentheses, calls and signs.
 const NESTING_MAX: usize = 64;
-
-/// Largest compiled regular expression, in bytes.
-const REGEX_BYTES_MAX: usize = 1 << 20;
 
 /// Words that cannot be names without double quotes.
 const RESERVED: [&str; 27] = [
@@ -38,7 +36,7 @@ const STATEMENTS_UNSUPPORTED: [&str; 9] =
 /// `InvalidInput` with the place and a hint; `Unsupported` for what the language has and icecore does not.
 pub fn parse(text: &str) -> Result<Vec<Statement>> {
     let lexemes = tokenize(text)?;
-    let mut parser = Parser { text, lexemes: &lexemes, place: 0, depth: 0 };
+    let mut parser = Parser { text, lexemes: &lexemes, place: 0, depth: 0, patterns: Patterns::default() };
     let mut statements = Vec::new();
     loop {
         while parser.eat_symbol(";") {}
@@ -62,6 +60,7 @@ struct Parser<'a> {
     lexemes: &'a [Lexeme],
     place: usize,
     depth: usize,
+    patterns: Patterns,
 }
 
 impl<'a> Parser<'a> {
@@ -192,10 +191,9 @@ impl<'a> Parser<'a> {
         let offset = self.offset();
         let Token::Regex(pattern) = self.peek() else { return Ok(None) };
         self.place += 1;
-        let compiled = RegexBuilder::new(pattern).size_limit(REGEX_BYTES_MAX).build();
+        let compiled = self.patterns.compile(pattern);
         compiled.map(Some).map_err(|error| {
-            let reason = error.to_string();
-            let reason = reason.lines().last().unwrap_or("not understood").trim_start_matches("error: ");
+            let reason = error.lines().last().unwrap_or("not understood").trim_start_matches("error: ");
             self.fail(offset, format!("bad regular expression: {reason}"))
         })
     }
