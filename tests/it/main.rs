@@ -3,7 +3,9 @@
 
 #![expect(clippy::expect_used, reason = "helpers of tests fail by panic, as tests do")]
 
+mod bad_input;
 mod cli;
+mod clients;
 mod limits;
 mod query;
 mod real;
