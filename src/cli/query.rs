@@ -6,9 +6,10 @@ use icecore_query::select::{self, Table};
 use super::print::{Grid, answer_grid, histogram_text, table_grids};
 use super::remote::Remote;
 use super::{Ended, Target, complain, say};
+use crate::database::QueryOptions;
 use crate::databases::DEFAULT_DATABASE;
 use crate::http::{AnswerForm, Epoch, TableForm, answer_json, parse_time, results_json, table_csv};
-use crate::{Config, Error, QueryOptions};
+use crate::{Config, Error};
 
 /// How an answer is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

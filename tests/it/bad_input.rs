@@ -157,11 +157,8 @@ fn bad_input_long_and_deep_queries_are_400() {
 #[test]
 fn bad_input_queries_beyond_their_budget_are_422() {
     let server = TestServer::start();
-    let text = "sum_over_time(vector(1)[100d:1s])";
-    for text in [text, "max_over_time((time() > 0)[1000d:1s])"] {
-        let reply = server.promql(text, "1700000000");
-        assert!([422, 503].contains(&reply.status), "{} {}", reply.status, reply.body);
-        assert!(reply.body.contains("limit") || reply.body.contains("time"), "{}", reply.body);
+    for text in ["sum_over_time(vector(1)[100d:1s])", "max_over_time((vector(1) > 0)[1000d:1s])"] {
+        server.promql(text, "1700000000").expect_text(422, "more than 1000000 are not allowed");
     }
     expect_well(&server);
 }
