@@ -17,14 +17,17 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use icecore_query::select::{Statement, Table};
 use icecore_storage::Engine;
 use icecore_storage::clock::SystemClock;
 use icecore_storage::engine::Env;
 use icecore_storage::fs::{Fs, Lock, OsFs, read_all, replace};
 use icecore_storage::options::Retention;
+use icecore_storage::scan::Coverage;
 
 use self::catalog::Catalog;
 use crate::config::Config;
+use crate::database::{Query, databases_table};
 use crate::services::Services;
 use crate::{Database, Error, ErrorKind, Result};
 
@@ -148,6 +151,33 @@ impl Databases {
         let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
         open.insert(name.to_owned(), Arc::clone(&database));
         Ok(database)
+    }
+
+    /// Runs a statement: those about databases here, the others on the database that the statement or else `name`
+    /// names, or the default one. A database that is created keeps rows by `retention`.
+    ///
+    /// # Errors
+    /// `NotFound` for a database that is not there; those of [`Databases::create`] and [`Database::run_select`].
+    pub fn run_statement(
+        &self,
+        query: &Query,
+        statement: &Statement,
+        name: Option<&str>,
+        retention: Retention,
+    ) -> Result<Table> {
+        match statement {
+            Statement::ShowDatabases => return Ok(databases_table(&self.names())),
+            Statement::CreateDatabase { name, .. } => {
+                self.create(name, retention)?;
+                return Ok(Table { series: Vec::new(), messages: Vec::new(), coverage: Coverage::default() });
+            }
+            _ => {}
+        }
+        let name = statement.database().or(name).unwrap_or(DEFAULT_DATABASE);
+        let database = self
+            .get(name)
+            .ok_or_else(|| Error::new(ErrorKind::NotFound, format!("database not found: {name}")))?;
+        database.run_select(query, statement)
     }
 
     /// Names of all databases, sorted.

@@ -1,6 +1,8 @@
 //! What the server counts of itself, for /metrics, and how its log is set up. Knows nothing of routes beyond their
 //! names; sizes of databases are asked for when the page is read.
 
+use std::sync::{Mutex, PoisonError};
+
 use icecore_storage::engine::EngineStats;
 use icecore_storage::model::Tier;
 use prometheus::{
@@ -34,6 +36,7 @@ pub(crate) enum LimitName {
     BodyWire,
     BodyDecoded,
     BodyTime,
+    Form,
     Bodies,
     Connections,
     Queries,
@@ -43,11 +46,12 @@ pub(crate) enum LimitName {
 }
 
 impl LimitName {
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::BodyWire => "body_wire_bytes_max",
             Self::BodyDecoded => "body_bytes_max",
             Self::BodyTime => "body_time_max",
+            Self::Form => "form_bytes_max",
             Self::Bodies => "bodies",
             Self::Connections => "connections_max",
             Self::Queries => "queries_max",
@@ -70,10 +74,13 @@ pub(crate) struct Telemetry {
     series: IntGaugeVec,
     memtable_bytes: IntGaugeVec,
     wal_bytes: IntGaugeVec,
+    replayed_records: IntGaugeVec,
     segments: IntGaugeVec,
     segment_bytes: IntGaugeVec,
     segment_rows: IntGaugeVec,
     is_poisoned: IntGaugeVec,
+    /// Held while a page is made: the counter of rows is set anew for each.
+    page: Mutex<()>,
 }
 
 fn register<C: prometheus::core::Collector + Clone + 'static>(
@@ -111,10 +118,16 @@ impl Telemetry {
             series: gauges("icecore_series", "Series known.", &["db"])?,
             memtable_bytes: gauges("icecore_memtable_bytes", "Bytes in memory.", &["db"])?,
             wal_bytes: gauges("icecore_wal_bytes", "Bytes of log files.", &["db"])?,
+            replayed_records: gauges(
+                "icecore_wal_replayed_records",
+                "Records of the log that were replayed when the database was opened; 0 after an orderly stop.",
+                &["db"],
+            )?,
             segments: gauges("icecore_segments", "Segment files.", &["db", "tier"])?,
             segment_bytes: gauges("icecore_segment_bytes", "Bytes of segment files.", &["db", "tier"])?,
             segment_rows: gauges("icecore_segment_rows", "Rows or cells in segments.", &["db", "tier"])?,
             is_poisoned: gauges("icecore_poisoned", "1 when writes are refused until a restart.", &["db"])?,
+            page: Mutex::default(),
             registry,
         })
     }
@@ -141,6 +154,7 @@ impl Telemetry {
     /// # Errors
     /// `Internal` when a metric cannot be written.
     pub(crate) fn page(&self, databases: &[(String, EngineStats)]) -> Result<Vec<u8>> {
+        let _page = self.page.lock().unwrap_or_else(PoisonError::into_inner);
         for (name, stats) in databases {
             let name = name.as_str();
             // The engine counts all rows, also those that did not come over HTTP.
@@ -150,6 +164,7 @@ impl Telemetry {
             set(&self.series, &[name], stats.series);
             set(&self.memtable_bytes, &[name], stats.memtable_bytes);
             set(&self.wal_bytes, &[name], stats.wal_bytes);
+            set(&self.replayed_records, &[name], stats.replayed_records);
             set(&self.is_poisoned, &[name], u64::from(stats.is_poisoned));
             let tiers = [Tier::Raw, Tier::M1, Tier::M5, Tier::H1].map(Tier::name);
             for (gauge, values) in [

@@ -84,25 +84,28 @@ enum Sink {
 struct Tally {
     accepted: u64,
     rejected: u64,
-    shown: Vec<RowError>,
+    /// The first refusals, with their place.
+    shown: Vec<String>,
 }
 
 impl Tally {
-    fn reject(&mut self, error: RowError) {
+    fn reject(&mut self, error: &RowError) {
         self.rejected += 1;
-        if self.shown.len() < SHOWN_MAX {
-            self.shown.push(error);
-        }
+        self.show("line", error.line, &error.reason);
     }
 
-    /// Adds a report whose lines are counted from 1 after `lines_before`.
-    fn add(&mut self, report: WriteReport, line_of: impl Fn(u32) -> u32) {
+    /// Adds a report whose places are counted from 1 after `before`.
+    fn add(&mut self, report: WriteReport, unit: &str, before: u32) {
         self.accepted += report.accepted;
         self.rejected += u64::try_from(report.rejected_count).unwrap_or(u64::MAX);
         for RowError { line, reason } in report.rejected {
-            if self.shown.len() < SHOWN_MAX {
-                self.shown.push(RowError { line: line_of(line), reason });
-            }
+            self.show(unit, before.saturating_add(line), &reason);
+        }
+    }
+
+    fn show(&mut self, unit: &str, place: u32, reason: &str) {
+        if self.shown.len() < SHOWN_MAX {
+            self.shown.push(format!("{unit} {place}: {reason}"));
         }
     }
 }
@@ -150,8 +153,8 @@ fn report(tally: &Tally, elapsed: Duration, db: &str) -> Result<(), Ended> {
     say(format_args!(
         "{accepted} rows written to {db:?} in {seconds:.1} s ({rate:.0} rows/s), {rejected} rejected"
     ));
-    for RowError { line, reason } in &tally.shown {
-        complain(format_args!("line {line}: {reason}"));
+    for refusal in &tally.shown {
+        complain(refusal);
     }
     let more = rejected.saturating_sub(u64::try_from(tally.shown.len()).unwrap_or(0));
     if more > 0 {
@@ -173,7 +176,7 @@ fn import_lines(
     let mut lines_before = 0_u32;
     while let Some(block) = blocks.next_block().map_err(Ended::failed)? {
         let report = sink.write_lines(&block, precision)?;
-        tally.add(report, |line| lines_before.saturating_add(line));
+        tally.add(report, "line", lines_before);
         let lines = memchr::memchr_iter(b'\n', &block).count();
         lines_before = lines_before.saturating_add(u32::try_from(lines).unwrap_or(u32::MAX));
     }
@@ -193,7 +196,7 @@ fn import_points(
     for record in open(format, input, args, precision)? {
         match record {
             Ok(point) => points.push(point),
-            Err(RecordError::Record(error)) => tally.reject(error),
+            Err(RecordError::Record(error)) => tally.reject(&error),
             Err(error) => return Err(Ended::failed(error)),
         }
         if points.len() >= POINTS_AT_ONCE {
@@ -209,8 +212,8 @@ fn write_points(sink: &Sink, points: &mut Vec<Point>, tally: &mut Tally, before:
     if points.is_empty() {
         return Ok(before);
     }
-    // Points that the engine refuses are named by their position among those that were read.
-    tally.add(sink.write_points(points)?, |line| before.saturating_add(line));
+    // What the engine refuses is named by its position among the records that could be read.
+    tally.add(sink.write_points(points)?, "record", before);
     let count = u32::try_from(points.len()).unwrap_or(u32::MAX);
     points.clear();
     Ok(before.saturating_add(count))
@@ -229,7 +232,7 @@ impl Sink {
         let is_new_directory = !dir.join("ICECORE").exists();
         // What is created on the way keeps everything.
         let config = Config { retention: Retention::FOREVER, ..Config::default() };
-        let databases = Databases::open(&dir, config).map_err(|error| Ended::opening(&error))?;
+        let databases = super::open_directory(&dir, config)?;
         let is_new = is_new_directory || databases.get(&args.db).is_none();
         let database =
             databases.create(&args.db, Retention::FOREVER).map_err(|error| Ended::opening(&error))?;
@@ -395,8 +398,8 @@ mod tests {
     fn tally_shows_the_first_and_counts_all() {
         let mut tally = Tally::default();
         let rejected = (1..=20).map(|line| RowError { line, reason: String::new() }).collect();
-        tally.add(WriteReport { accepted: 1, rejected, rejected_count: 50 }, |line| line + 100);
+        tally.add(WriteReport { accepted: 1, rejected, rejected_count: 50 }, "line", 100);
         assert_eq!((tally.accepted, tally.rejected, tally.shown.len()), (1, 50, SHOWN_MAX));
-        assert_eq!(tally.shown.first().unwrap().line, 101);
+        assert!(tally.shown.first().unwrap().starts_with("line 101: "));
     }
 }

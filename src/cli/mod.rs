@@ -17,12 +17,12 @@ mod serve;
 
 use std::fmt;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::{Error, ErrorKind};
+use crate::{Config, Databases, Error, ErrorKind};
 
 /// A time-series database for service health.
 #[derive(Debug, Parser)]
@@ -45,7 +45,7 @@ enum Command {
 /// Where a command finds its data.
 #[derive(Debug, Clone, clap::Args)]
 struct Target {
-    /// A running server, such as http://127.0.0.1:8086.
+    /// A running server. When neither this nor --data-dir is given: http://127.0.0.1:8086.
     #[arg(long, conflicts_with = "data_dir")]
     url: Option<String>,
     /// A data directory that no server has open.
@@ -64,6 +64,20 @@ impl Target {
             (None, Some(_)) => None,
         }
     }
+}
+
+/// Opens a data directory for a command that works on it directly.
+fn open_directory(dir: &Path, config: Config) -> Result<Databases, Ended> {
+    Databases::open(dir, config).map_err(|error| {
+        let hint = match error.kind() {
+            ErrorKind::Conflict if dir.join("ICECORE").exists() => {
+                ". If a server has it open, go through the server: --url http://host:port"
+            }
+            _ => "",
+        };
+        let ended = Ended::opening(&error);
+        Ended { message: format!("{}{hint}", ended.message), ..ended }
+    })
 }
 
 /// Why a command ended badly, with its exit code.

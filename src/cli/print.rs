@@ -3,7 +3,7 @@
 use icecore_query::promql::{Answer, Labels, QueryValue, Sample};
 use icecore_query::select::{Cell, Table};
 
-use crate::http::rfc3339;
+use crate::http::{float_text, rfc3339};
 
 /// Rows under heads, all text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -61,7 +61,7 @@ pub(super) fn answer_grid(answer: &Answer) -> Grid {
     let mut rows = Vec::new();
     match &answer.value {
         QueryValue::Scalar { ts_ns, value } => {
-            rows.push(vec![String::new(), rfc3339(*ts_ns), value.to_string()])
+            rows.push(vec![String::new(), rfc3339(*ts_ns), float_text(*value)])
         }
         QueryValue::Text { ts_ns, text } => rows.push(vec![String::new(), rfc3339(*ts_ns), text.clone()]),
         QueryValue::Vector(samples) => rows.extend(samples.iter().map(|sample| {
@@ -95,7 +95,7 @@ fn cell_text(cell: &Cell) -> String {
     match cell {
         Cell::Null => String::new(),
         Cell::Time(ts_ns) => rfc3339(*ts_ns),
-        Cell::Float(value) => value.to_string(),
+        Cell::Float(value) => float_text(*value),
         Cell::Int(value) => value.to_string(),
         Cell::UInt(value) => value.to_string(),
         Cell::Bool(value) => value.to_string(),
@@ -105,9 +105,16 @@ fn cell_text(cell: &Cell) -> String {
 
 fn sample_text(sample: &Sample) -> String {
     match sample {
-        Sample::Float(value) => value.to_string(),
-        Sample::Histogram(histogram) => format!("{histogram:?}"),
+        Sample::Float(value) => float_text(*value),
+        Sample::Histogram(histogram) => {
+            histogram_text(&float_text(histogram.count), &float_text(histogram.sum))
+        }
     }
+}
+
+/// A histogram in a cell: its buckets are for JSON.
+pub(super) fn histogram_text(count: &str, sum: &str) -> String {
+    format!("histogram count={count} sum={sum}")
 }
 
 fn label_text(labels: &Labels) -> String {

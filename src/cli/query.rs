@@ -1,12 +1,15 @@
-//! `icecore query`: one question, to a server or a data directory, as a table, CSV or JSON.
-use icecore_query::select::Table;
+//! `icecore query`: one question, to a server or a data directory, as a table, CSV or JSON. Both sides print the
+//! same.
 
-use super::print::{Grid, answer_grid, table_grids};
+use icecore_query::select::{self, Table};
+
+use super::print::{Grid, answer_grid, histogram_text, table_grids};
 use super::remote::Remote;
 use super::{Ended, Target, complain, say};
+use crate::database::QueryOptions;
 use crate::databases::DEFAULT_DATABASE;
 use crate::http::{AnswerForm, Epoch, TableForm, answer_json, parse_time, results_json, table_csv};
-use crate::{Config, Databases};
+use crate::{Config, Error};
 
 /// How an answer is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -19,7 +22,7 @@ enum Format {
 /// Flags of `icecore query`.
 #[derive(Debug, clap::Args)]
 pub(super) struct QueryArgs {
-    /// PromQL, or a statement that begins with SELECT or SHOW.
+    /// PromQL, or a statement: SELECT ..., SHOW ... or CREATE DATABASE ...
     text: String,
     #[command(flatten)]
     target: Target,
@@ -29,7 +32,7 @@ pub(super) struct QueryArgs {
     /// How the answer is printed.
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
-    /// Evaluation time of PromQL: RFC 3339 or unix seconds; now when not given.
+    /// When PromQL is evaluated: RFC 3339 or unix seconds; now when not given. A statement has its times in WHERE.
     #[arg(long)]
     time: Option<String>,
 }
@@ -42,6 +45,9 @@ pub(super) fn run(args: &QueryArgs) -> Result<(), Ended> {
         ),
         None => None,
     };
+    if time_ns.is_some() && is_statement(&args.text) {
+        return Err(Ended::usage("--time is for PromQL; a statement says `WHERE time > ...`"));
+    }
     match args.target.url() {
         Some(url) => ask_server(args, url),
         None => ask_directory(args, time_ns),
@@ -53,7 +59,7 @@ fn is_statement(text: &str) -> bool {
     let mut words = text.split_whitespace();
     let first = words.next().unwrap_or_default();
     let has_more = words.next().is_some();
-    has_more && (first.eq_ignore_ascii_case("select") || first.eq_ignore_ascii_case("show"))
+    has_more && ["select", "show", "create"].iter().any(|word| first.eq_ignore_ascii_case(word))
 }
 
 fn ask_directory(args: &QueryArgs, time_ns: Option<i64>) -> Result<(), Ended> {
@@ -62,11 +68,15 @@ fn ask_directory(args: &QueryArgs, time_ns: Option<i64>) -> Result<(), Ended> {
     if !dir.join("ICECORE").exists() {
         return Err(Ended::usage(format!("{} is not an icecore data directory", dir.display())));
     }
-    let databases = Databases::open(&dir, Config::default()).map_err(|error| Ended::opening(&error))?;
+    let databases = super::open_directory(&dir, Config::default())?;
     let database = databases.get(&args.db);
-    let database = database.ok_or_else(|| Ended::usage(format!("database not found: {:?}", args.db)))?;
+    let database = database.ok_or_else(|| Ended::failed(format!("database not found: {:?}", args.db)))?;
     if is_statement(&args.text) {
-        print_table(args, database.select(&args.text)?);
+        let query = database.query(QueryOptions::default());
+        for statement in select::parse(&args.text).map_err(Error::from)? {
+            let retention = databases.config().retention;
+            print_table(args, databases.run_statement(&query, &statement, Some(&args.db), retention)?);
+        }
     } else {
         let time_ns = time_ns.unwrap_or_else(|| database.now_ns());
         let answer = database.promql(&args.text, time_ns)?;
@@ -74,7 +84,7 @@ fn ask_directory(args: &QueryArgs, time_ns: Option<i64>) -> Result<(), Ended> {
             complain(format_args!("note: {notice}"));
         }
         match args.format {
-            Format::Table => say(answer_grid(&answer).aligned().trim_end()),
+            Format::Table => say_grids(&args.text, &[answer_grid(&answer)]),
             Format::Csv => say(answer_grid(&answer).csv().trim_end()),
             Format::Json => {
                 say(String::from_utf8_lossy(&answer_json(&answer, AnswerForm::default())).trim_end())
@@ -90,10 +100,7 @@ fn print_table(args: &QueryArgs, table: Table) {
         complain(format_args!("note: {message}"));
     }
     match args.format {
-        Format::Table => {
-            let grids: Vec<String> = table_grids(&table).iter().map(Grid::aligned).collect();
-            say(grids.join("\n").trim_end());
-        }
+        Format::Table => say_grids(&args.text, &table_grids(&table)),
         Format::Csv => {
             let mut out = Vec::new();
             table_csv(&mut out, &Ok(table), Epoch::Text);
@@ -114,25 +121,51 @@ fn ask_server(args: &QueryArgs, url: &str) -> Result<(), Ended> {
     if let Some(time) = &args.time {
         params.push(("time", time));
     }
+    if is_statement {
+        params.push(("epoch", "rfc3339"));
+    }
     let is_csv = is_statement && args.format == Format::Csv;
     let accept = if is_csv { "application/csv" } else { "application/json" };
     let reply = remote.ask(if is_statement { "/query" } else { "/api/v1/query" }, &params, accept)?;
     if reply.status != 200 {
         return Err(Ended::failed(reply.error()));
     }
-    if is_csv || args.format == Format::Json {
+    if is_csv {
+        // How a failed statement looks in CSV.
+        if let Some(error) = reply.body.strip_prefix("error\n") {
+            return Err(Ended::failed(error.trim_end()));
+        }
         say(reply.body.trim_end());
         return Ok(());
     }
     let value: serde_json::Value = serde_json::from_str(&reply.body)
         .map_err(|error| Ended::failed(format!("{url} did not answer JSON: {error}")))?;
     let grids = if is_statement { results_grids(&value)? } else { data_grids(&value) };
-    let texts = grids.iter().map(|grid| if args.format == Format::Csv { grid.csv() } else { grid.aligned() });
-    say(texts.collect::<Vec<_>>().join("\n").trim_end());
+    if args.format == Format::Json {
+        say(reply.body.trim_end());
+        return Ok(());
+    }
+    if args.format == Format::Csv {
+        say(grids.iter().map(Grid::csv).collect::<String>().trim_end());
+    } else {
+        say_grids(&args.text, &grids);
+    }
     for notice in ["warnings", "infos"].iter().filter_map(|name| value.get(name)?.as_array()).flatten() {
         complain(format_args!("note: {}", plain(notice)));
     }
     Ok(())
+}
+
+/// Prints an aligned answer. One without rows says so: silence could also be a mistyped name.
+fn say_grids(question: &str, grids: &[Grid]) {
+    if grids.iter().all(|grid| grid.rows.is_empty()) {
+        let is_order =
+            question.split_whitespace().next().is_some_and(|word| word.eq_ignore_ascii_case("create"));
+        complain(if is_order { "done" } else { "note: no rows" });
+        return;
+    }
+    let texts: Vec<String> = grids.iter().map(Grid::aligned).collect();
+    say(texts.join("\n").trim_end());
 }
 
 /// A JSON value as the text of a cell.
@@ -196,7 +229,14 @@ fn sample_row(name: String, point: Option<&serde_json::Value>) -> Vec<String> {
     let part = |index: usize| point.and_then(|point| point.get(index)).map(plain).unwrap_or_default();
     let time = part(0);
     let time = parse_time(&time).map_or(time, crate::http::rfc3339);
-    vec![name, time, part(1)]
+    let value = match point.and_then(|point| point.get(1)) {
+        Some(histogram @ serde_json::Value::Object(_)) => {
+            let part = |name: &str| histogram.get(name).map(plain).unwrap_or_default();
+            histogram_text(&part("count"), &part("sum"))
+        }
+        _ => part(1),
+    };
+    vec![name, time, value]
 }
 
 fn metric_text(metric: Option<&serde_json::Value>) -> String {
@@ -213,7 +253,7 @@ mod tests {
 
     #[test]
     fn statements_are_told_from_promql() {
-        for text in ["SELECT * FROM x", " show databases", "select\nx from y"] {
+        for text in ["SELECT * FROM x", " show databases", "select\nx from y", "CREATE DATABASE shop"] {
             assert!(is_statement(text), "{text}");
         }
         for text in ["sum(x)", "select", "selected + 1", "rate(show[5m])"] {

@@ -14,7 +14,7 @@ use crate::limits::Limits;
 use crate::telemetry::{Language, LimitName, Telemetry};
 use crate::{Database, Databases, Error};
 
-/// Wire bytes of all bodies that are being read at once, in KiB.
+/// Wire bytes of all bodies that are being read or wait for their turn, in KiB.
 const BODIES_KIB_MAX: usize = 256 * 1024;
 /// Bodies being decompressed and written at once: each may hold `body_bytes_max`.
 const INFLATIONS_MAX: usize = 4;
@@ -76,9 +76,9 @@ impl App {
         failure
     }
 
-    /// Takes the memory of a body of `bytes` on the wire.
-    pub(super) fn body_memory(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Failure> {
-        let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX);
+    /// Takes memory for what has come of a body.
+    pub(super) fn body_memory(&self, kib: usize) -> Result<OwnedSemaphorePermit, Failure> {
+        let kib = u32::try_from(kib).unwrap_or(u32::MAX);
         Arc::clone(&self.bodies).try_acquire_many_owned(kib).map_err(|_| {
             let failure = Failure::busy("too many bodies are being received at once");
             self.limit_hit(LimitName::Bodies, failure)
@@ -218,7 +218,7 @@ mod tests {
     #[test]
     fn bodies_beyond_their_memory_are_503() {
         with_app(Limits::default(), |app| async move {
-            let memory = app.body_memory(BODIES_KIB_MAX * 1024).unwrap();
+            let memory = app.body_memory(BODIES_KIB_MAX).unwrap();
             assert_eq!(app.body_memory(1).unwrap_err().status.as_u16(), 503);
             drop(memory);
             assert!(app.body_memory(1).is_ok());

@@ -8,7 +8,8 @@ use axum::body::Body;
 use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 use axum::http::request::Parts;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::app::App;
 use super::error::Failure;
@@ -44,35 +45,79 @@ fn content_length(headers: &HeaderMap) -> Option<usize> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
 }
 
-/// Reads a body of at most `bytes_max` on the wire. The memory is counted while it is read.
+/// A body and its share of the memory that all bodies have together. Keep it for as long as the bytes.
+#[derive(Debug)]
+pub(super) struct Received {
+    pub(super) bytes: Vec<u8>,
+    memory: OwnedSemaphorePermit,
+}
+
+impl Received {
+    /// Adds what has come. The share grows with the bytes: a client that announces much and sends nothing takes
+    /// nothing from the others.
+    fn push(&mut self, app: &App, data: &[u8]) -> Result<(), Failure> {
+        let wanted = self.bytes.len().saturating_add(data.len()).div_ceil(1024);
+        let missing = wanted.saturating_sub(self.memory.num_permits());
+        if missing > 0 {
+            self.memory.merge(app.body_memory(missing)?);
+        }
+        self.bytes.extend_from_slice(data);
+        Ok(())
+    }
+}
+
+/// Which bound a body has on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Bound {
+    /// Rows to write.
+    Lines,
+    /// Parameters of a query.
+    Form,
+}
+
+/// Reads a body under its bound on the wire.
 pub(super) async fn read(
     app: &App,
     headers: &HeaderMap,
-    body: Body,
-    bytes_max: usize,
-) -> Result<Vec<u8>, Failure> {
-    let too_large = || {
-        let failure = Failure::too_large(format!(
-            "request body is larger than {bytes_max} bytes (limit body_wire_bytes_max)"
-        ));
-        app.limit_hit(LimitName::BodyWire, failure)
+    mut body: Body,
+    bound: Bound,
+) -> Result<Received, Failure> {
+    let (bytes_max, limit) = match bound {
+        Bound::Lines => (app.limits.body_wire_bytes_max, LimitName::BodyWire),
+        Bound::Form => (app.limits.form_bytes_max, LimitName::Form),
     };
-    let announced = content_length(headers);
-    if announced.is_some_and(|bytes| bytes > bytes_max) {
-        discard(app, body, bytes_max).await;
-        return Err(too_large());
-    }
-    let _memory = app.body_memory(announced.unwrap_or(bytes_max))?;
-    let collected = Limited::new(body, bytes_max).collect();
-    match tokio::time::timeout(app.limits.body_time_max, collected).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes().to_vec()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(error)) => Err(Failure::bad_request(format!("cannot read the request body: {error}"))),
-        Err(_) => {
-            let failure = Failure::too_slow("request body did not arrive in time (limit body_time_max)");
-            Err(app.limit_hit(LimitName::BodyTime, failure))
+    let is_announced_larger = content_length(headers).is_some_and(|bytes| bytes > bytes_max);
+    if !is_announced_larger {
+        match tokio::time::timeout(app.limits.body_time_max, receive(app, &mut body, bytes_max)).await {
+            Ok(Ok(Some(received))) => return Ok(received),
+            // Larger than announced, or nothing was announced.
+            Ok(Ok(None)) => {}
+            Ok(Err(failure)) => return Err(failure),
+            Err(_) => {
+                let failure = Failure::too_slow("request body did not arrive in time (limit body_time_max)");
+                return Err(app.limit_hit(LimitName::BodyTime, failure));
+            }
         }
     }
+    discard(app, body, bytes_max).await;
+    let failure =
+        Failure::too_large(format!("request body is larger than {bytes_max} bytes (limit {})", limit.name()));
+    Err(app.limit_hit(limit, failure))
+}
+
+/// The whole body; `None` when it is larger than `bytes_max`.
+async fn receive(app: &App, body: &mut Body, bytes_max: usize) -> Result<Option<Received>, Failure> {
+    let mut received = Received { bytes: Vec::new(), memory: app.body_memory(0)? };
+    while let Some(frame) = body.frame().await {
+        let frame =
+            frame.map_err(|error| Failure::bad_request(format!("cannot read the request body: {error}")))?;
+        let Some(data) = frame.data_ref() else { continue };
+        if bytes_max.saturating_sub(received.bytes.len()) < data.len() {
+            return Ok(None);
+        }
+        received.push(app, data)?;
+    }
+    Ok(Some(received))
 }
 
 /// Takes in some of a body that is refused, without keeping it: a client that is still sending when the connection
@@ -94,19 +139,23 @@ async fn discard(app: &App, mut body: Body, bytes_max: usize) {
 
 /// The parameters of the URL and, for POST, of the form body.
 pub(super) async fn params(app: &App, parts: &Parts, body: Body) -> Result<Params, Failure> {
-    let form = if parts.method == axum::http::Method::POST {
-        if encoding(&parts.headers)? != Encoding::Identity {
-            return Err(Failure::unsupported_media("a form body is sent without content encoding"));
-        }
-        read(app, &parts.headers, body, app.limits.form_bytes_max).await?
-    } else {
-        Vec::new()
-    };
-    Params::parse(parts.uri.query(), &form)
+    if parts.method != axum::http::Method::POST {
+        return Params::parse(parts.uri.query(), b"");
+    }
+    let form = read(app, &parts.headers, body, Bound::Form).await?;
+    // As in `gunzip`, the header does not matter without a body.
+    if !form.bytes.is_empty() && encoding(&parts.headers)? != Encoding::Identity {
+        return Err(Failure::unsupported_media("a form body is sent without content encoding"));
+    }
+    Params::parse(parts.uri.query(), &form.bytes)
 }
 
 /// Unpacks a gzip body under the limits of size and ratio. Blocking.
 pub(super) fn gunzip(wire: &[u8], limits: &Limits) -> Result<Vec<u8>, Failure> {
+    // Some clients send the header of gzip with every request, also without a body.
+    if wire.is_empty() {
+        return Ok(Vec::new());
+    }
     let by_ratio = wire.len().saturating_mul(limits.body_ratio_max).max(RATIO_FREE_BYTES);
     let bytes_max = limits.body_bytes_max.min(by_ratio);
     let mut body = Vec::new();

@@ -9,7 +9,6 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use icecore_query::select::{self, Statement, Table};
 use icecore_storage::options::Retention;
-use icecore_storage::scan::Coverage;
 
 use super::app::App;
 use super::body;
@@ -17,11 +16,10 @@ use super::error::{Dialect, Failure, json_response};
 use super::params::Params;
 use super::prometheus::options;
 use super::table::{Epoch, TableForm, results_json, table_csv};
+use crate::Databases;
 use crate::config::parse_retention;
-use crate::database::{Query, databases_table};
-use crate::databases::DEFAULT_DATABASE;
+use crate::database::Query;
 use crate::telemetry::Language;
-use crate::{Databases, Error, ErrorKind, Result};
 
 /// Statements of one request.
 const STATEMENTS_MAX: usize = 64;
@@ -40,7 +38,7 @@ pub(super) async fn query(State(app): State<Arc<App>>, request: Request) -> Resp
     }
 }
 
-async fn run(app: &Arc<App>, request: Request) -> std::result::Result<Response, Failure> {
+async fn run(app: &Arc<App>, request: Request) -> Result<Response, Failure> {
     let (parts, body) = request.into_parts();
     let params = body::params(app, &parts, body).await?;
     let statements = statements(app, &params)?;
@@ -66,7 +64,7 @@ async fn run(app: &Arc<App>, request: Request) -> std::result::Result<Response, 
     Ok(response)
 }
 
-fn statements(app: &App, params: &Params) -> std::result::Result<Vec<Statement>, Failure> {
+fn statements(app: &App, params: &Params) -> Result<Vec<Statement>, Failure> {
     let text = params.required("q")?;
     let max = app.limits.query.text_bytes_max;
     if text.len() > max {
@@ -96,17 +94,17 @@ fn wanted(headers: &HeaderMap, params: &Params) -> Wanted {
     Wanted::Json { is_pretty: params.is_on("pretty") }
 }
 
-fn epoch(params: &Params, wanted: Wanted) -> std::result::Result<Epoch, Failure> {
+fn epoch(params: &Params, wanted: Wanted) -> Result<Epoch, Failure> {
     match params.get("epoch") {
         Some(text) => Epoch::parse(text).ok_or_else(|| {
-            Failure::bad_request(format!("invalid epoch {text:?}: one of ns, u, ms, s, m, h"))
+            Failure::bad_request(format!("invalid epoch {text:?}: one of ns, u, ms, s, m, h, rfc3339"))
         }),
         None if wanted == Wanted::Csv => Ok(Epoch::Count(1)),
         None => Ok(Epoch::Text),
     }
 }
 
-fn encode(results: &[std::result::Result<Table, String>], form: TableForm, wanted: Wanted) -> Vec<u8> {
+fn encode(results: &[Result<Table, String>], form: TableForm, wanted: Wanted) -> Vec<u8> {
     match wanted {
         Wanted::Csv => {
             let mut out = Vec::new();
@@ -138,23 +136,8 @@ struct Scope {
 }
 
 impl Scope {
-    fn answer(&self, query: &Query, statement: &Statement) -> std::result::Result<Table, String> {
-        self.run(query, statement).map_err(|error| error.to_string())
-    }
-
-    fn run(&self, query: &Query, statement: &Statement) -> Result<Table> {
-        match statement {
-            Statement::ShowDatabases => return Ok(databases_table(&self.databases.names())),
-            Statement::CreateDatabase { name, .. } => {
-                self.databases.create(name, self.retention)?;
-                return Ok(Table { series: Vec::new(), messages: Vec::new(), coverage: Coverage::default() });
-            }
-            _ => {}
-        }
-        let name = statement.database().or(self.name.as_deref()).unwrap_or(DEFAULT_DATABASE);
-        let database = self.databases.get(name);
-        let database =
-            database.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("database not found: {name}")))?;
-        database.run_select(query, statement)
+    fn answer(&self, query: &Query, statement: &Statement) -> Result<Table, String> {
+        let answered = self.databases.run_statement(query, statement, self.name.as_deref(), self.retention);
+        answered.map_err(|error| error.to_string())
     }
 }

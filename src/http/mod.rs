@@ -26,7 +26,7 @@ mod write;
 
 pub(crate) use app::App;
 pub(crate) use encode::{AnswerForm, answer_json};
-pub(crate) use number::rfc3339;
+pub(crate) use number::{float_text, rfc3339};
 pub(crate) use params::parse_time;
 pub(crate) use server::serve;
 pub(crate) use table::{Epoch, TableForm, results_json, table_csv};

@@ -23,6 +23,13 @@ pub(super) fn push_float(out: &mut Vec<u8>, value: f64) {
     push_decimal(out, buffer.format_finite(value), value.abs());
 }
 
+/// A float as [`push_float`] writes it.
+pub(crate) fn float_text(value: f64) -> String {
+    let mut out = Vec::new();
+    push_float(&mut out, value);
+    String::from_utf8_lossy(&out).into_owned()
+}
+
 /// Lays out shortest digits, however they were written, in Go's form.
 fn push_decimal(out: &mut Vec<u8>, shortest: &str, magnitude: f64) {
     let (mantissa, exponent) = shortest.split_once(['e', 'E']).unwrap_or((shortest, "0"));

@@ -19,6 +19,7 @@ impl Epoch {
     /// The form that the parameter `epoch` names.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let unit_ns = match text {
+            "rfc3339" => return Some(Self::Text),
             "ns" | "n" => 1,
             "u" | "us" | "µ" | "µs" => 1_000,
             "ms" => 1_000_000,

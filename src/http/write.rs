@@ -10,7 +10,7 @@ use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
 
 use super::app::{App, join};
-use super::body::{self, Encoding};
+use super::body::{self, Bound, Encoding};
 use super::error::{Dialect, Failure};
 use super::params::Params;
 use crate::Database;
@@ -54,12 +54,12 @@ async fn write(app: &Arc<App>, request: Request, dialect: Dialect) -> Result<u64
     let precision = precision(&params)?;
     let database = app.database(params.get(if dialect == Dialect::InfluxV1 { "db" } else { "bucket" }))?;
     let encoding = body::encoding(&parts.headers)?;
-    let wire = body::read(app, &parts.headers, body, app.limits.body_wire_bytes_max).await?;
+    let wire = body::read(app, &parts.headers, body, Bound::Lines).await?;
     let permit = app.write_turn(encoding == Encoding::Gzip).await?;
     let worker = Arc::clone(app);
     let report = tokio::task::spawn_blocking(move || {
         let _permit = permit;
-        store(&worker, &database, &wire, encoding, precision)
+        store(&worker, &database, &wire.bytes, encoding, precision)
     });
     // A panic is told apart from a refusal; both outcomes are already failures of this room.
     let report = join(report.await.map(Ok))??;

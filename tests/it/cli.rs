@@ -136,6 +136,68 @@ fn cli_query_errors_exit_with_1() {
 }
 
 #[test]
+fn cli_import_into_a_directory_in_use_points_to_the_server() {
+    let server = TestServer::start();
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let file = dir.path().join("rows.lp");
+    fs::write(&file, "cpu usage=1\n").expect("a file can be written");
+    for command in [["import", text(&file), "--format", "lp"], ["query", "cpu_usage", "--format", "csv"]] {
+        let output = run(&[command.as_slice(), &["--data-dir", text(&server.data_dir)]].concat());
+        assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+        assert!(stderr(&output).contains("another icecore process"), "{}", stderr(&output));
+        assert!(stderr(&output).contains("--url"), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn cli_query_is_the_same_from_a_server_and_a_directory() {
+    let mut server = TestServer::start();
+    server.form("/query", &[("q", "CREATE DATABASE shop")]).expect(200);
+    let now = now_s();
+    server.post("/write?precision=s", format!("cpu,host=a usage=1.5 {now}").as_bytes()).expect(204);
+    let now = now.to_string();
+    let questions: [&[&str]; 5] = [
+        &["SHOW DATABASES"],
+        &["SELECT * FROM cpu"],
+        &["SELECT mean(usage) FROM cpu GROUP BY host"],
+        &["SELECT nosuch FROM cpu"],
+        &["cpu_usage", "--time", &now],
+    ];
+    let ask = |target: [&str; 2]| -> Vec<String> {
+        let mut answers = Vec::new();
+        for (question, format) in
+            questions.iter().flat_map(|text| ["table", "csv", "json"].map(|form| (text, form)))
+        {
+            let output = run(&[&["query"], *question, &["--format", format], &target].concat());
+            assert_eq!(output.status.code(), Some(0), "{question:?}: {}", stderr(&output));
+            answers.push(stdout(&output));
+        }
+        answers
+    };
+    let served = ask(["--url", &server.url.clone()]);
+    server.stop();
+    let alone = ask(["--data-dir", text(&server.data_dir)]);
+    assert_eq!(served, alone);
+    assert!(served.iter().take(3).all(|answer| answer.contains("shop")), "{served:?}");
+    let create = run(&["query", "CREATE DATABASE more", "--data-dir", text(&server.data_dir)]);
+    assert_eq!(create.status.code(), Some(0), "{}", stderr(&create));
+}
+
+#[test]
+fn cli_failed_statements_exit_with_1_in_each_format() {
+    let server = TestServer::start();
+    for format in ["table", "csv", "json"] {
+        let query = ["query", "SELECT x FROM y", "--db", "nosuch", "--format", format, "--url", &server.url];
+        let output = run(&query);
+        assert_eq!(output.status.code(), Some(1), "{format}: {}", stdout(&output));
+        assert!(stderr(&output).contains("database not found: nosuch"), "{}", stderr(&output));
+        assert!(stdout(&output).is_empty(), "{}", stdout(&output));
+    }
+    let timed = run(&["query", "SELECT x FROM y", "--time", "4", "--url", &server.url]);
+    assert_eq!(timed.status.code(), Some(2), "{}", stderr(&timed));
+}
+
+#[test]
 fn cli_demo_answers_its_own_questions() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let server = TestServer::start_with(&dir.path().join("data"), &["--demo"]);

@@ -3,8 +3,10 @@
 
 #![expect(clippy::expect_used, reason = "helpers of tests fail by panic, as tests do")]
 
+mod bad_input;
 mod cli;
 mod crash;
+mod clients;
 mod limits;
 mod query;
 mod real;
