@@ -5,8 +5,8 @@
 
 mod bad_input;
 mod cli;
-mod crash;
 mod clients;
+mod crash;
 mod limits;
 mod query;
 mod real;
