@@ -39,7 +39,7 @@ pub fn parse(text: &str) -> Result<Expr> {
 /// Reads one selector without range and modifiers, as `match[]` has it.
 ///
 /// # Errors
-/// `InvalidInput` with line and column; `LimitExceeded` for a text longer than the default limit of queries.
+/// `InvalidInput` with line and column, or for a text longer than the default limit of queries.
 pub fn parse_selector(text: &str) -> Result<Selector> {
     let max = Limits::default().text_bytes_max;
     if max < text.len() {
@@ -47,7 +47,7 @@ pub fn parse_selector(text: &str) -> Result<Selector> {
             "selector has {} bytes, more than {max} are not allowed (limit text_bytes_max)",
             text.len()
         );
-        return Err(Error::new(ErrorKind::LimitExceeded, message));
+        return Err(Error::new(ErrorKind::InvalidInput, message));
     }
     let mut parser = Parser::new(text)?;
     let expr = parser.primary()?;
