@@ -8,8 +8,9 @@ use crate::model::{Column, ColumnKey, MeasurementId, RowBlock, SeriesId, TimeRan
 use crate::rows::merge_sorted;
 use crate::segment::{Section, Segment};
 
-/// Rows that one piece holds at most, unless a single series has more.
-const PIECE_ROWS_MAX: u64 = 256 * 1024;
+/// Rows that one piece holds at most, unless a single series has more. Small enough for a piece and its cells to stay
+/// in the processor's caches.
+const PIECE_ROWS_MAX: u64 = 32 * 1024;
 
 /// Measurements of the segments, ascending.
 pub(crate) fn measurements(segments: &[Arc<Segment>]) -> Vec<MeasurementId> {
@@ -35,10 +36,11 @@ pub(crate) fn merged(
         for (segment, section) in &sections {
             let block = read(segment, section, from, last, range)?;
             if !block.is_empty() {
-                blocks.push(Arc::new(block));
+                blocks.push(block);
             }
         }
-        let rows = merge_sorted(&blocks);
+        let only = if blocks.len() == 1 { blocks.pop() } else { None };
+        let rows = only.unwrap_or_else(|| merge_sorted(&blocks));
         if !rows.is_empty() {
             sink(rows)?;
         }

@@ -379,8 +379,9 @@ fn reserve(values: &mut Values, rows: usize) {
         Values::I64(values) => values.reserve(rows),
         Values::U64(values) => values.reserve(rows),
         Values::Bool(values) => values.reserve(rows),
-        Values::Hist(values) => values.reserve(rows),
         Values::Str(texts) => texts.ends.reserve(rows),
+        // No field has values of this kind.
+        Values::Hist(_) => {}
     }
 }
 
