@@ -118,6 +118,13 @@ impl CellBuilder {
             return;
         }
         let left_ns = self.left_ns.get(row).copied().unwrap_or_default();
+        let rows = self.left_ns.len();
+        match &mut field.interiors {
+            Interiors::Float(cells) => cells.reserve(rows),
+            Interiors::Int(cells) => cells.reserve(rows),
+            Interiors::UInt(cells) => cells.reserve(rows),
+            Interiors::Text(_) => {}
+        }
         match (&mut field.interiors, partial) {
             (Interiors::Float(cells), Partial::Float(stats)) => cells.put(row, left_ns, stats, hist),
             (Interiors::Int(cells), Partial::Int(stats)) => cells.put(row, left_ns, stats, hist),
@@ -196,6 +203,26 @@ impl<N: CellNumber> NumberCells<N> {
         self.changes.push(stats.changes);
         self.m2.push(stats.m2);
         self.hist.push(if WITHOUT_HIST_MAX < stats.count { hist } else { HistogramRef::default() });
+    }
+
+    /// Makes room for `rows` rows in all.
+    fn reserve(&mut self, rows: usize) {
+        if rows <= self.count.capacity() {
+            return;
+        }
+        let more = rows - self.count.len();
+        self.count.reserve(more);
+        self.sum.reserve(more);
+        self.min.reserve(more);
+        self.max.reserve(more);
+        self.first.reserve(more);
+        self.first_offset.reserve(more);
+        self.last.reserve(more);
+        self.last_offset.reserve(more);
+        self.reset_sum.reserve(more);
+        self.resets.reserve(more);
+        self.changes.reserve(more);
+        self.m2.reserve(more);
     }
 
     /// Adds rows without an interior, up to `rows` rows.

@@ -178,6 +178,18 @@ impl Values {
         self.len() == 0
     }
 
+    /// Makes room for so many more rows; of texts for where they end, of histograms none.
+    pub fn reserve(&mut self, rows: usize) {
+        match self {
+            Self::F64(values) => values.reserve(rows),
+            Self::I64(values) => values.reserve(rows),
+            Self::U64(values) => values.reserve(rows),
+            Self::Bool(values) => values.reserve(rows),
+            Self::Str(texts) => texts.ends.reserve(rows),
+            Self::Hist(_) => {}
+        }
+    }
+
     /// Appends a placeholder for a row without a value.
     pub fn push_default(&mut self) {
         match self {
