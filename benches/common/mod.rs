@@ -23,16 +23,31 @@ impl Random {
     pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.next_u64() % bound
     }
+
+    /// A number in 0..1.
+    fn unit(&mut self) -> f64 {
+        (self.next_u64() >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    /// A number of mean 0 and deviation 1, near enough to normal: the sum of twelve uniform ones. Only additions, so
+    /// that it is the same on every machine.
+    fn normal(&mut self) -> f64 {
+        (0..12).map(|_| self.unit()).sum::<f64>() - 6.0
+    }
 }
 
 /// First timestamp of all generated lines.
 pub(crate) const START_NS: i64 = 1_451_606_400_000_000_000;
 
-/// Lines of the shape of TSBS cpu-only: 10 tags, 10 integer fields, about 344 bytes, each host every 10 s.
+/// Lines of the shape of TSBS cpu-only: 10 tags, 10 integer fields, about 344 bytes, each host every 10 s. As in TSBS
+/// every field of every host is a random walk of its own: a start in 0..100, steps of normal(0, 1), clamped to 0..100
+/// and written as the nearest whole number.
 pub(crate) fn tsbs_lines(hosts: u64, count: usize) -> String {
     const FIELDS: [&str; 10] =
         ["user", "system", "idle", "nice", "iowait", "irq", "softirq", "steal", "guest", "guest_nice"];
     let mut random = Random::new(7);
+    let walks = hosts as usize * FIELDS.len();
+    let mut walks: Vec<f64> = (0..walks).map(|_| random.unit() * 100.0).collect();
     let mut lines = String::with_capacity(count * 350);
     for index in 0..count as u64 {
         let (host, step) = (index % hosts, index / hosts);
@@ -44,8 +59,10 @@ pub(crate) fn tsbs_lines(hosts: u64, count: usize) -> String {
             host % 2,
         ));
         for (position, field) in FIELDS.iter().enumerate() {
+            let walk = &mut walks[host as usize * FIELDS.len() + position];
+            *walk = (*walk + random.normal()).clamp(0.0, 100.0);
             let before = if position == 0 { ' ' } else { ',' };
-            lines.push_str(&format!("{before}usage_{field}={}i", random.below(101)));
+            lines.push_str(&format!("{before}usage_{field}={}i", walk.round()));
         }
         lines.push_str(&format!(" {}\n", START_NS + step as i64 * 10_000_000_000));
     }

@@ -301,7 +301,7 @@ fn column_bytes(column: &Column) -> usize {
         Values::I64(values) => size_of_val(&**values),
         Values::U64(values) => size_of_val(&**values),
         Values::Bool(values) => size_of_val(&**values),
-        Values::Hist(values) => size_of_val(&**values),
+        Values::Hist(values) => values.memory_bytes(),
         Values::Str(texts) => texts.bytes.len() + size_of_val(&*texts.ends),
     };
     valid + values

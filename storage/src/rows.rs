@@ -10,7 +10,7 @@
 
 use std::borrow::{Borrow, Cow};
 
-use crate::model::{Column, ColumnKey, RowBlock, SeriesId, StrColumn, Values};
+use crate::model::{Column, ColumnKey, HistogramColumn, RowBlock, SeriesId, StrColumn, Values};
 
 /// A counting sort is used while the span of ids is at most this many times the number of rows.
 const SPAN_PER_ROW_MAX: usize = 4;
@@ -216,7 +216,13 @@ fn pick_values(from: &Values, rows: &[u32]) -> Values {
         Values::I64(values) => Values::I64(pick(values, rows)),
         Values::U64(values) => Values::U64(pick(values, rows)),
         Values::Bool(values) => Values::Bool(pick(values, rows)),
-        Values::Hist(values) => Values::Hist(rows.iter().map(|&row| values[row as usize].clone()).collect()),
+        Values::Hist(values) => {
+            let mut picked = HistogramColumn::default();
+            for &row in rows {
+                picked.push(values.get(row as usize).unwrap_or_default());
+            }
+            Values::Hist(picked)
+        }
         Values::Str(texts) => {
             let mut picked = StrColumn {
                 bytes: Vec::with_capacity(texts.bytes.len()),
@@ -249,7 +255,7 @@ pub(crate) fn pad_nulls(column: &mut Column, rows: usize) {
         Values::I64(values) => values.resize(rows, 0),
         Values::U64(values) => values.resize(rows, 0),
         Values::Bool(values) => values.resize(rows, false),
-        Values::Hist(values) => values.resize_with(rows, Default::default),
+        Values::Hist(values) => values.pad(rows),
         Values::Str(texts) => {
             let end = texts.ends.last().copied().unwrap_or(0);
             texts.ends.resize(rows, end);
@@ -265,7 +271,7 @@ pub(crate) fn append_column(column: &mut Column, from: &Column) {
         (Values::I64(values), Values::I64(from)) => values.extend_from_slice(from),
         (Values::U64(values), Values::U64(from)) => values.extend_from_slice(from),
         (Values::Bool(values), Values::Bool(from)) => values.extend_from_slice(from),
-        (Values::Hist(values), Values::Hist(from)) => values.extend_from_slice(from),
+        (Values::Hist(values), Values::Hist(from)) => values.extend_from(from, 0..from.len()),
         (Values::Str(texts), Values::Str(from)) => append_texts(texts, from),
         _ => {
             debug_assert!(false, "a column has one type for ever");

@@ -8,8 +8,8 @@ use super::cell::{CellNumber, WITHOUT_HIST_MAX, keeps_hist};
 use crate::model::FieldInfo;
 use crate::model::partial::Sum;
 use crate::model::{
-    Column, ColumnKey, FieldId, FieldType, Histogram, Partial, RowBlock, SeriesId, Stat, Stats, ValueRef,
-    Values,
+    Column, ColumnKey, FieldId, FieldType, HistogramColumn, HistogramRef, Partial, RowBlock, SeriesId, Stat,
+    Stats, ValueRef, Values,
 };
 
 /// Collects cells and lays them out as columns.
@@ -54,9 +54,8 @@ struct NumberCells<N: CellNumber> {
     reset_sum: Vec<f64>,
     resets: Vec<u64>,
     changes: Vec<u64>,
-    mean: Vec<f64>,
     m2: Vec<f64>,
-    hist: Vec<Histogram>,
+    hist: HistogramColumn,
 }
 
 impl CellBuilder {
@@ -111,21 +110,28 @@ impl CellBuilder {
         }
     }
 
-    /// Keeps the interior of a row for the field at this position of the list of fields. Its times must lie
-    /// within the cell.
-    pub fn put_interior(&mut self, field_idx: usize, row: usize, partial: Partial) {
+    /// Keeps the interior of a row, its histogram apart, for the field at this position of the list of fields. Its
+    /// times must lie within the cell.
+    pub fn put_interior(&mut self, field_idx: usize, row: usize, partial: &Partial, hist: HistogramRef<'_>) {
         let Some(field) = self.fields.get_mut(field_idx) else { return };
         if partial.count() == 0 {
             return;
         }
         let left_ns = self.left_ns.get(row).copied().unwrap_or_default();
+        let rows = self.left_ns.len();
+        match &mut field.interiors {
+            Interiors::Float(cells) => cells.reserve(rows),
+            Interiors::Int(cells) => cells.reserve(rows),
+            Interiors::UInt(cells) => cells.reserve(rows),
+            Interiors::Text(_) => {}
+        }
         match (&mut field.interiors, partial) {
-            (Interiors::Float(cells), Partial::Float(stats)) => cells.put(row, left_ns, stats),
-            (Interiors::Int(cells), Partial::Int(stats)) => cells.put(row, left_ns, stats),
-            (Interiors::UInt(cells), Partial::UInt(stats)) => cells.put(row, left_ns, stats),
+            (Interiors::Float(cells), Partial::Float(stats)) => cells.put(row, left_ns, stats, hist),
+            (Interiors::Int(cells), Partial::Int(stats)) => cells.put(row, left_ns, stats, hist),
+            (Interiors::UInt(cells), Partial::UInt(stats)) => cells.put(row, left_ns, stats, hist),
             (Interiors::Text(counts), Partial::Text(count)) => {
                 counts.resize(row, 0);
-                counts.push(count);
+                counts.push(*count);
             }
             _ => debug_assert!(false, "partials of one field have one type"),
         }
@@ -180,7 +186,7 @@ impl FieldCells {
 }
 
 impl<N: CellNumber> NumberCells<N> {
-    fn put(&mut self, row: usize, left_ns: i64, stats: Stats<N>) {
+    fn put(&mut self, row: usize, left_ns: i64, stats: &Stats<N>, hist: HistogramRef<'_>) {
         if self.count.len() < row {
             self.pad(row);
         }
@@ -195,10 +201,28 @@ impl<N: CellNumber> NumberCells<N> {
         self.reset_sum.push(stats.reset_sum.to_f64());
         self.resets.push(stats.resets);
         self.changes.push(stats.changes);
-        self.mean.push(stats.mean);
         self.m2.push(stats.m2);
-        let hist = stats.hist.filter(|_| WITHOUT_HIST_MAX < stats.count);
-        self.hist.push(hist.map_or_else(Histogram::default, |hist| *hist));
+        self.hist.push(if WITHOUT_HIST_MAX < stats.count { hist } else { HistogramRef::default() });
+    }
+
+    /// Makes room for `rows` rows in all.
+    fn reserve(&mut self, rows: usize) {
+        if rows <= self.count.capacity() {
+            return;
+        }
+        let more = rows - self.count.len();
+        self.count.reserve(more);
+        self.sum.reserve(more);
+        self.min.reserve(more);
+        self.max.reserve(more);
+        self.first.reserve(more);
+        self.first_offset.reserve(more);
+        self.last.reserve(more);
+        self.last_offset.reserve(more);
+        self.reset_sum.reserve(more);
+        self.resets.reserve(more);
+        self.changes.reserve(more);
+        self.m2.reserve(more);
     }
 
     /// Adds rows without an interior, up to `rows` rows.
@@ -214,9 +238,8 @@ impl<N: CellNumber> NumberCells<N> {
         self.reset_sum.resize(rows, 0.0);
         self.resets.resize(rows, 0);
         self.changes.resize(rows, 0);
-        self.mean.resize(rows, 0.0);
         self.m2.resize(rows, 0.0);
-        self.hist.resize(rows, Histogram::default());
+        self.hist.pad(rows);
     }
 
     fn finish(mut self, field: FieldId, with_hist: bool, rows: usize, columns: &mut Vec<Column>) {
@@ -239,7 +262,6 @@ impl<N: CellNumber> NumberCells<N> {
         push(Stat::FirstOffset, Values::I64(self.first_offset), &valid);
         push(Stat::Last, N::column(self.last), &valid);
         push(Stat::LastOffset, Values::I64(self.last_offset), &valid);
-        push(Stat::Mean, Values::F64(self.mean), &valid);
         let may_be_left_out = [
             (Stat::SumRest, rests),
             (Stat::ResetSum, Values::F64(self.reset_sum)),

@@ -3,7 +3,8 @@
 //!
 //! Every field of a measurement has its own set of columns ([`columns_of`]). Left out are: columns without any
 //! value; and `SumRest`, `ResetSum`, `Resets`, `Changes` and `M2` where they are 0 in all rows. The reader takes a
-//! missing one of these as 0, and a missing one of the others, where there is a count, as corruption.
+//! missing one of these as 0, and a missing one of the others, where there is a count, as corruption. The mean is no
+//! column: sum and count give it.
 //!
 //! By type: `Edge`, `Min`, `Max`, `First` and `Last` are of the field's type, except that those of the interior of
 //! boolean fields are unsigned 0 and 1. Boolean fields keep no histogram, because count and sum say all of it. Text
@@ -17,12 +18,13 @@ use crate::model::FieldInfo;
 use crate::model::histogram::Bucket;
 use crate::model::partial::{Compensated, Number, Sum};
 use crate::model::{
-    Column, ColumnKey, FieldId, FieldType, Histogram, Partial, RowBlock, Stat, Stats, ValueRef, Values,
+    Column, ColumnKey, FieldId, FieldType, HistogramColumn, HistogramRef, Partial, RowBlock, Stat, Stats,
+    ValueRef, Values,
 };
 use crate::{Error, Result};
 
 /// Statistics of a numeric field without its histogram, in the order of their columns.
-const NUMERIC: [Stat; 15] = [
+const NUMERIC: [Stat; 14] = [
     Stat::Edge,
     Stat::Count,
     Stat::Sum,
@@ -36,7 +38,6 @@ const NUMERIC: [Stat; 15] = [
     Stat::ResetSum,
     Stat::Resets,
     Stat::Changes,
-    Stat::Mean,
     Stat::M2,
 ];
 
@@ -67,6 +68,8 @@ pub(crate) trait CellNumber: Number {
     fn sum_at(sum: &Values, rest: Option<&Values>, row: usize) -> Option<Self::Sum>;
     /// The sum of all numbers, in their order.
     fn sum_of(numbers: &[Self]) -> Self::Sum;
+    /// The sum of their squared distances from the mean.
+    fn m2_of(numbers: &[Self], mean: f64) -> f64;
     /// The number as a value.
     fn value_ref(self) -> ValueRef<'static>;
     /// The partial that carries such statistics.
@@ -107,6 +110,10 @@ impl CellNumber for f64 {
         Compensated { sum, rest: if sum.is_finite() { rest } else { 0.0 } }
     }
 
+    fn m2_of(numbers: &[Self], mean: f64) -> f64 {
+        numbers.iter().map(|number| (number - mean) * (number - mean)).sum()
+    }
+
     fn value_ref(self) -> ValueRef<'static> {
         ValueRef::Float(self)
     }
@@ -145,6 +152,13 @@ macro_rules! cell_integer {
                 numbers.iter().map(|number| i128::from(*number)).sum()
             }
 
+            fn m2_of(numbers: &[Self], mean: f64) -> f64 {
+                if let Some(m2) = m2_of_near(numbers.iter().map(|number| i128::from(*number))) {
+                    return m2;
+                }
+                numbers.iter().map(|number| (*number as f64 - mean) * (*number as f64 - mean)).sum()
+            }
+
             fn value_ref(self) -> ValueRef<'static> {
                 ValueRef::$partial(self)
             }
@@ -157,6 +171,25 @@ macro_rules! cell_integer {
 }
 
 cell_integer!(i64, I64, Int; u64, U64, UInt);
+
+/// Sum of the squared distances of whole numbers from their mean, rounded once at the end: `n` times it is whole.
+/// `None` when the numbers are many or far apart, where that would need wider arithmetic.
+///
+/// A rounded sum of rounded squares would say the same but for noise in its last digits, which costs eight bytes.
+fn m2_of_near(numbers: impl ExactSizeIterator<Item = i128> + Clone) -> Option<f64> {
+    let first = numbers.clone().next()?;
+    let count = i64::try_from(numbers.len()).ok().filter(|count| *count <= 1 << 10)?;
+    let (mut sum, mut squares, mut widest) = (0_i64, 0_i64, 0_u64);
+    for number in numbers {
+        // Whether this has cut anything off shows in the width, which is then too large.
+        let distance = (number - first).clamp(-(1 << 20), 1 << 20) as i64;
+        widest |= distance.unsigned_abs();
+        sum += distance;
+        squares += distance * distance;
+    }
+    // At most 2^10 distances below 2^20: both products stay below 2^60.
+    (widest < 1 << 20).then(|| (count * squares - sum * sum) as f64 / count as f64)
+}
 
 /// Reads the cells of one field out of the loaded columns of a page.
 #[derive(Debug)]
@@ -208,9 +241,8 @@ struct Numeric<'a, N> {
     reset_sum: Option<&'a Column>,
     resets: Option<&'a Column>,
     changes: Option<&'a Column>,
-    mean: &'a [f64],
     m2: Option<&'a Column>,
-    hist: Option<(&'a Column, &'a [Histogram])>,
+    hist: Option<(&'a Column, &'a HistogramColumn)>,
 }
 
 impl<'a> CellReader<'a> {
@@ -298,9 +330,13 @@ impl<'a> CellReader<'a> {
         let hist = into.hist.get_or_insert_default();
         if self.field_type == FieldType::Bool {
             // The sum of zeros and ones, at most the count, which stays far below 2^53.
-            hist.merge(&hist_of_bools(stats.count, stats.sum.to_f64() as u64));
+            let ones = stats.sum.to_f64() as u64;
+            let bucket = [Bucket { index: 0, count: ones }];
+            let positive = if ones == 0 { &[][..] } else { &bucket };
+            let zero = stats.count.saturating_sub(ones);
+            hist.merge_view(HistogramRef { zero, positive, negative: &[] });
         } else if let Some(kept) = cells.hist_at(row) {
-            hist.merge(kept);
+            hist.merge_view(kept);
         } else {
             hist.add(stats.first.to_f64());
             if 1 < stats.count {
@@ -308,12 +344,6 @@ impl<'a> CellReader<'a> {
             }
         }
     }
-}
-
-/// The histogram of `count` booleans of which `ones` are true.
-fn hist_of_bools(count: u64, ones: u64) -> Histogram {
-    let positive = if ones == 0 { Vec::new() } else { vec![Bucket { index: 0, count: ones }] };
-    Histogram { zero: count.saturating_sub(ones), positive, negative: Vec::new() }
 }
 
 impl<'a, N: CellNumber> Numeric<'a, N> {
@@ -340,7 +370,7 @@ impl<'a, N: CellNumber> Numeric<'a, N> {
         }
         let hist = match column(Stat::Hist) {
             Some(hist) if with_hist => match &hist.values {
-                Values::Hist(hists) => Some((hist, hists.as_slice())),
+                Values::Hist(hists) => Some((hist, hists)),
                 _ => return Err(damaged(Stat::Hist, "has another type than expected")),
             },
             _ => None,
@@ -358,7 +388,6 @@ impl<'a, N: CellNumber> Numeric<'a, N> {
             reset_sum: optional(Stat::ResetSum, is_f64)?,
             resets: optional(Stat::Resets, is_u64)?,
             changes: optional(Stat::Changes, is_u64)?,
-            mean: typed::<f64>(needed(Stat::Mean)?)?,
             m2: optional(Stat::M2, is_f64)?,
             hist,
         };
@@ -375,28 +404,37 @@ impl<'a, N: CellNumber> Numeric<'a, N> {
     fn stats(&self, row: usize, left_ns: i64) -> Option<Stats<N>> {
         let count = self.count.get(row)?;
         let rest = self.sum_rest.filter(|rest| rest.is_valid(row)).map(|rest| &rest.values);
+        let (sum, first) = (N::sum_at(self.sum, rest, row)?, *self.first.get(row)?);
+        let changes = or_zero(self.changes, row);
         Some(Stats {
             count,
-            sum: N::sum_at(self.sum, rest, row)?,
+            sum,
             min: *self.min.get(row)?,
             max: *self.max.get(row)?,
-            first: *self.first.get(row)?,
+            first,
             first_ns: left_ns.saturating_add(*self.first_offset.get(row)?),
             last: *self.last.get(row)?,
             last_ns: left_ns.saturating_add(*self.last_offset.get(row)?),
             reset_sum: Compensated { sum: or_zero(self.reset_sum, row), rest: 0.0 },
             resets: or_zero(self.resets, row),
-            changes: or_zero(self.changes, row),
-            mean: *self.mean.get(row)?,
+            changes,
+            mean: mean_of(count, sum, first, changes),
             m2: or_zero(self.m2, row),
             hist: None,
         })
     }
 
-    fn hist_at(&self, row: usize) -> Option<&'a Histogram> {
+    fn hist_at(&self, row: usize) -> Option<HistogramRef<'a>> {
         let (column, hists) = self.hist?;
         if column.is_valid(row) { hists.get(row) } else { None }
     }
+}
+
+/// The mean of an interior, which no column holds. Of equal values it is the value, although their rounded sum may
+/// say otherwise.
+pub(crate) fn mean_of<N: CellNumber>(count: u64, sum: N::Sum, first: N, changes: u64) -> f64 {
+    let first = first.to_f64();
+    if changes == 0 && first.is_finite() { first } else { sum.to_f64() / count as f64 }
 }
 
 /// A value of a column that is left out where it is 0.

@@ -6,13 +6,13 @@
 //! over runs of rows of one series and minute. Knows nothing of files, jobs or time zones.
 
 use super::build::CellBuilder;
-use super::cell::{CellNumber, CellReader, WITHOUT_HIST_MAX, keeps_hist};
+use super::cell::{CellNumber, CellReader, WITHOUT_HIST_MAX, keeps_hist, mean_of};
 use crate::Result;
 use crate::model::FieldInfo;
 use crate::model::partial::{Compensated, Sum, greater, lesser};
 use crate::model::{
-    Column, ColumnKey, FieldType, Histogram, HistogramScratch, Partial, RowBlock, SeriesId, Stats, Tier,
-    ValueRef, Values, floor_to,
+    Column, ColumnKey, FieldType, Histogram, HistogramRef, HistogramScratch, Partial, RowBlock, SeriesId,
+    Stats, Tier, ValueRef, Values, floor_to,
 };
 
 /// Folds raw rows of one measurement into cells of one minute.
@@ -133,7 +133,7 @@ impl Folder {
                 Open::Float(open) => open.close(field_idx, with_hist, builder, scratch),
                 Open::Int(open) => open.close(field_idx, with_hist, builder, scratch),
                 Open::UInt(open) => open.close(field_idx, with_hist, builder, scratch),
-                Open::Text { row, count } => builder.put_interior(field_idx, *row, Partial::Text(*count)),
+                Open::Text { row, count } => put_text_count(field_idx, *row, *count, builder),
             }
         }
         self.builder.finish()
@@ -186,8 +186,8 @@ impl<N: CellNumber> Waiting<N> {
             let valid = source.valid.map(|valid| valid.get(start..run.end).unwrap_or_default());
             let is_last = at + 1 == runs.len();
             if !is_last && self.values.is_empty() && valid.is_none_or(|valid| valid.iter().all(|is| *is)) {
-                if let Some(stats) = press(ts_ns, values, with_hist, scratch) {
-                    builder.put_interior(field_idx, run.row, N::partial(stats));
+                if let Some((stats, hist)) = press(ts_ns, values, with_hist, scratch) {
+                    builder.put_interior(field_idx, run.row, &N::partial(stats), hist);
                 }
                 continue;
             }
@@ -208,8 +208,8 @@ impl<N: CellNumber> Waiting<N> {
         builder: &mut CellBuilder,
         scratch: &mut HistogramScratch,
     ) {
-        if let Some(stats) = press(&self.ts_ns, &self.values, with_hist, scratch) {
-            builder.put_interior(field_idx, self.row, N::partial(stats));
+        if let Some((stats, hist)) = press(&self.ts_ns, &self.values, with_hist, scratch) {
+            builder.put_interior(field_idx, self.row, &N::partial(stats), hist);
         }
         self.ts_ns.clear();
         self.values.clear();
@@ -241,7 +241,7 @@ fn count_texts(
 ) {
     for run in runs {
         if *row != run.row {
-            builder.put_interior(field_idx, *row, Partial::Text(*count));
+            put_text_count(field_idx, *row, *count, builder);
             (*row, *count) = (run.row, 0);
         }
         for place in (run.start..run.end).filter(|place| column.is_valid(*place)) {
@@ -254,13 +254,18 @@ fn count_texts(
     }
 }
 
-/// The statistics of samples in time order: those that adding one by one gives, up to the rounding of sums.
-fn press<N: CellNumber>(
+fn put_text_count(field_idx: usize, row: usize, count: u64, builder: &mut CellBuilder) {
+    builder.put_interior(field_idx, row, &Partial::Text(count), HistogramRef::default());
+}
+
+/// The statistics of samples in time order, and beside them their histogram: those that adding one by one gives, up
+/// to the rounding of sums.
+fn press<'a, N: CellNumber>(
     ts_ns: &[i64],
     values: &[N],
     with_hist: bool,
-    scratch: &mut HistogramScratch,
-) -> Option<Stats<N>> {
+    scratch: &'a mut HistogramScratch,
+) -> Option<(Stats<N>, HistogramRef<'a>)> {
     let (first, last) = (*values.first()?, *values.last()?);
     let (first_ns, last_ns) = (*ts_ns.first()?, *ts_ns.last()?);
     let (mut min, mut max) = (first, first);
@@ -279,13 +284,13 @@ fn press<N: CellNumber>(
     }
     let count = values.len() as u64;
     let sum = N::sum_of(values);
-    // Of equal values the mean is the value, although their rounded sum may say otherwise.
-    let is_constant = changes == 0 && first.to_f64().is_finite();
-    let mean = if is_constant { first.to_f64() } else { sum.to_f64() / count as f64 };
-    let m2 = values.iter().map(|value| (value.to_f64() - mean) * (value.to_f64() - mean)).sum();
-    let hist = (with_hist && WITHOUT_HIST_MAX < count)
-        .then(|| Box::new(Histogram::of(values.iter().map(|value| value.to_f64()), scratch)));
-    Some(Stats {
+    let mean = mean_of(count, sum, first, changes);
+    let m2 = N::m2_of(values, mean);
+    let hist = match with_hist && WITHOUT_HIST_MAX < count {
+        true => scratch.count(values.iter().map(|value| value.to_f64())),
+        false => HistogramRef::default(),
+    };
+    let stats = Stats {
         count,
         sum,
         min,
@@ -299,8 +304,9 @@ fn press<N: CellNumber>(
         changes,
         mean,
         m2,
-        hist,
-    })
+        hist: None,
+    };
+    Some((stats, hist))
 }
 
 /// Merges cells of one tier into cells of the coarser tier `to`, without looking at rows. Cells are sorted by
@@ -323,8 +329,9 @@ pub fn coarsen(cells: &RowBlock, fields: &[FieldInfo], to: Tier) -> Result<RowBl
     }
     for (field_idx, field) in fields.iter().enumerate() {
         let reader = CellReader::of_block(cells, field, keeps_hist(field.field_type))?;
+        let mut partial = Partial::empty(field.field_type);
         for run in &runs {
-            let mut partial = Partial::empty(field.field_type);
+            partial.clear();
             for (at, finer_ns) in cells.ts_ns.iter().enumerate().take(run.end).skip(run.start) {
                 if *finer_ns != run.left_ns {
                     reader.add_edge(at, *finer_ns, &mut partial);
@@ -333,7 +340,8 @@ pub fn coarsen(cells: &RowBlock, fields: &[FieldInfo], to: Tier) -> Result<RowBl
                 }
                 reader.add_interior(at, *finer_ns, &mut partial);
             }
-            builder.put_interior(field_idx, run.row, partial);
+            let hist = partial.histogram().map_or_else(HistogramRef::default, Histogram::view);
+            builder.put_interior(field_idx, run.row, &partial, hist);
         }
     }
     Ok(builder.finish())

@@ -8,8 +8,8 @@
 
 use super::bytes::{Reader, put_with_len};
 use super::{BUCKETS_MAX, Encoding, integers};
-use crate::model::Histogram;
 use crate::model::histogram::Bucket;
+use crate::model::{HistogramColumn, HistogramRef};
 use crate::{Error, ErrorKind, Result};
 
 #[derive(Default)]
@@ -22,15 +22,16 @@ struct Streams {
     counts: Vec<u64>,
 }
 
-/// Appends the encoding byte and the payload.
-pub(super) fn encode(histograms: &[Histogram], out: &mut Vec<u8>) -> Result<()> {
+/// Appends the encoding byte and the payload, of the valid rows (`None`: all).
+pub(super) fn encode(histograms: &HistogramColumn, valid: Option<&[bool]>, out: &mut Vec<u8>) -> Result<()> {
     let mut streams = Streams::default();
-    for histogram in histograms {
+    let is_valid = |row: usize| valid.is_none_or(|valid| valid.get(row).copied().unwrap_or(false));
+    for (_, histogram) in histograms.iter().enumerate().filter(|(row, _)| is_valid(*row)) {
         streams.positive.push(histogram.positive.len() as u64);
         streams.negative.push(histogram.negative.len() as u64);
         streams.zeros.push(histogram.zero);
-        streams.add(&histogram.positive)?;
-        streams.add(&histogram.negative)?;
+        streams.add(histogram.positive)?;
+        streams.add(histogram.negative)?;
     }
     if BUCKETS_MAX < streams.counts.len() {
         let message = format!("{} buckets, at most {BUCKETS_MAX} fit a page", streams.counts.len());
@@ -65,7 +66,7 @@ impl Streams {
 }
 
 /// Reads exactly `count` histograms; `bytes` begins with the encoding byte.
-pub(super) fn decode(bytes: &[u8], count: usize) -> Result<Vec<Histogram>> {
+pub(super) fn decode(bytes: &[u8], count: usize) -> Result<HistogramColumn> {
     let (encoding, payload) = Encoding::split(bytes)?;
     if encoding != Encoding::Histograms {
         return Err(Error::corruption(format!("encoding {encoding:?} does not hold histograms")));
@@ -90,29 +91,30 @@ pub(super) fn decode(bytes: &[u8], count: usize) -> Result<Vec<Histogram>> {
     let counts = integers::decode(reader.slice()?, buckets_count)?;
     reader.finish()?;
     let (mut firsts, mut gaps, mut counts) = (firsts.into_iter(), gaps.into_iter(), counts.into_iter());
-    let mut histograms = Vec::with_capacity(count);
+    let mut histograms = HistogramColumn::default();
+    let (mut above, mut below) = (Vec::new(), Vec::new());
     for ((positive, negative), zero) in positive.into_iter().zip(negative).zip(zeros) {
-        let mut side = |size| side_of(size, &mut firsts, &mut gaps, &mut counts);
-        let histogram = Histogram { zero, positive: side(positive)?, negative: side(negative)? };
-        let buckets = histogram.positive.iter().chain(&histogram.negative);
+        side_of(positive, &mut above, &mut firsts, &mut gaps, &mut counts)?;
+        side_of(negative, &mut below, &mut firsts, &mut gaps, &mut counts)?;
+        let buckets = above.iter().chain(&below);
         let total = buckets.map(|bucket| bucket.count).try_fold(zero, u64::checked_add);
         if total.is_none() {
             return Err(Error::corruption("the counts of a histogram do not fit 64 bits"));
         }
-        histograms.push(histogram);
+        histograms.push(HistogramRef { zero, positive: &above, negative: &below });
     }
     Ok(histograms)
 }
 
-/// Takes the buckets of one side off the streams.
+/// Takes the buckets of one side off the streams; `buckets` holds them and nothing else afterwards.
 fn side_of(
     size: u64,
+    buckets: &mut Vec<Bucket>,
     firsts: &mut impl Iterator<Item = u64>,
     gaps: &mut impl Iterator<Item = u64>,
     counts: &mut impl Iterator<Item = u64>,
-) -> Result<Vec<Bucket>> {
-    // Bounded by BUCKETS_MAX together with all other sides.
-    let mut buckets = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
+) -> Result<()> {
+    buckets.clear();
     let mut before: Option<i64> = None;
     for _ in 0..size {
         let index = match before {
@@ -133,5 +135,5 @@ fn side_of(
         before = Some(i64::from(bucket.index));
         buckets.push(bucket);
     }
-    Ok(buckets)
+    Ok(())
 }

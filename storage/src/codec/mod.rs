@@ -26,7 +26,7 @@ pub(crate) mod texts;
 use std::borrow::Cow;
 
 use self::bytes::{Reader, put_with_len};
-use crate::model::{StrColumn, Values};
+use crate::model::{HistogramColumn, StrColumn, Values};
 use crate::{Error, ErrorKind, Result};
 
 /// Text bytes of one column in one page at most; a reader refuses more.
@@ -140,7 +140,7 @@ impl Kind {
             Self::U64 => Values::U64(Vec::new()),
             Self::Bool => Values::Bool(Vec::new()),
             Self::Str => Values::Str(StrColumn::default()),
-            Self::Hist => Values::Hist(Vec::new()),
+            Self::Hist => Values::Hist(HistogramColumn::default()),
         }
     }
 }
@@ -204,7 +204,7 @@ fn encode_dense(source: &Source<'_>, valid_count: usize, out: &mut Vec<u8>) -> R
             None => texts::encode(values, out),
             Some(valid) => texts::encode(&dense_texts(values, valid), out),
         },
-        Values::Hist(values) => histograms::encode(&dense(values, valid), out),
+        Values::Hist(values) => histograms::encode(values, valid, out),
     }
 }
 
@@ -249,7 +249,7 @@ pub fn decode(kind: Kind, rows: usize, dictionary: Option<&StrColumn>, bytes: &[
         Values::U64(values) => Values::U64(spread(values, &valid)),
         Values::Bool(values) => Values::Bool(spread(values, &valid)),
         Values::Str(texts) => Values::Str(spread_texts(texts, &valid)),
-        Values::Hist(values) => Values::Hist(spread(values, &valid)),
+        Values::Hist(values) => Values::Hist(spread_histograms(&values, &valid)),
     };
     Ok((values, Some(valid)))
 }
@@ -295,6 +295,16 @@ fn spread_texts(texts: StrColumn, valid: &[bool]) -> StrColumn {
         end
     });
     StrColumn { ends: rows.collect(), bytes: texts.bytes }
+}
+
+fn spread_histograms(histograms: &HistogramColumn, valid: &[bool]) -> HistogramColumn {
+    let mut rows = HistogramColumn::default();
+    let mut histograms = histograms.iter();
+    for valid in valid {
+        let histogram = if *valid { histograms.next() } else { None };
+        rows.push(histogram.unwrap_or_default());
+    }
+    rows
 }
 
 /// Appends whole numbers: encoding byte and payload, with their length in front.

@@ -24,14 +24,14 @@ fn bits(values: &Values, valid: Option<&[bool]>) -> Vec<Option<Vec<u64>>> {
         Values::Bool(values) => vec![u64::from(values[index])],
         Values::Str(texts) => texts.get(index).bytes().map(u64::from).collect(),
         Values::Hist(values) => {
-            let hist = &values[index];
+            let hist = values.get(index).unwrap();
             let buckets = |buckets: &[crate::model::histogram::Bucket]| -> Vec<u64> {
                 buckets
                     .iter()
                     .flat_map(|bucket| [i64::from(bucket.index).cast_unsigned(), bucket.count])
                     .collect()
             };
-            [vec![hist.zero, hist.positive.len() as u64], buckets(&hist.positive), buckets(&hist.negative)]
+            [vec![hist.zero, hist.positive.len() as u64], buckets(hist.positive), buckets(hist.negative)]
                 .concat()
         }
     };
@@ -223,7 +223,7 @@ fn any_values() -> impl Strategy<Value = Values> {
         any_integers().prop_map(|values| Values::U64(values.into_iter().map(i64::cast_unsigned).collect())),
         vec(any::<bool>(), 1..400).prop_map(Values::Bool),
         vec(".{0,12}", 1..60).prop_map(|texts| Values::Str(texts_of(&texts))),
-        vec(any_histogram(), 1..40).prop_map(Values::Hist),
+        vec(any_histogram(), 1..40).prop_map(|hists| Values::Hist(hists.into_iter().collect())),
     ]
 }
 

@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use super::{FieldId, FieldType, Histogram, SeriesId, Value, ValueRef};
+use super::{FieldId, FieldType, HistogramColumn, SeriesId, Value, ValueRef};
 
 /// What a column holds about a field: its value (raw rows), or one statistic of a cell.
 ///
@@ -43,22 +43,20 @@ pub enum Stat {
     Resets = 12,
     /// Cell interior: number of changes of value (u64).
     Changes = 13,
-    /// Cell interior: mean (f64).
-    Mean = 14,
     /// Cell interior: sum of squared distances from the mean (f64).
-    M2 = 15,
+    M2 = 14,
     /// Cell interior: exponential histogram of schema 6; null when count <= 2.
-    Hist = 16,
+    Hist = 15,
 }
 
 impl Stat {
     /// Reads the number written in a file; `None` for one this version does not know.
     pub fn from_u8(number: u8) -> Option<Self> {
         #[rustfmt::skip]
-        const ALL: [Stat; 17] = [
+        const ALL: [Stat; 16] = [
             Stat::Value, Stat::Edge, Stat::Count, Stat::Sum, Stat::SumRest, Stat::Min, Stat::Max, Stat::First,
             Stat::FirstOffset, Stat::Last, Stat::LastOffset, Stat::ResetSum, Stat::Resets, Stat::Changes,
-            Stat::Mean, Stat::M2, Stat::Hist,
+            Stat::M2, Stat::Hist,
         ];
         ALL.get(usize::from(number)).copied()
     }
@@ -135,7 +133,7 @@ pub enum Values {
     /// Texts.
     Str(StrColumn),
     /// Histograms of cells.
-    Hist(Vec<Histogram>),
+    Hist(HistogramColumn),
 }
 
 impl Values {
@@ -159,7 +157,7 @@ impl Values {
             Self::U64(_) => Self::U64(Vec::new()),
             Self::Bool(_) => Self::Bool(Vec::new()),
             Self::Str(_) => Self::Str(StrColumn::default()),
-            Self::Hist(_) => Self::Hist(Vec::new()),
+            Self::Hist(_) => Self::Hist(HistogramColumn::default()),
         }
     }
 
@@ -180,6 +178,18 @@ impl Values {
         self.len() == 0
     }
 
+    /// Makes room for so many more rows; of texts for where they end, of histograms none.
+    pub fn reserve(&mut self, rows: usize) {
+        match self {
+            Self::F64(values) => values.reserve(rows),
+            Self::I64(values) => values.reserve(rows),
+            Self::U64(values) => values.reserve(rows),
+            Self::Bool(values) => values.reserve(rows),
+            Self::Str(texts) => texts.ends.reserve(rows),
+            Self::Hist(_) => {}
+        }
+    }
+
     /// Appends a placeholder for a row without a value.
     pub fn push_default(&mut self) {
         match self {
@@ -188,7 +198,7 @@ impl Values {
             Self::U64(values) => values.push(0),
             Self::Bool(values) => values.push(false),
             Self::Str(values) => values.end_text(),
-            Self::Hist(values) => values.push(Histogram::default()),
+            Self::Hist(values) => values.pad(values.len() + 1),
         }
     }
 
@@ -202,9 +212,7 @@ impl Values {
                 values.push(from.get(index).copied().unwrap_or_default())
             }
             (Self::Str(values), Self::Str(from)) => values.push(from.get(index)),
-            (Self::Hist(values), Self::Hist(from)) => {
-                values.push(from.get(index).cloned().unwrap_or_default())
-            }
+            (Self::Hist(values), Self::Hist(from)) => values.push(from.get(index).unwrap_or_default()),
             (values, _) => values.push_default(),
         }
     }
@@ -224,6 +232,7 @@ impl Values {
             (Self::Bool(values), Self::Bool(from)) => {
                 values.extend_from_slice(from.get(rows).unwrap_or_default())
             }
+            (Self::Hist(values), Self::Hist(from)) => values.extend_from(from, rows),
             (values, other) => rows.for_each(|row| values.push_from(other, row)),
         }
     }

@@ -6,6 +6,7 @@
 
 pub mod batch;
 pub mod block;
+pub mod hist_column;
 pub mod histogram;
 pub mod labels;
 pub mod partial;
@@ -14,7 +15,8 @@ pub mod value;
 
 pub use batch::{Dialect, RowError, WriteBatch};
 pub use block::{Column, ColumnKey, RowBlock, Stat, StrColumn, Values};
-pub use histogram::{Histogram, HistogramScratch};
+pub use hist_column::HistogramColumn;
+pub use histogram::{Histogram, HistogramRef, HistogramScratch};
 pub use labels::SeriesKey;
 pub use partial::{Numbers, Partial, Stats};
 pub use schema::{FieldInfo, Schema, SeriesInfo, TagMatcher, TagTest};

@@ -163,7 +163,11 @@ impl<N: Number> Stats<N> {
             return;
         }
         if self.count == 0 {
+            let room = self.hist.take();
             self.clone_from(later);
+            if self.hist.is_none() {
+                self.hist = room;
+            }
             return;
         }
         self.join(later.first);
@@ -182,6 +186,15 @@ impl<N: Number> Stats<N> {
         if let Some(hist) = &later.hist {
             self.hist.get_or_insert_default().merge(hist);
         }
+    }
+
+    /// Forgets all samples but keeps the room of the histogram.
+    fn clear(&mut self) {
+        let mut hist = self.hist.take();
+        if let Some(hist) = &mut hist {
+            hist.clear();
+        }
+        *self = Self { hist, ..Self::default() };
     }
 
     /// Counts the step from the last sample to the next.
@@ -267,6 +280,16 @@ impl Partial {
             FieldType::Int => Self::Int(Stats::default()),
             FieldType::UInt | FieldType::Bool => Self::UInt(Stats::default()),
             FieldType::Str => Self::Text(0),
+        }
+    }
+
+    /// Makes it empty again, keeping the room of its histogram.
+    pub fn clear(&mut self) {
+        match self {
+            Self::Float(stats) => stats.clear(),
+            Self::Int(stats) => stats.clear(),
+            Self::UInt(stats) => stats.clear(),
+            Self::Text(count) => *count = 0,
         }
     }
 

@@ -131,7 +131,11 @@ fn merge_sorted_cell_comes_from_one_block_whole() {
         let valid = Some(vec![hist.is_some()]);
         let columns = vec![
             Column { key: key(Stat::Count), values: Values::U64(vec![count]), valid: Some(vec![true]) },
-            Column { key: key(Stat::Hist), values: Values::Hist(vec![hist.unwrap_or_default()]), valid },
+            Column {
+                key: key(Stat::Hist),
+                values: Values::Hist([hist.unwrap_or_default()].into_iter().collect()),
+                valid,
+            },
         ];
         RowBlock { series: vec![SeriesId(1)], ts_ns: vec![0], columns }
     };

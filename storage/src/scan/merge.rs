@@ -8,8 +8,9 @@ use crate::model::{Column, ColumnKey, MeasurementId, RowBlock, SeriesId, TimeRan
 use crate::rows::merge_sorted;
 use crate::segment::{Section, Segment};
 
-/// Rows that one piece holds at most, unless a single series has more.
-const PIECE_ROWS_MAX: u64 = 256 * 1024;
+/// Rows that one piece holds at most, unless a single series has more. Small enough for a piece and its cells to stay
+/// in the processor's caches.
+const PIECE_ROWS_MAX: u64 = 32 * 1024;
 
 /// Measurements of the segments, ascending.
 pub(crate) fn measurements(segments: &[Arc<Segment>]) -> Vec<MeasurementId> {
@@ -35,10 +36,11 @@ pub(crate) fn merged(
         for (segment, section) in &sections {
             let block = read(segment, section, from, last, range)?;
             if !block.is_empty() {
-                blocks.push(Arc::new(block));
+                blocks.push(block);
             }
         }
-        let rows = merge_sorted(&blocks);
+        let only = if blocks.len() == 1 { blocks.pop() } else { None };
+        let rows = only.unwrap_or_else(|| merge_sorted(&blocks));
         if !rows.is_empty() {
             sink(rows)?;
         }
@@ -75,6 +77,10 @@ fn read(
 ) -> Result<RowBlock> {
     let mut block = RowBlock::default();
     let first_page = section.pages.partition_point(|page| page.last_series < from);
+    let pages = section.pages.iter().skip(first_page).take_while(|page| page.first_series <= last);
+    let rows_max = pages.map(|page| page.rows as usize).sum();
+    block.series.reserve(rows_max);
+    block.ts_ns.reserve(rows_max);
     for (index, page) in section.pages.iter().enumerate().skip(first_page) {
         if last < page.first_series {
             break;
@@ -94,7 +100,7 @@ fn read(
                 let times = keys.ts_ns.get(run_start..run_end).unwrap_or_default();
                 let start = run_start + times.partition_point(|ts| *ts < range.start_ns);
                 let end = run_start + times.partition_point(|ts| *ts < range.end_ns);
-                append(&mut block, *series, &keys.ts_ns, &columns, start..end);
+                append(&mut block, *series, &keys.ts_ns, &columns, start..end, rows_max);
             }
             run_start = run_end;
         }
@@ -103,13 +109,14 @@ fn read(
     Ok(block)
 }
 
-/// Appends rows of one series; columns that either side lacks are null there.
+/// Appends rows of one series; columns that either side lacks are null there. New columns get room for `rows_max`.
 fn append(
     block: &mut RowBlock,
     series: SeriesId,
     ts_ns: &[i64],
     columns: &[(ColumnKey, Option<Arc<Column>>)],
     rows: std::ops::Range<usize>,
+    rows_max: usize,
 ) {
     let before = block.len();
     let Some(times) = ts_ns.get(rows.clone()) else { return };
@@ -120,7 +127,13 @@ fn append(
         let place = match block.columns.iter().position(|known| known.key == *key) {
             Some(place) => place,
             None => {
-                block.columns.push(Column::nulls(*key, column.values.empty_like(), before));
+                let mut values = column.values.empty_like();
+                values.reserve(rows_max);
+                let column = match before {
+                    0 => Column { key: *key, values, valid: None },
+                    before => Column::nulls(*key, values, before),
+                };
+                block.columns.push(column);
                 block.columns.len() - 1
             }
         };

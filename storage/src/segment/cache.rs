@@ -8,8 +8,7 @@ use std::sync::Arc;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
-use crate::model::histogram::Bucket;
-use crate::model::{Column, ColumnKey, Histogram, MeasurementId, SeriesId, StrColumn, Values};
+use crate::model::{Column, ColumnKey, MeasurementId, SeriesId, StrColumn, Values};
 
 /// What an entry takes beside its values.
 const ENTRY_BYTES: usize = 128;
@@ -86,10 +85,7 @@ fn bytes_of(values: &Values) -> usize {
         Values::U64(values) => size_of_val(&**values),
         Values::Bool(values) => size_of_val(&**values),
         Values::Str(texts) => bytes_of_texts(texts),
-        Values::Hist(values) => {
-            let buckets = values.iter().map(|hist| hist.positive.len() + hist.negative.len()).sum::<usize>();
-            buckets * size_of::<Bucket>() + values.len() * size_of::<Histogram>()
-        }
+        Values::Hist(values) => values.memory_bytes(),
     }
 }
 

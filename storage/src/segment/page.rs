@@ -126,7 +126,7 @@ fn append_column(to: &mut Column, from: &Column, range: &Range<usize>) -> Result
         (Values::I64(to), Values::I64(from)) => extend(to, from, range),
         (Values::U64(to), Values::U64(from)) => extend(to, from, range),
         (Values::Bool(to), Values::Bool(from)) => extend(to, from, range),
-        (Values::Hist(to), Values::Hist(from)) => extend(to, from, range),
+        (Values::Hist(to), Values::Hist(from)) => to.extend_from(from, range.clone()),
         (Values::Str(to), Values::Str(from)) => {
             for index in range.clone() {
                 to.bytes.extend_from_slice(slice_of(from, index).unwrap_or_default());

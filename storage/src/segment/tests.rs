@@ -68,7 +68,7 @@ fn block_of(series: std::ops::Range<u32>, points: i64) -> RowBlock {
     let column = |key, values, valid: Option<&Vec<bool>>| Column { key, values, valid: valid.cloned() };
     block.columns = vec![
         column(ColumnKey::value(FLOAT), Values::F64(floats), Some(&holes)),
-        column(HIST, Values::Hist(hists), None),
+        column(HIST, Values::Hist(hists.into_iter().collect()), None),
         column(ColumnKey::value(INT), Values::I64(ints), None),
         column(ColumnKey::value(UINT), Values::U64(uints), Some(&holes)),
         column(ColumnKey::value(BOOL), Values::Bool(bools), None),
@@ -118,7 +118,7 @@ fn shown(column: &Column, index: usize) -> Option<String> {
         return None;
     }
     Some(match (&column.values, column.value(index)) {
-        (Values::Hist(hists), _) => format!("{:?}", hists[index]),
+        (Values::Hist(hists), _) => format!("{:?}", hists.get(index)),
         (_, Some(Value::Float(value))) => format!("{:x}", value.to_bits()),
         (_, value) => format!("{value:?}"),
     })

@@ -354,7 +354,7 @@ impl<'a> Target<'a> {
                 let (key, mut values) = (ColumnKey::value(field), Values::new(field_type));
                 // Columns that are there from the first row probably are in most rows.
                 if self.block.is_empty() {
-                    reserve(&mut values, self.rows_expected);
+                    values.reserve(self.rows_expected);
                 }
                 self.block.columns.push(Column { key, values, valid: None });
                 next
@@ -370,17 +370,6 @@ impl<'a> Target<'a> {
         }
         block.columns.sort_unstable_by_key(|column| column.key);
         block
-    }
-}
-
-fn reserve(values: &mut Values, rows: usize) {
-    match values {
-        Values::F64(values) => values.reserve(rows),
-        Values::I64(values) => values.reserve(rows),
-        Values::U64(values) => values.reserve(rows),
-        Values::Bool(values) => values.reserve(rows),
-        Values::Hist(values) => values.reserve(rows),
-        Values::Str(texts) => texts.ends.reserve(rows),
     }
 }
 

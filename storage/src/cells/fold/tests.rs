@@ -192,3 +192,13 @@ fn reader_column_missing_or_of_another_type_is_corruption() {
         }
     }
 }
+
+#[test]
+fn m2_of_near_integers_is_rounded_once() {
+    let near = [7_i64, 8, 8, 9, 11].map(|value| value + (1 << 61));
+    assert_eq!(i64::m2_of(&near, f64::NAN), 9.2, "46 / 5, whatever the mean was rounded to");
+    let far = [0_u64, 1 << 20];
+    assert_eq!(u64::m2_of(&far, far[1] as f64 / 2.0), (1_u64 << 39) as f64);
+    let edges = [i64::MIN, i64::MAX];
+    assert_eq!(i64::m2_of(&edges, -0.5), 2.0 * (i64::MAX as f64).powi(2));
+}

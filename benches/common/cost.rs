@@ -1,0 +1,51 @@
+//! What a piece of work cost: time on the wall and time on a processor. On a machine that does other things too only
+//! the second says what the code costs; on an idle one they differ by the waiting for the disk.
+
+use std::ops::{AddAssign, Sub};
+use std::time::{Duration, Instant};
+
+/// Wall and processor time of the calling thread.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Cost {
+    /// On the wall.
+    pub(crate) wall: Duration,
+    /// On a processor, in the kernel too.
+    pub(crate) cpu: Duration,
+}
+
+/// A moment that costs are counted from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Moment {
+    wall: Instant,
+    cpu: Duration,
+}
+
+impl Moment {
+    /// This moment.
+    pub(crate) fn now() -> Self {
+        let cpu = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        // Both parts of a processor time are 0 or more.
+        let cpu = Duration::new(cpu.tv_sec.unsigned_abs(), u32::try_from(cpu.tv_nsec).unwrap_or(0));
+        Self { wall: Instant::now(), cpu }
+    }
+
+    /// What has been spent since.
+    pub(crate) fn cost(self) -> Cost {
+        Self::now() - self
+    }
+}
+
+impl Sub for Moment {
+    type Output = Cost;
+
+    fn sub(self, earlier: Self) -> Cost {
+        Cost { wall: self.wall - earlier.wall, cpu: self.cpu.saturating_sub(earlier.cpu) }
+    }
+}
+
+impl AddAssign for Cost {
+    fn add_assign(&mut self, other: Self) {
+        self.wall += other.wall;
+        self.cpu += other.cpu;
+    }
+}
