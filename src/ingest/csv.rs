@@ -48,7 +48,13 @@ impl<R: BufRead> CsvReader<R> {
     /// the tag columns, or names a column twice.
     pub fn new(input: R, options: ImportOptions) -> Result<Self, RecordError> {
         let metered = Metered { input, left: options.record_bytes_max, bytes_max: options.record_bytes_max };
-        let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(metered);
+        // With its own idea of a line end the reader stops between CR and LF and numbers lines one too low; here
+        // the CR is space around the last cell.
+        let mut reader = csv::ReaderBuilder::new()
+            .trim(csv::Trim::All)
+            .terminator(csv::Terminator::Any(b'\n'))
+            .flexible(true)
+            .from_reader(metered);
         let header = reader.headers().map_err(|error| record_error(error, 1))?.clone();
         let columns = roles(&header, &options).map_err(|reason| RecordError::record(1, reason))?;
         let (types, record, mut pending) = (ColumnTypes::default(), StringRecord::new(), VecDeque::new());
@@ -60,6 +66,15 @@ impl<R: BufRead> CsvReader<R> {
 
     /// Makes the point of the current record; queues it behind the errors of its cells.
     fn take_record(&mut self, line: u64) {
+        let (len, expected) = (self.record.len(), self.columns.len());
+        if len != expected {
+            let is_blank = len == 1 && self.record.iter().all(str::is_empty);
+            if !is_blank {
+                let reason = format!("{len} cells, expected {expected}");
+                self.pending.push_back(Err(RecordError::record(line, reason)));
+            }
+            return;
+        }
         let mut point = self.options.point();
         let mut ts_ns = None;
         for ((name, role), cell) in self.columns.iter().zip(&self.record) {
@@ -182,9 +197,6 @@ fn record_error(error: csv::Error, line: u64) -> RecordError {
         ErrorKind::Io(error) => RecordError::Io(error),
         ErrorKind::Utf8 { err, .. } => {
             RecordError::record(line, format!("invalid UTF-8 in cell {}", err.field() + 1))
-        }
-        ErrorKind::UnequalLengths { expected_len, len, .. } => {
-            RecordError::record(line, format!("{len} cells, expected {expected_len}"))
         }
         _ => RecordError::record(line, "not CSV"),
     }

@@ -268,10 +268,10 @@ mod tests {
     fn jsonl_many_bad_values_are_counted() {
         let text = format!("{{\"time\":1,\"{}\":[{}0],\"b\":1}}\n", "a".repeat(1020), "0,".repeat(2_000));
         let items = read(&text, ImportOptions::new("m"));
-        // `_0` to `_99` fit, 1,901 do not.
+        // `_0` to `_999` fit, 1,001 do not.
         assert_eq!(items.len(), ERRORS_MAX + 2);
-        assert_eq!(items[ERRORS_MAX], Err("line 1: 1801 more values are left out".to_owned()));
-        assert_eq!(items[ERRORS_MAX + 1].as_ref().map(|point| point.fields.len()), Ok(101));
+        assert_eq!(items[ERRORS_MAX], Err("line 1: 901 more values are left out".to_owned()));
+        assert_eq!(items[ERRORS_MAX + 1].as_ref().map(|point| point.fields.len()), Ok(1001));
     }
 
     #[test]
