@@ -4,7 +4,7 @@
 //! (`upstreams_trac-backend_peers_0_requests`), and a `.` inside a name becomes `_` too. Integers are integers,
 //! decimals are floats; a name keeps the type of its first value, later numbers are converted where nothing is
 //! lost, and a value that does not fit is reported and left out while the rest of the object is kept. `null` is a
-//! missing value. Names that become longer than [`NAME_BYTES_MAX`] are reported and left out with all below them.
+//! missing value. Names that become longer than 1,024 bytes are reported and left out with all below them.
 //! Objects with the same tags and time replace each other, the last wins.
 
 use std::collections::VecDeque;
