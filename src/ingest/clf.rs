@@ -205,7 +205,8 @@ fn zone_seconds(zone: &str) -> Option<i64> {
         return None;
     }
     let digits: i64 = digits.parse().ok()?;
-    Some(sign * (digits / 100 * 3_600 + digits % 100 * 60))
+    let (hours, minutes) = (digits / 100, digits % 100);
+    (hours < 24 && minutes < 60).then_some(sign * (hours * 3_600 + minutes * 60))
 }
 
 /// The nanosecond digits that are taken in the seconds met last.
@@ -300,6 +301,19 @@ mod tests {
         assert_eq!(items[0], Err("line 1: no client address".into()));
         assert!(items[1].is_ok());
         assert_eq!(items[2], Err("line 4: `32/May/2015:12:05:03 +0200` is not a time".into()));
+    }
+
+    #[test]
+    fn clf_zone_must_be_one() {
+        let second = |zone: &str| parse_second(&format!("17/May/2015:12:05:03 {zone}"));
+        let utc = 1_431_864_303;
+        for (zone, offset) in [("+0000", 0), ("-0000", 0), ("+0530", 19_800), ("-1145", -42_300)] {
+            assert_eq!(second(zone), Some(utc - offset), "{zone}");
+        }
+        for zone in ["", "0000", "+000", "+00000", "+2400", "+0060", "+99:9", "+0 00", "UTC", "\u{2212}0100"]
+        {
+            assert_eq!(second(zone), None, "{zone}");
+        }
     }
 
     #[test]

@@ -4,16 +4,18 @@
 //! a column cannot quarrel with a decimal further down; `true` and `false` are booleans, everything else is text.
 //! Empty cells and NaN are missing values, spaces around a cell are no part of it. A column keeps the type of its
 //! first value: in a text column numbers stay text, in a number column a text is reported and left out while the
-//! rest of the record is kept. Records with the same tags and time replace each other, the last wins, as
+//! rest of the record is kept. A column without a name, such as the row numbers that some programs put first, is
+//! left out; so is one called `time` that is not the time column, because no field can have that name, and that is
+//! reported. Records with the same tags and time replace each other, the last wins, as
 //! everywhere in the engine.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::io::{BufRead, Read};
 
 use csv::{ErrorKind, StringRecord};
 use icecore_storage::model::Value;
 
-use super::records::{ColumnTypes, ImportOptions, RecordError};
+use super::records::{COLUMNS_MAX, ColumnTypes, ImportOptions, NAME_BYTES_MAX, RecordError};
 use super::time::parse_time;
 use crate::point::Point;
 
@@ -23,6 +25,7 @@ enum Role {
     Time,
     Tag,
     Field,
+    Skipped,
 }
 
 /// Reads points from CSV.
@@ -45,20 +48,39 @@ impl<R: BufRead> CsvReader<R> {
     /// the tag columns, or names a column twice.
     pub fn new(input: R, options: ImportOptions) -> Result<Self, RecordError> {
         let metered = Metered { input, left: options.record_bytes_max, bytes_max: options.record_bytes_max };
-        let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(metered);
+        // With its own idea of a line end the reader stops between CR and LF and numbers lines one too low; here
+        // the CR is space around the last cell.
+        let mut reader = csv::ReaderBuilder::new()
+            .trim(csv::Trim::All)
+            .terminator(csv::Terminator::Any(b'\n'))
+            .flexible(true)
+            .from_reader(metered);
         let header = reader.headers().map_err(|error| record_error(error, 1))?.clone();
         let columns = roles(&header, &options).map_err(|reason| RecordError::record(1, reason))?;
-        let (types, record, pending) = (ColumnTypes::default(), StringRecord::new(), VecDeque::new());
+        let (types, record, mut pending) = (ColumnTypes::default(), StringRecord::new(), VecDeque::new());
+        if columns.iter().any(|(name, role)| *role == Role::Skipped && !name.is_empty()) {
+            pending.push_back(Err(RecordError::record(1, "column `time` is left out: it cannot be a field")));
+        }
         Ok(Self { reader, options, columns, types, record, pending, ended: false })
     }
 
     /// Makes the point of the current record; queues it behind the errors of its cells.
     fn take_record(&mut self, line: u64) {
+        let (len, expected) = (self.record.len(), self.columns.len());
+        if len != expected {
+            let is_blank = len == 1 && self.record.iter().all(str::is_empty);
+            if !is_blank {
+                let reason = format!("{len} cells, expected {expected}");
+                self.pending.push_back(Err(RecordError::record(line, reason)));
+            }
+            return;
+        }
         let mut point = self.options.point();
         let mut ts_ns = None;
         for ((name, role), cell) in self.columns.iter().zip(&self.record) {
             match role {
                 Role::Time => ts_ns = Some((cell, parse_time(cell, self.options.precision))),
+                Role::Skipped => {}
                 Role::Tag if cell.is_empty() => {}
                 Role::Tag => point.tags.push((name.clone(), cell.to_owned())),
                 Role::Field => match self.types.fit_text(name, cell) {
@@ -131,16 +153,27 @@ impl ColumnTypes {
 }
 
 fn roles(header: &StringRecord, options: &ImportOptions) -> Result<Vec<(String, Role)>, String> {
+    if COLUMNS_MAX < header.len() {
+        return Err(format!("the header has {} columns, at most {COLUMNS_MAX} are possible", header.len()));
+    }
     let mut columns: Vec<(String, Role)> = Vec::with_capacity(header.len());
+    let (mut seen, mut has_time) = (HashSet::new(), false);
     for (index, name) in header.iter().enumerate() {
         // A byte order mark is no part of the first name.
         let name = if index == 0 { name.trim_start_matches('\u{feff}') } else { name };
-        if columns.iter().any(|(other, _)| other == name) {
+        if NAME_BYTES_MAX < name.len() {
+            return Err(format!("the name of column {} is longer than {NAME_BYTES_MAX} bytes", index + 1));
+        }
+        if !name.is_empty() && !seen.insert(name) {
             return Err(format!("the header names `{name}` twice"));
         }
-        let has_time = columns.iter().any(|(_, role)| *role == Role::Time);
-        let role = if options.is_time(name) && !has_time {
+        let role = if name.is_empty() {
+            Role::Skipped
+        } else if options.is_time(name) && !has_time {
+            has_time = true;
             Role::Time
+        } else if name == "time" {
+            Role::Skipped
         } else if options.is_tag(name) {
             Role::Tag
         } else {
@@ -148,11 +181,10 @@ fn roles(header: &StringRecord, options: &ImportOptions) -> Result<Vec<(String, 
         };
         columns.push((name.to_owned(), role));
     }
-    let missing = |wanted: &str| !columns.iter().any(|(name, _)| name == wanted);
-    if let Some(tag) = options.tag_columns.iter().find(|tag| missing(tag)) {
+    if let Some(tag) = options.tag_columns.iter().find(|tag| !seen.contains(tag.as_str())) {
         return Err(format!("the header has no column `{tag}`"));
     }
-    if !columns.iter().any(|(_, role)| *role == Role::Time) {
+    if !has_time {
         let wanted = options.time_column.as_deref().unwrap_or("time` or `timestamp");
         return Err(format!("the header has no time column `{wanted}`"));
     }
@@ -165,9 +197,6 @@ fn record_error(error: csv::Error, line: u64) -> RecordError {
         ErrorKind::Io(error) => RecordError::Io(error),
         ErrorKind::Utf8 { err, .. } => {
             RecordError::record(line, format!("invalid UTF-8 in cell {}", err.field() + 1))
-        }
-        ErrorKind::UnequalLengths { expected_len, len, .. } => {
-            RecordError::record(line, format!("{len} cells, expected {expected_len}"))
         }
         _ => RecordError::record(line, "not CSV"),
     }
@@ -254,6 +283,38 @@ mod tests {
         );
         let options = ImportOptions { tag_columns: vec!["c".into()], ..ImportOptions::new("m") };
         assert_eq!(refused(options), "line 1: the header has no column `c`");
+    }
+
+    #[test]
+    fn csv_header_of_a_hostile_file_is_refused_soon() {
+        let refused =
+            |text: &str| CsvReader::new(text.as_bytes(), ImportOptions::new("m")).unwrap_err().to_string();
+        assert_eq!(refused("time,a,b,a\n"), "line 1: the header names `a` twice");
+        let many: Vec<_> = (0..100_000).map(|number| format!("{number:x}")).collect();
+        let reason = "line 1: the header has 100000 columns, at most 65535 are possible";
+        assert_eq!(refused(&many.join(",")), reason);
+        let long = format!("time,{}\n", "a".repeat(2_000));
+        assert_eq!(refused(&long), "line 1: the name of column 2 is longer than 1024 bytes");
+    }
+
+    #[test]
+    fn csv_second_time_column_is_left_out_and_reported() {
+        let items = read(b"timestamp,time,a\n1,noon,2\n", ImportOptions::new("m"));
+        let expected = [
+            Err("line 1: column `time` is left out: it cannot be a field".to_owned()),
+            Ok(Point::new("m").field("a", 2.0).at_ns(1_000_000_000)),
+        ];
+        assert_eq!(items, expected);
+    }
+
+    #[test]
+    fn csv_forms_of_other_programs_are_read() {
+        // Byte order mark, CRLF, quotes around line ends and quotes, row numbers without a name, no last newline.
+        let text = "\u{feff},\"time\",a,\r\n0,1,\"two\r\n\"\"lines\"\"\",x\r\n\r\n1,2,\"\",y\r\n2,3,z,";
+        let point = |text: &str, ts: i64| Ok(Point::new("m").field("a", text).at_ns(ts * 1_000_000_000));
+        let expected =
+            [point("two\r\n\"lines\"", 1), Err("line 5: no field has a value".to_owned()), point("z", 3)];
+        assert_eq!(read(text.as_bytes(), ImportOptions::new("m")), expected);
     }
 
     #[test]

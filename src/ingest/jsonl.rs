@@ -4,7 +4,8 @@
 //! (`upstreams_trac-backend_peers_0_requests`), and a `.` inside a name becomes `_` too. Integers are integers,
 //! decimals are floats; a name keeps the type of its first value, later numbers are converted where nothing is
 //! lost, and a value that does not fit is reported and left out while the rest of the object is kept. `null` is a
-//! missing value. Objects with the same tags and time replace each other, the last wins.
+//! missing value. Names that become longer than 1,024 bytes are reported and left out with all below them.
+//! Objects with the same tags and time replace each other, the last wins.
 
 use std::collections::VecDeque;
 use std::io::BufRead;
@@ -12,9 +13,12 @@ use std::io::BufRead;
 use icecore_storage::model::Value;
 use serde_json::{Map, Number, Value as Json};
 
-use super::records::{ColumnTypes, ImportOptions, Line, Lines, RecordError};
+use super::records::{ColumnTypes, ImportOptions, Line, Lines, NAME_BYTES_MAX, RecordError};
 use super::time::{epoch_ns, parse_time};
 use crate::point::Point;
+
+/// Values of one object that are reported one by one; the others are only counted.
+const ERRORS_MAX: usize = 100;
 
 /// Reads points from JSON lines.
 #[derive(Debug)]
@@ -51,9 +55,17 @@ impl<R: BufRead> JsonlReader<R> {
         }
         let object: Map<String, Json> = serde_json::from_slice(text)
             .map_err(|error| RecordError::record(line, format!("not a JSON object: {error}")))?;
-        let mut row = Row { point: self.options.point(), types: &mut self.types, errors: Vec::new() };
+        let mut row = Row {
+            point: self.options.point(),
+            types: &mut self.types,
+            errors: Vec::new(),
+            more_errors_count: 0,
+        };
         let ts_ns = row.take_object(&object, &self.options);
-        let Row { point, errors, .. } = row;
+        let Row { point, mut errors, more_errors_count, .. } = row;
+        if 0 < more_errors_count {
+            errors.push(format!("{more_errors_count} more values are left out"));
+        }
         self.pending.extend(errors.into_iter().map(|reason| Err(RecordError::record(line, reason))));
         let point = match ts_ns {
             Ok(_) if point.fields.is_empty() => Err(RecordError::record(line, "no field has a value")),
@@ -89,6 +101,7 @@ struct Row<'a> {
     point: Point,
     types: &'a mut ColumnTypes,
     errors: Vec<String>,
+    more_errors_count: usize,
 }
 
 impl Row<'_> {
@@ -100,7 +113,7 @@ impl Row<'_> {
             if options.is_tag(name) {
                 self.take_tag(name, value);
             } else {
-                self.flatten(&plain_name(name), value);
+                self.flatten("", name, value);
             }
         }
         let ts_ns = match time {
@@ -118,46 +131,74 @@ impl Row<'_> {
             Json::Bool(truth) => truth.to_string(),
             Json::String(_) | Json::Null => return,
             Json::Array(_) | Json::Object(_) => {
-                self.errors.push(format!("tag `{name}` is not a single value"));
+                self.refuse(|| format!("tag `{}` is not a single value", shortened(name)));
                 return;
             }
         };
         self.point.tags.push((name.to_owned(), text));
     }
 
-    /// Adds a value under its joined name. The depth is bounded by the JSON reader.
-    fn flatten(&mut self, name: &str, value: &Json) {
+    /// Adds a value under the joined name. The depth is bounded by the JSON reader.
+    fn flatten(&mut self, parent: &str, name: &str, value: &Json) {
+        let name = match joined(parent, name) {
+            Some(name) => name,
+            None => {
+                let what =
+                    || format!("a name below `{}` is longer than {NAME_BYTES_MAX} bytes", shortened(parent));
+                return self.refuse(what);
+            }
+        };
         match value {
             Json::Null => {}
-            Json::Bool(truth) => self.take_field(name, Value::Bool(*truth)),
-            Json::String(text) => self.take_field(name, Value::Str(text.clone())),
+            Json::Bool(truth) => self.take_field(&name, Value::Bool(*truth)),
+            Json::String(text) => self.take_field(&name, Value::Str(text.clone())),
             Json::Number(value) => match number(value) {
-                Some(value) => self.take_field(name, value),
-                None => self.errors.push(format!("`{name}`: {value} is out of range")),
+                Some(value) => self.take_field(&name, value),
+                None => self.refuse(|| format!("`{name}`: {value} is out of range")),
             },
             Json::Array(elements) => {
                 for (index, element) in elements.iter().enumerate() {
-                    self.flatten(&format!("{name}_{index}"), element);
+                    self.flatten(&name, &index.to_string(), element);
                 }
             }
             Json::Object(members) => {
                 for (member, value) in members {
-                    self.flatten(&format!("{name}_{}", plain_name(member)), value);
+                    self.flatten(&name, member, value);
                 }
             }
         }
     }
 
     fn take_field(&mut self, name: &str, value: Value) {
+        if name.is_empty() || name == "time" {
+            return self.refuse(|| format!("`{name}` cannot be a field name"));
+        }
         match self.types.fit(name, value) {
             Ok(value) => self.point.fields.push((name.to_owned(), value)),
-            Err(reason) => self.errors.push(reason),
+            Err(reason) => self.refuse(|| reason),
+        }
+    }
+
+    fn refuse(&mut self, reason: impl FnOnce() -> String) {
+        if self.errors.len() < ERRORS_MAX {
+            self.errors.push(reason());
+        } else {
+            self.more_errors_count += 1;
         }
     }
 }
 
-fn plain_name(name: &str) -> String {
-    name.replace('.', "_")
+/// The name of a member below its parent; `None` when it is too long.
+fn joined(parent: &str, name: &str) -> Option<String> {
+    if NAME_BYTES_MAX < parent.len() + name.len() + 1 {
+        return None;
+    }
+    let name = name.replace('.', "_");
+    Some(if parent.is_empty() { name } else { format!("{parent}_{name}") })
+}
+
+fn shortened(text: &str) -> String {
+    text.chars().take(64).collect()
 }
 
 fn number(number: &Number) -> Option<Value> {
@@ -199,6 +240,38 @@ mod tests {
         assert!(reasons.iter().any(|reason| *reason == "line 3: the object has no time"));
         assert!(reasons.iter().any(|reason| reason.starts_with("line 4: ")));
         assert_eq!(items.last(), Some(&Ok(Point::new("m").field("a", 4_i64).at_ns(3_000_000_000))));
+    }
+
+    #[test]
+    fn jsonl_wide_array_below_a_long_name_takes_no_memory_of_its_own() {
+        // A megabyte that flattened naively would take hundreds of gigabytes of names.
+        let text =
+            format!("{{\"time\":1,\"{}\":[{}0],\"b\":1}}\n", "a".repeat(500_000), "0,".repeat(200_000));
+        let items = read(&text, ImportOptions::new("m"));
+        let expected = Err("line 1: a name below `` is longer than 1024 bytes".to_owned());
+        assert_eq!(items, [expected, Ok(Point::new("m").field("b", 1_i64).at_ns(1_000_000_000))]);
+    }
+
+    #[test]
+    fn jsonl_name_that_is_no_field_name_leaves_the_rest() {
+        let text = "{\"timestamp\":1,\"time\":5,\"\":2,\"b\":3}\n";
+        let items = read(text, ImportOptions::new("m"));
+        let expected = [
+            Err("line 1: `time` cannot be a field name".to_owned()),
+            Err("line 1: `` cannot be a field name".to_owned()),
+            Ok(Point::new("m").field("b", 3_i64).at_ns(1_000_000_000)),
+        ];
+        assert_eq!(items, expected);
+    }
+
+    #[test]
+    fn jsonl_many_bad_values_are_counted() {
+        let text = format!("{{\"time\":1,\"{}\":[{}0],\"b\":1}}\n", "a".repeat(1020), "0,".repeat(2_000));
+        let items = read(&text, ImportOptions::new("m"));
+        // `_0` to `_999` fit, 1,001 do not.
+        assert_eq!(items.len(), ERRORS_MAX + 2);
+        assert_eq!(items[ERRORS_MAX], Err("line 1: 901 more values are left out".to_owned()));
+        assert_eq!(items[ERRORS_MAX + 1].as_ref().map(|point| point.fields.len()), Ok(1001));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! points, one iterator), then `csv`, [`jsonl`] and [`clf`].
 
 pub mod clf;
-#[cfg(feature = "server")]
+#[cfg(feature = "csv")]
 pub mod csv;
 pub mod jsonl;
 pub mod line;

@@ -12,7 +12,10 @@ use super::Precision;
 use crate::point::Point;
 
 /// Most columns or flattened names of one import.
-const COLUMNS_MAX: usize = 65_535;
+pub(super) const COLUMNS_MAX: usize = 65_535;
+/// Bytes of the name of a column at most. Together with [`COLUMNS_MAX`] it bounds the memory of names: joined names
+/// of nested objects would otherwise grow with the square of the record.
+pub(super) const NAME_BYTES_MAX: usize = 1024;
 
 /// How records become points.
 #[derive(Debug, Clone)]
@@ -67,7 +70,7 @@ impl ImportOptions {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// Comma-separated values with a header row.
-    #[cfg(feature = "server")]
+    #[cfg(feature = "csv")]
     Csv,
     /// One JSON object a line.
     Jsonl,
@@ -107,7 +110,7 @@ pub fn open<'a>(
     options: ImportOptions,
 ) -> Result<Points<'a>, RecordError> {
     Ok(match format {
-        #[cfg(feature = "server")]
+        #[cfg(feature = "csv")]
         Format::Csv => Box::new(super::csv::CsvReader::new(input, options)?),
         Format::Jsonl => Box::new(super::jsonl::JsonlReader::new(input, options)),
         Format::Clf => Box::new(super::clf::ClfReader::new(input, options)),
@@ -152,6 +155,8 @@ impl<R: BufRead> Lines<R> {
             return Ok(Line::TooLong(self.line));
         }
         let text = self.buffer.strip_suffix(b"\n").unwrap_or(&self.buffer);
+        // A byte order mark is no part of the first line.
+        let text = text.strip_prefix(b"\xef\xbb\xbf").filter(|_| self.line == 1).unwrap_or(text);
         Ok(Line::Whole(self.line, text.strip_suffix(b"\r").unwrap_or(text)))
     }
 }
@@ -164,7 +169,7 @@ pub(crate) struct ColumnTypes {
 
 impl ColumnTypes {
     /// Whether the column is text since its first value.
-    #[cfg(feature = "server")]
+    #[cfg(feature = "csv")]
     pub(crate) fn is_text(&self, column: &str) -> bool {
         self.types.get(column) == Some(&FieldType::Str)
     }
@@ -248,6 +253,17 @@ mod tests {
         }
         let seen: Vec<_> = seen.iter().map(|(line, text)| (*line, &**text)).collect();
         assert_eq!(seen, [(1, "ab"), (2, "too long"), (3, ""), (4, "abc"), (5, "too long")]);
+    }
+
+    #[test]
+    fn lines_byte_order_mark_is_no_part_of_the_first() {
+        let mut lines = Lines::new(&b"\xef\xbb\xbfa\n\xef\xbb\xbfb\n"[..], 9);
+        let mut next = || match lines.next_line().unwrap() {
+            Line::Whole(_, text) => text.to_vec(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(next(), b"a");
+        assert_eq!(next(), b"\xef\xbb\xbfb");
     }
 
     #[test]

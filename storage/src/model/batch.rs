@@ -65,7 +65,8 @@ pub struct WriteBatch<'a> {
 pub struct RowError {
     /// Number of the line or record in the request, from 1.
     pub line: u32,
-    /// The reason, lowercase, with the limit or the two types where there is one.
+    /// The reason, lowercase, with the limit or the two types where there is one; empty where so many rows were
+    /// refused that only the first are described.
     pub reason: String,
 }
 

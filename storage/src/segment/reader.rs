@@ -161,7 +161,12 @@ impl Segment {
                     return Err(self.damaged(page.keys, "a series is not in the series table"));
                 }
                 for info in &page.columns {
-                    let dictionary = dictionaries.iter().find(|(key, _)| *key == info.key);
+                    // As readers do: the footer says whether a column has codes.
+                    let is_coded = info.encoding == Encoding::Codes as u8;
+                    let dictionary = dictionaries.iter().find(|(key, _)| is_coded && *key == info.key);
+                    if is_coded && dictionary.is_none() {
+                        return Err(self.damaged(info.blob, "a column of codes has no dictionary"));
+                    }
                     self.read_column(page, info, dictionary.map(|(_, texts)| texts))?;
                 }
             }

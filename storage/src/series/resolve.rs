@@ -24,11 +24,14 @@ const NAME_BYTES_MAX: usize = u16::MAX as usize;
 /// Bounds the values of a resolved batch, nulls included. A request of 64 MiB cannot hold half as many values, but
 /// millions of rows with one field each of hundreds could ask for a hundred times more in nulls.
 const CELLS_MAX: usize = 1 << 25;
+/// Refused rows of a batch whose reason is kept. Millions of short rows may be refused at once, and their reasons
+/// would take more memory than the rows.
+pub(super) const REASONS_MAX: usize = 1000;
 
 impl Catalog {
     /// Resolves a batch to columns, one block per measurement in order of first appearance, rows in order of
     /// arrival, columns sorted by key. Rows whose timestamp lies outside `window`, that have no field, a field of
-    /// another type, or would exceed a limit are added to `rejected`.
+    /// another type, or would exceed a limit are added to `rejected`; beyond the first thousand without a reason.
     pub fn resolve(
         &self,
         batch: &WriteBatch<'_>,
@@ -60,7 +63,10 @@ impl Catalog {
                 }
                 Err(reason) => Err(reason),
             };
-            if let Err(reason) = taken {
+            if let Err(mut reason) = taken {
+                if REASONS_MAX <= rejected.len() {
+                    reason = String::new();
+                }
                 rejected.push(RowError { line: row.line, reason });
             }
         }

@@ -70,6 +70,18 @@ fn check_rejected(catalog: &Catalog, line: Line<'_>, reason: &str) {
     assert_eq!(catalog.snapshot(), before, "a refused row leaves no trace");
 }
 
+#[test]
+fn resolve_many_refused_rows_keeps_the_first_reasons_only() {
+    // 64 MiB of short rows of a wrong type once took hundreds of megabytes of the same sentence.
+    let catalog = Catalog::new(LIMITS);
+    let fields = [("a", ValueRef::Int(1))];
+    let lines: Vec<Line<'_>> = (0..resolve::REASONS_MAX + 5).map(|_| ("m", -1, &fields[..])).collect();
+    let (blocks, rejected) = resolve_in(&catalog, &lines);
+    assert!(blocks.is_empty());
+    assert_eq!(rejected.len(), resolve::REASONS_MAX + 5);
+    assert_eq!(rejected.iter().filter(|row| !row.reason.is_empty()).count(), resolve::REASONS_MAX);
+}
+
 fn column(block: &RowBlock, field: u16) -> Vec<Option<Value>> {
     let Some(column) = block.column(ColumnKey::value(FieldId(field))) else { return Vec::new() };
     (0..block.len()).map(|row_idx| Column::value(column, row_idx)).collect()

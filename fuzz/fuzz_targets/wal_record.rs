@@ -1,0 +1,5 @@
+//! Law of log records: see `icecore_fuzz::files`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| icecore_fuzz::files::wal_record(bytes));
