@@ -1,10 +1,10 @@
 //! The SELECT language: InfluxQL's statement for rows, texts, distinct values and tables.
 //!
-//! Knows nothing of HTTP, JSON or databases other than the one view it is given. In reading order: [`ast`] (what a
-//! statement says), [`token`] and [`parser`] (text to statement), [`scalar`] and [`node`] (values and bound
-//! expressions), [`time`] and [`filter`] (conditions), [`analyze`] (columns and plans), [`run`] (one SELECT from
-//! plan to table), [`windows`] and [`rows`] (the two ways to read), [`aggregate`] and [`frame`] (what they make of
-//! it), [`raw`] (rows as they are) and [`show`].
+//! Knows nothing of HTTP, JSON or databases other than the one view it is given. In reading order: `ast` (what a
+//! statement says), `token` and `parser` (text to statement), `scalar` and `node` (values and bound
+//! expressions), `time` and `filter` (conditions), `analyze` (columns and plans), `run` (one SELECT from
+//! plan to table), `windows` and `rows` (the two ways to read), `aggregate` and `frame` (what they make of
+//! it), `raw` (rows as they are) and `show`.
 //!
 //! Life of a SELECT: parse, split the bounds of time from the condition, expand wildcards over the schemas, bind
 //! names for each measurement, find its series and group them, read partials (or rows, where the condition or a

@@ -1,7 +1,7 @@
 //! The write-ahead log: what was acknowledged and is not yet in a segment. Knows nothing of memtables, segments
 //! or the manifest; callers tell it from which sequence number on records still matter.
 //!
-//! Reading order: [`cursor`] (bytes out of a slice, checked), [`record`] (what a payload says), [`frame`] (how a
+//! Reading order: `cursor` (bytes out of a slice, checked), [`record`] (what a payload says), [`frame`] (how a
 //! payload stands in a file), [`reader`] (replay, torn tail or corruption), [`writer`] (append, sync, rotate,
 //! release), [`group`] (many threads, one append and one sync). Layout of the files: `docs/format.md`.
 //!
