@@ -3,9 +3,9 @@
 //! the processor.
 //!
 //! All rows are long past, so their hours are closed: what background work is due is done after every batch and counts
-//! as flush, and an hour which the end of a memtable cuts in two is merged and rolled twice.
+//! as flush.
 //!
-//! Run with `cargo bench --bench ingest [-- ROWS]`; pin it to a core with `taskset -c 0` for the figure of one core.
+//! Run with `cargo bench --bench ingest [-- ROWS [tsbs|events]]`; pin it to a core with `taskset -c 0` for the figure of one core.
 //! Prints one line per part; the last lines are the sums that docs/benchmarks.md quotes.
 
 #![expect(clippy::print_stdout, reason = "a bench prints its figures")]
@@ -37,15 +37,18 @@ struct Shape {
 }
 
 fn main() {
-    let rows = std::env::args().skip(1).find_map(|word| word.parse().ok()).unwrap_or(1_000_000);
-    let tsbs = Shape {
-        name: "tsbs (10 tags, 10 integer fields)",
-        lines: common::tsbs_lines(1_000, rows),
-        fields: 10,
-    };
-    run(&tsbs, rows);
-    let events = Shape { name: "events (3 tags, 5 fields)", lines: common::event_lines(rows), fields: 5 };
-    run(&events, rows);
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let rows = words.iter().find_map(|word| word.parse().ok()).unwrap_or(1_000_000);
+    let only = words.iter().find(|word| ["tsbs", "events"].contains(&word.as_str()));
+    let is_wanted = |shape: &str| only.is_none_or(|only| only == shape);
+    if is_wanted("tsbs") {
+        let lines = common::tsbs_lines(1_000, rows);
+        run(&Shape { name: "tsbs (10 tags, 10 integer fields)", lines, fields: 10 }, rows);
+    }
+    if is_wanted("events") {
+        let lines = common::event_lines(rows);
+        run(&Shape { name: "events (3 tags, 5 fields)", lines, fields: 5 }, rows);
+    }
 }
 
 fn run(shape: &Shape, rows: usize) {

@@ -81,6 +81,8 @@ struct Jobs {
     manifest: Manifest,
     mark: CatalogMark,
     retention_ran_ns: i64,
+    /// Monotonic time of the newest flush since the engine was opened.
+    flushed_ns: Option<i64>,
 }
 
 /// One database directory, open for writing and reading.
@@ -147,7 +149,7 @@ impl Engine {
         Ok(Self {
             store: Arc::new(store),
             log,
-            jobs: Mutex::new(Jobs { manifest, mark, retention_ran_ns: i64::MIN }),
+            jobs: Mutex::new(Jobs { manifest, mark, retention_ran_ns: i64::MIN, flushed_ns: None }),
             gate: Mutex::new(()),
             has_work: Condvar::new(),
             has_memory: Condvar::new(),
@@ -215,8 +217,9 @@ impl Engine {
         let mut jobs = lock(&self.jobs);
         let flushed = self.flush_due(&mut jobs);
         let now_ns = self.store.env.clock.now_ns();
-        let compacted = self.compact(&mut jobs, now_ns.saturating_sub(LATENESS_NS));
-        let rolled = self.roll(&mut jobs, false);
+        let receiving = self.receiving_hour(&jobs);
+        let compacted = self.compact(&mut jobs, now_ns.saturating_sub(LATENESS_NS), receiving);
+        let rolled = self.roll(&mut jobs, false, receiving);
         let retained = self.retain(&mut jobs, now_ns);
         synced.and(flushed).and(compacted).and(rolled).and(retained)
     }
@@ -226,13 +229,20 @@ impl Engine {
     }
 
     /// Merges what is worth it; the first failure, after all have been tried.
-    fn compact(&self, jobs: &mut Jobs, closed_before_ns: i64) -> Result<()> {
+    fn compact(&self, jobs: &mut Jobs, closed_before_ns: i64, receiving: Option<TimeRange>) -> Result<()> {
         let mut outcome = Ok(());
-        for merge in compact::pick(&jobs.manifest.segments, closed_before_ns) {
+        for merge in compact::pick(&jobs.manifest.segments, closed_before_ns, receiving) {
             let merged = compact::run(&self.store, &mut jobs.manifest, &merge);
             outcome = outcome.and(merged).and(self.flush_due(jobs));
         }
         outcome
+    }
+
+    /// The hour that the newest flush ended in, until the next one is overdue.
+    fn receiving_hour(&self, jobs: &Jobs) -> Option<TimeRange> {
+        let age_ns = self.store.env.clock.monotonic_ns().saturating_sub(jobs.flushed_ns?);
+        let is_fresh = age_ns < duration_ns(self.store.options.flush_age);
+        rollup::newest_hour(&jobs.manifest.segments).filter(|_| is_fresh)
     }
 
     fn retain(&self, jobs: &mut Jobs, now_ns: i64) -> Result<()> {
@@ -261,8 +271,8 @@ impl Engine {
     pub fn seal(&self) -> Result<()> {
         let mut jobs = lock(&self.jobs);
         self.flush_all(&mut jobs)?;
-        self.compact(&mut jobs, i64::MAX)?;
-        self.roll(&mut jobs, true)
+        self.compact(&mut jobs, i64::MAX, None)?;
+        self.roll(&mut jobs, true, None)
     }
 
     /// The retention in force.
@@ -389,6 +399,7 @@ impl Engine {
     fn flush_frozen(&self, jobs: &mut Jobs) -> Result<()> {
         while let Some(frozen) = self.store.version().frozen.first().cloned() {
             jobs.mark = flush::run(&self.store, &mut jobs.manifest, &frozen, jobs.mark)?;
+            jobs.flushed_ns = Some(self.store.env.clock.monotonic_ns());
             drop(lock(&self.gate));
             self.has_memory.notify_all();
             self.log.release(frozen.end_seq)?;
@@ -396,12 +407,12 @@ impl Engine {
         Ok(())
     }
 
-    fn roll(&self, jobs: &mut Jobs, is_forced: bool) -> Result<()> {
+    fn roll(&self, jobs: &mut Jobs, is_forced: bool, receiving: Option<TimeRange>) -> Result<()> {
         let now_ns = self.store.env.clock.now_ns();
         let raw = jobs.manifest.segments.iter().filter(|meta| meta.tier == Tier::Raw);
         let raw: Vec<RawSegment> = raw.map(RawSegment::from).collect();
         let raw_floor_ns = jobs.manifest.floors_ns[0];
-        let settings = PickSettings { lateness_ns: LATENESS_NS, force: is_forced, raw_floor_ns };
+        let settings = PickSettings { lateness_ns: LATENESS_NS, force: is_forced, raw_floor_ns, receiving };
         let mut outcome = Ok(());
         for work in rollup::pick(&raw, &jobs.manifest.rolled, now_ns, settings) {
             let rolled = rollup::job::run(&self.store, &mut jobs.manifest, &work);

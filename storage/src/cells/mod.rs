@@ -6,11 +6,12 @@
 //! `docs/decisions/0001-cells-keep-their-left-edge.md`. The room knows nothing of files, locks or the clock.
 //!
 //! Read in this order: [`cell`] (how a cell is kept in columns, and their reader), [`build`] (their writer),
-//! [`fold`] (rows to cells, cells to coarser cells).
+//! [`fold`] (rows to cells, cells to coarser cells), [`sparse`] (rows that stand in for their 1m cells).
 
 pub mod build;
 pub mod cell;
 pub mod fold;
+pub(crate) mod sparse;
 
 pub use build::CellBuilder;
 pub use cell::{CellReader, columns_of};

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use super::reaches;
 use crate::manifest::SegmentMeta;
-use crate::model::Tier;
+use crate::model::{Tier, TimeRange};
 
 /// Neighbours of one size class that are merged together.
 const RUN_LEN_MIN: usize = 4;
@@ -25,18 +25,24 @@ pub(crate) struct Merge {
     pub(crate) inputs: Vec<u64>,
 }
 
-/// What to merge now. `closed_before_ns`: partitions that end here or earlier take no more rows as a rule;
-/// `i64::MAX` merges every partition into one segment.
-pub(crate) fn pick(segments: &[SegmentMeta], closed_before_ns: i64) -> Vec<Merge> {
+/// What to merge now. `closed_before_ns`: partitions that end here or earlier take no more rows as a rule, except
+/// those that overlap `receiving`; `i64::MAX` without such an exception merges every partition into one segment.
+pub(crate) fn pick(
+    segments: &[SegmentMeta],
+    closed_before_ns: i64,
+    receiving: Option<TimeRange>,
+) -> Vec<Merge> {
     let mut partitions: BTreeMap<(i64, i64), Vec<&SegmentMeta>> = BTreeMap::new();
     for meta in segments.iter().filter(|meta| meta.tier == Tier::Raw) {
         partitions.entry((meta.partition.start_ns, meta.partition.end_ns)).or_default().push(meta);
     }
     let mut merges = Vec::new();
-    for ((_, end_ns), mut members) in partitions {
+    for ((start_ns, end_ns), mut members) in partitions {
+        let is_receiving = receiving.is_some_and(|hour| hour.overlaps(&TimeRange::new(start_ns, end_ns)));
+        let is_closed = end_ns <= closed_before_ns && !is_receiving;
         members.sort_by_key(|meta| (meta.generation, meta.id));
         for neighbours in unbroken_runs(&members, segments) {
-            let run = if end_ns <= closed_before_ns { neighbours } else { similar_run(neighbours) };
+            let run = if is_closed { neighbours } else { similar_run(neighbours) };
             if run.len() > 1 {
                 merges.push(Merge { inputs: run.iter().map(|meta| meta.id).collect() });
             }
@@ -89,7 +95,6 @@ fn class(bytes: u64) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::TimeRange;
 
     fn meta(id: u64, start_ns: i64, mebibytes: u64) -> SegmentMeta {
         SegmentMeta {
@@ -107,7 +112,7 @@ mod tests {
 
     fn check(sizes: &[u64], closed_before_ns: i64, expected: &[&[u64]]) {
         let segments: Vec<SegmentMeta> = (1..).zip(sizes).map(|(id, size)| meta(id, 0, *size)).collect();
-        let merges = pick(&segments, closed_before_ns);
+        let merges = pick(&segments, closed_before_ns, None);
         let inputs: Vec<&[u64]> = merges.iter().map(|merge| &merge.inputs[..]).collect();
         assert_eq!(inputs, expected, "sizes {sizes:?}");
     }
@@ -126,16 +131,23 @@ mod tests {
         // An hour's segments 1, 3 and 4 and a day's segment 2 over the same time: rows of 2 win over those of 1.
         let mut segments: Vec<SegmentMeta> = (1..=4).map(|id| meta(id, 0, 1)).collect();
         segments[1].partition.end_ns = 100;
-        assert_eq!(pick(&segments, i64::MAX), [Merge { inputs: vec![3, 4] }]);
+        assert_eq!(pick(&segments, i64::MAX, None), [Merge { inputs: vec![3, 4] }]);
         segments[1].partition.start_ns = 50;
         segments[1].min_ts_ns = 50;
         segments[1].max_ts_ns = 50;
-        assert_eq!(pick(&segments, i64::MAX), [Merge { inputs: vec![1, 3, 4] }], "other times do not matter");
+        assert_eq!(
+            pick(&segments, i64::MAX, None),
+            [Merge { inputs: vec![1, 3, 4] }],
+            "other times do not matter"
+        );
     }
 
     #[test]
     fn pick_closed_partition_merges_all_into_one() {
         check(&[100, 1], 10, &[&[1, 2]]);
         check(&[100], 10, &[]);
+        let segments = [meta(1, 0, 100), meta(2, 0, 1)];
+        assert_eq!(pick(&segments, 10, Some(TimeRange::new(9, 20))), [], "more is coming");
+        assert_eq!(pick(&segments, 10, Some(TimeRange::new(10, 20))).len(), 1);
     }
 }

@@ -124,7 +124,12 @@ fn windows_of(start_ns: i64, width_ns: i64, count: i64) -> Vec<Window> {
 
 /// Two hours of one host, a sample every ten seconds, with a counter reset now and then.
 fn two_hours() -> Vec<(&'static str, i64, f64)> {
-    (0..720).map(|k| ("a", START_NS + k * 10 * SECOND_NS, ((k * 7) % 100) as f64 + 0.25)).collect()
+    two_hours_every(10)
+}
+
+fn two_hours_every(seconds: i64) -> Vec<(&'static str, i64, f64)> {
+    let row = |k| ("a", START_NS + k * seconds * SECOND_NS, ((k * 7) % 100) as f64 + 0.25);
+    (0..7200 / seconds).map(row).collect()
 }
 
 #[test]
@@ -162,9 +167,11 @@ fn overwrite_across_flush_and_compaction_keeps_the_last() {
 
 #[test]
 fn windows_from_cells_equal_windows_from_rows() {
-    for bounds in [Bounds::LeftOpen, Bounds::RightOpen] {
+    // Every ten seconds the rows themselves are the 1m layer, every two seconds cells are.
+    let cases = [2, 10].map(|seconds| [(Bounds::LeftOpen, seconds), (Bounds::RightOpen, seconds)]);
+    for (bounds, seconds) in cases.into_iter().flatten() {
         let rig = Rig::new(Retention::FOREVER);
-        rig.write(&two_hours());
+        rig.write(&two_hours_every(seconds));
         let aligned = windows_of(START_NS, 20 * MINUTE_NS, 6);
         let shifted = windows_of(START_NS + 7 * SECOND_NS, 17 * MINUTE_NS, 7);
         let from_rows = (rig.windows(&aligned, bounds), rig.windows(&shifted, bounds));
@@ -200,6 +207,9 @@ fn retention_drops_raw_and_answers_from_cells() {
     let (before, _) = rig.windows(&windows, Bounds::RightOpen);
     rig.clock.set(START_NS + 4 * HOUR_NS);
     rig.engine.flush().unwrap();
+    rig.engine.maintain().unwrap();
+    assert_eq!(rig.engine.stats().segments[1], 0, "an hour flushed just now may get more rows");
+    rig.clock.advance(MINUTE_NS);
     rig.engine.maintain().unwrap();
     assert_eq!(rig.engine.stats().segments[0], 0, "raw is past its age and rolled");
     let (after, coverage) = rig.windows(&windows, Bounds::RightOpen);

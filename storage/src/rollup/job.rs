@@ -1,11 +1,12 @@
 //! The roll: raw rows of a span become cells of one minute, those cells of five minutes, those cells of an hour,
-//! and one manifest commit swaps them in. `pick` decides, `fold` presses, this file acts.
+//! and one manifest commit swaps them in. `pick` decides, `fold` presses, this file acts. Rows too sparse for cells
+//! of a minute are their own 1m layer.
 
 use std::sync::Arc;
 
 use super::Work;
 use crate::Result;
-use crate::cells::{Folder, coarsen};
+use crate::cells::{Folder, coarsen, sparse};
 use crate::flush::{segment_meta, unknown_measurement};
 use crate::manifest::{Manifest, RolledSpan};
 use crate::model::FieldInfo;
@@ -78,13 +79,16 @@ fn write(store: &Store, manifest: &mut Manifest, work: &Work) -> Result<()> {
             let mut folder = Folder::new(section.fields);
             folder.push(&rows);
             let mut cells = folder.finish();
-            for file in &mut files {
-                if file.tier != Tier::M1 {
-                    cells = coarsen(&cells, section.fields, file.tier)?;
-                }
-                file.push(store, &section, &cells)?;
+            let [m1, coarser @ ..] = &mut files;
+            if sparse::is_sparse(rows.len(), cells.len()) {
+                m1.push(store, &section, &sparse::into_edges(rows))?;
+            } else {
+                m1.push(store, &section, &cells)?;
             }
-            Ok(())
+            coarser.iter_mut().try_for_each(|file| {
+                cells = coarsen(&cells, section.fields, file.tier)?;
+                file.push(store, &section, &cells)
+            })
         })?;
         files.iter_mut().try_for_each(|file| file.end_section(store))?;
     }

@@ -6,8 +6,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::manifest::RolledSpan;
-use crate::model::{HOUR_NS, TimeRange, ceil_to, floor_to};
+use crate::manifest::{RolledSpan, SegmentMeta};
+use crate::model::{HOUR_NS, Tier, TimeRange, ceil_to, floor_to};
 use crate::rolled::{ByTime, RawSegment};
 
 /// When a span is rolled.
@@ -20,6 +20,17 @@ pub(crate) struct PickSettings {
     /// Spans that begin before this time are never rolled again, because raw rows they were computed from are gone
     /// by retention; `i64::MIN`: none are.
     pub(crate) raw_floor_ns: i64,
+    /// Spans that overlap this hour wait unless forced: rows for it were flushed just now, and more may come.
+    pub(crate) receiving: Option<TimeRange>,
+}
+
+/// The hour that the newest raw segment ends in. While history is filled in, in order of time, that hour closed long
+/// ago, and yet the next flush brings more of it: what is merged or rolled now would be merged or rolled again.
+pub(crate) fn newest_hour(segments: &[SegmentMeta]) -> Option<TimeRange> {
+    let raw = segments.iter().filter(|meta| meta.tier == Tier::Raw);
+    let newest = raw.max_by_key(|meta| (meta.generation, meta.max_ts_ns))?;
+    let start_ns = floor_to(newest.max_ts_ns, HOUR_NS);
+    Some(TimeRange::new(start_ns, start_ns.saturating_add(HOUR_NS)))
 }
 
 /// One span to roll.
@@ -44,8 +55,9 @@ pub(crate) fn pick(
 ) -> Vec<Work> {
     let segments = ByTime::new(raw);
     let is_due = |span: &TimeRange| {
-        settings.raw_floor_ns <= span.start_ns
-            && (settings.force || span.end_ns.saturating_add(settings.lateness_ns) <= now_ns)
+        let is_closed = span.end_ns.saturating_add(settings.lateness_ns) <= now_ns;
+        let is_receiving = settings.receiving.is_some_and(|hour| hour.overlaps(span));
+        settings.raw_floor_ns <= span.start_ns && (settings.force || (is_closed && !is_receiving))
     };
     let mut works = Vec::new();
     for rolled in rolled.iter().filter(|rolled| is_due(&rolled.span)) {
@@ -126,7 +138,7 @@ mod tests {
     use crate::model::{DAY_NS, MINUTE_NS};
 
     const SETTINGS: PickSettings =
-        PickSettings { lateness_ns: 10 * MINUTE_NS, force: false, raw_floor_ns: i64::MIN };
+        PickSettings { lateness_ns: 10 * MINUTE_NS, force: false, raw_floor_ns: i64::MIN, receiving: None };
     const FORCE: PickSettings = PickSettings { force: true, ..SETTINGS };
     const DAY: TimeRange = TimeRange { start_ns: 0, end_ns: DAY_NS };
 
@@ -153,6 +165,36 @@ mod tests {
         let expected = [work(hours(0, 1), &[7], None), work(hours(1, 2), &[3, 7], None)];
         assert_eq!(found, expected, "the sixth hour closes ten minutes later");
         assert_eq!(pick(&raw, &[], 6 * HOUR_NS + 10 * MINUTE_NS, SETTINGS).len(), 3);
+    }
+
+    #[test]
+    fn pick_hour_that_is_receiving_waits_unless_forced() {
+        let raw = [segment(7, 30, 90)];
+        let settings = PickSettings { receiving: Some(hours(1, 2)), ..SETTINGS };
+        assert_eq!(pick(&raw, &[], DAY_NS, settings), [work(hours(0, 1), &[7], None)]);
+        assert_eq!(pick(&raw, &[], DAY_NS, PickSettings { force: true, ..settings }).len(), 1);
+        assert_eq!(
+            pick(&raw, &[rolled(hours(1, 2), &[])], DAY_NS, settings).len(),
+            1,
+            "nor is it rolled again"
+        );
+    }
+
+    #[test]
+    fn newest_hour_is_where_the_newest_flush_ended() {
+        let meta = |generation: u64, max_minute: i64| SegmentMeta {
+            id: generation,
+            tier: Tier::Raw,
+            partition: DAY,
+            min_ts_ns: 0,
+            max_ts_ns: max_minute * MINUTE_NS,
+            rows: 1,
+            bytes: 1,
+            footer_crc: 0,
+            generation,
+        };
+        assert_eq!(newest_hour(&[meta(1, 500), meta(2, 90), meta(2, 30)]), Some(hours(1, 2)));
+        assert_eq!(newest_hour(&[]), None);
     }
 
     #[test]

@@ -187,7 +187,7 @@ fn flush_that_keeps_failing_does_not_fill_the_disk_and_holds_up_no_retention() {
     }
     clock.set(START_NS + 8 * HOUR_NS);
     let floor_ns = engine.store.version().floors_ns[0];
-    engine.roll(&mut lock(&engine.jobs), true).unwrap();
+    engine.roll(&mut lock(&engine.jobs), true, None).unwrap();
     fs.fail_at(fs.operations(), Fault::NoSpace);
     engine.maintain().unwrap_err();
     // The rows that wait for their flush hold back the floor, no more: the pass itself went through.
