@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 
 use crate::Result;
 use crate::manifest::{Manifest, SegmentMeta};
-use crate::model::{Column, MeasurementId, RowBlock, Tier, TimeRange, floor_to};
+use crate::model::{MeasurementId, RowBlock, Tier, TimeRange, floor_to};
+use crate::rows::append_rows;
 use crate::segment::{SegmentSummary, SegmentWriter};
 use crate::series::{CatalogMark, file as catalog_file};
 use crate::version::{Edit, Frozen, Store};
@@ -38,7 +39,7 @@ fn write(store: &Store, manifest: &mut Manifest, frozen: &Frozen, mark: CatalogM
     let mut partitions: BTreeMap<i64, Partition> = BTreeMap::new();
     for measurement in frozen.memtable.measurements() {
         let rows = frozen.memtable.sorted(measurement);
-        for (start_ns, part) in split(&rows, width_ns, manifest.floors_ns[0]) {
+        for (start_ns, part) in split(rows, width_ns, manifest.floors_ns[0]) {
             partitions.entry(start_ns).or_default().push((measurement, part));
         }
     }
@@ -123,8 +124,16 @@ pub(crate) fn unknown_measurement(measurement: MeasurementId) -> crate::Error {
 }
 
 /// Splits rows sorted by (series, time) by partition; rows before the floor are left out.
-fn split(rows: &RowBlock, width_ns: i64, floor_ns: i64) -> BTreeMap<i64, RowBlock> {
+fn split(rows: RowBlock, width_ns: i64, floor_ns: i64) -> BTreeMap<i64, RowBlock> {
     let mut parts: BTreeMap<i64, RowBlock> = BTreeMap::new();
+    let (Some(min_ns), Some(max_ns)) = (rows.ts_ns.iter().min(), rows.ts_ns.iter().max()) else {
+        return parts;
+    };
+    let partition_ns = floor_to(*min_ns, width_ns);
+    if floor_ns <= *min_ns && partition_ns == floor_to(*max_ns, width_ns) {
+        parts.insert(partition_ns, rows);
+        return parts;
+    }
     let mut start = 0;
     while let Some(first_ns) = rows.ts_ns.get(start) {
         // A run of rows of one partition: rows are sorted by time only within a series.
@@ -136,31 +145,17 @@ fn split(rows: &RowBlock, width_ns: i64, floor_ns: i64) -> BTreeMap<i64, RowBloc
         let is_alike = |ts_ns: &&i64| range.contains(**ts_ns) && (**ts_ns < floor_ns) == is_below;
         let len = rest.iter().take_while(is_alike).count().max(1);
         if !is_below {
-            append_rows(parts.entry(partition_ns).or_default(), rows, start, start + len);
+            append_rows(parts.entry(partition_ns).or_default(), &rows, start, start + len);
         }
         start += len;
     }
     parts
 }
 
-/// Appends rows `start..end` of `from`, which has the same columns as `into` once that has any.
-pub(crate) fn append_rows(into: &mut RowBlock, from: &RowBlock, start: usize, end: usize) {
-    if into.columns.is_empty() {
-        let empty =
-            |column: &Column| Column { key: column.key, values: column.values.empty_like(), valid: None };
-        into.columns = from.columns.iter().map(empty).collect();
-    }
-    into.series.extend_from_slice(from.series.get(start..end).unwrap_or_default());
-    into.ts_ns.extend_from_slice(from.ts_ns.get(start..end).unwrap_or_default());
-    for (column, source) in into.columns.iter_mut().zip(&from.columns) {
-        column.extend_from(source, start..end);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{ColumnKey, DAY_NS, FieldId, HOUR_NS, SeriesId, Values};
+    use crate::model::{Column, ColumnKey, DAY_NS, FieldId, HOUR_NS, SeriesId, Values};
 
     #[test]
     fn split_rows_of_two_series_lands_in_their_hours() {
@@ -171,12 +166,12 @@ mod tests {
             ts_ns: vec![HOUR_NS - 1, HOUR_NS, 5, HOUR_NS + 5],
             columns: vec![column],
         };
-        let parts = split(&rows, HOUR_NS, i64::MIN);
+        let parts = split(rows.clone(), HOUR_NS, i64::MIN);
         let times: Vec<(i64, Vec<i64>)> =
             parts.iter().map(|(start, part)| (*start, part.ts_ns.clone())).collect();
         assert_eq!(times, [(0, vec![HOUR_NS - 1, 5]), (HOUR_NS, vec![HOUR_NS, HOUR_NS + 5])]);
-        assert_eq!(split(&rows, HOUR_NS, HOUR_NS).len(), 1, "rows before the floor are left out");
-        let parts = split(&rows, DAY_NS, HOUR_NS);
+        assert_eq!(split(rows.clone(), HOUR_NS, HOUR_NS).len(), 1, "rows before the floor are left out");
+        let parts = split(rows, DAY_NS, HOUR_NS);
         assert_eq!(
             parts[&0].ts_ns,
             [HOUR_NS, HOUR_NS + 5],

@@ -243,6 +243,20 @@ fn text_bytes(texts: &StrColumn, row_idx: usize) -> &[u8] {
     &texts.bytes[start as usize..texts.ends[row_idx] as usize]
 }
 
+/// Appends rows `start..end` of `from`, which has the same columns as `into` once that has any.
+pub(crate) fn append_rows(into: &mut RowBlock, from: &RowBlock, start: usize, end: usize) {
+    if into.columns.is_empty() {
+        let empty =
+            |column: &Column| Column { key: column.key, values: column.values.empty_like(), valid: None };
+        into.columns = from.columns.iter().map(empty).collect();
+    }
+    into.series.extend_from_slice(from.series.get(start..end).unwrap_or_default());
+    into.ts_ns.extend_from_slice(from.ts_ns.get(start..end).unwrap_or_default());
+    for (column, source) in into.columns.iter_mut().zip(&from.columns) {
+        column.extend_from(source, start..end);
+    }
+}
+
 /// Lengthens a column to `rows` rows; the new ones have no value.
 pub(crate) fn pad_nulls(column: &mut Column, rows: usize) {
     let len = column.values.len();

@@ -1,9 +1,9 @@
-//! Presses raw rows into cells of one minute ([`Folder`]) and cells into coarser cells ([`coarsen`]).
+//! Presses raw rows into cells ([`Folder`]) and cells into coarser cells ([`coarsen`]).
 //!
 //! Both are pure functions of sorted, deduplicated input: how the rows were cut into blocks and in which order they
 //! once arrived leaves no trace in a cell, down to the last bit. For that the folder never presses part of a
-//! minute: rows of a minute that may go on in the next block wait until it is complete. It works column by column
-//! over runs of rows of one series and minute. Knows nothing of files, jobs or time zones.
+//! window: rows of a window that may go on in the next block wait until it is complete. It works column by column
+//! over runs of rows of one series and window. Knows nothing of files, jobs or time zones.
 
 use super::build::CellBuilder;
 use super::cell::{CellNumber, CellReader, WITHOUT_HIST_MAX, keeps_hist, mean_of};
@@ -15,9 +15,10 @@ use crate::model::{
     Stats, Tier, ValueRef, Values, floor_to,
 };
 
-/// Folds raw rows of one measurement into cells of one minute.
+/// Folds raw rows of one measurement into cells of one tier.
 #[derive(Debug)]
 pub struct Folder {
+    width_ns: i64,
     fields: Vec<FieldInfo>,
     open: Vec<Open>,
     builder: CellBuilder,
@@ -34,7 +35,7 @@ struct Run {
     end: usize,
 }
 
-/// Interior samples of a field whose minute may go on in the next block.
+/// Interior samples of a field whose window may go on in the next block.
 #[derive(Debug)]
 enum Open {
     Float(Waiting<f64>),
@@ -60,8 +61,8 @@ struct Source<'a, N> {
 }
 
 impl Folder {
-    /// A folder for these fields; columns of others are left out.
-    pub fn new(fields: &[FieldInfo]) -> Self {
+    /// A folder for cells of `tier` of these fields; columns of others are left out.
+    pub fn new(fields: &[FieldInfo], tier: Tier) -> Self {
         let open = |field: &FieldInfo| match field.field_type {
             FieldType::Float => Open::Float(Waiting::default()),
             FieldType::Int => Open::Int(Waiting::default()),
@@ -69,6 +70,7 @@ impl Folder {
             FieldType::Str => Open::Text { row: 0, count: 0 },
         };
         Self {
+            width_ns: tier.width_ns(),
             fields: fields.to_vec(),
             open: fields.iter().map(open).collect(),
             builder: CellBuilder::new(fields),
@@ -80,7 +82,7 @@ impl Folder {
     /// Adds raw rows. Within a block and from one block to the next they ascend by (series, time), each pair once.
     pub fn push(&mut self, block: &RowBlock) {
         self.find_runs(&block.series, &block.ts_ns);
-        let Self { fields, open, builder, runs, scratch } = self;
+        let Self { fields, open, builder, runs, scratch, .. } = self;
         for (field_idx, (field, open)) in fields.iter().zip(open).enumerate() {
             let Some(column) = block.column(ColumnKey::value(field.id)) else { continue };
             let valid = column.valid.as_deref();
@@ -141,7 +143,7 @@ impl Folder {
 
     /// Cuts the rows of a block into runs of one cell and starts the rows of new cells.
     fn find_runs(&mut self, series: &[SeriesId], ts_ns: &[i64]) {
-        let width_ns = Tier::M1.width_ns();
+        let width_ns = self.width_ns;
         self.runs.clear();
         let mut last = self.builder.last_row();
         for (at, (series, ts_ns)) in series.iter().zip(ts_ns).enumerate() {
@@ -200,7 +202,7 @@ impl<N: CellNumber> Waiting<N> {
         }
     }
 
-    /// Presses the samples that waited: their minute is complete.
+    /// Presses the samples that waited: their window is complete.
     fn close(
         &mut self,
         field_idx: usize,

@@ -6,13 +6,14 @@
 //! `docs/decisions/0001-cells-keep-their-left-edge.md`. The room knows nothing of files, locks or the clock.
 //!
 //! Read in this order: [`cell`] (how a cell is kept in columns, and their reader), [`build`] (their writer),
-//! [`fold`] (rows to cells, cells to coarser cells), [`sparse`] (rows that stand in for their 1m cells).
+//! [`fold`] (rows to cells, cells to coarser cells), [`layers`] (what rows become in each layer).
 
 pub mod build;
 pub mod cell;
 pub mod fold;
-pub(crate) mod sparse;
+pub(crate) mod layers;
 
 pub use build::CellBuilder;
 pub use cell::{CellReader, columns_of};
 pub use fold::{Folder, coarsen};
+pub(crate) use layers::layers;

@@ -1,12 +1,11 @@
-//! The roll: raw rows of a span become cells of one minute, those cells of five minutes, those cells of an hour,
-//! and one manifest commit swaps them in. `pick` decides, `fold` presses, this file acts. Rows too sparse for cells
-//! of a minute are their own 1m layer.
+//! The roll: raw rows of a span become layers of one minute, five minutes and an hour, and one manifest commit swaps
+//! them in. `pick` decides, `cells::layers` presses, this file acts.
 
 use std::sync::Arc;
 
 use super::Work;
 use crate::Result;
-use crate::cells::{Folder, coarsen, sparse};
+use crate::cells::layers;
 use crate::flush::{segment_meta, unknown_measurement};
 use crate::manifest::{Manifest, RolledSpan};
 use crate::model::FieldInfo;
@@ -76,19 +75,8 @@ fn write(store: &Store, manifest: &mut Manifest, work: &Work) -> Result<()> {
         let schema = store.catalog.schema_of(measurement).ok_or_else(|| unknown_measurement(measurement))?;
         let section = SectionInfo { measurement, name: &schema.name, fields: &schema.fields };
         merged(&segments, measurement, work.span, &mut |rows| {
-            let mut folder = Folder::new(section.fields);
-            folder.push(&rows);
-            let mut cells = folder.finish();
-            let [m1, coarser @ ..] = &mut files;
-            if sparse::is_sparse(rows.len(), cells.len()) {
-                m1.push(store, &section, &sparse::into_edges(rows))?;
-            } else {
-                m1.push(store, &section, &cells)?;
-            }
-            coarser.iter_mut().try_for_each(|file| {
-                cells = coarsen(&cells, section.fields, file.tier)?;
-                file.push(store, &section, &cells)
-            })
+            let layers = layers(rows, section.fields)?;
+            files.iter_mut().zip(&layers).try_for_each(|(file, cells)| file.push(store, &section, cells))
         })?;
         files.iter_mut().try_for_each(|file| file.end_section(store))?;
     }

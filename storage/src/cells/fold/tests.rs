@@ -68,7 +68,7 @@ fn texts(seeds: impl Iterator<Item = Option<i64>>) -> StrColumn {
 }
 
 fn fold(blocks: &[RowBlock]) -> RowBlock {
-    let mut folder = Folder::new(&fields());
+    let mut folder = Folder::new(&fields(), Tier::M1);
     blocks.iter().for_each(|block| folder.push(block));
     folder.finish()
 }

@@ -361,7 +361,7 @@ proptest! {
         let raw = case.block();
         let field = FieldInfo { id: FieldId(0), name: "value".into(), field_type: case.field_type };
         let fields = std::slice::from_ref(&field);
-        let mut folder = Folder::new(fields);
+        let mut folder = Folder::new(fields, Tier::M1);
         folder.push(&raw);
         let m1 = folder.finish();
         let m5 = coarsen(&m1, fields, Tier::M5).unwrap();
