@@ -33,7 +33,7 @@ const CRATES: &[Crate] = &[
             &["codec", "options"],
             &["wal", "memtable", "rows", "series", "segment", "cells"],
             &["version", "manifest", "rolled"],
-            &["scan", "view"],
+            &["scan", "view", "draft"],
             &["flush", "compact", "rollup", "retention", "recovery", "snapshot", "check"],
             &["engine"],
         ],

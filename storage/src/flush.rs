@@ -4,21 +4,26 @@
 //! Order: catalog delta, segments (each complete and durable), one manifest commit that names them all and moves
 //! the log's floor. A crash before the commit leaves orphans, a crash after it a log that is longer than needed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::Result;
-use crate::manifest::{Manifest, SegmentMeta};
-use crate::model::{MeasurementId, RowBlock, Tier, TimeRange, floor_to};
-use crate::rows::append_rows;
-use crate::segment::{SegmentSummary, SegmentWriter};
+use crate::draft::{Draft, schema_of};
+use crate::manifest::Manifest;
+use crate::memtable::Memtable;
+use crate::model::{RowBlock, Tier, TimeRange, floor_to};
+use crate::rows::{append_rows, merge_in_pieces};
 use crate::series::{CatalogMark, file as catalog_file};
 use crate::version::{Edit, Frozen, Store};
 
 /// A catalog of more delta files than this is written anew as one.
 const CATALOG_FILES_MAX: usize = 16;
+/// Rows merged at a time: small enough for the processor's caches.
+const PIECE_ROWS: usize = 16 * 1024;
+/// Segments written at a time. Each holds buffers; a memtable of more partitions is gone through more than once.
+const DRAFTS_MAX: usize = 8;
 
-/// Rows of one partition, by measurement.
-type Partition = Vec<(MeasurementId, RowBlock)>;
+/// Where the rows of partitions go, by start of the partition.
+type Drafts = BTreeMap<i64, Draft>;
 
 /// Writes one frozen memtable, the oldest; returns how far the catalog is on disk afterwards.
 ///
@@ -35,14 +40,6 @@ pub(crate) fn run(
 
 fn write(store: &Store, manifest: &mut Manifest, frozen: &Frozen, mark: CatalogMark) -> Result<CatalogMark> {
     let (catalog_files, mark) = write_catalog(store, manifest, mark)?;
-    let width_ns = manifest.retention.raw_partition_ns();
-    let mut partitions: BTreeMap<i64, Partition> = BTreeMap::new();
-    for measurement in frozen.memtable.measurements() {
-        let rows = frozen.memtable.sorted(measurement);
-        for (start_ns, part) in split(rows, width_ns, manifest.floors_ns[0]) {
-            partitions.entry(start_ns).or_default().push((measurement, part));
-        }
-    }
     let mut edit = Edit {
         wal_floor: Some(frozen.end_seq),
         catalog_files: Some(catalog_files),
@@ -50,35 +47,55 @@ fn write(store: &Store, manifest: &mut Manifest, frozen: &Frozen, mark: CatalogM
         ..Edit::default()
     };
     let generation = manifest.next_file;
-    for (start_ns, partition) in partitions {
-        let id = manifest.take_file_number();
-        let summary = write_partition(store, id, &partition)?;
-        let range = TimeRange::new(start_ns, start_ns.saturating_add(width_ns));
-        edit.add.push(segment_meta(id, Tier::Raw, range, generation, &summary));
+    let width_ns = manifest.retention.raw_partition_ns();
+    let starts = partitions(&frozen.memtable, width_ns, manifest.floors_ns[0]);
+    for starts in starts.chunks(DRAFTS_MAX) {
+        let mut drafts = Drafts::new();
+        for start_ns in starts {
+            let partition = TimeRange::new(*start_ns, start_ns.saturating_add(width_ns));
+            drafts.insert(*start_ns, Draft::new(manifest, Tier::Raw, partition));
+        }
+        fill(store, &frozen.memtable, width_ns, manifest.floors_ns[0], &mut drafts)?;
+        for draft in drafts.into_values() {
+            edit.add.extend(draft.finish(store, generation)?);
+        }
     }
     store.commit(manifest, edit)?;
     Ok(mark)
 }
 
-/// The manifest entry of a finished segment.
-pub(crate) fn segment_meta(
-    id: u64,
-    tier: Tier,
-    partition: TimeRange,
-    generation: u64,
-    summary: &SegmentSummary,
-) -> SegmentMeta {
-    SegmentMeta {
-        id,
-        tier,
-        partition,
-        min_ts_ns: summary.min_ts_ns,
-        max_ts_ns: summary.max_ts_ns,
-        rows: summary.rows,
-        bytes: summary.bytes,
-        footer_crc: summary.footer_crc,
-        generation,
+/// Starts of the partitions that rows from the floor on fall into, ascending.
+fn partitions(memtable: &Memtable, width_ns: i64, floor_ns: i64) -> Vec<i64> {
+    let mut starts = BTreeSet::new();
+    for measurement in memtable.measurements() {
+        for run in memtable.runs(measurement) {
+            let mut last = None;
+            for ts_ns in run.ts_ns.iter().filter(|ts_ns| floor_ns <= **ts_ns) {
+                let start_ns = floor_to(*ts_ns, width_ns);
+                if last != Some(start_ns) {
+                    starts.insert(start_ns);
+                    last = Some(start_ns);
+                }
+            }
+        }
     }
+    starts.into_iter().collect()
+}
+
+/// Writes the rows of the memtable that belong to the drafts' partitions.
+fn fill(store: &Store, memtable: &Memtable, width_ns: i64, floor_ns: i64, drafts: &mut Drafts) -> Result<()> {
+    for measurement in memtable.measurements() {
+        let schema = schema_of(store, measurement)?;
+        merge_in_pieces(&memtable.runs(measurement), PIECE_ROWS, &mut |rows| {
+            for (start_ns, part) in split(rows, width_ns, floor_ns) {
+                if let Some(draft) = drafts.get_mut(&start_ns) {
+                    draft.push(store, &schema, &part)?;
+                }
+            }
+            Ok(())
+        })?;
+    }
+    Ok(())
 }
 
 /// Writes the definitions made since the mark as a new catalog file; the whole catalog when there are many files.
@@ -100,27 +117,6 @@ fn write_catalog(
     catalog_file::write(&*store.env.fs, &store.series_dir(), number, &definitions)?;
     files.push(number);
     Ok((files, next_mark))
-}
-
-fn write_partition(store: &Store, id: u64, partition: &Partition) -> Result<SegmentSummary> {
-    let fs = &*store.env.fs;
-    let mut writer = SegmentWriter::create(fs, &store.segment_path(id))?;
-    for (measurement, rows) in partition {
-        let schema =
-            store.catalog.schema_of(*measurement).ok_or_else(|| unknown_measurement(*measurement))?;
-        writer.begin(*measurement, &schema.name, &schema.fields)?;
-        writer.push(rows)?;
-        writer.end(&|series| store.catalog.key(series))?;
-    }
-    writer.finish(fs)
-}
-
-/// The error for rows of a measurement that the catalog does not know: a bug.
-pub(crate) fn unknown_measurement(measurement: MeasurementId) -> crate::Error {
-    crate::Error::new(
-        crate::ErrorKind::Internal,
-        format!("measurement {} is not in the catalog", measurement.0),
-    )
 }
 
 /// Splits rows sorted by (series, time) by partition; rows before the floor are left out.

@@ -10,6 +10,7 @@ pub mod cells;
 pub mod clock;
 pub mod codec;
 mod compact;
+mod draft;
 pub mod engine;
 pub mod error;
 mod flush;

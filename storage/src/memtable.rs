@@ -2,8 +2,7 @@
 //!
 //! Knows nothing of the log, segments or series names. Rows of a measurement are appended to its active chunk, in
 //! order of arrival. A full chunk becomes a run: sorted, without duplicates, immutable, shared with readers. Readers
-//! get the runs, and the active chunk sorted into one more, which is kept until the next append. The flush gets
-//! everything merged.
+//! and the flush get the runs, and the active chunk sorted into one more, which is kept until the next append.
 //!
 //! Each measurement has its own lock, so that sorting one does not hold up appends to the others. Appending to two
 //! measurements is not one step for a reader; the engine takes a [`Snapshot`] between two batches. That notes only
@@ -16,7 +15,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
 
 use crate::model::{Column, MeasurementId, RowBlock, TimeRange, Values};
-use crate::rows::{append_column, merge_sorted, pad_nulls, sort_rows};
+use crate::rows::{append_column, pad_nulls, sort_rows};
 
 /// A chunk of so many rows is sorted into a run.
 const CHUNK_ROWS_MAX: usize = 65_536;
@@ -166,18 +165,6 @@ impl Memtable {
         Snapshot { time_range: self.time_range(), tables }
     }
 
-    /// All rows of a measurement, sorted by (series, time), the last write of each field kept.
-    pub fn sorted(&self, measurement: MeasurementId) -> RowBlock {
-        let mut runs = self.runs(measurement);
-        match runs.pop() {
-            Some(only) if runs.is_empty() => Arc::unwrap_or_clone(only),
-            last => {
-                runs.extend(last);
-                merge_sorted(&runs)
-            }
-        }
-    }
-
     fn table(&self, measurement: MeasurementId) -> Option<Arc<Mutex<Table>>> {
         self.tables.read().unwrap_or_else(PoisonError::into_inner).get(&measurement).cloned()
     }
@@ -311,6 +298,7 @@ fn column_bytes(column: &Column) -> usize {
 mod tests {
     use super::*;
     use crate::model::{ColumnKey, FieldId, SeriesId, Value};
+    use crate::rows::merge_sorted;
 
     const M: MeasurementId = MeasurementId(3);
 
@@ -342,7 +330,7 @@ mod tests {
         let int = |value| Some(Value::Int(value));
         let expected =
             vec![(1, 10, vec![int(3), int(4)]), (1, 20, vec![int(2), None]), (2, 10, vec![int(5), None])];
-        assert_eq!(rows_of(&memtable.sorted(M)), expected);
+        assert_eq!(rows_of(&merge_sorted(&memtable.runs(M))), expected);
         assert_eq!(memtable.runs(M).len(), 1);
         assert_eq!((memtable.rows(), memtable.time_range()), (5, Some(TimeRange::new(10, 21))));
     }
@@ -371,7 +359,7 @@ mod tests {
         memtable.apply(M, &block(&[(1, 3, 0, 9), (0, 1, 1, 1)]));
         let runs = memtable.runs(M);
         assert_eq!(runs.iter().map(|run| run.len()).collect::<Vec<_>>(), [rows, 2]);
-        let sorted = memtable.sorted(M);
+        let sorted = merge_sorted(&memtable.runs(M));
         assert_eq!(sorted.len(), rows + 1);
         assert_eq!(sorted.columns[0].value(4), Some(Value::Int(9)));
         assert_eq!(sorted.columns[1].value(0), Some(Value::Int(1)));
@@ -419,7 +407,7 @@ mod tests {
         memtable.apply(M, &RowBlock::default());
         assert!(memtable.is_empty() && memtable.measurements().is_empty() && memtable.runs(M).is_empty());
         assert_eq!((memtable.bytes(), memtable.time_range()), (0, None));
-        assert!(memtable.sorted(M).is_empty());
+        assert!(merge_sorted(&memtable.runs(M)).is_empty());
         memtable.apply(M, &block(&[(1, 1, 0, 1)]));
         assert_eq!((memtable.measurements(), memtable.is_empty()), (vec![M], false));
     }

@@ -10,6 +10,7 @@
 
 use std::borrow::{Borrow, Cow};
 
+use crate::Result;
 use crate::model::{Column, ColumnKey, HistogramColumn, RowBlock, SeriesId, StrColumn, Values};
 
 /// A counting sort is used while the span of ids is at most this many times the number of rows.
@@ -62,6 +63,52 @@ pub fn merge_sorted<B: Borrow<RowBlock>>(blocks: &[B]) -> RowBlock {
         }
         None => RowBlock { series, ts_ns, columns },
     }
+}
+
+/// As [`merge_sorted`], but hands the rows over in pieces of whole series, of about `rows_max` rows or one series, so
+/// that beside the blocks only a piece is in memory.
+///
+/// # Errors
+/// Those of the sink, after which nothing more is handed over.
+pub(crate) fn merge_in_pieces<B: Borrow<RowBlock>>(
+    blocks: &[B],
+    rows_max: usize,
+    sink: &mut dyn FnMut(RowBlock) -> Result<()>,
+) -> Result<()> {
+    let mut starts = vec![0; blocks.len()];
+    for last in piece_ends(blocks, rows_max) {
+        let mut pieces = Vec::with_capacity(blocks.len());
+        for (block, start) in blocks.iter().map(Borrow::borrow).zip(&mut starts) {
+            let rest = block.series.get(*start..).unwrap_or_default();
+            let end = *start + rest.partition_point(|series| *series <= last);
+            let mut piece = RowBlock::default();
+            append_rows(&mut piece, block, *start, end);
+            pieces.push(piece);
+            *start = end;
+        }
+        sink(merge_sorted(&pieces))?;
+    }
+    Ok(())
+}
+
+/// Last series of each piece.
+fn piece_ends<B: Borrow<RowBlock>>(blocks: &[B], rows_max: usize) -> Vec<SeriesId> {
+    let mut rows_of: Vec<(SeriesId, usize)> = Vec::new();
+    for block in blocks.iter().map(Borrow::borrow) {
+        let runs = block.series.chunk_by(|one, next| one == next);
+        rows_of.extend(runs.filter_map(|run| Some((*run.first()?, run.len()))));
+    }
+    rows_of.sort_unstable();
+    let (mut ends, mut rows) = (Vec::new(), 0);
+    let mut runs = rows_of.chunk_by(|one, next| one.0 == next.0).peekable();
+    while let Some(run) = runs.next() {
+        rows += run.iter().map(|(_, rows)| rows).sum::<usize>();
+        if rows_max <= rows || runs.peek().is_none() {
+            ends.extend(run.first().map(|(series, _)| *series));
+            rows = 0;
+        }
+    }
+    ends
 }
 
 /// Orders blocks by their first row when no two of them overlap; leaves them as they are otherwise, because then

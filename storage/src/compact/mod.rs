@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 pub(crate) use pick::{Merge, pick};
 
-use crate::flush::{segment_meta, unknown_measurement};
+use crate::draft::{Draft, schema_of};
 use crate::manifest::{Manifest, RolledSpan, SegmentMeta};
-use crate::model::{Tier, TimeRange};
+use crate::model::{RowBlock, Tier, TimeRange};
 use crate::scan::merge::{measurements, merged};
-use crate::segment::{Segment, SegmentWriter};
+use crate::segment::Segment;
 use crate::version::{Edit, Store};
 use crate::{Error, ErrorKind, Result};
 
@@ -29,20 +29,15 @@ fn write(store: &Store, manifest: &mut Manifest, merge: &Merge) -> Result<()> {
         version.of_tier(Tier::Raw).filter(|live| merge.inputs.contains(&live.meta.id)).collect();
     let (Some(first), Some(last)) = (inputs.first(), inputs.last()) else { return Ok(()) };
     let segments: Vec<Arc<Segment>> = inputs.iter().map(|live| Arc::clone(&live.segment)).collect();
-    let id = manifest.take_file_number();
-    let fs = &*store.env.fs;
-    let mut writer = SegmentWriter::create(fs, &store.segment_path(id))?;
+    let mut draft = Draft::new(manifest, Tier::Raw, first.meta.partition);
     for measurement in measurements(&segments) {
-        let schema = store.catalog.schema_of(measurement).ok_or_else(|| unknown_measurement(measurement))?;
-        writer.begin(measurement, &schema.name, &schema.fields)?;
-        merged(&segments, measurement, TimeRange::ALL, &mut |rows| writer.push(&rows))?;
-        writer.end(&|series| store.catalog.key(series))?;
+        let schema = schema_of(store, measurement)?;
+        let mut sink = |rows: RowBlock| draft.push(store, &schema, &rows);
+        merged(&segments, measurement, TimeRange::ALL, &mut sink)?;
     }
-    let summary = writer.finish(fs)?;
-    if summary.rows == 0 {
-        return Err(Error::new(ErrorKind::Internal, format!("segments {:?} hold no row", merge.inputs)));
-    }
-    let meta = segment_meta(id, Tier::Raw, first.meta.partition, last.meta.generation, &summary);
+    let meta = draft
+        .finish(store, last.meta.generation)?
+        .ok_or_else(|| Error::new(ErrorKind::Internal, format!("segments {:?} hold no row", merge.inputs)))?;
     let inputs: Vec<&SegmentMeta> = inputs.iter().map(|live| &live.meta).collect();
     let rolled = manifest.rolled.iter().map(|span| cover_output(span, &inputs, &meta)).collect();
     let edit =

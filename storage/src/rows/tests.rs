@@ -99,6 +99,22 @@ proptest! {
         let blocks: Vec<Arc<RowBlock>> = parts.iter().map(|rows| Arc::new(sort_rows(block(rows)))).collect();
         prop_assert_eq!(read(&merge_sorted(&blocks)), oracle(parts.iter().flatten()));
     }
+
+    #[test]
+    fn merge_in_pieces_gives_the_same_rows_in_order(
+        parts in prop::collection::vec(prop_oneof![samples(3), samples(9)], 0..5),
+        rows_max in 1_usize..40,
+    ) {
+        let blocks: Vec<Arc<RowBlock>> = parts.iter().map(|rows| Arc::new(sort_rows(block(rows)))).collect();
+        let (mut found, mut last) = (Oracle::new(), None);
+        merge_in_pieces(&blocks, rows_max, &mut |piece| {
+            assert!(last < piece.series.first().copied(), "a series lies in one piece");
+            last = piece.series.last().copied();
+            found.extend(read(&piece));
+            Ok(())
+        }).unwrap();
+        prop_assert_eq!(found, oracle(parts.iter().flatten()));
+    }
 }
 
 #[test]

@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use crate::Result;
-use crate::model::{Column, ColumnKey, MeasurementId, RowBlock, SeriesId, TimeRange};
+use crate::model::{Column, MeasurementId, RowBlock, SeriesId, TimeRange};
 use crate::rows::merge_sorted;
-use crate::segment::{Section, Segment};
+use crate::segment::{LoadedPage, Section, Segment};
 
 /// Rows that one piece holds at most, unless a single series has more. Small enough for a piece and its cells to stay
 /// in the processor's caches.
@@ -28,13 +28,15 @@ pub(crate) fn merged(
     range: TimeRange,
     sink: &mut dyn FnMut(RowBlock) -> Result<()>,
 ) -> Result<()> {
-    let sections: Vec<(&Segment, &Section)> =
-        segments.iter().filter_map(|segment| Some((&**segment, segment.section(measurement)?))).collect();
+    let mut sources: Vec<Source<'_>> = segments
+        .iter()
+        .filter_map(|segment| Some(Source { segment, section: segment.section(measurement)?, last: None }))
+        .collect();
     let mut from = SeriesId(0);
-    for last in piece_ends(&sections) {
-        let mut blocks = Vec::with_capacity(sections.len());
-        for (segment, section) in &sections {
-            let block = read(segment, section, from, last, range)?;
+    for last in piece_ends(&sources) {
+        let mut blocks = Vec::with_capacity(sources.len());
+        for source in &mut sources {
+            let block = source.read(from, last, range)?;
             if !block.is_empty() {
                 blocks.push(block);
             }
@@ -50,8 +52,8 @@ pub(crate) fn merged(
 }
 
 /// Last series of each piece: page ends, so far apart that a piece stays within its bound.
-fn piece_ends(sections: &[(&Segment, &Section)]) -> Vec<SeriesId> {
-    let pages = sections.iter().flat_map(|(_, section)| &section.pages);
+fn piece_ends(sources: &[Source<'_>]) -> Vec<SeriesId> {
+    let pages = sources.iter().flat_map(|source| &source.section.pages);
     let mut pages: Vec<(SeriesId, u32)> = pages.map(|page| (page.last_series, page.rows)).collect();
     pages.sort_unstable();
     let mut ends = Vec::new();
@@ -67,73 +69,74 @@ fn piece_ends(sections: &[(&Segment, &Section)]) -> Vec<SeriesId> {
     ends
 }
 
-/// All rows of a section with series in `from..=last` and times in the range.
-fn read(
-    segment: &Segment,
-    section: &Section,
-    from: SeriesId,
-    last: SeriesId,
-    range: TimeRange,
-) -> Result<RowBlock> {
-    let mut block = RowBlock::default();
-    let first_page = section.pages.partition_point(|page| page.last_series < from);
-    let pages = section.pages.iter().skip(first_page).take_while(|page| page.first_series <= last);
-    let rows_max = pages.map(|page| page.rows as usize).sum();
-    block.series.reserve(rows_max);
-    block.ts_ns.reserve(rows_max);
-    for (index, page) in section.pages.iter().enumerate().skip(first_page) {
-        if last < page.first_series {
-            break;
-        }
-        if page.max_ts_ns < range.start_ns || range.end_ns <= page.min_ts_ns {
-            continue;
-        }
-        let keys = segment.keys(section, index)?;
-        let mut columns: Vec<(ColumnKey, Option<Arc<Column>>)> = Vec::with_capacity(page.columns.len());
-        for info in &page.columns {
-            columns.push((info.key, segment.column(section, index, info.key)?));
-        }
-        let mut run_start = 0;
-        for (series, run_end) in &keys.series {
-            let run_end = *run_end as usize;
-            if from <= *series && *series <= last {
-                let times = keys.ts_ns.get(run_start..run_end).unwrap_or_default();
-                let start = run_start + times.partition_point(|ts| *ts < range.start_ns);
-                let end = run_start + times.partition_point(|ts| *ts < range.end_ns);
-                append(&mut block, *series, &keys.ts_ns, &columns, start..end, rows_max);
+/// A section that is read from its first page to its last, past the cache.
+struct Source<'a> {
+    segment: &'a Segment,
+    section: &'a Section,
+    /// The page read last, which may go on in the next piece.
+    last: Option<(usize, LoadedPage)>,
+}
+
+impl Source<'_> {
+    /// All rows with series in `from..=last` and times in the range.
+    fn read(&mut self, from: SeriesId, last: SeriesId, range: TimeRange) -> Result<RowBlock> {
+        let mut block = RowBlock::default();
+        let pages = &self.section.pages;
+        let first_page = pages.partition_point(|page| page.last_series < from);
+        let reached =
+            pages.iter().enumerate().skip(first_page).take_while(|(_, page)| page.first_series <= last);
+        let rows_max = reached.clone().map(|(_, page)| page.rows as usize).sum();
+        block.series.reserve(rows_max);
+        block.ts_ns.reserve(rows_max);
+        for (index, page) in reached {
+            if page.max_ts_ns < range.start_ns || range.end_ns <= page.min_ts_ns {
+                continue;
             }
-            run_start = run_end;
+            let loaded = match self.last.take() {
+                Some((known, loaded)) if known == index => loaded,
+                _ => self.segment.load(self.section, index)?,
+            };
+            let mut run_start = 0;
+            for (series, run_end) in &loaded.keys.series {
+                let run_end = *run_end as usize;
+                if from <= *series && *series <= last {
+                    let times = loaded.keys.ts_ns.get(run_start..run_end).unwrap_or_default();
+                    let start = run_start + times.partition_point(|ts| *ts < range.start_ns);
+                    let end = run_start + times.partition_point(|ts| *ts < range.end_ns);
+                    append(&mut block, *series, &loaded, start..end, rows_max);
+                }
+                run_start = run_end;
+            }
+            self.last = Some((index, loaded));
         }
+        block.columns.sort_unstable_by_key(|column| column.key);
+        Ok(block)
     }
-    block.columns.sort_unstable_by_key(|column| column.key);
-    Ok(block)
 }
 
 /// Appends rows of one series; columns that either side lacks are null there. New columns get room for `rows_max`.
 fn append(
     block: &mut RowBlock,
     series: SeriesId,
-    ts_ns: &[i64],
-    columns: &[(ColumnKey, Option<Arc<Column>>)],
+    page: &LoadedPage,
     rows: std::ops::Range<usize>,
     rows_max: usize,
 ) {
     let before = block.len();
-    let Some(times) = ts_ns.get(rows.clone()) else { return };
+    let Some(times) = page.keys.ts_ns.get(rows.clone()) else { return };
     block.ts_ns.extend_from_slice(times);
     block.series.resize(before + times.len(), series);
-    for (key, column) in columns {
-        let Some(column) = column else { continue };
-        let place = match block.columns.iter().position(|known| known.key == *key) {
+    for column in &page.columns {
+        let place = match block.columns.iter().position(|known| known.key == column.key) {
             Some(place) => place,
             None => {
                 let mut values = column.values.empty_like();
                 values.reserve(rows_max);
-                let column = match before {
-                    0 => Column { key: *key, values, valid: None },
-                    before => Column::nulls(*key, values, before),
+                let new = match before {
+                    0 => Column { key: column.key, values, valid: None },
+                    before => Column::nulls(column.key, values, before),
                 };
-                block.columns.push(column);
+                block.columns.push(new);
                 block.columns.len() - 1
             }
         };

@@ -16,6 +16,7 @@ pub mod writer;
 
 pub use cache::{PageCache, PageKeys};
 pub use layout::{Blob, ColumnInfo, PageInfo, Section, SegmentSummary};
+pub(crate) use reader::LoadedPage;
 pub use reader::Segment;
 pub use writer::SegmentWriter;
 

@@ -120,6 +120,23 @@ impl Segment {
         Ok(Some(column))
     }
 
+    /// A page with all its columns, past the cache: for jobs, which read every page once.
+    ///
+    /// # Errors
+    /// As [`Segment::keys`].
+    pub(crate) fn load(&self, section: &Section, page: usize) -> Result<LoadedPage> {
+        let page = self.page(section, page)?;
+        let mut columns = Vec::with_capacity(page.columns.len());
+        for info in &page.columns {
+            let dictionary = match info.encoding == Encoding::Codes as u8 {
+                true => Some(self.dictionary(section, info.key)?),
+                false => None,
+            };
+            columns.push(self.read_column(page, info, dictionary.as_deref())?);
+        }
+        Ok(LoadedPage { keys: self.read_keys(page)?, columns })
+    }
+
     /// The series of a section, ascending by id, read from the file each time.
     ///
     /// # Errors
@@ -241,6 +258,13 @@ impl Segment {
     fn read_dictionary(&self, info: &DictionaryInfo) -> Result<StrColumn> {
         self.read(info.blob, |bytes| texts::decode(bytes, info.texts as usize))
     }
+}
+
+/// A decoded page.
+#[derive(Debug)]
+pub(crate) struct LoadedPage {
+    pub(crate) keys: PageKeys,
+    pub(crate) columns: Vec<Column>,
 }
 
 impl Drop for Segment {

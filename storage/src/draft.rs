@@ -1,0 +1,87 @@
+//! A segment in the making, as the jobs need it: the file is created when its first row comes, sections begin and end
+//! by themselves, and an empty one leaves nothing behind. Knows nothing of why it is written.
+
+use crate::Result;
+use crate::manifest::{Manifest, SegmentMeta};
+use crate::model::{MeasurementId, RowBlock, Schema, Tier, TimeRange};
+use crate::segment::SegmentWriter;
+use crate::version::Store;
+use crate::{Error, ErrorKind};
+
+/// One segment of one tier and partition.
+#[derive(Debug)]
+pub(crate) struct Draft {
+    id: u64,
+    tier: Tier,
+    partition: TimeRange,
+    writer: Option<SegmentWriter>,
+    section: Option<MeasurementId>,
+}
+
+impl Draft {
+    /// Takes a file number; touches no file yet.
+    pub(crate) fn new(manifest: &mut Manifest, tier: Tier, partition: TimeRange) -> Self {
+        Self { id: manifest.take_file_number(), tier, partition, writer: None, section: None }
+    }
+
+    /// Adds rows of a measurement. Over all calls they are sorted by (measurement, series, time), each once.
+    ///
+    /// # Errors
+    /// Those of the file system; `Internal` when rows are out of order.
+    pub(crate) fn push(&mut self, store: &Store, schema: &Schema, rows: &RowBlock) -> Result<()> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        if self.section != Some(schema.measurement) {
+            self.end_section(store)?;
+        }
+        let writer = match &mut self.writer {
+            Some(writer) => writer,
+            slot => slot.insert(SegmentWriter::create(&*store.env.fs, &store.segment_path(self.id))?),
+        };
+        if self.section.is_none() {
+            writer.begin(schema.measurement, &schema.name, &schema.fields)?;
+            self.section = Some(schema.measurement);
+        }
+        writer.push(rows)
+    }
+
+    fn end_section(&mut self, store: &Store) -> Result<()> {
+        match (&mut self.writer, self.section.take()) {
+            (Some(writer), Some(_)) => writer.end(&|series| store.catalog.key(series)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes the file durable and tells what the manifest shall say of it; `None` when no row came.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub(crate) fn finish(mut self, store: &Store, generation: u64) -> Result<Option<SegmentMeta>> {
+        self.end_section(store)?;
+        let Some(writer) = self.writer else { return Ok(None) };
+        let summary = writer.finish(&*store.env.fs)?;
+        Ok(Some(SegmentMeta {
+            id: self.id,
+            tier: self.tier,
+            partition: self.partition,
+            min_ts_ns: summary.min_ts_ns,
+            max_ts_ns: summary.max_ts_ns,
+            rows: summary.rows,
+            bytes: summary.bytes,
+            footer_crc: summary.footer_crc,
+            generation,
+        }))
+    }
+}
+
+/// The schema of a measurement that has rows.
+///
+/// # Errors
+/// `Internal` when the catalog does not know it: a bug.
+pub(crate) fn schema_of(store: &Store, measurement: MeasurementId) -> Result<Schema> {
+    store.catalog.schema_of(measurement).ok_or_else(|| {
+        let message = format!("measurement {} is not in the catalog", measurement.0);
+        Error::new(ErrorKind::Internal, message)
+    })
+}
