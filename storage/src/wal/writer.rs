@@ -106,11 +106,15 @@ impl Writer {
         self.poison_on_error(synced)
     }
 
-    /// Removes the files whose records all lie below `floor_seq`. The file being written stays.
+    /// Removes the files whose records all lie below `floor_seq`, the one being written too: the next append then
+    /// begins a new one.
     ///
     /// # Errors
     /// Those of the file system; they do not poison, and the next call tries again.
     pub fn release(&mut self, floor_seq: u64) -> Result<()> {
+        if self.next_seq <= floor_seq && self.files.back().is_some_and(LogFile::has_frames) {
+            self.current = None;
+        }
         let mut is_changed = false;
         while let Some(oldest) = self.files.front() {
             let end_seq = match self.files.get(1) {
