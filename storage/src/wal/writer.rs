@@ -168,7 +168,7 @@ impl Writer {
         match &self.poison {
             None => Ok(()),
             Some(cause) => {
-                let message = format!("the log refuses writes until a restart, because: {cause}");
+                let message = format!("the log is poisoned and refuses writes until a restart, because: {cause}");
                 Err(Error::new(ErrorKind::Poisoned, message))
             }
         }
