@@ -15,6 +15,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::compact;
+use crate::delete;
+pub use crate::delete::{DeleteReport, DeleteTarget};
 use crate::flush;
 use crate::manifest::Manifest;
 use crate::memtable::Memtable;
@@ -64,6 +66,8 @@ pub struct EngineStats {
     pub segment_bytes: [u64; 4],
     /// Rows (or cells) in those files, by tier.
     pub segment_rows: [u64; 4],
+    /// Deletes whose rows are hidden and not purged yet.
+    pub tombstones: u64,
     /// Log records replayed when the engine was opened.
     pub replayed_records: u64,
     /// Bytes of an unacknowledged torn tail that were dropped when the engine was opened.
@@ -168,9 +172,7 @@ impl Engine {
     /// `Unavailable` when memory or disk is short or the engine is closed; `Poisoned` after a failed append or
     /// sync. Nothing of the batch is visible then; it may be sent again.
     pub fn write(&self, batch: &WriteBatch<'_>) -> Result<WriteReport> {
-        if self.is_closed.load(Ordering::Acquire) {
-            return Err(Error::new(ErrorKind::Unavailable, "the database is closed"));
-        }
+        self.check_open()?;
         self.check_disk()?;
         self.wait_for_memory()?;
         let mut rejected = Vec::new();
@@ -202,7 +204,7 @@ impl Engine {
         drop(self.has_work.wait_timeout(gate, wait_max));
     }
 
-    /// Does the background work that is due: sync, flush, compaction, rollup, retention. A job that fails does not
+    /// Does the background work that is due: sync, flush, compaction, rollup, purge, retention. A job that fails does not
     /// keep the others from running: retention is what frees a full disk.
     ///
     /// # Errors
@@ -217,8 +219,9 @@ impl Engine {
         let now_ns = self.store.env.clock.now_ns();
         let compacted = self.compact(&mut jobs, now_ns.saturating_sub(LATENESS_NS));
         let rolled = self.roll(&mut jobs, false);
+        let purged = self.purge(&mut jobs);
         let retained = self.retain(&mut jobs, now_ns);
-        synced.and(flushed).and(compacted).and(rolled).and(retained)
+        synced.and(flushed).and(compacted).and(rolled).and(purged).and(retained)
     }
 
     fn flush_due(&self, jobs: &mut Jobs) -> Result<()> {
@@ -231,6 +234,16 @@ impl Engine {
         for merge in compact::pick(&jobs.manifest.segments, closed_before_ns) {
             let merged = compact::run(&self.store, &mut jobs.manifest, &merge);
             outcome = outcome.and(merged).and(self.flush_due(jobs));
+        }
+        outcome
+    }
+
+    /// Takes deleted rows out of the files; the first failure, after all steps have been tried.
+    fn purge(&self, jobs: &mut Jobs) -> Result<()> {
+        let mut outcome = Ok(());
+        for step in delete::pick(&jobs.manifest) {
+            let purged = delete::run(&self.store, &mut jobs.manifest, &step);
+            outcome = outcome.and(purged).and(self.flush_due(jobs));
         }
         outcome
     }
@@ -262,7 +275,35 @@ impl Engine {
         let mut jobs = lock(&self.jobs);
         self.flush_all(&mut jobs)?;
         self.compact(&mut jobs, i64::MAX)?;
-        self.roll(&mut jobs, true)
+        self.roll(&mut jobs, true)?;
+        self.purge(&mut jobs)
+    }
+
+    /// Deletes the rows of some series in a time range that were acknowledged before: hidden from every later view
+    /// and durable when it returns, and purged from the files by the jobs. Views that are open keep them. Deleting
+    /// again changes nothing.
+    ///
+    /// # Errors
+    /// `InvalidInput` for an empty range; `LimitExceeded` when too many deletes wait to be purged; `Poisoned` and
+    /// `Unavailable` as [`Engine::write`]; those of the file system, and then the delete may or may not have taken
+    /// place: it may be repeated.
+    pub fn delete(&self, targets: &[DeleteTarget], range: TimeRange) -> Result<DeleteReport> {
+        if range.is_empty() {
+            return Err(Error::invalid("the range of a delete is empty"));
+        }
+        self.check_open()?;
+        if self.log.is_poisoned() {
+            // What the log holds behind a failed append is not known, and would come back at the restart.
+            return Err(Error::new(ErrorKind::Poisoned, "deletes are refused after a failed append or sync"));
+        }
+        let mut jobs = lock(&self.jobs);
+        // Afterwards all rows acknowledged before are in segments, and the log does not bring them back.
+        self.flush_all(&mut jobs)?;
+        let report = delete::mark(&self.store, &mut jobs.manifest, targets, range)?;
+        drop(jobs);
+        drop(lock(&self.gate));
+        self.has_work.notify_all();
+        Ok(report)
     }
 
     /// The retention in force.
@@ -296,6 +337,7 @@ impl Engine {
             rows_written: self.rows_written.load(Ordering::Relaxed),
             memtable_bytes: version.memtable_bytes() as u64,
             wal_bytes: self.log.bytes(),
+            tombstones: version.tombstones.len() as u64,
             replayed_records: self.replayed_records,
             torn_bytes: self.torn_bytes,
             is_poisoned: self.log.is_poisoned(),
@@ -331,6 +373,13 @@ impl Engine {
         self.flush()?;
         // A writer that was past the check when the engine closed is in the log alone.
         if self.store.options.durability == Durability::Interval { self.log.sync() } else { Ok(()) }
+    }
+
+    fn check_open(&self) -> Result<()> {
+        if self.is_closed.load(Ordering::Acquire) {
+            return Err(Error::new(ErrorKind::Unavailable, "the database is closed"));
+        }
+        Ok(())
     }
 
     /// Timestamps that may be written now. The broken days at both ends of what a timestamp can say are left out:

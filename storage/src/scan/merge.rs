@@ -1,5 +1,5 @@
-//! Reads whole segments of a partition together, as compaction and rollup need them: sorted by (series, time),
-//! duplicates merged with the later generation winning field by field, in bounded pieces.
+//! Reads whole segments of a partition together, as compaction and rollup need them: without what is deleted,
+//! sorted by (series, time), duplicates merged with the later generation winning field by field, in bounded pieces.
 
 use std::sync::Arc;
 
@@ -7,34 +7,49 @@ use crate::Result;
 use crate::model::{Column, ColumnKey, MeasurementId, RowBlock, SeriesId, TimeRange};
 use crate::rows::merge_sorted;
 use crate::segment::{Section, Segment};
+use crate::tombstone::Mask;
+use crate::version::{LiveSegment, Version};
 
 /// Rows that one piece holds at most, unless a single series has more. Small enough for a piece and its cells to stay
 /// in the processor's caches.
 const PIECE_ROWS_MAX: u64 = 32 * 1024;
 
 /// Measurements of the segments, ascending.
-pub(crate) fn measurements(segments: &[Arc<Segment>]) -> Vec<MeasurementId> {
-    let sections = segments.iter().flat_map(|segment| segment.sections());
+pub(crate) fn measurements(inputs: &[&LiveSegment]) -> Vec<MeasurementId> {
+    let sections = inputs.iter().flat_map(|live| live.segment.sections());
     let mut measurements: Vec<MeasurementId> = sections.map(|section| section.measurement).collect();
     measurements.sort_unstable();
     measurements.dedup();
     measurements
 }
 
-/// Hands over all rows of a measurement in a time range; `segments` are oldest generation first.
+/// One segment that has rows of the measurement.
+struct Input<'a> {
+    segment: &'a Segment,
+    section: &'a Section,
+    mask: Mask,
+}
+
+/// Hands over all rows of a measurement in a time range that are not deleted; `inputs` are segments of the version,
+/// oldest generation first.
 pub(crate) fn merged(
-    segments: &[Arc<Segment>],
+    version: &Version,
+    inputs: &[&LiveSegment],
     measurement: MeasurementId,
     range: TimeRange,
     sink: &mut dyn FnMut(RowBlock) -> Result<()>,
 ) -> Result<()> {
-    let sections: Vec<(&Segment, &Section)> =
-        segments.iter().filter_map(|segment| Some((&**segment, segment.section(measurement)?))).collect();
+    let mut found = Vec::with_capacity(inputs.len());
+    for live in inputs {
+        if let Some(section) = live.segment.section(measurement) {
+            found.push(Input { segment: &live.segment, section, mask: version.mask(measurement, live) });
+        }
+    }
     let mut from = SeriesId(0);
-    for last in piece_ends(&sections) {
-        let mut blocks = Vec::with_capacity(sections.len());
-        for (segment, section) in &sections {
-            let block = read(segment, section, from, last, range)?;
+    for last in piece_ends(&found) {
+        let mut blocks = Vec::with_capacity(found.len());
+        for input in &found {
+            let block = read(input, from, last, range)?;
             if !block.is_empty() {
                 blocks.push(block);
             }
@@ -50,8 +65,8 @@ pub(crate) fn merged(
 }
 
 /// Last series of each piece: page ends, so far apart that a piece stays within its bound.
-fn piece_ends(sections: &[(&Segment, &Section)]) -> Vec<SeriesId> {
-    let pages = sections.iter().flat_map(|(_, section)| &section.pages);
+fn piece_ends(inputs: &[Input<'_>]) -> Vec<SeriesId> {
+    let pages = inputs.iter().flat_map(|input| &input.section.pages);
     let mut pages: Vec<(SeriesId, u32)> = pages.map(|page| (page.last_series, page.rows)).collect();
     pages.sort_unstable();
     let mut ends = Vec::new();
@@ -67,14 +82,9 @@ fn piece_ends(sections: &[(&Segment, &Section)]) -> Vec<SeriesId> {
     ends
 }
 
-/// All rows of a section with series in `from..=last` and times in the range.
-fn read(
-    segment: &Segment,
-    section: &Section,
-    from: SeriesId,
-    last: SeriesId,
-    range: TimeRange,
-) -> Result<RowBlock> {
+/// All rows of a segment with series in `from..=last` and times in the range that are not deleted.
+fn read(input: &Input<'_>, from: SeriesId, last: SeriesId, range: TimeRange) -> Result<RowBlock> {
+    let Input { segment, section, mask } = input;
     let mut block = RowBlock::default();
     let first_page = section.pages.partition_point(|page| page.last_series < from);
     let pages = section.pages.iter().skip(first_page).take_while(|page| page.first_series <= last);
@@ -98,9 +108,16 @@ fn read(
             let run_end = *run_end as usize;
             if from <= *series && *series <= last {
                 let times = keys.ts_ns.get(run_start..run_end).unwrap_or_default();
-                let start = run_start + times.partition_point(|ts| *ts < range.start_ns);
-                let end = run_start + times.partition_point(|ts| *ts < range.end_ns);
-                append(&mut block, *series, &keys.ts_ns, &columns, start..end, rows_max);
+                let mut take = |part: TimeRange| {
+                    let start = run_start + times.partition_point(|ts| *ts < part.start_ns);
+                    let end = run_start + times.partition_point(|ts| *ts < part.end_ns);
+                    append(&mut block, *series, &keys.ts_ns, &columns, start..end, rows_max);
+                };
+                if mask.is_empty() {
+                    take(range);
+                } else {
+                    mask.visible(*series, range).into_iter().for_each(take);
+                }
             }
             run_start = run_end;
         }
