@@ -11,22 +11,13 @@ use std::collections::BTreeMap;
 
 use crate::compact::{self, Merge, reaches};
 use crate::manifest::{Manifest, SegmentMeta};
-use crate::model::{MeasurementId, SeriesId, Tier, TimeRange};
+use crate::model::{SeriesId, SeriesSet, Tier, TimeRange};
 use crate::options::Options;
 use crate::rollup::{self, Work};
 use crate::segment::{PageInfo, Section};
 use crate::tombstone::{Source, Tombstone, widened};
 use crate::version::{Edit, LiveSegment, Store};
 use crate::{Error, ErrorKind, Result};
-
-/// Series of one measurement.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeleteTarget {
-    /// The measurement.
-    pub measurement: MeasurementId,
-    /// The series; `None`: all.
-    pub series: Option<Vec<SeriesId>>,
-}
 
 /// What a delete hides.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -45,7 +36,7 @@ pub struct DeleteReport {
 pub(crate) fn mark(
     store: &Store,
     manifest: &mut Manifest,
-    targets: &[DeleteTarget],
+    targets: &[SeriesSet],
     range: TimeRange,
 ) -> Result<DeleteReport> {
     let version = store.version();
@@ -73,7 +64,7 @@ pub(crate) fn mark(
 }
 
 /// The tombstone of a target, still without a number; `None` when no segment holds anything of it.
-fn tombstone(segments: &[LiveSegment], target: &DeleteTarget, range: TimeRange) -> Option<Tombstone> {
+fn tombstone(segments: &[LiveSegment], target: &SeriesSet, range: TimeRange) -> Option<Tombstone> {
     let mut series = target.series.clone();
     if let Some(series) = &mut series {
         series.sort_unstable();

@@ -11,18 +11,18 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use crate::compact;
 use crate::delete;
-pub use crate::delete::{DeleteReport, DeleteTarget};
+pub use crate::delete::DeleteReport;
 use crate::flush;
 use crate::manifest::Manifest;
 use crate::memtable::Memtable;
 use crate::model::{
-    DAY_NS, MINUTE_NS, MeasurementId, RowBlock, RowError, SECOND_NS, TIMESTAMP_MAX, TIMESTAMP_MIN, Tier,
-    TimeRange, WriteBatch, ceil_to, floor_to,
+    DAY_NS, MINUTE_NS, MeasurementId, RowBlock, RowError, SECOND_NS, SeriesSet, TIMESTAMP_MAX, TIMESTAMP_MIN,
+    Tier, TimeRange, WriteBatch, ceil_to, floor_to,
 };
 use crate::options::{Durability, Options, Retention};
 use crate::recovery::{self, Recovered};
@@ -31,6 +31,7 @@ pub use crate::retention::{Guard, RetentionReport};
 use crate::rolled::RawSegment;
 use crate::rollup::{self, PickSettings};
 use crate::scan::{Scan, view::View};
+use crate::segment::Segment;
 use crate::series::CatalogMark;
 pub use crate::version::Env;
 use crate::version::{Edit, Frozen, Store, wal_dir};
@@ -85,6 +86,19 @@ struct Jobs {
     manifest: Manifest,
     mark: CatalogMark,
     retention_ran_ns: i64,
+    /// Nothing names the directory any more: no job may touch it.
+    is_retired: bool,
+}
+
+/// What holds files of a retired engine.
+#[derive(Debug)]
+pub struct Retired(Vec<Weak<Segment>>);
+
+impl Retired {
+    /// Whether no view reads a file of it any more, so that its directory may be removed.
+    pub fn is_unused(&self) -> bool {
+        self.0.iter().all(|segment| segment.strong_count() == 0)
+    }
 }
 
 /// One database directory, open for writing and reading.
@@ -151,7 +165,7 @@ impl Engine {
         Ok(Self {
             store: Arc::new(store),
             log,
-            jobs: Mutex::new(Jobs { manifest, mark, retention_ran_ns: i64::MIN }),
+            jobs: Mutex::new(Jobs { manifest, mark, retention_ran_ns: i64::MIN, is_retired: false }),
             gate: Mutex::new(()),
             has_work: Condvar::new(),
             has_memory: Condvar::new(),
@@ -214,7 +228,7 @@ impl Engine {
             Durability::Interval => self.log.sync(),
             Durability::Fsync | Durability::Memory => Ok(()),
         };
-        let mut jobs = lock(&self.jobs);
+        let mut jobs = self.jobs()?;
         let flushed = self.flush_due(&mut jobs);
         let now_ns = self.store.env.clock.now_ns();
         let compacted = self.compact(&mut jobs, now_ns.saturating_sub(LATENESS_NS));
@@ -264,7 +278,7 @@ impl Engine {
     /// # Errors
     /// Those of the file system; the rows are still in memory and in the log.
     pub fn flush(&self) -> Result<()> {
-        self.flush_all(&mut lock(&self.jobs))
+        self.flush_all(&mut *self.jobs()?)
     }
 
     /// Makes everything durable, compacted and rolled up, the running hour included.
@@ -272,7 +286,7 @@ impl Engine {
     /// # Errors
     /// Those of the file system.
     pub fn seal(&self) -> Result<()> {
-        let mut jobs = lock(&self.jobs);
+        let mut jobs = self.jobs()?;
         self.flush_all(&mut jobs)?;
         self.compact(&mut jobs, i64::MAX)?;
         self.roll(&mut jobs, true)?;
@@ -287,7 +301,7 @@ impl Engine {
     /// `InvalidInput` for an empty range; `LimitExceeded` when too many deletes wait to be purged; `Poisoned` and
     /// `Unavailable` as [`Engine::write`]; those of the file system, and then the delete may or may not have taken
     /// place: it may be repeated.
-    pub fn delete(&self, targets: &[DeleteTarget], range: TimeRange) -> Result<DeleteReport> {
+    pub fn delete(&self, targets: &[SeriesSet], range: TimeRange) -> Result<DeleteReport> {
         if range.is_empty() {
             return Err(Error::invalid("the range of a delete is empty"));
         }
@@ -296,7 +310,7 @@ impl Engine {
             // What the log holds behind a failed append is not known, and would come back at the restart.
             return Err(Error::new(ErrorKind::Poisoned, "deletes are refused after a failed append or sync"));
         }
-        let mut jobs = lock(&self.jobs);
+        let mut jobs = self.jobs()?;
         // Afterwards all rows acknowledged before are in segments, and the log does not bring them back.
         self.flush_all(&mut jobs)?;
         let report = delete::mark(&self.store, &mut jobs.manifest, targets, range)?;
@@ -316,7 +330,7 @@ impl Engine {
     /// # Errors
     /// Those of the file system.
     pub fn set_retention(&self, retention: Retention) -> Result<()> {
-        let mut jobs = lock(&self.jobs);
+        let mut jobs = self.jobs()?;
         let edit = Edit { retention: Some(retention), ..Edit::default() };
         self.store.commit(&mut jobs.manifest, edit)
     }
@@ -326,7 +340,7 @@ impl Engine {
     /// # Errors
     /// Those of the file system.
     pub fn apply_retention(&self, guard: Guard) -> Result<RetentionReport> {
-        retention::run(&self.store, &mut lock(&self.jobs).manifest, guard)
+        retention::run(&self.store, &mut self.jobs()?.manifest, guard)
     }
 
     /// Sizes and counters.
@@ -376,10 +390,38 @@ impl Engine {
     }
 
     fn check_open(&self) -> Result<()> {
-        if self.is_closed.load(Ordering::Acquire) {
+        if self.is_closed() {
             return Err(Error::new(ErrorKind::Unavailable, "the database is closed"));
         }
         Ok(())
+    }
+
+    /// Whether writes are refused for good.
+    pub fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Acquire)
+    }
+
+    /// Closes the engine of a database that nothing names any more, without a flush: no job runs afterwards, later
+    /// views are empty, and each segment file goes with its last reader. The caller removes the directory.
+    pub fn retire(&self) -> Retired {
+        self.is_closed.store(true, Ordering::Release);
+        drop(lock(&self.gate));
+        self.has_work.notify_all();
+        self.has_memory.notify_all();
+        // A job that is running comes to its end first.
+        lock(&self.jobs).is_retired = true;
+        let mut segments = Vec::new();
+        self.store.publish(|version| segments = version.retire());
+        segments.iter().for_each(|segment| segment.remove_when_unused());
+        Retired(segments.iter().map(Arc::downgrade).collect())
+    }
+
+    fn jobs(&self) -> Result<MutexGuard<'_, Jobs>> {
+        let jobs = lock(&self.jobs);
+        if jobs.is_retired {
+            return Err(Error::new(ErrorKind::Unavailable, "the database is dropped"));
+        }
+        Ok(jobs)
     }
 
     /// Timestamps that may be written now. The broken days at both ends of what a timestamp can say are left out:

@@ -81,6 +81,15 @@ impl Version {
         Mask::of(&self.tombstones, measurement, &live.meta)
     }
 
+    /// Lets go of everything; hands over the segments.
+    pub(crate) fn retire(&mut self) -> Vec<Arc<Segment>> {
+        self.active = Arc::new(Memtable::new());
+        self.frozen.clear();
+        self.rolled.clear();
+        self.tombstones = Arc::default();
+        self.segments.drain(..).map(|live| live.segment).collect()
+    }
+
     /// Bytes of all memtables.
     pub(crate) fn memtable_bytes(&self) -> usize {
         self.memtables().map(|memtable| memtable.bytes()).sum()

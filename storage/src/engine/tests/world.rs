@@ -156,7 +156,7 @@ pub(super) fn delete(
     if series.as_ref().is_some_and(Vec::is_empty) {
         return Ok(DeleteReport::default());
     }
-    engine.delete(&[DeleteTarget { measurement: schema.measurement, series }], range)
+    engine.delete(&[SeriesSet { measurement: schema.measurement, series }], range)
 }
 
 pub(super) fn env(fs: &Arc<SimFs>, clock: &Arc<ManualClock>) -> Env {
