@@ -313,6 +313,9 @@ impl Engine {
         let mut jobs = self.jobs()?;
         // Afterwards all rows acknowledged before are in segments, and the log does not bring them back.
         self.flush_all(&mut jobs)?;
+        // Nor keeps it them: without later writes the file goes now, else with the next flush.
+        self.log.end_file()?;
+        self.log.release(jobs.manifest.wal_floor)?;
         let report = delete::mark(&self.store, &mut jobs.manifest, targets, range)?;
         drop(jobs);
         drop(lock(&self.gate));

@@ -13,7 +13,6 @@ use crate::model::FieldInfo;
 use crate::model::{MeasurementId, RowBlock, Tier, TimeRange};
 use crate::scan::merge::{measurements, merged};
 use crate::segment::SegmentWriter;
-use crate::tombstone::Source;
 use crate::version::{Edit, LiveSegment, Store, Version};
 
 /// The file of one tier, begun when its first cell comes.
@@ -64,7 +63,7 @@ pub(crate) fn run(store: &Store, manifest: &mut Manifest, work: &Work) -> Result
         let version = store.version();
         let inputs: Vec<&LiveSegment> =
             version.of_tier(Tier::Raw).filter(|live| work.inputs.contains(&live.meta.id)).collect();
-        let mut edit = write(store, manifest, &version, work.span, Source::Rows, &inputs)?;
+        let mut edit = write(store, manifest, &version, work.span, &inputs)?;
         let mut rolled = manifest.rolled.clone();
         rolled.retain(|span| span.span != work.span);
         rolled.push(RolledSpan { span: work.span, covers: work.inputs.clone() });
@@ -81,37 +80,41 @@ pub(crate) fn run(store: &Store, manifest: &mut Manifest, work: &Work) -> Result
 pub(crate) fn press(store: &Store, manifest: &mut Manifest, span: TimeRange, from: Tier) -> Result<()> {
     store.attempt(manifest, |manifest| {
         let version = store.version();
-        let inputs: Vec<&LiveSegment> =
-            version.of_tier(from).filter(|live| live.meta.partition == span).collect();
-        let edit = write(store, manifest, &version, span, Source::Cells(from), &inputs)?;
+        let cells = version.segments.iter().filter(|live| from.max(Tier::M1) <= live.meta.tier);
+        let inputs: Vec<&LiveSegment> = cells.filter(|live| live.meta.partition == span).collect();
+        let edit = write(store, manifest, &version, span, &inputs)?;
         store.commit(manifest, edit)
     })
 }
 
-/// Writes the cell files of a span; the edit swaps them for those it had.
+/// Writes the cell files of a span, each measurement from the finest of the inputs that have it; the edit swaps them
+/// for those it had.
 fn write(
     store: &Store,
     manifest: &mut Manifest,
     version: &Version,
     span: TimeRange,
-    source: Source,
     inputs: &[&LiveSegment],
 ) -> Result<Edit> {
-    let is_pressed = |tier: &Tier| !matches!(source, Source::Cells(finest) if *tier < finest);
-    let mut files: Vec<TierFile> = Tier::CELLS
-        .into_iter()
-        .filter(is_pressed)
-        .map(|tier| TierFile { tier, id: manifest.take_file_number(), writer: None, is_in_section: false })
-        .collect();
+    let mut files = Tier::CELLS.map(|tier| TierFile {
+        tier,
+        id: manifest.take_file_number(),
+        writer: None,
+        is_in_section: false,
+    });
     for measurement in measurements(inputs) {
         let schema = store.catalog.schema_of(measurement).ok_or_else(|| unknown_measurement(measurement))?;
         let section = SectionInfo { measurement, name: &schema.name, fields: &schema.fields };
-        merged(version, inputs, measurement, span, &mut |block| {
-            let (mut cells, mut tier) = match source {
-                Source::Cells(finest) => (block, finest),
-                Source::Rows | Source::Nothing => (fold(&block, section.fields), Tier::M1),
+        let holders = inputs.iter().filter(|live| live.segment.section(measurement).is_some());
+        let Some(finest) = holders.map(|live| live.meta.tier).min() else { continue };
+        let of_finest: Vec<&LiveSegment> =
+            inputs.iter().copied().filter(|live| live.meta.tier == finest).collect();
+        merged(version, &of_finest, measurement, span, &mut |block| {
+            let (mut cells, mut tier) = match finest {
+                Tier::Raw => (fold(&block, section.fields), Tier::M1),
+                Tier::M1 | Tier::M5 | Tier::H1 => (block, finest),
             };
-            for file in &mut files {
+            for file in files.iter_mut().filter(|file| finest <= file.tier) {
                 if file.tier != tier {
                     cells = coarsen(&cells, section.fields, file.tier)?;
                     tier = file.tier;

@@ -106,6 +106,18 @@ impl Writer {
         self.poison_on_error(synced)
     }
 
+    /// Ends the file being written, if it has frames, so that a release may remove it; the next append begins a new one.
+    ///
+    /// # Errors
+    /// As [`Self::sync`].
+    pub fn end_file(&mut self) -> Result<()> {
+        self.sync()?;
+        if self.files.back().is_some_and(LogFile::has_frames) {
+            self.current = None;
+        }
+        Ok(())
+    }
+
     /// Removes the files whose records all lie below `floor_seq`. The file being written stays.
     ///
     /// # Errors
