@@ -11,7 +11,7 @@ use icecore_query::{Budget, Limits as QueryLimits, promql, select};
 use icecore_storage::Engine;
 use icecore_storage::clock::Clock;
 use icecore_storage::engine::{EngineStats, Guard, RetentionReport};
-use icecore_storage::model::RowError;
+use icecore_storage::model::{RowError, SeriesSet, Tier, TimeRange};
 use icecore_storage::options::Retention;
 use icecore_storage::scan::{Coverage, Resolution, Scan};
 
@@ -70,6 +70,18 @@ pub struct WriteReport {
     pub rejected: Vec<RowError>,
     /// How many rows were refused in all.
     pub rejected_count: usize,
+}
+
+/// What a delete hid.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DeleteReport {
+    /// Series that were chosen, with rows in the range or without.
+    pub series: u64,
+    /// Files that hold something of it and are written anew in the background.
+    pub segments: u64,
+    /// Raw rows of a part were gone already, and cells of this tier that lie in the range only for a part were deleted
+    /// whole.
+    pub rounded: Option<Tier>,
 }
 
 /// One open database.
@@ -196,7 +208,7 @@ impl Database {
         self.run_promql_range(&self.query(self.query_options), text, Steps { start_ns, end_ns, step_ns })
     }
 
-    /// Runs one SELECT or SHOW statement.
+    /// Runs one statement: SELECT, SHOW, DELETE, DROP MEASUREMENT or DROP SERIES.
     ///
     /// # Errors
     /// As [`Database::promql`].
@@ -249,7 +261,8 @@ impl Database {
     /// database was not opened by itself.
     ///
     /// # Errors
-    /// As [`Database::promql`]; `Unsupported` for CREATE DATABASE, which is [`Databases::create`].
+    /// As [`Database::promql`] and [`Database::delete`]; `Unsupported` for CREATE DATABASE and DROP DATABASE, which are
+    /// [`Databases::create`] and [`Databases::drop_database`].
     pub fn run_select(&self, query: &Query, statement: &Statement) -> Result<Table> {
         match statement {
             Statement::ShowDatabases => {
@@ -261,17 +274,77 @@ impl Database {
                 let message = "CREATE DATABASE is answered by the server; a program calls Databases::create";
                 Err(Error::new(ErrorKind::Unsupported, message))
             }
+            Statement::DropDatabase { .. } => {
+                let message =
+                    "DROP DATABASE is answered by the server; a program calls Databases::drop_database";
+                Err(Error::new(ErrorKind::Unsupported, message))
+            }
+            Statement::Delete { .. } => self.select_delete(query, statement),
             statement => {
                 let view = self.engine.view();
-                let context = select::Context {
-                    scan: view.as_ref(),
-                    budget: &query.budget,
-                    now_ns: self.clock.now_ns(),
-                    resolution: query.options.resolution,
-                };
-                Ok(select::execute(&context, statement)?)
+                Ok(select::execute(&self.select_context(view.as_ref(), query), statement)?)
             }
         }
+    }
+
+    fn select_delete(&self, query: &Query, statement: &Statement) -> Result<Table> {
+        let view = self.engine.view();
+        let chosen = select::chosen(&self.select_context(view.as_ref(), query), statement)?;
+        let report = self.delete_sets(view.as_ref(), &chosen.sets, chosen.range)?;
+        let rounded = report.rounded.map(|tier| {
+            format!("raw rows of a part are gone: whole cells of {} were deleted at its ends", tier.name())
+        });
+        Ok(Table { messages: rounded.into_iter().collect(), ..Table::default() })
+    }
+
+    fn select_context<'a>(&self, scan: &'a dyn Scan, query: &'a Query) -> select::Context<'a> {
+        select::Context {
+            scan,
+            budget: &query.budget,
+            now_ns: self.clock.now_ns(),
+            resolution: query.options.resolution,
+        }
+    }
+
+    /// Deletes rows: those of the series that a PromQL selector names (`{__name__="cpu", host="a"}`: the measurement
+    /// and its tags, all fields), in a time range. Hidden from every later query and durable when it returns; the
+    /// background work takes them out of the files. Rows written later are not touched. Deleting again is harmless.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a selector that cannot be read or names a single field; `LimitExceeded` when too many deletes
+    /// wait for the background work; `Poisoned` and those of the file system, and then it may be repeated.
+    pub fn delete(&self, selector: &str, range: TimeRange) -> Result<DeleteReport> {
+        self.run_delete(&self.query(self.query_options), &[selector.to_owned()], range)
+    }
+
+    /// [`Database::delete`] of several selectors at once, as a whole, on an account of the caller.
+    ///
+    /// # Errors
+    /// As [`Database::delete`].
+    pub fn run_delete(&self, query: &Query, selectors: &[String], range: TimeRange) -> Result<DeleteReport> {
+        let view = self.engine.view();
+        let mut sets = Vec::new();
+        for text in selectors {
+            let selector = promql::parse_selector(text)?;
+            sets.extend(promql::find_measurements(view.as_ref(), &selector, &query.budget)?);
+        }
+        self.delete_sets(view.as_ref(), &sets, range)
+    }
+
+    fn delete_sets(&self, view: &dyn Scan, sets: &[SeriesSet], range: TimeRange) -> Result<DeleteReport> {
+        let mut report = DeleteReport::default();
+        if range.is_empty() {
+            return Ok(report);
+        }
+        for set in sets {
+            let series = match &set.series {
+                Some(series) => series.len(),
+                None => view.series(set.measurement, &[], range, usize::MAX)?.len(),
+            };
+            report.series += series as u64;
+        }
+        let deleted = self.engine.delete(sets, range)?;
+        Ok(DeleteReport { segments: deleted.segments, rounded: deleted.rounded, ..report })
     }
 
     /// A consistent view of everything acknowledged so far.

@@ -6,7 +6,8 @@
 //! databases    checksummed list of numbers and names
 //! db/<number>  one engine each
 //! ```
-//! Names from users never become path components. Order when a database is made: its line in `databases` is made
+//! Names from users never become path components. When a database is dropped, its line goes first, durably; then
+//! its directory is removed, as soon as no reader needs it, or else at the next start. Order when a database is made: its line in `databases` is made
 //! durable, then the engine creates its directory, so a crash between the two leaves an empty database.
 //! Knows nothing of what lies inside `db/<number>`.
 
@@ -20,7 +21,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use icecore_query::select::{Statement, Table};
 use icecore_storage::Engine;
 use icecore_storage::clock::SystemClock;
-use icecore_storage::engine::Env;
+use icecore_storage::engine::{Env, Retired};
 use icecore_storage::fs::{Fs, Lock, OsFs, read_all, replace};
 use icecore_storage::options::Retention;
 use icecore_storage::scan::Coverage;
@@ -49,8 +50,10 @@ pub struct Databases {
     config: Config,
     env: Env,
     open: RwLock<BTreeMap<String, Arc<Database>>>,
-    /// Held while a database is created, across the file operations; readers take `open` only.
+    /// Held while a database is created or dropped, across the file operations; readers take `open` only.
     catalog: Mutex<Catalog>,
+    /// Directories of dropped databases that were still read.
+    leaving: Mutex<Vec<Leaving>>,
     services: Services,
     is_closed: AtomicBool,
     lock: Mutex<Option<Box<dyn Lock>>>,
@@ -87,12 +90,14 @@ impl Databases {
             .map_err(|error| Error::from(error).context(&place))?;
         }
         let catalog = load_catalog(fs, dir)?;
+        remove_dropped(fs, dir, &catalog);
         let databases = Self {
             dir: dir.to_owned(),
             config,
             env,
             open: RwLock::default(),
             catalog: Mutex::new(catalog.clone()),
+            leaving: Mutex::default(),
             services: Services::default(),
             is_closed: AtomicBool::new(false),
             lock: Mutex::new(Some(lock)),
@@ -138,8 +143,58 @@ impl Databases {
         self.open_one(id, name, retention)
     }
 
+    /// Drops a database with all its data, durably; `false` when there is none of this name. Queries that are
+    /// running end as if it were there; later writes to it are refused.
+    ///
+    /// # Errors
+    /// `Conflict` for the default database, which is always there; `Unavailable` after [`Databases::close`]; those of
+    /// the file system, and then it is still there.
+    pub fn drop_database(&self, name: &str) -> Result<bool> {
+        if name == DEFAULT_DATABASE {
+            let message = "the default database cannot be dropped; DROP MEASUREMENT empties it";
+            return Err(Error::new(ErrorKind::Conflict, message));
+        }
+        let mut catalog = self.catalog.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut next = catalog.clone();
+        let (Some(id), Some(database)) = (next.remove(name), self.get(name)) else { return Ok(false) };
+        if self.is_closed.load(Ordering::SeqCst) {
+            return Err(Error::new(ErrorKind::Unavailable, "the data directory is closed"));
+        }
+        let path = self.dir.join(CATALOG);
+        if let Err(error) = replace(self.env.fs.as_ref(), &path, &next.encode()) {
+            // Either list may be in force. What is written from now on must not be lost with the new one.
+            if let Err(second) = replace(self.env.fs.as_ref(), &path, &catalog.encode()) {
+                tracing::error!(database = name, error = %second, "a drop failed half way; the database is closed");
+                database.engine().close()?;
+            }
+            return Err(Error::from(error).context(format!("dropping database {name:?}")));
+        }
+        *catalog = next;
+        self.open.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+        let leaving = Leaving { dir: self.dir_of(id), retired: database.engine().retire() };
+        self.leaving.lock().unwrap_or_else(PoisonError::into_inner).push(leaving);
+        self.sweep();
+        Ok(true)
+    }
+
+    /// Removes the directories of dropped databases that nobody reads any more.
+    fn sweep(&self) {
+        let mut leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
+        leaving.retain(|leaving| {
+            let is_unused = leaving.retired.is_unused();
+            if is_unused {
+                remove_dir(self.env.fs.as_ref(), &leaving.dir);
+            }
+            !is_unused
+        });
+    }
+
+    fn dir_of(&self, id: u32) -> PathBuf {
+        self.dir.join("db").join(id.to_string())
+    }
+
     fn open_one(&self, id: u32, name: &str, retention: Retention) -> Result<Arc<Database>> {
-        let dir = self.dir.join("db").join(id.to_string());
+        let dir = self.dir_of(id);
         let place = || format!("database {name:?} in {}", dir.display());
         self.env.fs.create_dir_all(&dir)?;
         let engine = Engine::open(self.env.clone(), &dir, self.config.options.clone(), retention)
@@ -157,7 +212,7 @@ impl Databases {
     /// names, or the default one. A database that is created keeps rows by `retention`.
     ///
     /// # Errors
-    /// `NotFound` for a database that is not there; those of [`Databases::create`] and [`Database::run_select`].
+    /// `NotFound` for a database that is not there; those of [`Databases::create`], [`Databases::drop_database`] and [`Database::run_select`].
     pub fn run_statement(
         &self,
         query: &Query,
@@ -170,6 +225,11 @@ impl Databases {
             Statement::CreateDatabase { name, .. } => {
                 self.create(name, retention)?;
                 return Ok(Table { series: Vec::new(), messages: Vec::new(), coverage: Coverage::default() });
+            }
+            Statement::DropDatabase { name } => {
+                // As in InfluxDB, it is no fault when there is none.
+                self.drop_database(name)?;
+                return Ok(Table::default());
             }
             _ => {}
         }
@@ -219,6 +279,7 @@ impl Databases {
             }
         }
         self.services.join();
+        self.sweep();
         // The lock ends last, when no thread writes any more.
         drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
         first_error.map_or(Ok(()), Err)
@@ -230,6 +291,38 @@ impl Drop for Databases {
         if let Err(error) = self.close() {
             tracing::error!(%error, "could not close the data directory");
         }
+    }
+}
+
+/// A dropped database whose directory is still there.
+#[derive(Debug)]
+struct Leaving {
+    dir: PathBuf,
+    retired: Retired,
+}
+
+/// Removes the directories of dropped databases that the last process left. Only numbers that were given and are not
+/// in the list; what else lies there is not ours to judge.
+fn remove_dropped(fs: &dyn Fs, dir: &Path, catalog: &Catalog) {
+    let db = dir.join("db");
+    let names = match fs.has(&db) {
+        Ok(true) => fs.list(&db).unwrap_or_default(),
+        Ok(false) | Err(_) => Vec::new(),
+    };
+    for name in names {
+        let id = name.parse::<u32>().ok().filter(|id| id.to_string() == name);
+        if id.is_some_and(|id| catalog.is_dropped(id)) {
+            tracing::info!(directory = %db.join(&name).display(), "removing the directory of a dropped database");
+            remove_dir(fs, &db.join(&name));
+        }
+    }
+}
+
+fn remove_dir(fs: &dyn Fs, dir: &Path) {
+    if matches!(fs.has(dir), Ok(true))
+        && let Err(error) = fs.remove_dir_all(dir)
+    {
+        tracing::warn!(%error, "the directory of a dropped database stays behind until the next start");
     }
 }
 
@@ -304,7 +397,15 @@ pub fn check_name(name: &str) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use icecore_storage::clock::ManualClock;
+    use icecore_storage::fs::SimFs;
+    use icecore_storage::fs::sim::Fault;
+    use icecore_storage::model::{RowBlock, SECOND_NS, SeriesId, TimeRange};
+    use icecore_storage::options::Options;
+    use icecore_storage::scan::{Flow, RowRequest, Unmetered};
+
     use super::*;
+    use crate::Point;
 
     #[test]
     fn name_rules_are_kept() {
@@ -341,5 +442,98 @@ mod tests {
         std::fs::create_dir_all(dir.path().join("db/1")).unwrap();
         let error = Databases::open(dir.path(), Config::default()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Corruption, "{error}");
+    }
+
+    fn sim() -> (Arc<SimFs>, Env) {
+        let fs = Arc::new(SimFs::default());
+        let clock = Arc::new(ManualClock::new(1_700_000_000 * SECOND_NS));
+        (Arc::clone(&fs), Env { fs, clock })
+    }
+
+    fn open_sim(env: &Env) -> Result<Databases> {
+        let options = Options { free_bytes_min: 0, ..Options::default() };
+        Databases::open_in(env.clone(), Path::new("/data"), Config { options, ..Config::default() })
+    }
+
+    fn prepare(env: &Env) {
+        let databases = open_sim(env).unwrap();
+        let shop = databases.create("shop", Retention::FOREVER).unwrap();
+        shop.write(&[Point::new("cpu").field("usage", 1.0).at_ns(1_700_000_000 * SECOND_NS)]).unwrap();
+        databases.close().unwrap();
+    }
+
+    #[test]
+    fn drop_with_a_fault_at_every_operation_is_whole() {
+        let (fs, env) = sim();
+        prepare(&env);
+        let databases = open_sim(&env).unwrap();
+        let first = fs.operations();
+        assert!(databases.drop_database("shop").unwrap());
+        let count = fs.operations() - first;
+        assert!(6 < count, "{count}");
+        for fault in Fault::ALL {
+            for operation in 0..count {
+                let place = format!("{fault:?} at operation {operation}");
+                let (fs, env) = sim();
+                prepare(&env);
+                let databases = open_sim(&env).unwrap();
+                fs.fail_at(fs.operations() + operation, fault);
+                let is_acked = databases.drop_database("shop").is_ok();
+                let is_open = databases.get("shop").is_some();
+                assert_ne!(is_open, is_acked, "{place}");
+                // A drop that failed must not take along what is written after it.
+                let later = Point::new("cpu").field("usage", 2.0).at_ns(1_700_000_001 * SECOND_NS);
+                let is_written = databases.get("shop").is_some_and(|shop| shop.write(&[later]).is_ok());
+                // Nothing is closed in order: the next operation finds the machine off.
+                fs.fail_at(fs.operations(), Fault::PowerCut);
+                drop(databases);
+                fs.crash(operation);
+                let databases = open_sim(&env).unwrap_or_else(|error| panic!("{place}: {error}"));
+                let found = databases.get("shop").map(|shop| shop.select("SELECT usage FROM cpu").unwrap());
+                let rows = found.map(|table| table.series.first().map_or(0, |series| series.rows.len()));
+                match rows {
+                    Some(rows) => {
+                        assert!(!is_acked && rows == 1 + usize::from(is_written), "{place}: {rows}")
+                    }
+                    None => {
+                        assert!(!is_written, "{place}: written and gone");
+                        assert!(!fs.has(Path::new("/data/db/2")).unwrap(), "{place}: its directory is left");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn drop_lets_readers_end_and_refuses_writers() {
+        let (fs, env) = sim();
+        prepare(&env);
+        let databases = open_sim(&env).unwrap();
+        let shop = databases.get("shop").unwrap();
+        let view = shop.view();
+        assert!(databases.drop_database("shop").unwrap());
+        assert!(!databases.drop_database("shop").unwrap());
+        let schema = view.schema("cpu").unwrap();
+        let (fields, series) = ([schema.fields[0].id], [SeriesId(0)]);
+        let request = RowRequest {
+            measurement: schema.measurement,
+            fields: &fields,
+            series: &series,
+            range: TimeRange::ALL,
+        };
+        let mut rows = 0;
+        let mut sink = |block: &RowBlock| {
+            rows += block.len();
+            Ok(Flow::Continue)
+        };
+        view.rows(&request, &Unmetered, &mut sink).unwrap();
+        assert_eq!(rows, 1, "a view is of one moment");
+        let refused = shop.write(&[Point::new("cpu").field("usage", 1.0)]).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Unavailable);
+        assert_eq!(shop.flush().unwrap_err().kind(), ErrorKind::Unavailable);
+        assert!(fs.has(Path::new("/data/db/2")).unwrap());
+        drop(view);
+        databases.close().unwrap();
+        assert!(!fs.has(Path::new("/data/db/2")).unwrap());
     }
 }

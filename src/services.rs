@@ -2,6 +2,7 @@
 //!
 //! Order: the thread waits for work, does it, and after a failure waits longer before it tries again. Stopping:
 //! the stop flag is raised, the engine is closed by the caller (which ends the wait at once), the thread is joined.
+//! The thread of an engine that is closed alone ends by itself.
 //! Knows nothing of what the work is.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -88,15 +89,16 @@ impl Services {
 
 fn run(database: &str, engine: &Engine, stop: &StopFlag) {
     let mut pause = WAIT_MAX;
-    while !stop.is_raised() {
+    let is_over = || stop.is_raised() || engine.is_closed();
+    while !is_over() {
         engine.wait_for_work(WAIT_MAX);
-        if stop.is_raised() {
+        if is_over() {
             return;
         }
         match engine.maintain() {
             Ok(()) => pause = WAIT_MAX,
             Err(error) => {
-                if stop.is_raised() {
+                if is_over() {
                     return;
                 }
                 tracing::error!(database, %error, retry_s = pause.as_secs(), "background work failed");

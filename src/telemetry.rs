@@ -78,6 +78,7 @@ pub(crate) struct Telemetry {
     segments: IntGaugeVec,
     segment_bytes: IntGaugeVec,
     segment_rows: IntGaugeVec,
+    tombstones: IntGaugeVec,
     is_poisoned: IntGaugeVec,
     /// Held while a page is made: the counter of rows is set anew for each.
     page: Mutex<()>,
@@ -126,6 +127,11 @@ impl Telemetry {
             segments: gauges("icecore_segments", "Segment files.", &["db", "tier"])?,
             segment_bytes: gauges("icecore_segment_bytes", "Bytes of segment files.", &["db", "tier"])?,
             segment_rows: gauges("icecore_segment_rows", "Rows or cells in segments.", &["db", "tier"])?,
+            tombstones: gauges(
+                "icecore_tombstones",
+                "Deletes whose rows are hidden and not purged yet.",
+                &["db"],
+            )?,
             is_poisoned: gauges("icecore_poisoned", "1 when writes are refused until a restart.", &["db"])?,
             page: Mutex::default(),
             registry,
@@ -155,16 +161,17 @@ impl Telemetry {
     /// `Internal` when a metric cannot be written.
     pub(crate) fn page(&self, databases: &[(String, EngineStats)]) -> Result<Vec<u8>> {
         let _page = self.page.lock().unwrap_or_else(PoisonError::into_inner);
+        self.forget_databases();
         for (name, stats) in databases {
             let name = name.as_str();
             // The engine counts all rows, also those that did not come over HTTP.
             let rows = self.rows.with_label_values(&[name]);
-            rows.reset();
             rows.inc_by(stats.rows_written);
             set(&self.series, &[name], stats.series);
             set(&self.memtable_bytes, &[name], stats.memtable_bytes);
             set(&self.wal_bytes, &[name], stats.wal_bytes);
             set(&self.replayed_records, &[name], stats.replayed_records);
+            set(&self.tombstones, &[name], stats.tombstones);
             set(&self.is_poisoned, &[name], u64::from(stats.is_poisoned));
             let tiers = [Tier::Raw, Tier::M1, Tier::M5, Tier::H1].map(Tier::name);
             for (gauge, values) in [
@@ -182,6 +189,24 @@ impl Telemetry {
             .encode(&self.registry.gather(), &mut page)
             .map_err(|error| Error::new(ErrorKind::Internal, format!("cannot write metrics: {error}")))?;
         Ok(page)
+    }
+
+    /// A database that was dropped leaves no numbers behind.
+    fn forget_databases(&self) {
+        self.rows.reset();
+        for gauge in [
+            &self.series,
+            &self.memtable_bytes,
+            &self.wal_bytes,
+            &self.replayed_records,
+            &self.segments,
+            &self.segment_bytes,
+            &self.segment_rows,
+            &self.tombstones,
+            &self.is_poisoned,
+        ] {
+            gauge.reset();
+        }
     }
 }
 

@@ -37,6 +37,18 @@ impl Catalog {
         id
     }
 
+    /// Takes a name out; its number is never given again.
+    pub(super) fn remove(&mut self, name: &str) -> Option<u32> {
+        let id = self.iter().find(|(_, known)| *known == name).map(|(id, _)| id)?;
+        self.names.remove(&id);
+        Some(id)
+    }
+
+    /// Whether a number belonged to a database that is not there any more.
+    pub(super) fn is_dropped(&self, id: u32) -> bool {
+        id < self.next_id && !self.names.contains_key(&id)
+    }
+
     /// How many there are.
     pub(super) fn len(&self) -> usize {
         self.names.len()
@@ -107,6 +119,15 @@ mod tests {
     fn catalog_round_trips() {
         assert_eq!(Catalog::decode(&sample().encode()).unwrap(), sample());
         assert_eq!(Catalog::decode(&Catalog::default().encode()).unwrap(), Catalog::default());
+    }
+
+    #[test]
+    fn catalog_number_of_a_dropped_database_is_not_given_again() {
+        let mut catalog = sample();
+        assert_eq!((catalog.remove("web shop"), catalog.remove("web shop")), (Some(2), None));
+        assert_eq!([1, 2, 3].map(|id| catalog.is_dropped(id)), [false, true, false]);
+        assert_eq!(Catalog::decode(&catalog.encode()).unwrap(), catalog);
+        assert_eq!(catalog.add("web shop"), 3);
     }
 
     #[test]

@@ -4,18 +4,23 @@
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use axum::http::header::{CONTENT_TYPE, HeaderName, HeaderValue, ORIGIN};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use icecore_storage::engine::Guard;
+use icecore_storage::model::Tier;
 use serde_json::json;
 
 use super::app::{App, join};
 use super::body;
 use super::error::{Dialect, Failure, json_response};
+use super::influx::DELETE_FROM_PAGE;
 use super::number::rfc3339;
+use super::prometheus::{open, options};
 use crate::Result;
+use crate::database::Query;
 use crate::databases::DEFAULT_DATABASE;
+use crate::telemetry::Language;
 
 /// InfluxDB 1.8's answer, which its clients take for a version they know.
 pub(super) async fn ping() -> Response {
@@ -127,6 +132,35 @@ pub(super) async fn retention(State(app): State<Arc<App>>, request: Request) -> 
         Ok(json!({"dropped": {"raw": raw, "1m": m1, "5m": m5, "1h": h1}, "paused": report.paused}))
     })
     .await
+}
+
+/// Deletes the rows of the series that `match[]` names, from `start` to `end`.
+pub(super) async fn delete(State(app): State<Arc<App>>, request: Request) -> Response {
+    let outcome = async {
+        if request.headers().contains_key(ORIGIN) {
+            return Err(Failure::bad_request(DELETE_FROM_PAGE));
+        }
+        let (params, database) = open(&app, request).await?;
+        let selectors: Vec<String> = params.all("match[]").map(str::to_owned).collect();
+        if selectors.is_empty() {
+            return Err(Failure::bad_request("no match[] parameter provided"));
+        }
+        let range = params.range()?;
+        let account = database.query(options(&app, &params)?);
+        let work = move |query: &Query| {
+            let report = database.run_delete(query, &selectors, range)?;
+            let rounded = report.rounded.map(Tier::name);
+            let pending = database.stats().tombstones;
+            Ok(json!({
+                "series": report.series, "segments": report.segments, "rounded": rounded, "pending": pending
+            }))
+        };
+        app.run_query(Language::Metadata, account, work).await
+    };
+    match outcome.await {
+        Ok(done) => json(StatusCode::OK, &json!({"status": "success", "data": done})),
+        Err(failure) => failure.respond(Dialect::Prometheus),
+    }
 }
 
 /// Carries out an order on the database named by `db=`, or on all of them.

@@ -1,11 +1,11 @@
-//! /query: InfluxDB's door for SELECT, SHOW and CREATE DATABASE. Errors of a statement stand inside a 200, as its
+//! /query: InfluxDB's door for SELECT, SHOW, CREATE DATABASE, DELETE and DROP. Errors of a statement stand inside a 200, as its
 //! clients expect; only a missing or unreadable text is a 400.
 
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::header::{ACCEPT, CONTENT_TYPE, HeaderValue, ORIGIN};
+use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::Response;
 use icecore_query::select::{self, Statement, Table};
 use icecore_storage::options::Retention;
@@ -21,6 +21,9 @@ use crate::config::parse_retention;
 use crate::database::Query;
 use crate::telemetry::Language;
 
+/// Why a delete is refused that a browser's page sends.
+pub(super) const DELETE_FROM_PAGE: &str =
+    "a page in a browser may not delete (the request has an Origin header)";
 /// Statements of one request.
 const STATEMENTS_MAX: usize = 64;
 
@@ -49,8 +52,13 @@ async fn run(app: &Arc<App>, request: Request) -> Result<Response, Failure> {
         Some(text) => parse_retention(text)?,
         None => app.databases.config().retention,
     };
-    let scope =
-        Scope { databases: Arc::clone(&app.databases), name: params.get("db").map(str::to_owned), retention };
+    let scope = Scope {
+        databases: Arc::clone(&app.databases),
+        name: params.get("db").map(str::to_owned),
+        retention,
+        is_posted: parts.method == Method::POST,
+        is_from_page: parts.headers.contains_key(ORIGIN),
+    };
     let account = app.database(None)?.query(options(app, &params)?);
     let work = move |query: &Query| {
         let results: Vec<_> = statements.iter().map(|statement| scope.answer(query, statement)).collect();
@@ -133,10 +141,20 @@ struct Scope {
     name: Option<String>,
     /// What a database that is created here keeps.
     retention: Retention,
+    /// A link that is followed must not delete.
+    is_posted: bool,
+    /// Nor must a page that some browser has open: its requests name their origin.
+    is_from_page: bool,
 }
 
 impl Scope {
     fn answer(&self, query: &Query, statement: &Statement) -> Result<Table, String> {
+        if statement.is_delete() && !self.is_posted {
+            return Err("DELETE and DROP need a POST request".to_owned());
+        }
+        if statement.is_delete() && self.is_from_page {
+            return Err(DELETE_FROM_PAGE.to_owned());
+        }
         let answered = self.databases.run_statement(query, statement, self.name.as_deref(), self.retention);
         answered.map_err(|error| error.to_string())
     }

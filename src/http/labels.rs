@@ -37,15 +37,9 @@ struct Selection {
 
 impl Selection {
     fn read(app: &App, params: &Params) -> std::result::Result<Self, Failure> {
-        let start_ns = params.time("start")?.unwrap_or(TimeRange::ALL.start_ns);
-        // The end is included in Prometheus' ranges.
-        let end_ns = params.time("end")?.map_or(TimeRange::ALL.end_ns, |end_ns| end_ns.saturating_add(1));
-        if end_ns <= start_ns {
-            return Err(Failure::bad_request("end timestamp must not be before start timestamp"));
-        }
         Ok(Self {
             matches: params.all("match[]").map(str::to_owned).collect(),
-            range: TimeRange::new(start_ns, end_ns),
+            range: params.range()?,
             series_max: app.limits.listed_series_max,
             limit: params.limit()?.unwrap_or(usize::MAX),
         })

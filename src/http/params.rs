@@ -3,7 +3,7 @@
 
 #![warn(clippy::indexing_slicing)]
 
-use icecore_storage::model::{HOUR_NS, MINUTE_NS, SECOND_NS};
+use icecore_storage::model::{HOUR_NS, MINUTE_NS, SECOND_NS, TimeRange};
 
 use super::error::Failure;
 
@@ -75,6 +75,16 @@ impl Params {
             )));
         }
         Ok(Some(duration))
+    }
+
+    /// The range from `start` to `end`, both ends included, as Prometheus has it; all time without them.
+    pub(super) fn range(&self) -> Result<TimeRange, Failure> {
+        let start_ns = self.time("start")?.unwrap_or(TimeRange::ALL.start_ns);
+        let end_ns = self.time("end")?.map_or(TimeRange::ALL.end_ns, |end_ns| end_ns.saturating_add(1));
+        if end_ns <= start_ns {
+            return Err(Failure::bad_request("end timestamp must not be before start timestamp"));
+        }
+        Ok(TimeRange::new(start_ns, end_ns))
     }
 
     /// The parameter `limit`; `None` when it is not given or 0.

@@ -11,16 +11,18 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use crate::compact;
+use crate::delete;
+pub use crate::delete::DeleteReport;
 use crate::flush;
 use crate::manifest::Manifest;
 use crate::memtable::Memtable;
 use crate::model::{
-    DAY_NS, MINUTE_NS, MeasurementId, RowBlock, RowError, SECOND_NS, TIMESTAMP_MAX, TIMESTAMP_MIN, Tier,
-    TimeRange, WriteBatch, ceil_to, floor_to,
+    DAY_NS, MINUTE_NS, MeasurementId, RowBlock, RowError, SECOND_NS, SeriesSet, TIMESTAMP_MAX, TIMESTAMP_MIN,
+    Tier, TimeRange, WriteBatch, ceil_to, floor_to,
 };
 use crate::options::{Durability, Options, Retention};
 use crate::recovery::{self, Recovered};
@@ -29,6 +31,7 @@ pub use crate::retention::{Guard, RetentionReport};
 use crate::rolled::RawSegment;
 use crate::rollup::{self, PickSettings};
 use crate::scan::{Scan, view::View};
+use crate::segment::Segment;
 use crate::series::CatalogMark;
 pub use crate::version::Env;
 use crate::version::{Edit, Frozen, Store, wal_dir};
@@ -64,6 +67,8 @@ pub struct EngineStats {
     pub segment_bytes: [u64; 4],
     /// Rows (or cells) in those files, by tier.
     pub segment_rows: [u64; 4],
+    /// Deletes whose rows are hidden and not purged yet.
+    pub tombstones: u64,
     /// Log records replayed when the engine was opened.
     pub replayed_records: u64,
     /// Bytes of an unacknowledged torn tail that were dropped when the engine was opened.
@@ -83,6 +88,19 @@ struct Jobs {
     retention_ran_ns: i64,
     /// Monotonic time of the newest flush since the engine was opened.
     flushed_ns: Option<i64>,
+    /// Nothing names the directory any more: no job may touch it.
+    is_retired: bool,
+}
+
+/// What holds files of a retired engine.
+#[derive(Debug)]
+pub struct Retired(Vec<Weak<Segment>>);
+
+impl Retired {
+    /// Whether no view reads a file of it any more, so that its directory may be removed.
+    pub fn is_unused(&self) -> bool {
+        self.0.iter().all(|segment| segment.strong_count() == 0)
+    }
 }
 
 /// One database directory, open for writing and reading.
@@ -149,7 +167,13 @@ impl Engine {
         Ok(Self {
             store: Arc::new(store),
             log,
-            jobs: Mutex::new(Jobs { manifest, mark, retention_ran_ns: i64::MIN, flushed_ns: None }),
+            jobs: Mutex::new(Jobs {
+                manifest,
+                mark,
+                retention_ran_ns: i64::MIN,
+                flushed_ns: None,
+                is_retired: false,
+            }),
             gate: Mutex::new(()),
             has_work: Condvar::new(),
             has_memory: Condvar::new(),
@@ -170,9 +194,7 @@ impl Engine {
     /// `Unavailable` when memory or disk is short or the engine is closed; `Poisoned` after a failed append or
     /// sync. Nothing of the batch is visible then; it may be sent again.
     pub fn write(&self, batch: &WriteBatch<'_>) -> Result<WriteReport> {
-        if self.is_closed.load(Ordering::Acquire) {
-            return Err(Error::new(ErrorKind::Unavailable, "the database is closed"));
-        }
+        self.check_open()?;
         self.check_disk()?;
         self.wait_for_memory()?;
         let mut rejected = Vec::new();
@@ -204,7 +226,7 @@ impl Engine {
         drop(self.has_work.wait_timeout(gate, wait_max));
     }
 
-    /// Does the background work that is due: sync, flush, compaction, rollup, retention. A job that fails does not
+    /// Does the background work that is due: sync, flush, compaction, rollup, purge, retention. A job that fails does not
     /// keep the others from running: retention is what frees a full disk.
     ///
     /// # Errors
@@ -214,14 +236,15 @@ impl Engine {
             Durability::Interval => self.log.sync(),
             Durability::Fsync | Durability::Memory => Ok(()),
         };
-        let mut jobs = lock(&self.jobs);
+        let mut jobs = self.jobs()?;
         let flushed = self.flush_due(&mut jobs);
         let now_ns = self.store.env.clock.now_ns();
         let receiving = self.receiving_hour(&jobs);
         let compacted = self.compact(&mut jobs, now_ns.saturating_sub(LATENESS_NS), receiving);
         let rolled = self.roll(&mut jobs, false, receiving);
+        let purged = self.purge(&mut jobs);
         let retained = self.retain(&mut jobs, now_ns);
-        synced.and(flushed).and(compacted).and(rolled).and(retained)
+        synced.and(flushed).and(compacted).and(rolled).and(purged).and(retained)
     }
 
     fn flush_due(&self, jobs: &mut Jobs) -> Result<()> {
@@ -245,6 +268,16 @@ impl Engine {
         rollup::newest_hour(&jobs.manifest.segments).filter(|_| is_fresh)
     }
 
+    /// Takes deleted rows out of the files; the first failure, after all steps have been tried.
+    fn purge(&self, jobs: &mut Jobs) -> Result<()> {
+        let mut outcome = Ok(());
+        for step in delete::pick(&jobs.manifest) {
+            let purged = delete::run(&self.store, &mut jobs.manifest, &step);
+            outcome = outcome.and(purged).and(self.flush_due(jobs));
+        }
+        outcome
+    }
+
     fn retain(&self, jobs: &mut Jobs, now_ns: i64) -> Result<()> {
         if now_ns.saturating_sub(jobs.retention_ran_ns) >= MINUTE_NS || now_ns < jobs.retention_ran_ns {
             jobs.retention_ran_ns = now_ns;
@@ -261,7 +294,7 @@ impl Engine {
     /// # Errors
     /// Those of the file system; the rows are still in memory and in the log.
     pub fn flush(&self) -> Result<()> {
-        self.flush_all(&mut lock(&self.jobs))
+        self.flush_all(&mut *self.jobs()?)
     }
 
     /// Makes everything durable, compacted and rolled up, the running hour included.
@@ -269,10 +302,41 @@ impl Engine {
     /// # Errors
     /// Those of the file system.
     pub fn seal(&self) -> Result<()> {
-        let mut jobs = lock(&self.jobs);
+        let mut jobs = self.jobs()?;
         self.flush_all(&mut jobs)?;
         self.compact(&mut jobs, i64::MAX, None)?;
-        self.roll(&mut jobs, true, None)
+        self.roll(&mut jobs, true, None)?;
+        self.purge(&mut jobs)
+    }
+
+    /// Deletes the rows of some series in a time range that were acknowledged before: hidden from every later view
+    /// and durable when it returns, and purged from the files by the jobs. Views that are open keep them. Deleting
+    /// again changes nothing.
+    ///
+    /// # Errors
+    /// `InvalidInput` for an empty range; `LimitExceeded` when too many deletes wait to be purged; `Poisoned` and
+    /// `Unavailable` as [`Engine::write`]; those of the file system, and then the delete may or may not have taken
+    /// place: it may be repeated.
+    pub fn delete(&self, targets: &[SeriesSet], range: TimeRange) -> Result<DeleteReport> {
+        if range.is_empty() {
+            return Err(Error::invalid("the range of a delete is empty"));
+        }
+        self.check_open()?;
+        if self.log.is_poisoned() {
+            // What the log holds behind a failed append is not known, and would come back at the restart.
+            return Err(Error::new(ErrorKind::Poisoned, "deletes are refused after a failed append or sync"));
+        }
+        let mut jobs = self.jobs()?;
+        // Afterwards all rows acknowledged before are in segments, and the log does not bring them back.
+        self.flush_all(&mut jobs)?;
+        // Nor keeps it them: without later writes the file goes now, else with the next flush.
+        self.log.end_file()?;
+        self.log.release(jobs.manifest.wal_floor)?;
+        let report = delete::mark(&self.store, &mut jobs.manifest, targets, range)?;
+        drop(jobs);
+        drop(lock(&self.gate));
+        self.has_work.notify_all();
+        Ok(report)
     }
 
     /// The retention in force.
@@ -285,7 +349,7 @@ impl Engine {
     /// # Errors
     /// Those of the file system.
     pub fn set_retention(&self, retention: Retention) -> Result<()> {
-        let mut jobs = lock(&self.jobs);
+        let mut jobs = self.jobs()?;
         let edit = Edit { retention: Some(retention), ..Edit::default() };
         self.store.commit(&mut jobs.manifest, edit)
     }
@@ -295,7 +359,7 @@ impl Engine {
     /// # Errors
     /// Those of the file system.
     pub fn apply_retention(&self, guard: Guard) -> Result<RetentionReport> {
-        retention::run(&self.store, &mut lock(&self.jobs).manifest, guard)
+        retention::run(&self.store, &mut self.jobs()?.manifest, guard)
     }
 
     /// Sizes and counters.
@@ -306,6 +370,7 @@ impl Engine {
             rows_written: self.rows_written.load(Ordering::Relaxed),
             memtable_bytes: version.memtable_bytes() as u64,
             wal_bytes: self.log.bytes(),
+            tombstones: version.tombstones.len() as u64,
             replayed_records: self.replayed_records,
             torn_bytes: self.torn_bytes,
             is_poisoned: self.log.is_poisoned(),
@@ -341,6 +406,41 @@ impl Engine {
         self.flush()?;
         // A writer that was past the check when the engine closed is in the log alone.
         if self.store.options.durability == Durability::Interval { self.log.sync() } else { Ok(()) }
+    }
+
+    fn check_open(&self) -> Result<()> {
+        if self.is_closed() {
+            return Err(Error::new(ErrorKind::Unavailable, "the database is closed"));
+        }
+        Ok(())
+    }
+
+    /// Whether writes are refused for good.
+    pub fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Acquire)
+    }
+
+    /// Closes the engine of a database that nothing names any more, without a flush: no job runs afterwards, later
+    /// views are empty, and each segment file goes with its last reader. The caller removes the directory.
+    pub fn retire(&self) -> Retired {
+        self.is_closed.store(true, Ordering::Release);
+        drop(lock(&self.gate));
+        self.has_work.notify_all();
+        self.has_memory.notify_all();
+        // A job that is running comes to its end first.
+        lock(&self.jobs).is_retired = true;
+        let mut segments = Vec::new();
+        self.store.publish(|version| segments = version.retire());
+        segments.iter().for_each(|segment| segment.remove_when_unused());
+        Retired(segments.iter().map(Arc::downgrade).collect())
+    }
+
+    fn jobs(&self) -> Result<MutexGuard<'_, Jobs>> {
+        let jobs = lock(&self.jobs);
+        if jobs.is_retired {
+            return Err(Error::new(ErrorKind::Unavailable, "the database is dropped"));
+        }
+        Ok(jobs)
     }
 
     /// Timestamps that may be written now. The broken days at both ends of what a timestamp can say are left out:

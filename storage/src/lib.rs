@@ -3,13 +3,14 @@
 //!
 //! Rooms, bottom up: [`model`] (values that the whole workspace shares), [`error`], [`clock`] and [`fs`] (the
 //! outside world as traits), `codec` (one column encoding per file), [`cells`], `wal`, `memtable`, `series`, `segment`
-//! (bytes on disk), `manifest` and `version` (what is live), [`scan`] (the narrow read door), the jobs
-//! (`flush`, `compact`, `rollup`, `retention`, `recovery`) and [`engine`], the only door for writers.
+//! (bytes on disk), `manifest`, [`tombstone`] and `version` (what is live), [`scan`] (the narrow read door), the jobs
+//! (`flush`, `compact`, `rollup`, `delete`, `retention`, `recovery`) and [`engine`], the only door for writers.
 
 pub mod cells;
 pub mod clock;
 pub mod codec;
 mod compact;
+mod delete;
 mod draft;
 pub mod engine;
 pub mod error;
@@ -27,6 +28,7 @@ pub mod rows;
 pub mod scan;
 pub mod segment;
 pub mod series;
+pub mod tombstone;
 mod version;
 pub mod wal;
 

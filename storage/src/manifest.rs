@@ -14,13 +14,16 @@ use std::time::Duration;
 use crate::fs::{Fs, read_all, replace};
 use crate::model::{HOUR_NS, Tier, TimeRange};
 use crate::options::Retention;
+use crate::tombstone::{TOMBSTONE_BYTES, Tombstone};
 use crate::wal::cursor::Cursor;
 use crate::{Error, ErrorKind, Result};
 
 /// Name of the file.
 pub const FILE_NAME: &str = "MANIFEST";
-/// Version of the file that this build writes and reads.
-pub const VERSION: u8 = 1;
+/// Version of the file that this build writes; it reads all from 1 on.
+pub const VERSION: u8 = 2;
+/// First version with tombstones.
+const VERSION_TOMBSTONES: u8 = 2;
 
 const MAGIC: &[u8; 6] = b"ICEMAN";
 const FILE_BYTES_MAX: u64 = 256 << 20;
@@ -45,6 +48,8 @@ pub struct Manifest {
     pub rolled: Vec<RolledSpan>,
     /// Numbers of the catalog files, in order of their making.
     pub catalog_files: Vec<u64>,
+    /// What is deleted and not purged yet, in order of the deletes.
+    pub tombstones: Vec<Tombstone>,
 }
 
 /// A live segment.
@@ -90,6 +95,7 @@ impl Manifest {
             segments: Vec::new(),
             rolled: Vec::new(),
             catalog_files: Vec::new(),
+            tombstones: Vec::new(),
         }
     }
 
@@ -133,7 +139,8 @@ impl Manifest {
         self.check_ids_are_unique()?;
         self.check_numbers_are_below_next()?;
         self.check_partitions_hold_their_rows()?;
-        self.check_spans_are_disjoint_hours()
+        self.check_spans_are_disjoint_hours()?;
+        self.check_tombstones_name_live_segments()
     }
 
     fn check_ids_are_unique(&self) -> Result<()> {
@@ -151,6 +158,7 @@ impl Manifest {
     fn check_numbers_are_below_next(&self) -> Result<()> {
         let numbers =
             self.segments.iter().map(|segment| segment.id).chain(self.catalog_files.iter().copied());
+        let numbers = numbers.chain(self.tombstones.iter().map(|tombstone| tombstone.id));
         match numbers.max() {
             Some(newest) if self.next_file <= newest => {
                 broken(format!("file {newest} is listed, but the next file is {}", self.next_file))
@@ -191,6 +199,24 @@ impl Manifest {
         Ok(())
     }
 
+    fn check_tombstones_name_live_segments(&self) -> Result<()> {
+        let live: BTreeSet<u64> = self.segments.iter().map(|segment| segment.id).collect();
+        let mut seen = BTreeSet::new();
+        for tombstone in &self.tombstones {
+            let id = tombstone.id;
+            if !seen.insert(id) {
+                return broken(format!("tombstone {id} is listed twice"));
+            }
+            if let Some(rule) = tombstone.fault() {
+                return broken(format!("tombstone {id} {rule}"));
+            }
+            if let Some(gone) = tombstone.pending.iter().find(|segment| !live.contains(*segment)) {
+                return broken(format!("tombstone {id} names segment {gone}, which is not live"));
+            }
+        }
+        Ok(())
+    }
+
     fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(256 + SEGMENT_BYTES * self.segments.len());
         out.extend_from_slice(MAGIC);
@@ -217,6 +243,10 @@ impl Manifest {
             put_numbers(&mut out, covers);
         }
         put_numbers(&mut out, &self.catalog_files);
+        put_u64(&mut out, self.tombstones.len() as u64);
+        for tombstone in &self.tombstones {
+            tombstone.encode(&mut out);
+        }
         out.extend_from_slice(&crc32fast::hash(&out).to_le_bytes());
         out
     }
@@ -233,8 +263,8 @@ impl Manifest {
         };
         let mut cursor = Cursor::new(body);
         let version = cursor.u8()?;
-        if version != VERSION {
-            let message = format!("manifest version {version} is not known, this build reads {VERSION}");
+        if !(1..=VERSION).contains(&version) {
+            let message = format!("manifest version {version} is not known, this build reads 1 to {VERSION}");
             return Err(Error::new(ErrorKind::Conflict, message));
         }
         let manifest = Self {
@@ -245,6 +275,10 @@ impl Manifest {
             segments: take_many(&mut cursor, SEGMENT_BYTES, SegmentMeta::decode)?,
             rolled: take_many(&mut cursor, SPAN_BYTES, take_span)?,
             catalog_files: take_many(&mut cursor, 8, Cursor::u64)?,
+            tombstones: match version < VERSION_TOMBSTONES {
+                true => Vec::new(),
+                false => take_many(&mut cursor, TOMBSTONE_BYTES, Tombstone::decode)?,
+            },
         };
         cursor.finish()?;
         Ok(manifest)
@@ -342,9 +376,12 @@ fn take_retention(cursor: &mut Cursor<'_>) -> Result<Retention> {
 #[cfg(test)]
 #[expect(clippy::indexing_slicing, reason = "tests may fail by panic")]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::fs::SimFs;
     use crate::fs::sim::Fault;
+    use crate::model::{MeasurementId, SeriesId};
 
     const DIR: &str = "/db";
 
@@ -363,6 +400,11 @@ mod tests {
         }
     }
 
+    fn tombstone(id: u64, series: Option<Arc<[SeriesId]>>, pending: &[u64]) -> Tombstone {
+        let range = TimeRange::new(-5, HOUR_NS);
+        Tombstone { id, measurement: MeasurementId(6), series, range, pending: pending.to_vec() }
+    }
+
     fn sample() -> Manifest {
         Manifest {
             next_file: 9,
@@ -374,6 +416,10 @@ mod tests {
                 RolledSpan { span: TimeRange::new(HOUR_NS, 2 * HOUR_NS), covers: vec![] },
             ],
             catalog_files: vec![5, 6],
+            tombstones: vec![
+                tombstone(3, None, &[2, 4]),
+                tombstone(7, Some([SeriesId(1), SeriesId(70_000)].into()), &[8]),
+            ],
             ..Manifest::new(Retention { raw: Some(Duration::from_millis(1500)), ..Retention::default() })
         }
     }
@@ -395,14 +441,13 @@ mod tests {
         }
     }
 
-    #[test]
-    fn manifest_of_version_1_keeps_its_bytes() {
+    /// A manifest with one segment in the bytes of version 1.
+    fn golden_1() -> (Manifest, String) {
         let manifest = Manifest {
             segments: vec![segment(2, Tier::M1, 0)],
             next_file: 3,
             ..Manifest::new(Retention { raw: Some(Duration::new(86_400, 5)), ..Retention::FOREVER })
         };
-        let hex: String = manifest.encode().iter().map(|byte| format!("{byte:02x}")).collect();
         let none = "00000000000000000000000000";
         let golden = [
             "4943454d414e01",
@@ -419,7 +464,34 @@ mod tests {
             "00000000000000000000000000000000",
             "02527eca",
         ];
-        assert_eq!(hex, golden.concat());
+        (manifest, golden.concat())
+    }
+
+    #[test]
+    fn manifest_of_version_1_is_read() {
+        let (manifest, golden) = golden_1();
+        let bytes: Vec<u8> = (0..golden.len() / 2)
+            .map(|at| u8::from_str_radix(&golden[2 * at..2 * at + 2], 16).unwrap())
+            .collect();
+        assert_eq!(load(&bytes).unwrap(), Some(manifest));
+    }
+
+    #[test]
+    fn manifest_of_version_2_keeps_its_bytes() {
+        let (manifest, golden) = golden_1();
+        let series = Some([SeriesId(1), SeriesId(3)].into());
+        let manifest = Manifest { tombstones: vec![tombstone(1, series, &[2])], ..manifest };
+        let hex: String = manifest.encode().iter().map(|byte| format!("{byte:02x}")).collect();
+        let tombstone = [
+            "0100000000000000",
+            "010000000000000006000000fbffffffffffffff00a0b83046030000",
+            "0102000000000000000100000003000000",
+            "01000000000000000200000000000000",
+        ];
+        // Version 1 without its checksum, with the new version and the tombstones behind.
+        let body = golden.replacen("4943454d414e01", "4943454d414e02", 1);
+        let body = format!("{}{}", body.strip_suffix("02527eca").unwrap(), tombstone.concat());
+        assert_eq!(hex.strip_prefix(&*body).map(str::len), Some(8), "{hex}");
     }
 
     #[test]
@@ -458,7 +530,7 @@ mod tests {
     fn manifest_of_another_version_is_a_conflict() {
         let mut bytes = sample().encode();
         bytes.truncate(bytes.len() - 4);
-        *bytes.get_mut(6).unwrap() = 2;
+        *bytes.get_mut(6).unwrap() = VERSION + 1;
         let crc = crc32fast::hash(&bytes).to_le_bytes();
         bytes.extend_from_slice(&crc);
         assert_eq!(load(&bytes).unwrap_err().kind(), ErrorKind::Conflict);
@@ -469,7 +541,7 @@ mod tests {
         let fs = SimFs::default();
         fs.create_dir_all(Path::new(DIR)).unwrap();
         type Break = fn(&mut Manifest);
-        let breaks: [(&str, Break); 8] = [
+        let breaks: [(&str, Break); 14] = [
             ("listed twice", |manifest| manifest.segments.push(segment(4, Tier::Raw, 5))),
             ("listed twice", |manifest| manifest.catalog_files.push(5)),
             ("next file", |manifest| manifest.next_file = 8),
@@ -478,6 +550,12 @@ mod tests {
             ("empty", |manifest| manifest.segments[1].min_ts_ns = i64::MAX),
             ("whole hours", |manifest| manifest.rolled[0].span.start_ns += 1),
             ("before the last", |manifest| manifest.rolled.reverse()),
+            ("listed twice", |manifest| manifest.tombstones[0].id = 7),
+            ("next file", |manifest| manifest.tombstones[0].id = 9),
+            ("not live", |manifest| manifest.tombstones[0].pending = vec![3]),
+            ("no segments", |manifest| manifest.tombstones[0].pending.clear()),
+            ("empty range", |manifest| manifest.tombstones[0].range.end_ns = -5),
+            ("no series", |manifest| manifest.tombstones[1].series = Some([].into())),
         ];
         for (rule, damage) in breaks {
             let mut manifest = sample();

@@ -72,6 +72,11 @@ impl Snapshot {
         self.time_range
     }
 
+    /// Whether it has rows of a measurement.
+    pub fn has(&self, measurement: MeasurementId) -> bool {
+        self.tables.contains_key(&measurement)
+    }
+
     /// As [`Memtable::runs`], at the moment of the snapshot.
     pub fn runs(&self, measurement: MeasurementId) -> Vec<Arc<RowBlock>> {
         let Some(snapshot) = self.tables.get(&measurement) else { return Vec::new() };

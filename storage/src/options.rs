@@ -85,6 +85,10 @@ pub struct Options {
     pub fields_max: usize,
     /// How far in the future a timestamp may lie.
     pub future_max: Duration,
+    /// Deletes that wait to be purged.
+    pub tombstones_max: usize,
+    /// Series that those deletes name, in all.
+    pub tombstone_series_max: usize,
     /// Free disk space below which writes are refused.
     pub free_bytes_min: u64,
 }
@@ -102,6 +106,8 @@ impl Default for Options {
             series_max: 1_000_000,
             fields_max: 500,
             future_max: Duration::from_secs(600),
+            tombstones_max: 1000,
+            tombstone_series_max: 4_000_000,
             free_bytes_min: 256 << 20,
         }
     }

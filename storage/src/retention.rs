@@ -6,6 +6,7 @@ use crate::compact::reaches;
 use crate::manifest::{Manifest, RolledSpan, SegmentMeta};
 use crate::model::{DAY_NS, Tier, TimeRange};
 use crate::options::Retention;
+use crate::tombstone::Tombstone;
 use crate::version::{Edit, Store};
 
 /// Whether retention heeds its guards.
@@ -31,6 +32,7 @@ pub struct RetentionReport {
 pub(crate) struct Facts<'a> {
     pub(crate) segments: &'a [SegmentMeta],
     pub(crate) rolled: &'a [RolledSpan],
+    pub(crate) tombstones: &'a [Tombstone],
     /// Times of rows that are not in segments yet.
     pub(crate) memtables: &'a [TimeRange],
     pub(crate) floors_ns: [i64; 4],
@@ -54,7 +56,7 @@ pub(crate) fn pick(facts: &Facts<'_>) -> Choice {
     let newest = facts.memtables.iter().map(|range| range.end_ns).chain(newest_segment).max();
     if let (Guard::Careful, Some(newest_ns)) = (facts.guard, newest)
         && facts.now_ns.saturating_sub(newest_ns) > DAY_NS
-        && facts.segments.iter().any(|meta| is_past(facts, meta))
+        && facts.segments.iter().any(|meta| is_past(facts, meta.tier, meta.partition.end_ns))
     {
         choice.paused =
             Some("the clock is more than a day past the newest sample; nothing was dropped".to_owned());
@@ -66,17 +68,23 @@ pub(crate) fn pick(facts: &Facts<'_>) -> Choice {
     };
     for (place, tier) in [Tier::Raw, Tier::M1, Tier::M5, Tier::H1].into_iter().enumerate() {
         let Some(floor_ns) = choice.floors_ns.get_mut(place) else { continue };
-        let mut past: Vec<&SegmentMeta> =
-            facts.segments.iter().filter(|meta| meta.tier == tier && is_past(facts, meta)).collect();
+        let is_due = |meta: &&SegmentMeta| meta.tier == tier && is_past(facts, tier, meta.partition.end_ns);
+        let mut past: Vec<&SegmentMeta> = facts.segments.iter().filter(is_due).collect();
         past.sort_by_key(|meta| (meta.partition.end_ns, meta.id));
         let mut waiting = Vec::new();
         // All files of a partition go together, because the floor hides them together.
         for partition in past.chunk_by(|left, right| left.partition.end_ns == right.partition.end_ns) {
-            let Some(end_ns) = partition.first().map(|meta| meta.partition.end_ns) else { continue };
+            let Some(mut end_ns) = partition.first().map(|meta| meta.partition.end_ns) else { continue };
             waiting.extend(partition.iter().map(|meta| meta.id));
-            if tier == Tier::Raw && is_span_cut(facts, end_ns) {
-                // What is left of the span could not be rolled again: the floor goes to its end, or stays.
-                continue;
+            if tier == Tier::Raw
+                && let Some(span) = cut_span(facts, end_ns)
+            {
+                // What is left of the span could not be rolled again: the floor goes to its end, or stays. The
+                // partition that ends there may have no rows any more.
+                if !is_past(facts, tier, span.end_ns) {
+                    continue;
+                }
+                end_ns = span.end_ns;
             }
             if tier == Tier::Raw && !is_rolled_before(facts, end_ns) {
                 // The floor may not pass rows whose cells are not committed; the roll comes first.
@@ -96,23 +104,31 @@ pub(crate) fn pick(facts: &Facts<'_>) -> Choice {
     choice
 }
 
-fn is_past(facts: &Facts<'_>, meta: &SegmentMeta) -> bool {
-    facts.retention.of(meta.tier).is_some_and(|age| {
+/// Whether all before a time is past the age of a tier.
+fn is_past(facts: &Facts<'_>, tier: Tier, end_ns: i64) -> bool {
+    facts.retention.of(tier).is_some_and(|age| {
         let age_ns = i64::try_from(age.as_nanos()).unwrap_or(i64::MAX);
-        meta.partition.end_ns <= facts.now_ns.saturating_sub(age_ns)
+        end_ns <= facts.now_ns.saturating_sub(age_ns)
     })
 }
 
-/// Whether a raw floor would lie inside a rolled span, as it may where partitions of two widths meet.
-fn is_span_cut(facts: &Facts<'_>, floor_ns: i64) -> bool {
-    facts.rolled.iter().any(|span| span.span.start_ns < floor_ns && floor_ns < span.span.end_ns)
+/// The rolled span that a raw floor would lie inside, as it may where partitions of two widths meet.
+fn cut_span(facts: &Facts<'_>, floor_ns: i64) -> Option<TimeRange> {
+    let mut spans = facts.rolled.iter().map(|span| span.span);
+    spans.find(|span| span.start_ns < floor_ns && floor_ns < span.end_ns)
 }
 
 /// Whether all rows before `end_ns`, of whatever partition, are in committed cells and none waits in a memtable.
 fn is_rolled_before(facts: &Facts<'_>, end_ns: i64) -> bool {
     let hidden = TimeRange::new(facts.floors_ns[0], end_ns);
     let mut raw = facts.segments.iter().filter(|meta| meta.tier == Tier::Raw && reaches(meta, hidden));
-    !facts.memtables.iter().any(|range| range.overlaps(&hidden))
+    // Cells with deleted rows are rolled again from raw rows; without these more than was asked would go.
+    let is_stale = |meta: &SegmentMeta| {
+        let is_pending = || facts.tombstones.iter().any(|tombstone| tombstone.is_pending(meta.id));
+        meta.tier != Tier::Raw && meta.partition.overlaps(&hidden) && is_pending()
+    };
+    !facts.segments.iter().any(is_stale)
+        && !facts.memtables.iter().any(|range| range.overlaps(&hidden))
         && raw.all(|meta| is_rolled(facts, meta, hidden))
 }
 
@@ -137,6 +153,7 @@ pub(crate) fn run(store: &Store, manifest: &mut Manifest, guard: Guard) -> Resul
     let choice = pick(&Facts {
         segments: &manifest.segments,
         rolled: &manifest.rolled,
+        tombstones: &manifest.tombstones,
         memtables: &memtables,
         floors_ns: manifest.floors_ns,
         retention: manifest.retention,
@@ -171,7 +188,7 @@ pub(crate) fn run(store: &Store, manifest: &mut Manifest, guard: Guard) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::HOUR_NS;
+    use crate::model::{HOUR_NS, MeasurementId};
     use std::time::Duration;
 
     fn meta(id: u64, tier: Tier, hour: i64) -> SegmentMeta {
@@ -194,6 +211,7 @@ mod tests {
         Facts {
             segments,
             rolled,
+            tombstones: &[],
             memtables: &[],
             floors_ns: [i64::MIN; 4],
             retention: Retention { raw: Some(2 * hour), m1: None, m5: None, h1: None },
@@ -222,6 +240,23 @@ mod tests {
     }
 
     #[test]
+    fn pick_raw_stays_until_cells_with_deleted_rows_are_rolled_again() {
+        let segments = [meta(1, Tier::Raw, 0), meta(2, Tier::M1, 0)];
+        let rolled = [RolledSpan { span: segments[0].partition, covers: vec![1] }];
+        let tombstone = |pending| Tombstone {
+            id: 9,
+            measurement: MeasurementId(0),
+            series: None,
+            range: TimeRange::new(0, 5),
+            pending: vec![pending],
+        };
+        let (cells, raw) = ([tombstone(2)], [tombstone(1)]);
+        let facts = Facts { tombstones: &cells, ..facts(&segments, &rolled, Guard::Forced) };
+        assert_eq!(pick(&facts).remove, []);
+        assert_eq!(pick(&Facts { tombstones: &raw, ..facts }).remove, [1]);
+    }
+
+    #[test]
     fn pick_floor_waits_for_rows_of_a_wider_partition() {
         // The retention was changed: a day's segment has late rows in the first hour that no cell has.
         let mut segments = [meta(1, Tier::Raw, 0), meta(3, Tier::Raw, 0)];
@@ -230,12 +265,15 @@ mod tests {
         assert_eq!(pick(&facts(&segments, &rolled, Guard::Forced)).remove, []);
         rolled[0].covers.push(3);
         assert_eq!(pick(&facts(&segments, &rolled, Guard::Forced)).remove, [1]);
-        rolled[0].span.end_ns = 2 * HOUR_NS;
+        rolled[0].span.end_ns = 4 * HOUR_NS;
         assert_eq!(
             pick(&facts(&segments, &rolled, Guard::Forced)).remove,
             [],
             "the span would be cut in two"
         );
+        rolled[0].span.end_ns = 2 * HOUR_NS;
+        let choice = pick(&facts(&segments, &rolled, Guard::Forced));
+        assert_eq!((choice.remove, choice.floors_ns[0]), (vec![1], 2 * HOUR_NS), "to the end of the span");
     }
 
     #[test]

@@ -55,6 +55,16 @@ pub(crate) fn valid_spans(
     spans
 }
 
+/// What is left of spans without the cells of `width_ns` that the `holes` touch, which are put in order.
+pub(crate) fn without(spans: &[TimeRange], holes: &mut [TimeRange], width_ns: i64) -> Vec<TimeRange> {
+    holes.sort_by_key(|hole| hole.start_ns);
+    let mut left = Vec::new();
+    for span in spans {
+        subtract(*span, holes, width_ns, &mut left);
+    }
+    left
+}
+
 /// Appends what is left of `span` without the cells of `width_ns` that the `dirty` ranges touch.
 fn subtract(span: TimeRange, dirty: &[TimeRange], width_ns: i64, out: &mut Vec<TimeRange>) {
     let mut start_ns = span.start_ns;

@@ -17,6 +17,7 @@ use crate::model::{MeasurementId, RowBlock, Tier, TimeRange};
 use crate::options::{Options, Retention};
 use crate::segment::{PageCache, Segment};
 use crate::series::{Catalog, file as catalog_file};
+use crate::tombstone::{self, Mask, Tombstone};
 use crate::{Error, ErrorKind, Result};
 
 /// Subdirectory of segment files.
@@ -61,6 +62,7 @@ pub(crate) struct Version {
     pub(crate) rolled: Vec<RolledSpan>,
     pub(crate) floors_ns: [i64; 4],
     pub(crate) retention: Retention,
+    pub(crate) tombstones: Arc<[Tombstone]>,
 }
 
 impl Version {
@@ -72,6 +74,20 @@ impl Version {
     /// The segments of a tier, oldest generation first.
     pub(crate) fn of_tier(&self, tier: Tier) -> impl Iterator<Item = &LiveSegment> {
         self.segments.iter().filter(move |live| live.meta.tier == tier)
+    }
+
+    /// What is deleted of a measurement in a segment.
+    pub(crate) fn mask(&self, measurement: MeasurementId, live: &LiveSegment) -> Mask {
+        Mask::of(&self.tombstones, measurement, &live.meta)
+    }
+
+    /// Lets go of everything; hands over the segments.
+    pub(crate) fn retire(&mut self) -> Vec<Arc<Segment>> {
+        self.active = Arc::new(Memtable::new());
+        self.frozen.clear();
+        self.rolled.clear();
+        self.tombstones = Arc::default();
+        self.segments.drain(..).map(|live| live.segment).collect()
     }
 
     /// Bytes of all memtables.
@@ -102,6 +118,8 @@ pub(crate) struct Edit {
     pub(crate) retention: Option<Retention>,
     /// New list of catalog files.
     pub(crate) catalog_files: Option<Vec<u64>>,
+    /// New list of tombstones, before the segments given up are taken out of them.
+    pub(crate) tombstones: Option<Vec<Tombstone>>,
     /// Whether the oldest frozen memtable is covered by the added segments.
     pub(crate) flushed_oldest: bool,
 }
@@ -142,6 +160,7 @@ impl Store {
             rolled: manifest.rolled.clone(),
             floors_ns: manifest.floors_ns,
             retention: manifest.retention,
+            tombstones: manifest.tombstones.clone().into(),
         };
         let version = RwLock::new(Arc::new(version));
         let (applying, doubtful) = (Mutex::new(()), Mutex::new(Vec::new()));
@@ -214,7 +233,7 @@ impl Store {
     }
 
     /// Removes whatever has a number. What stays behind is removed at the next start.
-    fn remove_files(&self, number: u64) {
+    pub(crate) fn remove_files(&self, number: u64) {
         let segment = self.segment_path(number);
         let catalog = self.series_dir().join(catalog_file::file_name(number));
         let temporaries = [segment_temporary(&segment), catalog.with_extension("tmp")];
@@ -241,6 +260,8 @@ impl Store {
         next.floors_ns = edit.floors_ns.unwrap_or(next.floors_ns);
         next.retention = edit.retention.unwrap_or(next.retention);
         next.catalog_files = edit.catalog_files.unwrap_or(next.catalog_files);
+        next.tombstones = edit.tombstones.unwrap_or(next.tombstones);
+        tombstone::forget(&mut next.tombstones, &edit.remove);
         let mut added = Vec::with_capacity(edit.add.len());
         for meta in &edit.add {
             added.push(open_segment(&self.env, &self.dir, meta, &self.cache)?);
@@ -257,6 +278,9 @@ impl Store {
             version.rolled.clone_from(&manifest.rolled);
             version.floors_ns = manifest.floors_ns;
             version.retention = manifest.retention;
+            if *version.tombstones != *manifest.tombstones {
+                version.tombstones = manifest.tombstones.clone().into();
+            }
             if edit.flushed_oldest && !version.frozen.is_empty() {
                 version.frozen.remove(0);
             }

@@ -7,6 +7,7 @@ mod bad_input;
 mod cli;
 mod clients;
 mod crash;
+mod delete;
 mod limits;
 mod query;
 mod real;

@@ -42,6 +42,17 @@ pub enum Statement {
         /// The database named by ON.
         database: Option<String>,
     },
+    /// `DROP MEASUREMENT name`, `DROP SERIES ...` or `DELETE ...`; carried out by the caller, who asks
+    /// [`chosen`](super::chosen) for what is meant.
+    Delete {
+        /// Its clauses.
+        delete: Delete,
+    },
+    /// `DROP DATABASE name`; answered by the caller.
+    DropDatabase {
+        /// The name.
+        name: String,
+    },
     /// `CREATE DATABASE name`; answered by the caller.
     CreateDatabase {
         /// The name.
@@ -60,8 +71,14 @@ impl Statement {
             | Self::ShowFieldKeys { show }
             | Self::ShowSeries { show } => show.database.as_deref().or_else(|| database_of(&show.sources)),
             Self::ShowRetentionPolicies { database } => database.as_deref(),
-            Self::ShowDatabases | Self::CreateDatabase { .. } => None,
+            Self::Delete { delete } => database_of(&delete.sources),
+            Self::ShowDatabases | Self::CreateDatabase { .. } | Self::DropDatabase { .. } => None,
         }
+    }
+
+    /// Whether it takes data away.
+    pub fn is_delete(&self) -> bool {
+        matches!(self, Self::Delete { .. } | Self::DropDatabase { .. })
     }
 }
 
@@ -92,6 +109,16 @@ pub struct Show {
     pub(crate) names: Option<NameTest>,
     pub(crate) condition: Option<Expr>,
     pub(crate) page: Page,
+}
+
+/// The clauses of statements that delete rows.
+#[derive(Debug, Clone, Default)]
+pub struct Delete {
+    /// None: all measurements.
+    pub(crate) sources: Vec<Source>,
+    pub(crate) condition: Option<Expr>,
+    /// Whether the condition may bound time: DELETE, but not DROP SERIES.
+    pub(crate) takes_time: bool,
 }
 
 /// LIMIT and OFFSET.

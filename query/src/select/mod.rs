@@ -4,7 +4,7 @@
 //! statement says), `token` and `parser` (text to statement), `scalar` and `node` (values and bound
 //! expressions), `time` and `filter` (conditions), `analyze` (columns and plans), `run` (one SELECT from
 //! plan to table), `windows` and `rows` (the two ways to read), `aggregate` and `frame` (what they make of
-//! it), `raw` (rows as they are) and `show`.
+//! it), `raw` (rows as they are), `show` and `delete` (which rows a DELETE or DROP means).
 //!
 //! Life of a SELECT: parse, split the bounds of time from the condition, expand wildcards over the schemas, bind
 //! names for each measurement, find its series and group them, read partials (or rows, where the condition or a
@@ -13,6 +13,7 @@
 mod aggregate;
 mod analyze;
 mod ast;
+mod delete;
 mod filter;
 mod frame;
 mod node;
@@ -34,7 +35,8 @@ use std::fmt;
 
 use icecore_storage::scan::{Coverage, Resolution, Scan};
 
-pub use ast::{Select, Show, Statement};
+pub use ast::{Delete, Select, Show, Statement};
+pub use delete::{Chosen, chosen};
 pub use parser::parse;
 pub use scalar::Cell;
 
@@ -90,7 +92,7 @@ pub struct TableSeries {
 ///
 /// # Errors
 /// `InvalidInput` where names, types and functions do not fit; `Unsupported` for statements that the caller
-/// answers (SHOW DATABASES, SHOW RETENTION POLICIES, CREATE DATABASE); those of the budget and of storage.
+/// answers (SHOW DATABASES, SHOW RETENTION POLICIES, CREATE, DELETE and DROP); those of the budget and of storage.
 pub fn execute(context: &Context<'_>, statement: &Statement) -> Result<Table> {
     match statement {
         Statement::Select(select) => run::select(context, select),
@@ -101,9 +103,11 @@ pub fn execute(context: &Context<'_>, statement: &Statement) -> Result<Table> {
         Statement::ShowSeries { show } => show::series(context, show),
         Statement::ShowDatabases
         | Statement::ShowRetentionPolicies { .. }
+        | Statement::Delete { .. }
+        | Statement::DropDatabase { .. }
         | Statement::CreateDatabase { .. } => Err(Error::new(
             ErrorKind::Unsupported,
-            "a statement about databases cannot be answered by the view of one database",
+            "a statement that changes or lists databases cannot be answered by the view of one database",
         )),
     }
 }

@@ -5,7 +5,7 @@ use icecore_storage::scan::Resolution;
 use proptest::prelude::*;
 
 use super::testing::TestScan;
-use super::{Cell, Context, Statement, Table, execute, parse};
+use super::{Cell, Context, Statement, Table, chosen, execute, parse};
 use crate::{Budget, Error, ErrorKind, Limits};
 
 /// 2026-01-01T00:00:00Z.
@@ -370,6 +370,59 @@ fn statement_names_its_database() {
     check_error("SHOW DATABASES", ErrorKind::Unsupported, "databases");
 }
 
+/// Which rows a statement deletes: series by measurement, all as `*`, and the range where it is bounded.
+fn chosen_by(text: &str) -> Result<String, Error> {
+    let scan = scan();
+    let budget = Budget::untimed(Limits::default());
+    let context = Context { scan: &scan, budget: &budget, now_ns: 100, resolution: Resolution::Auto };
+    let chosen = chosen(&context, parse(text)?.first().unwrap())?;
+    let mut out = String::new();
+    for set in &chosen.sets {
+        let ids = set.series.as_ref().map_or("*".to_owned(), |series| {
+            series.iter().map(|series| series.0.to_string()).collect::<Vec<_>>().join(",")
+        });
+        out.push_str(&format!("{}:{ids} ", set.measurement.0));
+    }
+    if chosen.range != icecore_storage::model::TimeRange::ALL {
+        out.push_str(&format!("{} to {}", chosen.range.start_ns, chosen.range.end_ns));
+    }
+    Ok(out.trim_end().to_owned())
+}
+
+#[test]
+fn delete_names_series_and_time() {
+    let all = chosen_by("DELETE WHERE time < 0").unwrap();
+    assert!(all.starts_with("0:* 1:* "), "{all}");
+    for (text, expected) in [
+        ("DROP MEASUREMENT cpu", "0:*"),
+        ("DROP MEASUREMENT \"no such\"", ""),
+        ("DROP SERIES FROM cpu", "0:*"),
+        ("DROP SERIES FROM cpu WHERE host = 'a' AND zone = 'x'", "0:0"),
+        ("DROP SERIES FROM /c/ WHERE host = 'nobody'", ""),
+        ("DELETE FROM cpu", "0:*"),
+        ("DELETE FROM cpu WHERE time >= 5 AND time < now() - 10ns", "0:* 5 to 90"),
+        ("DELETE FROM cpu WHERE host = 'b' AND time = 7", "0:1 7 to 8"),
+        ("DELETE FROM cpu WHERE host = 'a' OR zone = 'y'", "0:0"),
+    ] {
+        assert_eq!(chosen_by(text).unwrap(), expected, "{text}");
+    }
+    for (text, part) in [
+        ("DELETE", "expected FROM or WHERE"),
+        ("DROP SERIES", "expected FROM or WHERE"),
+        ("DROP SERIES FROM cpu WHERE time < 5", "takes no time"),
+        ("DELETE FROM cpu WHERE load > 1", "not fields"),
+        ("DELETE FROM cpu WHERE host = 'a' OR time < 5", "not fields"),
+        ("DELETE FROM cpu LIMIT 1", "expected the end"),
+        ("DROP MEASUREMENT /c/", "expected a measurement name"),
+    ] {
+        let error = chosen_by(text).unwrap_err();
+        assert!(
+            error.kind() == ErrorKind::InvalidInput && error.to_string().contains(part),
+            "{text}: {error}"
+        );
+    }
+}
+
 #[test]
 fn parse_errors_name_place_and_hint() {
     let invalid = ErrorKind::InvalidInput;
@@ -415,7 +468,7 @@ fn parse_what_is_not_built_names_it() {
         ("SELECT a FROM c tz('Europe/Berlin')", "tz()"),
         ("SELECT derivative(a) FROM c", "1:8: function derivative()"),
         ("SELECT top(a, 5) FROM c", "function top()"),
-        ("DROP DATABASE x", "1:1: DROP"),
+        ("DROP RETENTION POLICY x", "1:6: DROP RETENTION"),
         ("EXPLAIN SELECT a FROM b", "EXPLAIN"),
         ("CREATE USER x", "CREATE USER"),
         ("SHOW SERIES CARDINALITY", "CARDINALITY"),

@@ -1,9 +1,8 @@
-//! Compaction: segments of one raw partition become one, duplicates resolved with the later generation winning.
+//! Compaction: segments of one raw partition become one, duplicates resolved with the later generation winning and
+//! deleted rows left out; a single segment with deleted rows is written anew without them.
 //! `pick` decides, this file acts. Knows nothing of cells, but keeps the manifest's account of what they cover.
 
 mod pick;
-
-use std::sync::Arc;
 
 pub(crate) use pick::{Merge, pick};
 
@@ -11,7 +10,6 @@ use crate::draft::{Draft, schema_of};
 use crate::manifest::{Manifest, RolledSpan, SegmentMeta};
 use crate::model::{RowBlock, Tier, TimeRange};
 use crate::scan::merge::{measurements, merged};
-use crate::segment::Segment;
 use crate::version::{Edit, Store};
 use crate::{Error, ErrorKind, Result};
 
@@ -28,34 +26,34 @@ fn write(store: &Store, manifest: &mut Manifest, merge: &Merge) -> Result<()> {
     let inputs: Vec<_> =
         version.of_tier(Tier::Raw).filter(|live| merge.inputs.contains(&live.meta.id)).collect();
     let (Some(first), Some(last)) = (inputs.first(), inputs.last()) else { return Ok(()) };
-    let segments: Vec<Arc<Segment>> = inputs.iter().map(|live| Arc::clone(&live.segment)).collect();
     let mut draft = Draft::new(manifest, Tier::Raw, first.meta.partition);
-    for measurement in measurements(&segments) {
+    for measurement in measurements(&inputs) {
         let schema = schema_of(store, measurement)?;
         let mut sink = |rows: RowBlock| draft.push(store, &schema, &rows);
-        merged(&segments, measurement, TimeRange::ALL, &mut sink)?;
+        merged(&version, &inputs, measurement, TimeRange::ALL, &mut sink)?;
     }
-    let meta = draft
-        .finish(store, last.meta.generation)?
-        .ok_or_else(|| Error::new(ErrorKind::Internal, format!("segments {:?} hold no row", merge.inputs)))?;
+    let output = draft.finish(store, last.meta.generation)?;
+    let is_masked = |id: &u64| manifest.tombstones.iter().any(|tombstone| tombstone.is_pending(*id));
+    if output.is_none() && !merge.inputs.iter().any(is_masked) {
+        return Err(Error::new(ErrorKind::Internal, format!("segments {:?} hold no row", merge.inputs)));
+    }
+    let mut edit =
+        Edit { add: output.into_iter().collect(), remove: merge.inputs.clone(), ..Edit::default() };
     let inputs: Vec<&SegmentMeta> = inputs.iter().map(|live| &live.meta).collect();
-    let rolled = manifest.rolled.iter().map(|span| cover_output(span, &inputs, &meta)).collect();
-    let edit =
-        Edit { add: vec![meta], remove: merge.inputs.clone(), rolled: Some(rolled), ..Edit::default() };
+    let spans = manifest.rolled.iter();
+    edit.rolled = Some(spans.map(|span| cover_output(span, &inputs, edit.add.first())).collect());
     store.commit(manifest, edit)
 }
 
 /// The span with the inputs replaced by the output, when the cells cover all inputs that reach into it (even none:
 /// the output then has no row there, though its times may enclose the span); without them otherwise, so that the
 /// span is rolled again.
-fn cover_output(span: &RolledSpan, inputs: &[&SegmentMeta], output: &SegmentMeta) -> RolledSpan {
+fn cover_output(span: &RolledSpan, inputs: &[&SegmentMeta], output: Option<&SegmentMeta>) -> RolledSpan {
     let mut reaching = inputs.iter().filter(|meta| reaches(meta, span.span));
     let is_covered = reaching.all(|meta| span.covers.contains(&meta.id));
     let mut covers = span.covers.clone();
     covers.retain(|id| !inputs.iter().any(|meta| meta.id == *id));
-    if is_covered && reaches(output, span.span) {
-        covers.push(output.id);
-    }
+    covers.extend(output.filter(|output| is_covered && reaches(output, span.span)).map(|output| output.id));
     RolledSpan { span: span.span, covers }
 }
 
@@ -85,7 +83,7 @@ mod tests {
     fn check(covers: &[u64], inputs: &[SegmentMeta], output: &SegmentMeta, expected: &[u64]) {
         let span = RolledSpan { span: TimeRange::new(40, 60), covers: covers.to_vec() };
         let inputs: Vec<&SegmentMeta> = inputs.iter().collect();
-        assert_eq!(cover_output(&span, &inputs, output).covers, expected);
+        assert_eq!(cover_output(&span, &inputs, Some(output)).covers, expected);
     }
 
     #[test]

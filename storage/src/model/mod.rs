@@ -19,7 +19,7 @@ pub use hist_column::HistogramColumn;
 pub use histogram::{Histogram, HistogramRef, HistogramScratch};
 pub use labels::SeriesKey;
 pub use partial::{Numbers, Partial, Stats};
-pub use schema::{FieldInfo, Schema, SeriesInfo, TagMatcher, TagTest};
+pub use schema::{FieldInfo, Schema, SeriesInfo, SeriesSet, TagMatcher, TagTest};
 pub use value::{FieldType, Value, ValueRef};
 
 /// Nanoseconds in a second.

@@ -45,6 +45,15 @@ pub struct SeriesInfo {
     pub key: Arc<SeriesKey>,
 }
 
+/// Series of one measurement, chosen by a delete.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeriesSet {
+    /// The measurement.
+    pub measurement: MeasurementId,
+    /// The series; `None`: all.
+    pub series: Option<Vec<SeriesId>>,
+}
+
 /// What a tag value must satisfy. A series without the tag is judged as if its value were empty.
 #[derive(Clone)]
 pub enum TagTest {

@@ -1,37 +1,42 @@
-//! Reads whole segments of a partition together, as compaction and rollup need them: sorted by (series, time),
-//! duplicates merged with the later generation winning field by field, in bounded pieces.
-
-use std::sync::Arc;
+//! Reads whole segments of a partition together, as compaction and rollup need them: without what is deleted,
+//! sorted by (series, time), duplicates merged with the later generation winning field by field, in bounded pieces.
 
 use crate::Result;
 use crate::model::{Column, MeasurementId, RowBlock, SeriesId, TimeRange};
 use crate::rows::merge_sorted;
 use crate::segment::{LoadedPage, Section, Segment};
+use crate::tombstone::Mask;
+use crate::version::{LiveSegment, Version};
 
 /// Rows that one piece holds at most, unless a single series has more. Small enough for a piece and its cells to stay
 /// in the processor's caches.
 const PIECE_ROWS_MAX: u64 = 32 * 1024;
 
 /// Measurements of the segments, ascending.
-pub(crate) fn measurements(segments: &[Arc<Segment>]) -> Vec<MeasurementId> {
-    let sections = segments.iter().flat_map(|segment| segment.sections());
+pub(crate) fn measurements(inputs: &[&LiveSegment]) -> Vec<MeasurementId> {
+    let sections = inputs.iter().flat_map(|live| live.segment.sections());
     let mut measurements: Vec<MeasurementId> = sections.map(|section| section.measurement).collect();
     measurements.sort_unstable();
     measurements.dedup();
     measurements
 }
 
-/// Hands over all rows of a measurement in a time range; `segments` are oldest generation first.
+/// Hands over all rows of a measurement in a time range that are not deleted; `inputs` are segments of the version,
+/// oldest generation first.
 pub(crate) fn merged(
-    segments: &[Arc<Segment>],
+    version: &Version,
+    inputs: &[&LiveSegment],
     measurement: MeasurementId,
     range: TimeRange,
     sink: &mut dyn FnMut(RowBlock) -> Result<()>,
 ) -> Result<()> {
-    let mut sources: Vec<Source<'_>> = segments
-        .iter()
-        .filter_map(|segment| Some(Source { segment, section: segment.section(measurement)?, last: None }))
-        .collect();
+    let mut sources = Vec::with_capacity(inputs.len());
+    for live in inputs {
+        if let Some(section) = live.segment.section(measurement) {
+            let mask = version.mask(measurement, live);
+            sources.push(Source { segment: &live.segment, section, mask, last: None });
+        }
+    }
     let mut from = SeriesId(0);
     for last in piece_ends(&sources) {
         let mut blocks = Vec::with_capacity(sources.len());
@@ -69,10 +74,11 @@ fn piece_ends(sources: &[Source<'_>]) -> Vec<SeriesId> {
     ends
 }
 
-/// A section that is read from its first page to its last, past the cache.
+/// A section that is read from its first page to its last, past the cache, without what is deleted.
 struct Source<'a> {
     segment: &'a Segment,
     section: &'a Section,
+    mask: Mask,
     /// The page read last, which may go on in the next piece.
     last: Option<(usize, LoadedPage)>,
 }
@@ -101,9 +107,16 @@ impl Source<'_> {
                 let run_end = *run_end as usize;
                 if from <= *series && *series <= last {
                     let times = loaded.keys.ts_ns.get(run_start..run_end).unwrap_or_default();
-                    let start = run_start + times.partition_point(|ts| *ts < range.start_ns);
-                    let end = run_start + times.partition_point(|ts| *ts < range.end_ns);
-                    append(&mut block, *series, &loaded, start..end, rows_max);
+                    let mut take = |part: TimeRange| {
+                        let start = run_start + times.partition_point(|ts| *ts < part.start_ns);
+                        let end = run_start + times.partition_point(|ts| *ts < part.end_ns);
+                        append(&mut block, *series, &loaded, start..end, rows_max);
+                    };
+                    if self.mask.is_empty() {
+                        take(range);
+                    } else {
+                        self.mask.visible(*series, range).into_iter().for_each(take);
+                    }
                 }
                 run_start = run_end;
             }

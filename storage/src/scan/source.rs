@@ -8,11 +8,13 @@ use std::sync::Arc;
 use crate::Result;
 use crate::model::{Column, ColumnKey, MeasurementId, RowBlock, SeriesId, TimeRange};
 use crate::segment::{PageKeys, Section, Segment};
+use crate::tombstone::Mask;
 
 /// Sorted, unique rows (or cells) of one measurement.
 #[derive(Debug, Clone)]
 pub(crate) enum Source {
-    Segment(Arc<Segment>),
+    /// A segment, and what of its rows is deleted.
+    Segment(Arc<Segment>, Mask),
     Run(Arc<RowBlock>),
 }
 
@@ -56,13 +58,15 @@ enum Place<'a> {
 /// Reads series of one source.
 pub(crate) struct Cursor<'a> {
     place: Place<'a>,
+    /// What is deleted, when something is.
+    mask: Option<&'a Mask>,
     keys: &'a [ColumnKey],
 }
 
 impl<'a> Cursor<'a> {
     pub(crate) fn new(source: &'a Source, measurement: MeasurementId, keys: &'a [ColumnKey]) -> Self {
         let place = match source {
-            Source::Segment(segment) => match segment.section(measurement) {
+            Source::Segment(segment, _) => match segment.section(measurement) {
                 Some(section) => Place::Segment { segment, section, page: None },
                 None => Place::Nothing,
             },
@@ -71,11 +75,26 @@ impl<'a> Cursor<'a> {
                 Place::Run { block, columns }
             }
         };
-        Self { place, keys }
+        let mask = match source {
+            Source::Segment(_, mask) if !mask.is_empty() => Some(mask),
+            Source::Segment(..) | Source::Run(_) => None,
+        };
+        Self { place, mask, keys }
     }
 
-    /// Hands over the rows of a series in a time range, in order, a slice per page.
+    /// Hands over the rows of a series in a time range that are not deleted, in order, a slice per page or less.
     pub(crate) fn read(
+        &mut self,
+        series: SeriesId,
+        range: TimeRange,
+        sink: &mut dyn FnMut(&Slice<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let Some(mask) = self.mask else { return self.read_all(series, range, sink) };
+        mask.visible(series, range).into_iter().try_for_each(|part| self.read_all(series, part, sink))
+    }
+
+    /// As [`Cursor::read`], with what is deleted.
+    fn read_all(
         &mut self,
         series: SeriesId,
         range: TimeRange,

@@ -48,7 +48,7 @@ impl View {
     pub(super) fn raw_sources(&self, measurement: MeasurementId, range: TimeRange) -> Vec<Source> {
         let segments = self.segments(Tier::Raw, measurement, range);
         let mut sources: Vec<Source> =
-            segments.into_iter().map(|live| Source::Segment(Arc::clone(&live.segment))).collect();
+            segments.into_iter().map(|live| self.source(measurement, live)).collect();
         let runs = self.memtables.iter().flat_map(|memtable| memtable.runs(measurement));
         sources.extend(runs.map(Source::Run));
         sources
@@ -63,7 +63,21 @@ impl View {
     ) -> Vec<Source> {
         let mut segments = self.segments(tier, measurement, range);
         segments.sort_by_key(|live| live.meta.partition.start_ns);
-        segments.into_iter().map(|live| Source::Segment(Arc::clone(&live.segment))).collect()
+        segments.into_iter().map(|live| self.source(measurement, live)).collect()
+    }
+
+    fn source(&self, measurement: MeasurementId, live: &LiveSegment) -> Source {
+        Source::Segment(Arc::clone(&live.segment), self.version.mask(measurement, live))
+    }
+
+    /// Whether some row or cell of a measurement is left. Mostly a look at the newest segment.
+    fn is_present(&self, measurement: MeasurementId) -> bool {
+        let holds = |live: &LiveSegment| {
+            live.segment.section(measurement).is_some()
+                && !self.version.mask(measurement, live).hides_all(&live.meta)
+        };
+        self.memtables.iter().any(|memtable| memtable.has(measurement))
+            || self.version.segments.iter().rev().any(holds)
     }
 
     /// Segments of a tier that hold the measurement and reach into a range, oldest first.
@@ -99,11 +113,13 @@ impl View {
 
 impl Scan for View {
     fn measurements(&self) -> Vec<Arc<str>> {
-        self.catalog.measurements()
+        let mut names = self.catalog.measurements();
+        names.retain(|name| self.schema(name).is_some());
+        names
     }
 
     fn schema(&self, measurement: &str) -> Option<Schema> {
-        self.catalog.schema(measurement)
+        self.catalog.schema(measurement).filter(|schema| self.is_present(schema.measurement))
     }
 
     fn series(

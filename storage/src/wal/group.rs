@@ -138,6 +138,18 @@ impl<T: Send> GroupCommit<T> {
         outcome
     }
 
+    /// As [`Writer::end_file`].
+    ///
+    /// # Errors
+    /// `Poisoned` after an earlier failure; errors of the file system, which poison.
+    pub fn end_file(&self) -> Result<()> {
+        let lead = self.take_lead();
+        let outcome = self.lock_log().writer.end_file();
+        self.publish();
+        drop(lead);
+        outcome
+    }
+
     /// Removes log files whose records all lie below `floor_seq`, which a stored manifest must name as its floor.
     ///
     /// # Errors

@@ -106,6 +106,18 @@ impl Writer {
         self.poison_on_error(synced)
     }
 
+    /// Ends the file being written, if it has frames, so that a release may remove it; the next append begins a new one.
+    ///
+    /// # Errors
+    /// As [`Self::sync`].
+    pub fn end_file(&mut self) -> Result<()> {
+        self.sync()?;
+        if self.files.back().is_some_and(LogFile::has_frames) {
+            self.current = None;
+        }
+        Ok(())
+    }
+
     /// Removes the files whose records all lie below `floor_seq`, the one being written too: the next append then
     /// begins a new one.
     ///
@@ -168,7 +180,8 @@ impl Writer {
         match &self.poison {
             None => Ok(()),
             Some(cause) => {
-                let message = format!("the log is poisoned and refuses writes until a restart, because: {cause}");
+                let message =
+                    format!("the log is poisoned and refuses writes until a restart, because: {cause}");
                 Err(Error::new(ErrorKind::Poisoned, message))
             }
         }

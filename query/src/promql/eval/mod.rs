@@ -32,7 +32,7 @@ use super::parser::parse;
 use super::value::{Answer, MatrixSeries, QueryValue, VectorSample};
 use crate::error::line_column;
 use crate::{Budget, Error, ErrorKind, Result};
-pub use select::find_series;
+pub use select::{find_measurements, find_series};
 use series::{Series, drop_names};
 
 /// What a query runs on.

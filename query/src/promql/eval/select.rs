@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use icecore_storage::model::{FieldId, MeasurementId, TimeRange};
+use icecore_storage::model::{FieldId, MeasurementId, SeriesSet, TimeRange};
 use icecore_storage::scan::{Scan, Schema, SeriesInfo, TagMatcher, TagTest};
 
 use super::super::ast::{MatchOp, Matcher, Selector};
@@ -130,6 +130,46 @@ pub fn find_series(
         found.extend((0..target.series.len()).map(|series_idx| target.labels(series_idx)));
     }
     Ok(found.into_iter().take(limit).collect())
+}
+
+/// Finds the rows that a selector means when it names a measurement, as a delete reads it: whole series, all fields.
+///
+/// # Errors
+/// `InvalidInput` when the name is that of a field's metric, and for statistics; those of storage.
+pub fn find_measurements(scan: &dyn Scan, selector: &Selector, budget: &Budget) -> Result<Vec<SeriesSet>> {
+    if statistic_of(selector)?.is_some() {
+        let message = format!("{STAT_LABEL} asks for a statistic and names no rows");
+        return Err(Error::new(ErrorKind::InvalidInput, message));
+    }
+    let tests: Vec<&Matcher> = selector.matchers.iter().filter(|one| one.label == NAME_LABEL).collect();
+    let accepts = |name: &str| {
+        tests.iter().all(|matcher| matcher.accepts(name))
+            && selector.name.as_ref().is_none_or(|wanted| wanted == name)
+    };
+    let matchers: Vec<TagMatcher> = selector.matchers.iter().filter_map(tag_matcher).collect();
+    let mut is_named = false;
+    let mut sets = Vec::new();
+    for name in scan.measurements().iter().filter(|name| accepts(name)) {
+        let Some(Schema { measurement, .. }) = scan.schema(name) else { continue };
+        is_named = true;
+        budget.check_time()?;
+        if matchers.is_empty() {
+            sets.push(SeriesSet { measurement, series: None });
+            continue;
+        }
+        let found = scan.series(measurement, &matchers, TimeRange::ALL, usize::MAX)?;
+        if !found.is_empty() {
+            sets.push(SeriesSet { measurement, series: Some(found.iter().map(|info| info.id).collect()) });
+        }
+    }
+    if !is_named && let Some((schema, _, metric)) = fields_of(scan, selector).first() {
+        let name = &schema.name;
+        let message = format!(
+            "{metric} is a field of measurement {name}; a single field cannot be deleted: name the measurement, as in {{__name__=\"{name}\"}}"
+        );
+        return Err(Error::new(ErrorKind::InvalidInput, message));
+    }
+    Ok(sets)
 }
 
 fn tag_matcher(matcher: &Matcher) -> Option<TagMatcher> {

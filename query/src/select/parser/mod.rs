@@ -2,8 +2,9 @@
 //! know which names are fields or tags.
 //!
 //! This file: the cursor, statements and the clauses they share. [`select`]: SELECT. [`expression`]: expressions.
-//! [`show`]: SHOW and CREATE.
+//! [`show`]: SHOW and CREATE. [`delete`]: DELETE and DROP.
 
+mod delete;
 mod expression;
 mod select;
 mod show;
@@ -27,8 +28,7 @@ const RESERVED: [&str; 27] = [
 ];
 
 /// Statements of SQL and InfluxQL that are known and not built.
-const STATEMENTS_UNSUPPORTED: [&str; 9] =
-    ["delete", "drop", "explain", "alter", "grant", "revoke", "kill", "insert", "set"];
+const STATEMENTS_UNSUPPORTED: [&str; 7] = ["explain", "alter", "grant", "revoke", "kill", "insert", "set"];
 
 /// Reads the statements of a text, separated by `;`.
 ///
@@ -49,7 +49,7 @@ pub fn parse(text: &str) -> Result<Vec<Statement>> {
         }
     }
     if statements.is_empty() {
-        return Err(Error::at(text, 0, "no statement; expected SELECT, SHOW or CREATE DATABASE"));
+        return Err(Error::at(text, 0, "no statement; expected SELECT, SHOW, CREATE, DELETE or DROP"));
     }
     Ok(statements)
 }
@@ -155,11 +155,17 @@ impl<'a> Parser<'a> {
         if self.eat_word("create") {
             return self.create();
         }
+        if self.eat_word("delete") {
+            return self.delete();
+        }
+        if self.eat_word("drop") {
+            return self.drop();
+        }
         match self.peek() {
             Token::Word(word) if STATEMENTS_UNSUPPORTED.contains(&&*word.to_lowercase()) => {
                 Err(self.unsupported(offset, word.to_uppercase()))
             }
-            _ => Err(self.unexpected("SELECT, SHOW or CREATE DATABASE")),
+            _ => Err(self.unexpected("SELECT, SHOW, CREATE, DELETE or DROP")),
         }
     }
 

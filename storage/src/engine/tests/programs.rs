@@ -1,7 +1,7 @@
-//! Random programs of writes, jobs, changes of the retention and crashes, against a model and against a twin that
-//! never flushes.
+//! Random programs of writes, deletes, jobs, changes of the retention and crashes, against a model and against a twin
+//! that never flushes and is made anew of the model after a delete.
 
-use super::world::{Content, Random, TestRow, add, content, env, windows, write};
+use super::world::{Content, Random, TestRow, add, content, delete, env, rows_of, windows, write};
 use super::*;
 use crate::clock::Clock;
 use crate::model::Value;
@@ -40,6 +40,23 @@ impl Pair {
             (1..).zip(rows).filter(|(line, _)| !is_refused(*line)).map(|(_, row)| row.clone()).collect();
         assert_eq!(write(&self.twin, &taken).unwrap().rejected, []);
         taken.iter().for_each(|row| add(&mut self.model, row));
+    }
+
+    /// Deletes from the engine and the model. Where raw rows are gone, whole minutes go: the finest cells left.
+    fn delete(&mut self, measurement: &str, host: Option<&str>, range: TimeRange) {
+        let floor_ns = self.engine.store.version().floors_ns[0];
+        let report = delete(&self.engine, measurement, host, range).unwrap();
+        let minutes = TimeRange::new(floor_to(range.start_ns, MINUTE_NS), ceil_to(range.end_ns, MINUTE_NS));
+        let mut is_rounded = false;
+        self.model.retain(|(of, from, ts_ns, _), _| {
+            let is_meant = of == measurement && host.is_none_or(|host| host == from);
+            let is_lost = is_meant && *ts_ns < floor_ns && minutes.contains(*ts_ns);
+            is_rounded |= is_lost && !range.contains(*ts_ns);
+            !(is_lost || is_meant && range.contains(*ts_ns))
+        });
+        assert!(!is_rounded || report.rounded == Some(Tier::M1), "{report:?}");
+        self.twin = open(&Arc::new(SimFs::default()), &self.clock);
+        assert_eq!(write(&self.twin, &rows_of(&self.model)).unwrap().rejected, []);
     }
 
     fn check(&self, place: &str) {
@@ -85,6 +102,20 @@ impl Pair {
     }
 }
 
+/// A delete of the last hours: of minutes, hours or everything, often not on their edges.
+fn random_delete(random: &mut Random, pair: &mut Pair) {
+    let now_ns = pair.clock.now_ns();
+    let unit_ns = random.one_of(&[SECOND_NS, MINUTE_NS, HOUR_NS]);
+    let start_ns = floor_to(now_ns - random.below(10) as i64 * HOUR_NS, unit_ns)
+        + random.below(60) as i64 * MINUTE_NS.min(unit_ns);
+    let mut range = TimeRange::new(start_ns, start_ns + (1 + random.below(90) as i64) * unit_ns);
+    if random.below(6) == 0 {
+        range = TimeRange::ALL;
+    }
+    let host = random.one_of(&[None, Some("a"), Some("b"), Some("c")]);
+    pair.delete(random.one_of(&["cpu", "net"]), host, range);
+}
+
 /// Some rows of the last hours, often on the edges of minutes and hours, with some of the fields.
 fn rows(random: &mut Random, now_ns: i64, step: i64) -> Vec<TestRow> {
     let row = |random: &mut Random, k: i64| {
@@ -117,7 +148,7 @@ fn random_program_with_retention_equals_model_and_twin() {
         let mut pair = Pair::new();
         for step in 0..70 {
             let place = format!("seed {seed} step {step}");
-            match random.below(16) {
+            match random.below(18) {
                 0..=6 => {
                     let batch = rows(&mut random, pair.clock.now_ns(), step);
                     pair.write(&batch);
@@ -134,12 +165,13 @@ fn random_program_with_retention_equals_model_and_twin() {
                 14 => {
                     pair.engine.apply_retention(Guard::Forced).unwrap();
                 }
+                15 | 16 => random_delete(&mut random, &mut pair),
                 _ => {
                     pair.fs.crash(random.below(1000));
                     pair.engine = open(&pair.fs, &pair.clock);
                 }
             }
-            if step % 5 == 0 {
+            if step % 3 == 0 {
                 pair.check(&place);
                 pair.check_windows(&mut random, &place);
             }
@@ -150,6 +182,7 @@ fn random_program_with_retention_equals_model_and_twin() {
         pair.engine.seal().unwrap_or_else(|error| panic!("seed {seed}: {error}"));
         pair.engine.apply_retention(Guard::Forced).unwrap();
         assert_eq!(pair.engine.stats().segments[0], 0, "seed {seed}");
+        assert_eq!(pair.engine.stats().tombstones, 0, "seed {seed}");
         pair.check_windows(&mut random, &format!("seed {seed} at the end"));
     }
 }

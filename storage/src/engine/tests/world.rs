@@ -127,6 +127,38 @@ pub(super) fn windows(
     (found, coverage)
 }
 
+/// The rows of a content again, a row for each value.
+pub(super) fn rows_of(content: &Content) -> Vec<TestRow> {
+    let known = |names: &[&'static str], name: &str| *names.iter().find(|known| **known == name).unwrap();
+    let row = |(place, value): (&(String, String, i64, String), &Value)| TestRow {
+        measurement: known(&["cpu", "net"], &place.0),
+        host: known(&["a", "b", "c"], &place.1),
+        ts_ns: place.2,
+        fields: vec![(known(&["float", "int", "bool", "text"], &place.3), value.clone())],
+    };
+    content.iter().map(row).collect()
+}
+
+/// Deletes the rows of a measurement, of one host or of all.
+pub(super) fn delete(
+    engine: &Engine,
+    measurement: &str,
+    host: Option<&str>,
+    range: TimeRange,
+) -> Result<DeleteReport> {
+    let view = engine.view();
+    let Some(schema) = view.schema(measurement) else { return Ok(DeleteReport::default()) };
+    let series = host.map(|host| {
+        let series = view.series(schema.measurement, &[], TimeRange::ALL, 1000).unwrap();
+        let of_host = series.iter().filter(|info| info.key.tag("host") == Some(host));
+        of_host.map(|info| info.id).collect::<Vec<_>>()
+    });
+    if series.as_ref().is_some_and(Vec::is_empty) {
+        return Ok(DeleteReport::default());
+    }
+    engine.delete(&[SeriesSet { measurement: schema.measurement, series }], range)
+}
+
 pub(super) fn env(fs: &Arc<SimFs>, clock: &Arc<ManualClock>) -> Env {
     Env {
         fs: Arc::clone(fs) as Arc<dyn crate::fs::Fs>,

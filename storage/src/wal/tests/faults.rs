@@ -156,6 +156,24 @@ fn release_after_restart_removes_all_that_is_covered() {
 }
 
 #[test]
+fn release_after_the_file_was_ended_removes_all_that_is_covered() {
+    let fs = SimFs::default();
+    let mut writer = open(&fs, 1000).unwrap();
+    writer.end_file().unwrap();
+    (1..4).for_each(|number| _ = append(&mut writer, number..number + 1).unwrap());
+    writer.end_file().unwrap();
+    writer.release(3).unwrap();
+    assert_eq!(files(&fs).len(), 1, "the last record is not covered");
+    assert_eq!(append(&mut writer, 4..5).unwrap(), 4);
+    assert_eq!((files(&fs).len(), read(&fs, 3).unwrap().0.len()), (2, 2));
+    writer.end_file().unwrap();
+    writer.release(5).unwrap();
+    assert_eq!((files(&fs).len(), writer.bytes()), (0, 0));
+    assert_eq!(append(&mut writer, 5..6).unwrap(), 5);
+    assert_eq!(read(&fs, 5).unwrap().0.len(), 1);
+}
+
+#[test]
 fn release_failing_does_not_poison_and_is_tried_again() {
     let fs = SimFs::default();
     let mut writer = open(&fs, 150).unwrap();
