@@ -68,6 +68,8 @@ pub struct EngineStats {
     pub replayed_records: u64,
     /// Bytes of an unacknowledged torn tail that were dropped when the engine was opened.
     pub torn_bytes: u64,
+    /// Reads of damaged pages since the engine was opened, by queries and jobs.
+    pub corrupt_reads: u64,
     /// Whether writes are refused after a failed append or sync.
     pub is_poisoned: bool,
 }
@@ -261,8 +263,10 @@ impl Engine {
     pub fn seal(&self) -> Result<()> {
         let mut jobs = lock(&self.jobs);
         self.flush_all(&mut jobs)?;
-        self.compact(&mut jobs, i64::MAX)?;
-        self.roll(&mut jobs, true)
+        // A partition that cannot be read does not keep the others from being merged and rolled.
+        let compacted = self.compact(&mut jobs, i64::MAX);
+        let rolled = self.roll(&mut jobs, true);
+        compacted.and(rolled)
     }
 
     /// The retention in force.
@@ -298,6 +302,7 @@ impl Engine {
             wal_bytes: self.log.bytes(),
             replayed_records: self.replayed_records,
             torn_bytes: self.torn_bytes,
+            corrupt_reads: self.store.cache.corrupt_reads(),
             is_poisoned: self.log.is_poisoned(),
             ..EngineStats::default()
         };

@@ -84,7 +84,7 @@ fn remove_orphans(store: &Store, manifest: &Manifest) {
 }
 
 /// Whether a name is one that the engine gives: prefix, 16 hexadecimal digits, suffix.
-fn is_ours(name: &str, prefix: &str, suffixes: &[&str]) -> bool {
+pub(crate) fn is_ours(name: &str, prefix: &str, suffixes: &[&str]) -> bool {
     let Some((number, suffix)) = name.strip_prefix(prefix).and_then(|rest| rest.split_at_checked(16)) else {
         return false;
     };

@@ -15,16 +15,20 @@ use crate::manifest::{Manifest, RolledSpan, SegmentMeta};
 use crate::memtable::{Memtable, Snapshot};
 use crate::model::{MeasurementId, RowBlock, Tier, TimeRange};
 use crate::options::{Options, Retention};
+use crate::rolled::holes;
 use crate::segment::{PageCache, Segment};
 use crate::series::{Catalog, file as catalog_file};
 use crate::{Error, ErrorKind, Result};
 
 /// Subdirectory of segment files.
-const SEGMENTS_DIR: &str = "segments";
+pub(crate) const SEGMENTS_DIR: &str = "segments";
 /// Subdirectory of catalog files.
-const SERIES_DIR: &str = "series";
+pub(crate) const SERIES_DIR: &str = "series";
 /// Subdirectory of log files.
-const WAL_DIR: &str = "wal";
+pub(crate) const WAL_DIR: &str = "wal";
+
+/// Subdirectory of damaged files that an operator took out.
+pub const QUARANTINE_DIR: &str = "quarantine";
 
 /// The outside world of an engine.
 #[derive(Debug, Clone)]
@@ -59,6 +63,8 @@ pub(crate) struct Version {
     /// By generation, oldest first.
     pub(crate) segments: Vec<LiveSegment>,
     pub(crate) rolled: Vec<RolledSpan>,
+    /// Spans and layers whose cells were lost; none as a rule.
+    pub(crate) holes: Vec<(TimeRange, Tier)>,
     pub(crate) floors_ns: [i64; 4],
     pub(crate) retention: Retention,
 }
@@ -140,6 +146,7 @@ impl Store {
             frozen: Vec::new(),
             segments,
             rolled: manifest.rolled.clone(),
+            holes: holes(&manifest.rolled, &manifest.segments, manifest.floors_ns),
             floors_ns: manifest.floors_ns,
             retention: manifest.retention,
         };
@@ -250,11 +257,13 @@ impl Store {
         let doubtful = std::mem::take(&mut *self.doubtful.lock().unwrap_or_else(PoisonError::into_inner));
         doubtful.into_iter().for_each(|number| self.remove_files(number));
         let mut given_up = Vec::new();
+        let holes = holes(&manifest.rolled, &manifest.segments, manifest.floors_ns);
         self.publish(|version| {
             given_up = version.segments.extract_if(.., |live| edit.remove.contains(&live.meta.id)).collect();
             version.segments.extend(added);
             sort_segments(&mut version.segments);
             version.rolled.clone_from(&manifest.rolled);
+            version.holes.clone_from(&holes);
             version.floors_ns = manifest.floors_ns;
             version.retention = manifest.retention;
             if edit.flushed_oldest && !version.frozen.is_empty() {
@@ -305,7 +314,7 @@ fn segment_temporary(path: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-fn segment_path(dir: &Path, id: u64) -> PathBuf {
+pub(crate) fn segment_path(dir: &Path, id: u64) -> PathBuf {
     segments_dir(dir).join(segment_name(id))
 }
 
