@@ -62,6 +62,7 @@ impl Offline {
         };
         let (catalog, damage) = match catalog {
             Ok(catalog) => (catalog, None),
+            Err(error) if error.kind() == ErrorKind::Conflict => return Err(error.context(list.display())),
             Err(error) => (Catalog::default(), Some(error.context(list.display()))),
         };
         let mut databases: Vec<(String, PathBuf)> =
