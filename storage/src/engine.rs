@@ -9,6 +9,7 @@
 //! memtable's. No lock is held across I/O except `jobs` and the log's. Nothing after the append of a write can fail
 //! it.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -83,6 +84,27 @@ struct Jobs {
     manifest: Manifest,
     mark: CatalogMark,
     retention_ran_ns: i64,
+    /// Raw segments that a job found damaged. Their partitions are left to retention: a segment never changes, so
+    /// that trying again could only fail again, and hold up what else there is to do.
+    damaged: BTreeSet<u64>,
+}
+
+impl Jobs {
+    /// Whether a job may read these segments.
+    fn may_read(&self, inputs: &[u64]) -> bool {
+        !inputs.iter().any(|id| self.damaged.contains(id))
+    }
+
+    /// After a job failed for damage: finds out which of its inputs are damaged.
+    fn note_damage(&mut self, store: &Store, inputs: &[u64], outcome: &Result<()>) {
+        if !matches!(outcome, Err(error) if error.kind() == ErrorKind::Corruption) {
+            return;
+        }
+        let version = store.version();
+        let inputs = version.segments.iter().filter(|live| inputs.contains(&live.meta.id));
+        let damaged = inputs.filter(|live| live.segment.verify().is_err());
+        self.damaged.extend(damaged.map(|live| live.meta.id));
+    }
 }
 
 /// One database directory, open for writing and reading.
@@ -149,7 +171,7 @@ impl Engine {
         Ok(Self {
             store: Arc::new(store),
             log,
-            jobs: Mutex::new(Jobs { manifest, mark, retention_ran_ns: i64::MIN }),
+            jobs: Mutex::new(Jobs { manifest, mark, retention_ran_ns: i64::MIN, damaged: BTreeSet::new() }),
             gate: Mutex::new(()),
             has_work: Condvar::new(),
             has_memory: Condvar::new(),
@@ -208,7 +230,8 @@ impl Engine {
     /// keep the others from running: retention is what frees a full disk.
     ///
     /// # Errors
-    /// The first failure; the next call tries again.
+    /// The first failure; the next call tries again, but for merges and rolls of segments that are damaged: these are
+    /// told once.
     pub fn maintain(&self) -> Result<()> {
         let synced = match self.store.options.durability {
             Durability::Interval => self.log.sync(),
@@ -231,7 +254,11 @@ impl Engine {
     fn compact(&self, jobs: &mut Jobs, closed_before_ns: i64) -> Result<()> {
         let mut outcome = Ok(());
         for merge in compact::pick(&jobs.manifest.segments, closed_before_ns) {
+            if !jobs.may_read(&merge.inputs) {
+                continue;
+            }
             let merged = compact::run(&self.store, &mut jobs.manifest, &merge);
+            jobs.note_damage(&self.store, &merge.inputs, &merged);
             outcome = outcome.and(merged).and(self.flush_due(jobs));
         }
         outcome
@@ -259,14 +286,20 @@ impl Engine {
     /// Makes everything durable, compacted and rolled up, the running hour included.
     ///
     /// # Errors
-    /// Those of the file system.
+    /// Those of the file system; `Corruption` when a damaged segment kept its partition from being merged or rolled.
     pub fn seal(&self) -> Result<()> {
         let mut jobs = lock(&self.jobs);
         self.flush_all(&mut jobs)?;
         // A partition that cannot be read does not keep the others from being merged and rolled.
         let compacted = self.compact(&mut jobs, i64::MAX);
         let rolled = self.roll(&mut jobs, true);
-        compacted.and(rolled)
+        let live = jobs.manifest.segments.iter().find(|meta| jobs.damaged.contains(&meta.id));
+        let left = live.map_or(Ok(()), |meta| {
+            let path = self.store.segment_path(meta.id);
+            let message = "is damaged; its partition was neither merged nor rolled, see `icecore check`";
+            Err(Error::corruption(format!("{} {message}", path.display())))
+        });
+        compacted.and(rolled).and(left)
     }
 
     /// The retention in force.
@@ -409,7 +442,11 @@ impl Engine {
         let settings = PickSettings { lateness_ns: LATENESS_NS, force: is_forced, raw_floor_ns };
         let mut outcome = Ok(());
         for work in rollup::pick(&raw, &jobs.manifest.rolled, now_ns, settings) {
+            if !jobs.may_read(&work.inputs) {
+                continue;
+            }
             let rolled = rollup::job::run(&self.store, &mut jobs.manifest, &work);
+            jobs.note_damage(&self.store, &work.inputs, &rolled);
             outcome = outcome.and(rolled).and(self.flush_due(jobs));
         }
         outcome

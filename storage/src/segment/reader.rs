@@ -36,6 +36,8 @@ pub struct Segment {
     fs: Arc<dyn Fs>,
     /// Set when nothing names the file any more; the last reader to let go removes it.
     is_given_up: AtomicBool,
+    /// Whether the log has been told of damage. A dashboard meets it again every few seconds.
+    is_told: AtomicBool,
     footer: Footer,
     summary: SegmentSummary,
     cache: Arc<PageCache>,
@@ -49,8 +51,9 @@ impl Segment {
     pub fn open(fs: &Arc<dyn Fs>, path: &Path, id: u64, cache: Arc<PageCache>) -> Result<Self> {
         let file = fs.open(path)?;
         let (footer, summary) = read_footer(&*file).map_err(|error| error.context(path.display()))?;
-        let (fs, is_given_up) = (Arc::clone(fs), AtomicBool::new(false));
-        Ok(Self { id, path: path.to_owned(), fs, is_given_up, footer, summary, cache })
+        let (is_given_up, is_told) = (AtomicBool::new(false), AtomicBool::new(false));
+        let (path, fs) = (path.to_owned(), Arc::clone(fs));
+        Ok(Self { id, path, fs, is_given_up, is_told, footer, summary, cache })
     }
 
     /// Removes the file when the last reader has let go of the segment. Call when the manifest has forgotten it.
@@ -159,7 +162,7 @@ impl Segment {
         })
     }
 
-    /// Says which rows cannot be read, and counts damage.
+    /// Says which rows cannot be read; counts damage, and logs the first of each file.
     fn unreadable(&self, section: &Section, page: &PageInfo, error: Error) -> Error {
         if error.kind() != ErrorKind::Corruption {
             return error;
@@ -167,7 +170,11 @@ impl Segment {
         self.cache.count_damage();
         let PageInfo { rows, min_ts_ns, max_ts_ns, .. } = page;
         let place = format!("{rows} rows of measurement {} from {min_ts_ns} to {max_ts_ns} ns", section.name);
-        error.context(format!("{place} cannot be read; stop the server and run `icecore check`"))
+        let error = error.context(format!("{place} cannot be read; stop the server and run `icecore check`"));
+        if !self.is_told.swap(true, Ordering::AcqRel) {
+            tracing::error!(%error, "a segment is damaged; said once for each file");
+        }
+        error
     }
 
     fn damaged(&self, blob: Blob, what: &str) -> Error {
