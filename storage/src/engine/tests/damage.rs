@@ -199,3 +199,26 @@ fn damaged_page_does_not_keep_retention_from_dropping_its_partition() {
     assert_eq!(rig.engine.stats().segments[0], 0);
     assert_eq!(rig.engine.stats().corrupt_reads, 0, "dropping needs no look inside");
 }
+
+#[test]
+fn open_with_an_old_manifest_removes_nothing() {
+    // An operator puts the manifest of a backup back, and nothing else: newer segments look like orphans.
+    let mut rig = Rig::new(Retention::FOREVER);
+    rig.write(&two_hours()[..10]);
+    rig.engine.flush().unwrap();
+    let manifest = Path::new("/db/MANIFEST");
+    let old = rig.fs.get(manifest).unwrap();
+    rig.write(&two_hours()[10..20]);
+    rig.engine.close().unwrap();
+    // The next start begins a new file of the log, and the next flush lets the old one go.
+    rig.engine = open(&rig.fs, &rig.clock, rig.retention);
+    rig.write(&two_hours()[20..30]);
+    rig.engine.close().unwrap();
+    rig.fs.put(manifest, &old);
+    let segments = rig.fs.list(Path::new("/db/segments")).unwrap();
+    let options = Options { free_bytes_min: 0, ..Options::default() };
+    let env = Env { fs: shared(&rig), clock: Arc::clone(&rig.clock) as _ };
+    let error = Engine::open(env, Path::new("/db"), options, Retention::FOREVER).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corruption);
+    assert_eq!(rig.fs.list(Path::new("/db/segments")).unwrap(), segments);
+}
