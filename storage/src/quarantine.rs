@@ -58,6 +58,8 @@ struct Decision {
     /// Cells, damaged or whole, of spans that are computed anew.
     replaced: BTreeSet<u64>,
     recomputed: Vec<TimeRange>,
+    /// Spans that have lost all their cells: what is left of their raw rows answers.
+    dropped: Vec<TimeRange>,
 }
 
 /// Takes the damaged segments out of a database. Damage of other files is reported in `check` and stays.
@@ -97,7 +99,9 @@ pub fn quarantine(fs: &Arc<dyn Fs>, dir: &Path) -> Result<QuarantineReport> {
     fs.sync_dir(&dir.join(QUARANTINE_DIR))?;
     fs.sync_dir(&segments_dir(dir))?;
     manifest.segments = rest;
-    manifest.rolled.retain(|span| !report.recomputed.contains(&span.span));
+    manifest
+        .rolled
+        .retain(|span| !report.recomputed.contains(&span.span) && !decision.dropped.contains(&span.span));
     manifest.store(&**fs, dir)?;
     Ok(report)
 }
@@ -117,6 +121,8 @@ fn decide(manifest: &Manifest, damaged: &BTreeSet<u64>) -> Decision {
             decision.recomputed.push(*span);
             decision.lost.retain(|id| !cells.contains(id));
             decision.replaced.extend(cells);
+        } else if !cells.is_empty() && cells.is_subset(damaged) {
+            decision.dropped.push(*span);
         }
     }
     decision

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::manifest::{RolledSpan, SegmentMeta};
+use crate::manifest::{Manifest, RolledSpan, SegmentMeta};
 use crate::model::{Tier, TimeRange, ceil_to, floor_to};
 
 /// What is known of a live raw segment.
@@ -36,12 +36,30 @@ pub(crate) fn is_frozen(span: &RolledSpan, raw: &BTreeSet<u64>) -> bool {
     span.covers.iter().any(|id| !raw.contains(id))
 }
 
+/// What damage that was taken out has left of rolled spans; nothing as a rule.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Lost {
+    /// Spans and the layers whose cells are not there.
+    pub(crate) holes: Vec<(TimeRange, Tier)>,
+    /// Spans whose cells are all there is, see [`is_frozen`].
+    pub(crate) frozen: Vec<TimeRange>,
+}
+
+impl Lost {
+    /// Finds out from the manifest.
+    pub(crate) fn of(manifest: &Manifest) -> Self {
+        let raw = manifest.segments.iter().filter(|meta| meta.tier == Tier::Raw);
+        let raw: BTreeSet<u64> = raw.map(|meta| meta.id).collect();
+        let frozen = manifest.rolled.iter().filter(|span| is_frozen(span, &raw));
+        Self {
+            holes: holes(&manifest.rolled, &manifest.segments, manifest.floors_ns),
+            frozen: frozen.map(|span| span.span).collect(),
+        }
+    }
+}
+
 /// Spans that have cells in some layer, and none in another where retention has not dropped them.
-pub(crate) fn holes(
-    rolled: &[RolledSpan],
-    segments: &[SegmentMeta],
-    floors_ns: [i64; 4],
-) -> Vec<(TimeRange, Tier)> {
+fn holes(rolled: &[RolledSpan], segments: &[SegmentMeta], floors_ns: [i64; 4]) -> Vec<(TimeRange, Tier)> {
     let mut tiers: BTreeMap<(i64, i64), BTreeSet<Tier>> = BTreeMap::new();
     for meta in segments.iter().filter(|meta| meta.tier != Tier::Raw) {
         tiers.entry((meta.partition.start_ns, meta.partition.end_ns)).or_default().insert(meta.tier);
@@ -59,11 +77,11 @@ pub(crate) fn holes(
 }
 
 /// The parts of rolled spans that may be answered from cells, for the tiers 1m, 5m and 1h: without the cells that
-/// rows not yet rolled fall into, whether these are in a raw segment or in a memtable, and without the [`holes`].
-/// Sorted, disjoint and as long as can be.
+/// rows not yet rolled fall into, whether these are in a raw segment or in a memtable, and without the holes. A frozen
+/// span keeps all its cells, for the raw rows are fewer. Sorted, disjoint and as long as can be.
 pub(crate) fn valid_spans(
     rolled: &[RolledSpan],
-    holes: &[(TimeRange, Tier)],
+    lost: &Lost,
     raw: &[RawSegment],
     memtables: &[TimeRange],
 ) -> [Vec<TimeRange>; 3] {
@@ -79,9 +97,12 @@ pub(crate) fn valid_spans(
         let fresh =
             memtables.iter().filter(|range| !range.is_empty() && range.overlaps(&rolled.span)).copied();
         let mut dirty: Vec<TimeRange> = late.chain(fresh).collect();
+        if lost.frozen.contains(&rolled.span) {
+            dirty.clear();
+        }
         dirty.sort_by_key(|range| range.start_ns);
         for (tier, spans) in Tier::CELLS.into_iter().zip(&mut spans) {
-            if holes.contains(&(rolled.span, tier)) {
+            if lost.holes.contains(&(rolled.span, tier)) {
                 continue;
             }
             subtract(rolled.span, &dirty, tier.width_ns(), spans);
@@ -166,7 +187,7 @@ mod tests {
         let raw = [segment(1, 0, 119)];
         let spans = [rolled(hours(1, 2), &[1]), rolled(hours(0, 1), &[1])];
         assert_eq!(
-            valid_spans(&spans, &[], &raw, &[]),
+            valid_spans(&spans, &Lost::default(), &raw, &[]),
             [vec![hours(0, 2)], vec![hours(0, 2)], vec![hours(0, 2)]]
         );
     }
@@ -176,7 +197,7 @@ mod tests {
         let raw = [segment(1, 0, 119), segment(2, 62, 63)];
         let spans = [rolled(hours(0, 1), &[1]), rolled(hours(1, 3), &[1])];
         let memtable = TimeRange::new(100 * MINUTE_NS, 100 * MINUTE_NS + 1);
-        let found = valid_spans(&spans, &[], &raw, &[memtable]);
+        let found = valid_spans(&spans, &Lost::default(), &raw, &[memtable]);
         assert_eq!(found[0], [minutes(0, 62), minutes(64, 100), minutes(101, 180)]);
         assert_eq!(found[1], [minutes(0, 60), minutes(65, 100), minutes(105, 180)]);
         assert_eq!(found[2], [hours(0, 1), hours(2, 3)]);
@@ -185,7 +206,7 @@ mod tests {
     #[test]
     fn valid_spans_overlapping_late_ranges_are_taken_out_once() {
         let memtables = [minutes(10, 40), minutes(20, 30), minutes(-90, 5), minutes(39, 41)];
-        let found = valid_spans(&[rolled(hours(0, 1), &[])], &[], &[], &memtables);
+        let found = valid_spans(&[rolled(hours(0, 1), &[])], &Lost::default(), &[], &memtables);
         assert_eq!(
             found,
             [vec![minutes(5, 10), minutes(41, 60)], vec![minutes(5, 10), minutes(45, 60)], vec![]]
@@ -214,8 +235,19 @@ mod tests {
         let dropped = [i64::MIN, 2 * HOUR_NS, i64::MIN, i64::MIN];
         let found = holes(&spans, &segments, dropped);
         assert_eq!(found, [(hours(0, 1), Tier::M5), (hours(1, 2), Tier::M5)], "1m is gone by retention");
-        let found = valid_spans(&spans, &[(hours(0, 1), Tier::M5)], &[], &[]);
+        let lost = Lost { holes: vec![(hours(0, 1), Tier::M5)], ..Lost::default() };
+        let found = valid_spans(&spans, &lost, &[], &[]);
         assert_eq!(found, [vec![hours(0, 2)], vec![hours(1, 2)], vec![hours(0, 2)]]);
+    }
+
+    #[test]
+    fn valid_spans_frozen_span_keeps_its_cells_whatever_comes() {
+        // What was merged from a covered segment and a late one is not covered, and would take out all cells.
+        let (raw, spans) = ([segment(9, 0, 59)], [rolled(hours(0, 1), &[7])]);
+        let lost = Lost { frozen: vec![hours(0, 1)], ..Lost::default() };
+        let whole = vec![hours(0, 1)];
+        let found = valid_spans(&spans, &lost, &raw, &[minutes(5, 6)]);
+        assert_eq!(found, [whole.clone(), whole.clone(), whole]);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::manifest::{Manifest, RolledSpan, SegmentMeta};
 use crate::memtable::{Memtable, Snapshot};
 use crate::model::{MeasurementId, RowBlock, Tier, TimeRange};
 use crate::options::{Options, Retention};
-use crate::rolled::holes;
+use crate::rolled::Lost;
 use crate::segment::{PageCache, Segment};
 use crate::series::{Catalog, file as catalog_file};
 use crate::{Error, ErrorKind, Result};
@@ -63,8 +63,8 @@ pub(crate) struct Version {
     /// By generation, oldest first.
     pub(crate) segments: Vec<LiveSegment>,
     pub(crate) rolled: Vec<RolledSpan>,
-    /// Spans and layers whose cells were lost; none as a rule.
-    pub(crate) holes: Vec<(TimeRange, Tier)>,
+    /// What damage has left of the spans.
+    pub(crate) lost: Lost,
     pub(crate) floors_ns: [i64; 4],
     pub(crate) retention: Retention,
 }
@@ -146,7 +146,7 @@ impl Store {
             frozen: Vec::new(),
             segments,
             rolled: manifest.rolled.clone(),
-            holes: holes(&manifest.rolled, &manifest.segments, manifest.floors_ns),
+            lost: Lost::of(manifest),
             floors_ns: manifest.floors_ns,
             retention: manifest.retention,
         };
@@ -257,13 +257,13 @@ impl Store {
         let doubtful = std::mem::take(&mut *self.doubtful.lock().unwrap_or_else(PoisonError::into_inner));
         doubtful.into_iter().for_each(|number| self.remove_files(number));
         let mut given_up = Vec::new();
-        let holes = holes(&manifest.rolled, &manifest.segments, manifest.floors_ns);
+        let lost = Lost::of(manifest);
         self.publish(|version| {
             given_up = version.segments.extract_if(.., |live| edit.remove.contains(&live.meta.id)).collect();
             version.segments.extend(added);
             sort_segments(&mut version.segments);
             version.rolled.clone_from(&manifest.rolled);
-            version.holes.clone_from(&holes);
+            version.lost = lost;
             version.floors_ns = manifest.floors_ns;
             version.retention = manifest.retention;
             if edit.flushed_oldest && !version.frozen.is_empty() {

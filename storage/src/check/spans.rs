@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Affected, Checker, Finding, Severity};
 use crate::manifest::{FILE_NAME, Manifest, SegmentMeta};
 use crate::model::{Tier, TimeRange};
-use crate::rolled::{holes, is_frozen};
+use crate::rolled::Lost;
 use crate::version::segment_path;
 
 impl Checker<'_> {
@@ -16,12 +16,12 @@ impl Checker<'_> {
             let affected = Some(Affected { tier, measurement: None, range, rows: 0 });
             Finding { affected, ..Finding::of_file(severity, &path, what.to_owned()) }
         };
-        let raw = raw_ids(manifest);
-        for span in manifest.rolled.iter().filter(|span| is_frozen(span, &raw)) {
+        let lost = Lost::of(manifest);
+        for span in lost.frozen {
             let what = "raw rows of this span were taken out: what its cells hold is all there is of them";
-            self.report.add(add(Severity::Note, what, None, span.span));
+            self.report.add(add(Severity::Note, what, None, span));
         }
-        for (span, tier) in holes(&manifest.rolled, &manifest.segments, manifest.floors_ns) {
+        for (span, tier) in lost.holes {
             let what = "cells of this span are missing in one layer and there in another, which answers";
             self.report.add(add(Severity::Note, what, Some(tier), span));
         }
@@ -45,10 +45,6 @@ impl Checker<'_> {
             *end_ns = meta.partition.end_ns.max(*end_ns);
         }
     }
-}
-
-fn raw_ids(manifest: &Manifest) -> BTreeSet<u64> {
-    manifest.segments.iter().filter(|meta| meta.tier == Tier::Raw).map(|meta| meta.id).collect()
 }
 
 fn bounds(range: TimeRange) -> (i64, i64) {

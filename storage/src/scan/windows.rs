@@ -146,7 +146,7 @@ fn plan(view: &View, request: &WindowRequest<'_>) -> Result<Plan> {
     // A row that slipped in below the floor while retention ran is not there any more; it spoils no cell.
     let answered = TimeRange::new(version.floors_ns[0], i64::MAX);
     let fresh: Vec<TimeRange> = view.memtable_ranges().map(|range| range.intersect(&answered)).collect();
-    let [m1, m5, h1] = valid_spans(&version.rolled, &version.holes, &raw, &fresh);
+    let [m1, m5, h1] = valid_spans(&version.rolled, &version.lost, &raw, &fresh);
     let available = Available { cells: [&m1, &m5, &h1], floors_ns: version.floors_ns };
     cover::plan(request.windows, request.bounds, &available, request.resolution)
 }

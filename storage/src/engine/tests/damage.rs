@@ -81,7 +81,7 @@ fn quarantine_raw_segment_leaves_the_cells_answering_for_ever() {
     rig.write(&[("a", START_NS + 90 * MINUTE_NS + 1, 1.0)]);
     rig.engine.seal().unwrap();
     rig.engine.maintain().unwrap();
-    assert_eq!(rig.windows(&asked, Bounds::RightOpen).0[0], expected[0]);
+    assert_eq!(rig.windows(&asked, Bounds::RightOpen).0, expected);
     rig.clock.advance(100 * HOUR_NS);
     rig.engine.apply_retention(Guard::Forced).unwrap();
     assert_eq!(rig.engine.stats().segments[0], 0);
@@ -221,4 +221,21 @@ fn open_with_an_old_manifest_removes_nothing() {
     let error = Engine::open(env, Path::new("/db"), options, Retention::FOREVER).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corruption);
     assert_eq!(rig.fs.list(Path::new("/db/segments")).unwrap(), segments);
+}
+
+#[test]
+fn quarantine_rows_and_all_their_cells_leaves_the_time_free() {
+    let mut rig = closed(Retention { raw: hours(30), ..Retention::FOREVER });
+    let manifest = Manifest::load(&*rig.fs, Path::new("/db")).unwrap().unwrap();
+    manifest.segments.iter().for_each(|meta| damage(&rig, meta));
+    let report = repair(&mut rig);
+    assert_eq!(report.losses.len(), manifest.segments.len());
+    assert!(report.losses.iter().all(|loss| loss.answered_by.is_empty()));
+    let asked = windows_of(START_NS, HOUR_NS, 2);
+    assert_eq!(rig.windows(&asked, Bounds::RightOpen).0.iter().map(Partial::count).sum::<u64>(), 0);
+    // Sent again, the rows are there again, in rows and in cells.
+    rig.write(&two_hours());
+    rig.engine.seal().unwrap();
+    assert_eq!(rig.windows(&asked, Bounds::RightOpen).0.iter().map(Partial::count).sum::<u64>(), 720);
+    assert_eq!(of_tier(&rig, Tier::H1).iter().map(|meta| meta.rows).sum::<u64>(), 2);
 }
