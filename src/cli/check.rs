@@ -57,7 +57,11 @@ pub(super) fn run(args: &CheckArgs) -> Result<(), Ended> {
     }
     let Sums { files, bytes, damaged } = sums;
     say(format_args!("{files} files, {bytes} bytes checked; {damaged} damaged"));
-    if damaged == 0 { Ok(()) } else { Err(Ended::failed(format_args!("{damaged} places are damaged"))) }
+    if damaged == 0 {
+        Ok(())
+    } else {
+        Err(Ended::failed("damage was found; docs/operations.md says what to do"))
+    }
 }
 
 /// Checks one database; gives what is found in the end.

@@ -119,8 +119,8 @@ impl Affected {
 /// The text of an error without the name of the file, which stands beside it.
 pub(super) fn plain(path: &Path, error: &Error) -> String {
     let (text, name) = (error.to_string(), path.display().to_string());
-    match text.strip_prefix(&name).and_then(|rest| rest.strip_prefix(": ")) {
-        Some(rest) => rest.to_owned(),
+    match text.strip_prefix(&name) {
+        Some(rest) => rest.trim_start_matches([':', ' ']).to_owned(),
         None => text,
     }
 }

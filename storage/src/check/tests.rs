@@ -156,6 +156,11 @@ fn check_page_damage_names_measurement_and_time() {
     let finding = &report.findings[0];
     assert_eq!((finding.severity, &finding.path, finding.page), (Severity::Damage, &path, Some(0)));
     assert_eq!(finding.offset, Some(8));
+    assert!(
+        finding.what.starts_with("at offset 8: checksum "),
+        "the path is not told twice: {}",
+        finding.what
+    );
     let affected = finding.affected.as_ref().unwrap();
     assert_eq!(
         (affected.measurement.as_deref(), affected.tier, affected.rows),
