@@ -2,7 +2,7 @@
 //! to `quarantine/`, never removed, and the manifest forgets them. Runs only when an operator asks for it, on a
 //! directory that no engine has open. Knows nothing of pages: [`check`] says which files are damaged.
 //!
-//! Order of events: check, decide ([`decide`], pure), move the files, sync both directories, replace the manifest.
+//! Order of events: check, decide (`decide`, pure), move the files, sync both directories, replace the manifest.
 //! Cut short in between, the manifest names files that are missing: opening still refuses, nothing is an orphan that
 //! the next start would remove, and the same order again finishes the work.
 

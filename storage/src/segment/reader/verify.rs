@@ -1,8 +1,8 @@
 //! Reads a whole segment past the cache, part by part, and names everything in it that is not what was written.
 //! Knows nothing of the manifest, of tiers or of the catalog.
 //!
-//! Order: the footer once more, the layout of the parts, then for each measurement the series table, the
-//! dictionaries and the pages. A damaged part does not keep the others from being read, and one page is in memory
+//! Order: the footer once more, then for each measurement the series table, the dictionaries and the pages, then
+//! whether there is anything between these parts. A damaged part does not keep the others from being read, and one page is in memory
 //! at a time.
 
 #![warn(clippy::indexing_slicing)]
@@ -49,13 +49,17 @@ impl Segment {
     /// As [`Segment::verify`], and goes on behind damage: each is handed to `sink`. Times must be multiples of
     /// `width_ns`, the width of the cells; 1 for rows.
     pub fn verify_parts(&self, width_ns: i64, sink: &mut dyn FnMut(Damage)) {
-        if let Err(error) = self.verify_footer().and_then(|()| self.verify_layout()) {
-            let SegmentSummary { rows, min_ts_ns, max_ts_ns, .. } = self.summary;
-            let range = TimeRange::new(min_ts_ns, max_ts_ns.saturating_add(1));
-            sink(Damage { measurement: None, page: None, offset: None, range, rows, error });
+        let SegmentSummary { rows, min_ts_ns, max_ts_ns, .. } = self.summary;
+        let range = TimeRange::new(min_ts_ns, max_ts_ns.saturating_add(1));
+        let of_all = |error| Damage { measurement: None, page: None, offset: None, range, rows, error };
+        if let Err(error) = self.verify_footer() {
+            sink(of_all(error));
         }
         for section in &self.footer.sections {
             self.verify_section(section, width_ns, sink);
+        }
+        if let Err(error) = self.verify_layout() {
+            sink(of_all(error));
         }
     }
 
