@@ -12,6 +12,7 @@
 //! Knows nothing of what lies inside `db/<number>`.
 
 mod catalog;
+mod offline;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -27,6 +28,7 @@ use icecore_storage::options::Retention;
 use icecore_storage::scan::Coverage;
 
 use self::catalog::Catalog;
+pub use self::offline::Offline;
 use crate::config::Config;
 use crate::database::{Query, databases_table};
 use crate::services::Services;

@@ -79,8 +79,9 @@ pub(crate) struct Telemetry {
     segment_bytes: IntGaugeVec,
     segment_rows: IntGaugeVec,
     tombstones: IntGaugeVec,
+    corrupt_reads: IntCounterVec,
     is_poisoned: IntGaugeVec,
-    /// Held while a page is made: the counter of rows is set anew for each.
+    /// Held while a page is made: the counters of the engines are set anew for each.
     page: Mutex<()>,
 }
 
@@ -132,6 +133,11 @@ impl Telemetry {
                 "Deletes whose rows are hidden and not purged yet.",
                 &["db"],
             )?,
+            corrupt_reads: counters(
+                "icecore_corrupt_reads_total",
+                "Reads of damaged pages, by queries and background work; see `icecore check`.",
+                &["db"],
+            )?,
             is_poisoned: gauges("icecore_poisoned", "1 when writes are refused until a restart.", &["db"])?,
             page: Mutex::default(),
             registry,
@@ -167,6 +173,9 @@ impl Telemetry {
             // The engine counts all rows, also those that did not come over HTTP.
             let rows = self.rows.with_label_values(&[name]);
             rows.inc_by(stats.rows_written);
+            let corrupt_reads = self.corrupt_reads.with_label_values(&[name]);
+            corrupt_reads.reset();
+            corrupt_reads.inc_by(stats.corrupt_reads);
             set(&self.series, &[name], stats.series);
             set(&self.memtable_bytes, &[name], stats.memtable_bytes);
             set(&self.wal_bytes, &[name], stats.wal_bytes);

@@ -2,12 +2,15 @@
 //!
 //! Read in this order: this file (commands, exit codes), `serve` (run the server until a signal), `import` (files
 //! into a database) with `records` (how each format is read) and `lines` (points as line protocol), `query` (one
-//! question) with `print` (aligned tables), `remote` (a running server as the other side).
+//! question) with `print` (aligned tables), `remote` (a running server as the other side), `check` and `inspect` (the
+//! files of a directory that no server has open).
 //!
 //! Exit codes: 0 done; 1 it failed while running; 2 the flags or the configuration are wrong (also a data
 //! directory that cannot be used and a port that is taken).
 
+mod check;
 mod import;
+mod inspect;
 mod lines;
 mod print;
 mod query;
@@ -40,6 +43,10 @@ enum Command {
     Import(import::ImportArgs),
     /// Ask one PromQL or SELECT question.
     Query(query::QueryArgs),
+    /// Verify all checksums and cross references of a directory that no server has open, and name damage.
+    Check(check::CheckArgs),
+    /// Show the layout of segments: sizes by column and encoding.
+    Inspect(inspect::InspectArgs),
 }
 
 /// Where a command finds its data.
@@ -131,6 +138,8 @@ pub fn main() -> ExitCode {
         Command::Serve(args) => serve::run(args),
         Command::Import(args) => import::run(&args),
         Command::Query(args) => query::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

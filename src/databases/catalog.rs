@@ -13,7 +13,9 @@ use std::collections::BTreeMap;
 
 use crate::{Error, ErrorKind, Result};
 
-const HEAD: &str = "icecore databases 1 ";
+const MAGIC: &str = "icecore databases ";
+/// Version of the list that this build writes and reads.
+const VERSION: u32 = 1;
 
 /// Numbers and names of the databases.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,21 +67,29 @@ impl Catalog {
         for (id, name) in &self.names {
             body.push_str(&format!("{id}\t{name}\n"));
         }
-        format!("{HEAD}{:016x}\n{body}", fnv1a(body.as_bytes())).into_bytes()
+        format!("{MAGIC}{VERSION} {:016x}\n{body}", fnv1a(body.as_bytes())).into_bytes()
     }
 
     /// Reads the bytes of the file.
     ///
     /// # Errors
-    /// `Corruption` that names what is wrong.
+    /// `Corruption` that names what is wrong; `Conflict` for a list of another version.
     pub(super) fn decode(bytes: &[u8]) -> Result<Self> {
         let damaged =
             |what: &str| Error::new(ErrorKind::Corruption, format!("list of databases is damaged: {what}"));
         let text = std::str::from_utf8(bytes).map_err(|_| damaged("it is not UTF-8"))?;
         let (head, body) = text.split_once('\n').ok_or_else(|| damaged("it has no head line"))?;
-        let sum = head.strip_prefix(HEAD).ok_or_else(|| damaged("unknown head line"))?;
+        let (version, sum) = head
+            .strip_prefix(MAGIC)
+            .and_then(|rest| rest.split_once(' '))
+            .ok_or_else(|| damaged("unknown head line"))?;
         if sum != format!("{:016x}", fnv1a(body.as_bytes())) {
             return Err(damaged("checksum does not match"));
+        }
+        let version: u32 = version.parse().map_err(|_| damaged("unknown head line"))?;
+        if version != VERSION {
+            let message = format!("list of databases of version {version}; this icecore reads {VERSION}");
+            return Err(Error::new(ErrorKind::Conflict, message));
         }
         let mut lines = body.lines();
         let next =
@@ -128,6 +138,14 @@ mod tests {
         assert_eq!([1, 2, 3].map(|id| catalog.is_dropped(id)), [false, true, false]);
         assert_eq!(Catalog::decode(&catalog.encode()).unwrap(), catalog);
         assert_eq!(catalog.add("web shop"), 3);
+    }
+
+    #[test]
+    fn catalog_of_another_version_is_a_conflict() {
+        let text = String::from_utf8(sample().encode()).unwrap();
+        let newer = text.replacen("databases 1 ", "databases 2 ", 1);
+        let error = Catalog::decode(newer.as_bytes()).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
     }
 
     #[test]

@@ -177,7 +177,10 @@ impl From<Error> for Failure {
             ErrorKind::Deadline => Some(LimitName::QueryTime),
             _ => None,
         };
-        if status == StatusCode::INTERNAL_SERVER_ERROR {
+        // Storage has told the log of damage, once for each file; a dashboard meets it every few seconds.
+        if error.kind() == ErrorKind::Corruption {
+            tracing::debug!(%error, "a request met damage");
+        } else if status == StatusCode::INTERNAL_SERVER_ERROR {
             tracing::error!(%error, kind = ?error.kind(), "a request failed");
         }
         Self { status, class, message: error.to_string(), retry_after_s, limit }

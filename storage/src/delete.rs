@@ -13,6 +13,7 @@ use crate::compact::{self, Merge, reaches};
 use crate::manifest::{Manifest, SegmentMeta};
 use crate::model::{SeriesId, SeriesSet, Tier, TimeRange};
 use crate::options::Options;
+use crate::rolled::Lost;
 use crate::rollup::{self, Work};
 use crate::segment::{PageInfo, Section};
 use crate::tombstone::{Source, Tombstone, widened};
@@ -103,7 +104,8 @@ fn holds(section: &Section, tier: Tier, series: Option<&[SeriesId]>, range: Time
 fn rounded(manifest: &Manifest, tombstone: &Tombstone) -> Option<Tier> {
     let cells = manifest.segments.iter();
     let cells = cells.filter(|meta| meta.tier != Tier::Raw && tombstone.is_pending(meta.id));
-    let tiers = cells.filter_map(|meta| match Source::of(meta.partition, manifest.floors_ns) {
+    let frozen = Lost::of(manifest).frozen;
+    let tiers = cells.filter_map(|meta| match Source::of(meta.partition, manifest.floors_ns, &frozen) {
         Source::Cells(finest) => Some((meta, finest)),
         Source::Rows | Source::Nothing => None,
     });
@@ -147,6 +149,20 @@ pub(crate) enum Step {
     Rewrite(Merge),
 }
 
+impl Step {
+    /// Ids of the segments that it reads.
+    pub(crate) fn inputs(&self, manifest: &Manifest) -> Vec<u64> {
+        match self {
+            Self::Roll(work) => work.inputs.clone(),
+            Self::Rewrite(merge) => merge.inputs.clone(),
+            Self::Press { span, .. } => {
+                let is_read = |meta: &&SegmentMeta| meta.tier != Tier::Raw && meta.partition == *span;
+                manifest.segments.iter().filter(is_read).map(|meta| meta.id).collect()
+            }
+        }
+    }
+}
+
 /// Chooses the steps that end all tombstones. Cells come first: rolls name raw segments, and rewriting those changes
 /// their numbers.
 pub(crate) fn pick(manifest: &Manifest) -> Vec<Step> {
@@ -155,13 +171,14 @@ pub(crate) fn pick(manifest: &Manifest) -> Vec<Step> {
         manifest.segments.iter().filter(is_pending).partition(|meta| meta.tier == Tier::Raw);
     let spans: BTreeMap<i64, TimeRange> =
         cells.iter().map(|meta| (meta.partition.start_ns, meta.partition)).collect();
-    let mut steps: Vec<Step> = spans.into_values().map(|span| cell_step(manifest, span)).collect();
+    let frozen = Lost::of(manifest).frozen;
+    let mut steps: Vec<Step> = spans.into_values().map(|span| cell_step(manifest, span, &frozen)).collect();
     steps.extend(raw.iter().map(|meta| Step::Rewrite(Merge { inputs: vec![meta.id] })));
     steps
 }
 
-fn cell_step(manifest: &Manifest, span: TimeRange) -> Step {
-    match Source::of(span, manifest.floors_ns) {
+fn cell_step(manifest: &Manifest, span: TimeRange, frozen: &[TimeRange]) -> Step {
+    match Source::of(span, manifest.floors_ns, frozen) {
         Source::Rows => {
             let raw = manifest.segments.iter().filter(|meta| meta.tier == Tier::Raw && reaches(meta, span));
             let mut inputs: Vec<u64> = raw.map(|meta| meta.id).collect();

@@ -9,6 +9,7 @@
 //! memtable's. No lock is held across I/O except `jobs` and the log's. Nothing after the append of a write can fail
 //! it.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
@@ -73,6 +74,8 @@ pub struct EngineStats {
     pub replayed_records: u64,
     /// Bytes of an unacknowledged torn tail that were dropped when the engine was opened.
     pub torn_bytes: u64,
+    /// Reads of damaged pages since the engine was opened, by queries and jobs.
+    pub corrupt_reads: u64,
     /// Whether writes are refused after a failed append or sync.
     pub is_poisoned: bool,
 }
@@ -90,6 +93,27 @@ struct Jobs {
     flushed_ns: Option<i64>,
     /// Nothing names the directory any more: no job may touch it.
     is_retired: bool,
+    /// Raw segments that a job found damaged. Their partitions are left to retention: a segment never changes, so
+    /// that trying again could only fail again, and hold up what else there is to do.
+    damaged: BTreeSet<u64>,
+}
+
+impl Jobs {
+    /// Whether a job may read these segments.
+    fn may_read(&self, inputs: &[u64]) -> bool {
+        !inputs.iter().any(|id| self.damaged.contains(id))
+    }
+
+    /// After a job failed for damage: finds out which of its inputs are damaged.
+    fn note_damage(&mut self, store: &Store, inputs: &[u64], outcome: &Result<()>) {
+        if !matches!(outcome, Err(error) if error.kind() == ErrorKind::Corruption) {
+            return;
+        }
+        let version = store.version();
+        let inputs = version.segments.iter().filter(|live| inputs.contains(&live.meta.id));
+        let damaged = inputs.filter(|live| live.segment.verify().is_err());
+        self.damaged.extend(damaged.map(|live| live.meta.id));
+    }
 }
 
 /// What holds files of a retired engine.
@@ -173,6 +197,7 @@ impl Engine {
                 retention_ran_ns: i64::MIN,
                 flushed_ns: None,
                 is_retired: false,
+                damaged: BTreeSet::new(),
             }),
             gate: Mutex::new(()),
             has_work: Condvar::new(),
@@ -230,7 +255,8 @@ impl Engine {
     /// keep the others from running: retention is what frees a full disk.
     ///
     /// # Errors
-    /// The first failure; the next call tries again.
+    /// The first failure; the next call tries again, but for merges and rolls of segments that are damaged: these are
+    /// told once.
     pub fn maintain(&self) -> Result<()> {
         let synced = match self.store.options.durability {
             Durability::Interval => self.log.sync(),
@@ -255,7 +281,11 @@ impl Engine {
     fn compact(&self, jobs: &mut Jobs, closed_before_ns: i64, receiving: Option<TimeRange>) -> Result<()> {
         let mut outcome = Ok(());
         for merge in compact::pick(&jobs.manifest.segments, closed_before_ns, receiving) {
+            if !jobs.may_read(&merge.inputs) {
+                continue;
+            }
             let merged = compact::run(&self.store, &mut jobs.manifest, &merge);
+            jobs.note_damage(&self.store, &merge.inputs, &merged);
             outcome = outcome.and(merged).and(self.flush_due(jobs));
         }
         outcome
@@ -272,7 +302,12 @@ impl Engine {
     fn purge(&self, jobs: &mut Jobs) -> Result<()> {
         let mut outcome = Ok(());
         for step in delete::pick(&jobs.manifest) {
+            let inputs = step.inputs(&jobs.manifest);
+            if !jobs.may_read(&inputs) {
+                continue;
+            }
             let purged = delete::run(&self.store, &mut jobs.manifest, &step);
+            jobs.note_damage(&self.store, &inputs, &purged);
             outcome = outcome.and(purged).and(self.flush_due(jobs));
         }
         outcome
@@ -300,13 +335,21 @@ impl Engine {
     /// Makes everything durable, compacted and rolled up, the running hour included.
     ///
     /// # Errors
-    /// Those of the file system.
+    /// Those of the file system; `Corruption` when a damaged segment kept its partition from being merged or rolled.
     pub fn seal(&self) -> Result<()> {
         let mut jobs = self.jobs()?;
         self.flush_all(&mut jobs)?;
-        self.compact(&mut jobs, i64::MAX, None)?;
-        self.roll(&mut jobs, true, None)?;
-        self.purge(&mut jobs)
+        // A partition that cannot be read does not keep the others from being merged and rolled.
+        let compacted = self.compact(&mut jobs, i64::MAX, None);
+        let rolled = self.roll(&mut jobs, true, None);
+        let purged = self.purge(&mut jobs);
+        let live = jobs.manifest.segments.iter().find(|meta| jobs.damaged.contains(&meta.id));
+        let left = live.map_or(Ok(()), |meta| {
+            let path = self.store.segment_path(meta.id);
+            let message = "is damaged; its partition was neither merged nor rolled, see `icecore check`";
+            Err(Error::corruption(format!("{} {message}", path.display())))
+        });
+        compacted.and(rolled).and(purged).and(left)
     }
 
     /// Deletes the rows of some series in a time range that were acknowledged before: hidden from every later view
@@ -373,6 +416,7 @@ impl Engine {
             tombstones: version.tombstones.len() as u64,
             replayed_records: self.replayed_records,
             torn_bytes: self.torn_bytes,
+            corrupt_reads: self.store.cache.corrupt_reads(),
             is_poisoned: self.log.is_poisoned(),
             ..EngineStats::default()
         };
@@ -515,7 +559,11 @@ impl Engine {
         let settings = PickSettings { lateness_ns: LATENESS_NS, force: is_forced, raw_floor_ns, receiving };
         let mut outcome = Ok(());
         for work in rollup::pick(&raw, &jobs.manifest.rolled, now_ns, settings) {
+            if !jobs.may_read(&work.inputs) {
+                continue;
+            }
             let rolled = rollup::job::run(&self.store, &mut jobs.manifest, &work);
+            jobs.note_damage(&self.store, &work.inputs, &rolled);
             outcome = outcome.and(rolled).and(self.flush_due(jobs));
         }
         outcome

@@ -4,9 +4,11 @@
 //! Rooms, bottom up: [`model`] (values that the whole workspace shares), [`error`], [`clock`] and [`fs`] (the
 //! outside world as traits), `codec` (one column encoding per file), [`cells`], `wal`, `memtable`, `series`, `segment`
 //! (bytes on disk), `manifest`, [`tombstone`] and `version` (what is live), [`scan`] (the narrow read door), the jobs
-//! (`flush`, `compact`, `rollup`, `delete`, `retention`, `recovery`) and [`engine`], the only door for writers.
+//! (`flush`, `compact`, `rollup`, `delete`, `retention`, `recovery`) and [`engine`], the only door for writers. [`check`],
+//! [`inspect`] and [`quarantine`] look at a directory that no engine has open.
 
 pub mod cells;
+pub mod check;
 pub mod clock;
 pub mod codec;
 mod compact;
@@ -16,10 +18,12 @@ pub mod engine;
 pub mod error;
 mod flush;
 pub mod fs;
+pub mod inspect;
 pub mod manifest;
 pub mod memtable;
 pub mod model;
 pub mod options;
+pub mod quarantine;
 mod recovery;
 mod retention;
 mod rolled;

@@ -1,4 +1,4 @@
-//! Opening a database directory: manifest, catalog, segments, log, orphans. Idempotent at every step; deletes only
+//! Opening a database directory: manifest, catalog, segments, log, then orphans. Idempotent at every step; deletes only
 //! files whose names it gave itself and that the manifest does not mention, and never anything it cannot name.
 
 use std::collections::BTreeSet;
@@ -44,8 +44,9 @@ pub(crate) fn open(env: Env, dir: &Path, options: Options, retention: Retention)
     }
     let (_, mark) = catalog.definitions_after(CatalogMark::default());
     let store = Store::new(env, dir.to_owned(), options, catalog, &manifest)?;
-    remove_orphans(&store, &manifest);
     let replay = replay(&store, &manifest)?;
+    // Last, when all else fits: a manifest from a backup may not know newer segments, but then the log has a gap.
+    remove_orphans(&store, &manifest);
     Ok(Recovered { store, manifest, mark, replay })
 }
 
@@ -84,7 +85,7 @@ fn remove_orphans(store: &Store, manifest: &Manifest) {
 }
 
 /// Whether a name is one that the engine gives: prefix, 16 hexadecimal digits, suffix.
-fn is_ours(name: &str, prefix: &str, suffixes: &[&str]) -> bool {
+pub(crate) fn is_ours(name: &str, prefix: &str, suffixes: &[&str]) -> bool {
     let Some((number, suffix)) = name.strip_prefix(prefix).and_then(|rest| rest.split_at_checked(16)) else {
         return false;
     };

@@ -1,11 +1,14 @@
 //! Retention: drops whole files whose time is past a tier's age. What may go is a pure choice ([`pick`]); raw
 //! files go only when the cells of their time are committed, and a clock that jumps does not delete everything.
 
+use std::collections::BTreeSet;
+
 use crate::Result;
 use crate::compact::reaches;
 use crate::manifest::{Manifest, RolledSpan, SegmentMeta};
 use crate::model::{DAY_NS, Tier, TimeRange};
 use crate::options::Retention;
+use crate::rolled::is_frozen;
 use crate::tombstone::Tombstone;
 use crate::version::{Edit, Store};
 
@@ -121,6 +124,7 @@ fn cut_span(facts: &Facts<'_>, floor_ns: i64) -> Option<TimeRange> {
 /// Whether all rows before `end_ns`, of whatever partition, are in committed cells and none waits in a memtable.
 fn is_rolled_before(facts: &Facts<'_>, end_ns: i64) -> bool {
     let hidden = TimeRange::new(facts.floors_ns[0], end_ns);
+    let live = facts.segments.iter().filter(|meta| meta.tier == Tier::Raw).map(|meta| meta.id).collect();
     let mut raw = facts.segments.iter().filter(|meta| meta.tier == Tier::Raw && reaches(meta, hidden));
     // Cells with deleted rows are rolled again from raw rows; without these more than was asked would go.
     let is_stale = |meta: &SegmentMeta| {
@@ -129,15 +133,17 @@ fn is_rolled_before(facts: &Facts<'_>, end_ns: i64) -> bool {
     };
     !facts.segments.iter().any(is_stale)
         && !facts.memtables.iter().any(|range| range.overlaps(&hidden))
-        && raw.all(|meta| is_rolled(facts, meta, hidden))
+        && raw.all(|meta| is_rolled(facts, meta, hidden, &live))
 }
 
-/// Whether every row of a raw segment in a range is in committed cells.
-fn is_rolled(facts: &Facts<'_>, meta: &SegmentMeta, range: TimeRange) -> bool {
+/// Whether every row of a raw segment in a range is in committed cells, or can never be: a frozen span takes no late
+/// rows, and waiting for them would keep raw rows for ever. `live`: ids of the raw segments.
+fn is_rolled(facts: &Facts<'_>, meta: &SegmentMeta, range: TimeRange, live: &BTreeSet<u64>) -> bool {
     let mut reached_ns = meta.min_ts_ns.max(range.start_ns);
     for span in facts.rolled.iter().filter(|span| reaches(meta, span.span)) {
         // Spans are sorted and disjoint; a gap between them may hold no row of this segment, but who knows.
-        if span.covers.contains(&meta.id) && span.span.start_ns <= reached_ns {
+        let is_done = span.covers.contains(&meta.id) || is_frozen(span, live);
+        if is_done && span.span.start_ns <= reached_ns {
             reached_ns = span.span.end_ns;
         }
     }

@@ -162,10 +162,11 @@ pub(crate) enum Source {
 }
 
 impl Source {
-    /// Where the cells of a span come from, given what retention has dropped. A floor never lies inside a span.
-    pub(crate) fn of(span: TimeRange, floors_ns: [i64; 4]) -> Self {
+    /// Where the cells of a span come from, given what retention has dropped, and which spans are `frozen`: their
+    /// raw rows are fewer than their cells hold, see [`Lost`](crate::rolled::Lost). A floor never lies inside a span.
+    pub(crate) fn of(span: TimeRange, floors_ns: [i64; 4], frozen: &[TimeRange]) -> Self {
         let [raw_ns, cells_ns @ ..] = floors_ns;
-        if raw_ns <= span.start_ns {
+        if raw_ns <= span.start_ns && !frozen.contains(&span) {
             return Self::Rows;
         }
         let mut tiers = Tier::CELLS.into_iter().zip(cells_ns);
@@ -183,12 +184,13 @@ pub(crate) fn take_out<'a>(
     measurement: MeasurementId,
     segments: impl Iterator<Item = &'a SegmentMeta> + Clone,
     floors_ns: [i64; 4],
+    frozen: &[TimeRange],
 ) -> [Vec<TimeRange>; 3] {
     let mut holes = [Vec::new(), Vec::new(), Vec::new()];
     for tombstone in tombstones.iter().filter(|tombstone| tombstone.measurement == measurement) {
         let is_spoiled = |meta: &&SegmentMeta| meta.tier != Tier::Raw && tombstone.is_pending(meta.id);
         for meta in segments.clone().filter(is_spoiled) {
-            let source = Source::of(meta.partition, floors_ns);
+            let source = Source::of(meta.partition, floors_ns, frozen);
             for (tier, holes) in Tier::CELLS.into_iter().zip(&mut holes) {
                 let is_exact = matches!(source, Source::Cells(finest) if tier <= finest);
                 if !is_exact {
@@ -285,7 +287,14 @@ mod tests {
         let segments = Tier::CELLS.map(|tier| meta(tier as u64, tier));
         let spans = [vec![minutes(0, 120)], vec![minutes(0, 120)], vec![minutes(0, 120)]];
         let tombstones = [tombstone(&[], minutes(7, 11), &[1, 2, 3])];
-        take_out(spans, &tombstones, CPU, segments.iter(), floors_ns)
+        take_out(spans, &tombstones, CPU, segments.iter(), floors_ns, &[])
+    }
+
+    #[test]
+    fn source_of_a_frozen_span_is_its_cells() {
+        let hour = minutes(0, 60);
+        assert_eq!(Source::of(hour, [i64::MIN; 4], &[]), Source::Rows);
+        assert_eq!(Source::of(hour, [i64::MIN; 4], &[hour]), Source::Cells(Tier::M1));
     }
 
     #[test]

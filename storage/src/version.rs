@@ -15,17 +15,21 @@ use crate::manifest::{Manifest, RolledSpan, SegmentMeta};
 use crate::memtable::{Memtable, Snapshot};
 use crate::model::{MeasurementId, RowBlock, Tier, TimeRange};
 use crate::options::{Options, Retention};
+use crate::rolled::Lost;
 use crate::segment::{PageCache, Segment};
 use crate::series::{Catalog, file as catalog_file};
 use crate::tombstone::{self, Mask, Tombstone};
 use crate::{Error, ErrorKind, Result};
 
 /// Subdirectory of segment files.
-const SEGMENTS_DIR: &str = "segments";
+pub(crate) const SEGMENTS_DIR: &str = "segments";
 /// Subdirectory of catalog files.
-const SERIES_DIR: &str = "series";
+pub(crate) const SERIES_DIR: &str = "series";
 /// Subdirectory of log files.
-const WAL_DIR: &str = "wal";
+pub(crate) const WAL_DIR: &str = "wal";
+
+/// Subdirectory of damaged files that an operator took out.
+pub const QUARANTINE_DIR: &str = "quarantine";
 
 /// The outside world of an engine.
 #[derive(Debug, Clone)]
@@ -60,6 +64,8 @@ pub(crate) struct Version {
     /// By generation, oldest first.
     pub(crate) segments: Vec<LiveSegment>,
     pub(crate) rolled: Vec<RolledSpan>,
+    /// What damage has left of the spans.
+    pub(crate) lost: Lost,
     pub(crate) floors_ns: [i64; 4],
     pub(crate) retention: Retention,
     pub(crate) tombstones: Arc<[Tombstone]>,
@@ -158,6 +164,7 @@ impl Store {
             frozen: Vec::new(),
             segments,
             rolled: manifest.rolled.clone(),
+            lost: Lost::of(manifest),
             floors_ns: manifest.floors_ns,
             retention: manifest.retention,
             tombstones: manifest.tombstones.clone().into(),
@@ -271,11 +278,13 @@ impl Store {
         let doubtful = std::mem::take(&mut *self.doubtful.lock().unwrap_or_else(PoisonError::into_inner));
         doubtful.into_iter().for_each(|number| self.remove_files(number));
         let mut given_up = Vec::new();
+        let lost = Lost::of(manifest);
         self.publish(|version| {
             given_up = version.segments.extract_if(.., |live| edit.remove.contains(&live.meta.id)).collect();
             version.segments.extend(added);
             sort_segments(&mut version.segments);
             version.rolled.clone_from(&manifest.rolled);
+            version.lost = lost;
             version.floors_ns = manifest.floors_ns;
             version.retention = manifest.retention;
             if *version.tombstones != *manifest.tombstones {
@@ -329,7 +338,7 @@ fn segment_temporary(path: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-fn segment_path(dir: &Path, id: u64) -> PathBuf {
+pub(crate) fn segment_path(dir: &Path, id: u64) -> PathBuf {
     segments_dir(dir).join(segment_name(id))
 }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::support::{TestServer, now_s};
+use crate::support::{TestServer, now_s, run, stdout};
 
 const ROUNDS: u64 = 20;
 const WRITERS: usize = 4;
@@ -83,6 +83,8 @@ fn kill_under_load_again_and_again_loses_nothing_acknowledged() {
             std::thread::park_timeout(alive);
             server.kill();
         });
+        let checked = run(&["check", data.to_str().expect("temporary paths are UTF-8")]);
+        assert_eq!(checked.status.code(), Some(0), "{}", stdout(&checked));
     }
     let server = TestServer::start_in(&data);
     // Once from the log and the segments as they are, once with everything in segments and cells.

@@ -4,6 +4,7 @@
 #![expect(clippy::expect_used, reason = "helpers of tests fail by panic, as tests do")]
 
 mod bad_input;
+mod check;
 mod cli;
 mod clients;
 mod crash;

@@ -1,5 +1,6 @@
 //! The engine as a whole, on a simulated disk and a clock that is moved by hand.
 
+mod damage;
 mod deletes;
 mod faults;
 mod moments;
@@ -41,6 +42,8 @@ impl Rig {
 
     fn reopen_after_crash(&mut self, seed: u64) {
         self.fs.crash(seed);
+        let report = crate::check::check(&(Arc::clone(&self.fs) as _), Path::new("/db")).unwrap();
+        assert!(report.is_clean(), "{report:?}");
         self.engine = open(&self.fs, &self.clock, self.retention);
     }
 

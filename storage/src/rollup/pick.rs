@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::manifest::{RolledSpan, SegmentMeta};
 use crate::model::{HOUR_NS, Tier, TimeRange, ceil_to, floor_to};
-use crate::rolled::{ByTime, RawSegment};
+use crate::rolled::{ByTime, RawSegment, is_frozen};
 
 /// When a span is rolled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +44,8 @@ pub(crate) struct Work {
     pub(crate) replaces: Option<TimeRange>,
 }
 
-/// Chooses the spans to roll, ascending by time: dirty rolled spans as they are, and of what is not rolled yet each
+/// Chooses the spans to roll, ascending by time: dirty rolled spans as they are, but for those that hold more than
+/// the raw rows that are left, and of what is not rolled yet each
 /// hour with data that closed `lateness_ns` ago; with `force` each gap between rolled spans of a partition that
 /// has data, as one.
 pub(crate) fn pick(
@@ -59,8 +60,9 @@ pub(crate) fn pick(
         let is_receiving = settings.receiving.is_some_and(|hour| hour.overlaps(span));
         settings.raw_floor_ns <= span.start_ns && (settings.force || (is_closed && !is_receiving))
     };
+    let live: BTreeSet<u64> = raw.iter().map(|segment| segment.id).collect();
     let mut works = Vec::new();
-    for rolled in rolled.iter().filter(|rolled| is_due(&rolled.span)) {
+    for rolled in rolled.iter().filter(|rolled| is_due(&rolled.span) && !is_frozen(rolled, &live)) {
         let inputs = segments.overlapping(&rolled.span);
         if is_dirty(&inputs, &rolled.covers) {
             let replaces = Some(rolled.span);
@@ -253,5 +255,11 @@ mod tests {
         let raw = [segment(1, 30, 90)];
         let found = pick(&raw, &[rolled(hours(0, 1), &[])], DAY_NS, settings);
         assert_eq!(found, [work(hours(1, 2), &[1], None)]);
+    }
+
+    #[test]
+    fn pick_span_that_holds_rows_of_a_lost_segment_is_left_alone() {
+        let raw = [segment(2, 10, 20)];
+        assert_eq!(pick(&raw, &[rolled(hours(0, 1), &[1])], DAY_NS, SETTINGS), []);
     }
 }

@@ -147,11 +147,12 @@ fn plan(view: &View, request: &WindowRequest<'_>) -> Result<Plan> {
     // A row that slipped in below the floor while retention ran is not there any more; it spoils no cell.
     let answered = TimeRange::new(version.floors_ns[0], i64::MAX);
     let fresh: Vec<TimeRange> = view.memtable_ranges().map(|range| range.intersect(&answered)).collect();
-    let mut valid = valid_spans(&version.rolled, &raw, &fresh);
+    let mut valid = valid_spans(&version.rolled, &version.lost, &raw, &fresh);
     if !version.tombstones.is_empty() {
         let segments = version.segments.iter().map(|live| &live.meta);
-        let floors_ns = version.floors_ns;
-        valid = tombstone::take_out(valid, &version.tombstones, request.measurement, segments, floors_ns);
+        let (floors_ns, frozen) = (version.floors_ns, &version.lost.frozen);
+        let measurement = request.measurement;
+        valid = tombstone::take_out(valid, &version.tombstones, measurement, segments, floors_ns, frozen);
     }
     let [m1, m5, h1] = valid;
     let available = Available { cells: [&m1, &m5, &h1], floors_ns: version.floors_ns };

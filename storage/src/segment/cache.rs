@@ -4,6 +4,7 @@
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
@@ -96,18 +97,30 @@ fn bytes_of_texts(texts: &StrColumn) -> usize {
 /// Decoded pages of many segments.
 pub struct PageCache {
     cache: Cache<Slot, Entry, Bytes>,
+    /// How often a page was asked for that is damaged. Such pages never come into the cache.
+    corrupt_reads: AtomicU64,
 }
 
 impl PageCache {
     /// A cache of at most `bytes_max` bytes; 0 keeps nothing.
     pub fn new(bytes_max: usize) -> Self {
         let entries = (bytes_max / PAGE_BYTES_GUESS).max(16);
-        Self { cache: Cache::with_weighter(entries, bytes_max as u64, Bytes) }
+        let cache = Cache::with_weighter(entries, bytes_max as u64, Bytes);
+        Self { cache, corrupt_reads: AtomicU64::new(0) }
     }
 
     /// Bytes held now.
     pub fn bytes(&self) -> u64 {
         self.cache.weight()
+    }
+
+    /// How often a read met damage.
+    pub fn corrupt_reads(&self) -> u64 {
+        self.corrupt_reads.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn count_damage(&self) {
+        self.corrupt_reads.fetch_add(1, Ordering::Relaxed);
     }
 
     pub(super) fn get(&self, slot: &Slot) -> Option<Entry> {

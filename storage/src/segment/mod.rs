@@ -17,7 +17,7 @@ pub mod writer;
 pub use cache::{PageCache, PageKeys};
 pub use layout::{Blob, ColumnInfo, PageInfo, Section, SegmentSummary};
 pub(crate) use reader::LoadedPage;
-pub use reader::Segment;
+pub use reader::{Damage, Segment};
 pub use writer::SegmentWriter;
 
 /// Rows of a page at most: decoding one for a single value stays cheap, and larger ones save less than 1 %.

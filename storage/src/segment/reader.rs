@@ -2,8 +2,11 @@
 //!
 //! Every stretch of the file is checked against its checksum before anything in it is believed, and everything
 //! decoded is checked against what the footer says of it. What does not fit is `Corruption`, never a panic.
+//! `verify` reads all of a segment to find damage before a query does.
 
 #![warn(clippy::indexing_slicing)]
+
+mod verify;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,6 +24,8 @@ use crate::fs::{File, Fs};
 use crate::model::{Column, ColumnKey, MeasurementId, SeriesId, SeriesKey, StrColumn, Values};
 use crate::{Error, ErrorKind, Result};
 
+pub use verify::Damage;
+
 /// An open segment; its metadata is in memory, its pages are not.
 ///
 /// No file stays open between reads: a database of many small segments would otherwise run out of descriptors.
@@ -31,6 +36,8 @@ pub struct Segment {
     fs: Arc<dyn Fs>,
     /// Set when nothing names the file any more; the last reader to let go removes it.
     is_given_up: AtomicBool,
+    /// Whether the log has been told of damage. A dashboard meets it again every few seconds.
+    is_told: AtomicBool,
     footer: Footer,
     summary: SegmentSummary,
     cache: Arc<PageCache>,
@@ -44,8 +51,9 @@ impl Segment {
     pub fn open(fs: &Arc<dyn Fs>, path: &Path, id: u64, cache: Arc<PageCache>) -> Result<Self> {
         let file = fs.open(path)?;
         let (footer, summary) = read_footer(&*file).map_err(|error| error.context(path.display()))?;
-        let (fs, is_given_up) = (Arc::clone(fs), AtomicBool::new(false));
-        Ok(Self { id, path: path.to_owned(), fs, is_given_up, footer, summary, cache })
+        let (is_given_up, is_told) = (AtomicBool::new(false), AtomicBool::new(false));
+        let (path, fs) = (path.to_owned(), Arc::clone(fs));
+        Ok(Self { id, path, fs, is_given_up, is_told, footer, summary, cache })
     }
 
     /// Removes the file when the last reader has let go of the segment. Call when the manifest has forgotten it.
@@ -95,7 +103,9 @@ impl Segment {
         if let Some(Entry::Keys(keys)) = self.cache.get(&slot) {
             return Ok(keys);
         }
-        let keys = Arc::new(self.read_keys(self.page(section, page)?)?);
+        let info = self.page(section, page)?;
+        let keys = self.read_keys(info).map_err(|error| self.unreadable(section, info, error))?;
+        let keys = Arc::new(keys);
         self.cache.insert(slot, Entry::Keys(Arc::clone(&keys)));
         Ok(keys)
     }
@@ -112,10 +122,14 @@ impl Segment {
         let page = self.page(section, page)?;
         let Some(info) = page.column(key) else { return Ok(None) };
         let dictionary = match info.encoding == Encoding::Codes as u8 {
-            true => Some(self.dictionary(section, key)?),
+            true => {
+                let found = self.dictionary(section, key);
+                Some(found.map_err(|error| self.unreadable(section, page, error))?)
+            }
             false => None,
         };
-        let column = Arc::new(self.read_column(page, info, dictionary.as_deref())?);
+        let column = self.read_column(page, info, dictionary.as_deref());
+        let column = Arc::new(column.map_err(|error| self.unreadable(section, page, error))?);
         self.cache.insert(slot, Entry::Column(Arc::clone(&column)));
         Ok(Some(column))
     }
@@ -154,43 +168,6 @@ impl Segment {
         Ok(all)
     }
 
-    /// Reads the whole file past the cache and checks every checksum and every value that can be checked.
-    ///
-    /// # Errors
-    /// `Corruption` at the first damage; those of the file system.
-    pub fn verify(&self) -> Result<()> {
-        let (footer, summary) =
-            read_footer(&*self.fs.open(&self.path)?).map_err(|error| error.context(self.path.display()))?;
-        // Bounds may be NaN, so that footers are compared as bytes.
-        if summary != self.summary || footer.encode() != self.footer.encode() {
-            return Err(Error::corruption(format!("{} changed while open", self.path.display())));
-        }
-        for section in &self.footer.sections {
-            let series = self.series(section)?;
-            let mut dictionaries = Vec::new();
-            for info in &section.dictionaries {
-                dictionaries.push((info.key, self.read_dictionary(info)?));
-            }
-            for page in &section.pages {
-                let keys = self.read_keys(page)?;
-                let is_known = |id: &SeriesId| series.binary_search_by_key(id, |(series, _)| *series).is_ok();
-                if !keys.series.iter().all(|(series, _)| is_known(series)) {
-                    return Err(self.damaged(page.keys, "a series is not in the series table"));
-                }
-                for info in &page.columns {
-                    // As readers do: the footer says whether a column has codes.
-                    let is_coded = info.encoding == Encoding::Codes as u8;
-                    let dictionary = dictionaries.iter().find(|(key, _)| is_coded && *key == info.key);
-                    if is_coded && dictionary.is_none() {
-                        return Err(self.damaged(info.blob, "a column of codes has no dictionary"));
-                    }
-                    self.read_column(page, info, dictionary.map(|(_, texts)| texts))?;
-                }
-            }
-        }
-        Ok(())
-    }
-
     fn slot(&self, section: &Section, part: Part) -> Slot {
         Slot { segment: self.id, measurement: section.measurement, part }
     }
@@ -200,6 +177,21 @@ impl Segment {
             let message = format!("{}: {} has no page {page}", self.path.display(), section.name);
             Error::new(ErrorKind::Internal, message)
         })
+    }
+
+    /// Says which rows cannot be read; counts damage, and logs the first of each file.
+    fn unreadable(&self, section: &Section, page: &PageInfo, error: Error) -> Error {
+        if error.kind() != ErrorKind::Corruption {
+            return error;
+        }
+        self.cache.count_damage();
+        let PageInfo { rows, min_ts_ns, max_ts_ns, .. } = page;
+        let place = format!("{rows} rows of measurement {} from {min_ts_ns} to {max_ts_ns} ns", section.name);
+        let error = error.context(format!("{place} cannot be read; stop the server and run `icecore check`"));
+        if !self.is_told.swap(true, Ordering::AcqRel) {
+            tracing::error!(%error, "a segment is damaged; said once for each file");
+        }
+        error
     }
 
     fn damaged(&self, blob: Blob, what: &str) -> Error {

@@ -393,3 +393,43 @@ fn verify_footer_that_denies_codes_is_corruption() {
     let error = open_bytes(&bytes).unwrap().verify().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corruption);
 }
+
+/// The bytes of a segment with another footer, its length and checksum made right.
+fn with_footer(bytes: &[u8], change: impl FnOnce(&mut layout::Footer)) -> Vec<u8> {
+    let trailer = bytes.len() - TRAILER_BYTES as usize;
+    let footer_len = u32::from_le_bytes(*bytes[trailer..].first_chunk().unwrap()) as usize;
+    let start = trailer - footer_len;
+    let mut footer = layout::Footer::decode(&bytes[start..trailer], HEADER_BYTES..start as u64).unwrap();
+    change(&mut footer);
+    let footer = footer.encode();
+    let crc = writer::crc_of(&[&bytes[..8], &footer]);
+    let mut changed = bytes[..start].to_vec();
+    changed.extend_from_slice(&footer);
+    changed.extend_from_slice(&u32::try_from(footer.len()).unwrap().to_le_bytes());
+    changed.extend_from_slice(&crc.to_le_bytes());
+    changed.extend_from_slice(MAGIC_END);
+    changed
+}
+
+#[test]
+fn verify_names_what_no_checksum_shows() {
+    let place = place();
+    // Pages of one series: an index that names one twice is in order.
+    write(&place.path, &[block_of(0..1, 2000)]).unwrap();
+    let bytes = std::fs::read(&place.path).unwrap();
+    type Change = fn(&mut layout::Footer);
+    let changes: [(&str, Change); 3] = [
+        ("a part begins at", |footer| footer.sections[0].pages[0].columns.truncate(1)),
+        ("stands in the index", |footer| footer.sections[0].pages[0].columns[0].max = -1e300),
+        ("not behind those", |footer| {
+            let first = footer.sections[0].pages[0].clone();
+            footer.sections[0].pages.insert(0, first);
+        }),
+    ];
+    for (expected, change) in changes {
+        let segment = open_bytes(&with_footer(&bytes, change));
+        let error = segment.and_then(|segment| segment.verify()).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error} instead of {expected}");
+    }
+    open_bytes(&with_footer(&bytes, |_| ())).unwrap().verify().unwrap();
+}

@@ -339,7 +339,7 @@ fn encode_keys(runs: &[(SeriesId, u64)], ts_ns: &[i64], out: &mut Vec<u8>) -> Re
 }
 
 /// Floats that no value but NaN lies below or above; NaN where there are none.
-fn bounds_of(column: &Column) -> (f64, f64) {
+pub(super) fn bounds_of(column: &Column) -> (f64, f64) {
     let valid = column.valid.as_deref();
     match &column.values {
         Values::F64(values) => {

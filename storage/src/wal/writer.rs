@@ -118,14 +118,14 @@ impl Writer {
         Ok(())
     }
 
-    /// Removes the files whose records all lie below `floor_seq`, the one being written too: the next append then
-    /// begins a new one.
+    /// Removes the files whose records all lie below `floor_seq`, the one being written too: a new one is begun before,
+    /// whose header tells a later start where the log goes on, whatever the manifest says.
     ///
     /// # Errors
     /// Those of the file system; they do not poison, and the next call tries again.
     pub fn release(&mut self, floor_seq: u64) -> Result<()> {
         if self.next_seq <= floor_seq && self.files.back().is_some_and(LogFile::has_frames) {
-            self.current = None;
+            self.begin_file()?;
         }
         let mut is_changed = false;
         while let Some(oldest) = self.files.front() {
@@ -247,9 +247,18 @@ impl Writer {
             }
         }
         self.try_sync()?;
+        self.begin_file()
+    }
+
+    fn begin_file(&mut self) -> Result<()> {
         let number = self.next_number;
         let header = Header { number, first_seq: self.next_seq, first_group: self.next_group }.encode();
-        let mut file = self.fs.create(&file_path(&self.dir, number))?;
+        let path = file_path(&self.dir, number);
+        // Only an attempt of ours that failed can have left it.
+        if self.fs.has(&path)? {
+            self.fs.remove(&path)?;
+        }
+        let mut file = self.fs.create(&path)?;
         file.append(&header)?;
         file.sync()?;
         self.fs.sync_dir(&self.dir)?;

@@ -3,6 +3,7 @@
 
 use super::world::{Content, Random, TestRow, add, content, delete, env, rows_of, windows, write};
 use super::*;
+use crate::check::check as check_files;
 use crate::clock::Clock;
 use crate::model::Value;
 
@@ -64,6 +65,8 @@ impl Pair {
         let mut expected = self.model.clone();
         expected.retain(|(_, _, ts_ns, _), _| floor_ns <= *ts_ns);
         assert_eq!(content(&*self.engine.view()), expected, "{place}");
+        let report = check_files(&(Arc::clone(&self.fs) as _), Path::new("/db")).unwrap();
+        assert!(report.is_clean(), "{place}: {report:?}");
     }
 
     /// Windows of all numeric fields; where raw rows are gone, on the edges of cells.
@@ -168,6 +171,8 @@ fn random_program_with_retention_equals_model_and_twin() {
                 15 | 16 => random_delete(&mut random, &mut pair),
                 _ => {
                     pair.fs.crash(random.below(1000));
+                    let report = check_files(&(Arc::clone(&pair.fs) as _), Path::new("/db")).unwrap();
+                    assert!(report.is_clean(), "{place}: {report:?}");
                     pair.engine = open(&pair.fs, &pair.clock);
                 }
             }

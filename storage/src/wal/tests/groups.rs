@@ -208,7 +208,7 @@ fn with_quiet_sees_a_whole_prefix() {
         }
     });
     commit.release(commit.next_seq()).unwrap();
-    assert_eq!(files(&fs).len(), 0);
+    assert_eq!(files(&fs).len(), 1);
 }
 
 #[test]

@@ -1,0 +1,311 @@
+//! Databases that an earlier build wrote are opened, and hold what they were given. `tests/compat/v1` is a fixture of
+//! format version 1 of all files; `tests/compat/program.rs` says what is in it.
+
+#![expect(unreachable_pub, reason = "the program is shared with the example that makes the fixture")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panic, its helpers too")]
+
+#[path = "../../tests/compat/program.rs"]
+mod program;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use icecore_storage::check::check;
+use icecore_storage::fs::{Fs, OsFs};
+use icecore_storage::model::{
+    HOUR_NS, MINUTE_NS, Partial, RowBlock, SECOND_NS, SeriesId, Stats, Tier, TimeRange, Value,
+};
+use icecore_storage::scan::{
+    Bounds, Coverage, Flow, Resolution, RowRequest, Scan, Unmetered, Window, WindowRequest,
+};
+use icecore_storage::{ErrorKind, inspect};
+use program::{NOW_NS, OLD_NS, Row, START_NS};
+
+/// Bits by measurement, host, time and field.
+type Content = BTreeMap<(String, String, i64, String), String>;
+
+/// A value so that equal texts are equal bits.
+fn bits(value: &Value) -> String {
+    match value {
+        Value::Float(value) => format!("float {:016x}", value.to_bits()),
+        other => format!("{other:?}"),
+    }
+}
+
+fn expected(rows: &[Row]) -> Content {
+    let mut content = Content::new();
+    for row in rows {
+        for (field, value) in &row.fields {
+            let place = (row.measurement.to_owned(), row.host.to_owned(), row.ts_ns, (*field).to_owned());
+            content.insert(place, bits(value));
+        }
+    }
+    content
+}
+
+/// All rows of a view.
+fn content(view: &dyn Scan) -> Content {
+    let mut content = Content::new();
+    for measurement in view.measurements() {
+        let schema = view.schema(&measurement).unwrap();
+        let series = view.series(schema.measurement, &[], TimeRange::ALL, 100).unwrap();
+        let ids: Vec<SeriesId> = series.iter().map(|info| info.id).collect();
+        let fields: Vec<_> = schema.fields.iter().map(|field| field.id).collect();
+        let (measurement_id, range) = (schema.measurement, TimeRange::ALL);
+        let request = RowRequest { measurement: measurement_id, fields: &fields, series: &ids, range };
+        let mut sink = |block: &RowBlock| {
+            for row in 0..block.len() {
+                let info = series.iter().find(|info| info.id == block.series[row]).unwrap();
+                for (column, field) in block.columns.iter().zip(&schema.fields) {
+                    let Some(value) = column.value(row) else { continue };
+                    let host = info.key.tag("host").unwrap().to_owned();
+                    let place = (measurement.to_string(), host, block.ts_ns[row], field.name.to_string());
+                    assert!(content.insert(place, bits(&value)).is_none(), "a row is served twice");
+                }
+            }
+            Ok(Flow::Continue)
+        };
+        view.rows(&request, &Unmetered, &mut sink).unwrap();
+    }
+    content
+}
+
+/// The windows of a field of host `a` of `cpu`.
+fn windows(view: &dyn Scan, field: &str, windows: &[Window]) -> (Vec<Partial>, Coverage) {
+    let schema = view.schema("cpu").unwrap();
+    let field = schema.fields.iter().find(|info| &*info.name == field).unwrap().id;
+    let series = view.series(schema.measurement, &[], TimeRange::ALL, 100).unwrap();
+    let series = series.iter().find(|info| info.key.tag("host") == Some("a")).unwrap().id;
+    let request = WindowRequest {
+        measurement: schema.measurement,
+        field,
+        series: &[series],
+        windows,
+        bounds: Bounds::RightOpen,
+        with_hist: true,
+        resolution: Resolution::Auto,
+    };
+    let mut found = Vec::new();
+    let mut sink = |slice: icecore_storage::scan::WindowSlice<'_>| {
+        found = slice.partials.to_vec();
+        Ok(())
+    };
+    let coverage = view.windows(&request, &Unmetered, &mut sink).unwrap();
+    (found, coverage)
+}
+
+/// The same windows over the rows of the program.
+fn folded(rows: &[Row], field: &str, windows: &[Window]) -> Vec<Partial> {
+    let mut last: BTreeMap<i64, Value> = BTreeMap::new();
+    for row in rows.iter().filter(|row| row.measurement == "cpu" && row.host == "a") {
+        let found = row.fields.iter().find(|(name, _)| *name == field);
+        last.extend(found.map(|(_, value)| (row.ts_ns, value.clone())));
+    }
+    let fold = |window: &Window| {
+        let (mut floats, mut ints) = (Stats::<f64>::default(), Stats::<i64>::default());
+        for (ts_ns, value) in last.range(window.start_ns..window.end_ns) {
+            match value {
+                Value::Float(value) => floats.add(*ts_ns, *value, true),
+                Value::Int(value) => ints.add(*ts_ns, *value, true),
+                other => panic!("{other:?} is not folded here"),
+            }
+        }
+        if ints.count > 0 { Partial::Int(ints) } else { Partial::Float(floats) }
+    };
+    windows.iter().map(fold).collect()
+}
+
+/// Everything that does not depend on the order of additions; of the rest fifteen digits.
+fn gist(partial: &Partial) -> String {
+    match partial {
+        Partial::Float(stats) => {
+            let Stats { count, min, max, first, last, first_ns, last_ns, resets, changes, sum, hist, .. } =
+                stats;
+            let sum = sum.sum + sum.rest;
+            format!(
+                "{count} {min} {max} {first} {last} {first_ns} {last_ns} {resets} {changes} {sum:.9e} {hist:?}"
+            )
+        }
+        Partial::Int(stats) => {
+            let Stats { count, min, max, first, last, resets, changes, sum, hist, .. } = stats;
+            format!("{count} {min} {max} {first} {last} {resets} {changes} {sum:?} {hist:?}")
+        }
+        other => panic!("{other:?} is not asked for here"),
+    }
+}
+
+fn gists(partials: &[Partial]) -> Vec<String> {
+    partials.iter().map(gist).collect()
+}
+
+fn steps(start_ns: i64, width_ns: i64, count: i64) -> Vec<Window> {
+    let window = |k| Window { start_ns: start_ns + k * width_ns, end_ns: start_ns + (k + 1) * width_ns };
+    (0..count).map(window).collect()
+}
+
+/// All that must hold of a fixture, old or new.
+fn verify(dir: &Path) {
+    let disk: Arc<dyn Fs> = Arc::new(OsFs);
+    let report = check(&disk, dir).unwrap();
+    assert!(report.findings.is_empty(), "{report:?}");
+    let (engine, _) = program::open(dir, NOW_NS).unwrap();
+    assert!(engine.stats().replayed_records >= 2, "rows of the log and their definitions");
+    let rows = program::readable();
+    let view = engine.view();
+    assert!(content(&*view) == expected(&rows), "rows differ");
+    for field in ["usage", "load", "jobs"] {
+        for asked in [steps(START_NS, HOUR_NS, 2), steps(START_NS, 7 * MINUTE_NS, 17)] {
+            let (found, coverage) = windows(&*view, field, &asked);
+            assert_eq!(gists(&found), gists(&folded(&rows, field, &asked)), "{field}");
+            assert!(coverage.cells.iter().sum::<u64>() > 0, "{coverage:?}");
+        }
+        for (width_ns, count, tier) in [(HOUR_NS, 1, 2), (5 * MINUTE_NS, 12, 1), (MINUTE_NS, 60, 0)] {
+            let asked = steps(OLD_NS, width_ns, count);
+            let (found, coverage) = windows(&*view, field, &asked);
+            assert_eq!(gists(&found), gists(&folded(&program::old(), field, &asked)), "{field} of cells");
+            assert!(coverage.cells[tier] > 0 && coverage.rows == 0, "{coverage:?}");
+        }
+    }
+    drop(view);
+    engine.seal().unwrap();
+    assert!(content(&*engine.view()) == expected(&rows), "rows differ after a merge");
+    engine.close().unwrap();
+    let report = check(&disk, dir).unwrap();
+    assert!(report.findings.is_empty(), "{report:?}");
+}
+
+fn fixture() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/compat/v1")
+}
+
+/// Every file below a directory, with its bytes.
+fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else {
+            let bytes = fs::read(&path).unwrap();
+            found.insert(path, bytes);
+        }
+    }
+    found
+}
+
+/// A copy of the fixture that may be written to.
+fn copy() -> (tempfile::TempDir, PathBuf) {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("db");
+    for (path, bytes) in files(&fixture()) {
+        let to = dir.join(path.strip_prefix(fixture()).unwrap());
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::write(to, bytes).unwrap();
+    }
+    (home, dir)
+}
+
+#[test]
+fn fixture_of_version_1_holds_what_it_was_given() {
+    let (_home, dir) = copy();
+    verify(&dir);
+}
+
+#[test]
+fn fixture_made_now_holds_what_it_was_given() {
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("db");
+    program::make(&dir).unwrap();
+    verify(&dir);
+}
+
+#[test]
+fn fixture_is_small_and_has_every_tier_and_encoding() {
+    assert!(files(&fixture()).values().map(Vec::len).sum::<usize>() < 200 << 10);
+    let disk: Arc<dyn Fs> = Arc::new(OsFs);
+    let layout = inspect::directory(&disk, &fixture()).unwrap();
+    let tiers: BTreeSet<Tier> = layout.segments.iter().filter_map(|segment| Some(segment.place?.0)).collect();
+    assert_eq!(tiers.len(), 4);
+    let found: BTreeSet<&str> =
+        layout.columns.values().flat_map(|sum| sum.encodings.keys()).map(String::as_str).collect();
+    let all = [
+        "affine",
+        "bits",
+        "bool numbers",
+        "codes",
+        "const",
+        "decimal",
+        "dictionary",
+        "float",
+        "float bits",
+        "histograms",
+        "runs",
+        "scaled",
+        "texts",
+    ];
+    assert_eq!(found, BTreeSet::from(all));
+}
+
+/// A file of the fixture, where its version stands, and how its checksum is made right again.
+struct Kind {
+    /// Part of the path.
+    name: &'static str,
+    version_offset: usize,
+    seal: fn(&mut [u8]),
+}
+
+/// The checksum at the end is over everything before it.
+fn seal_whole(bytes: &mut [u8]) {
+    let (body, sum) = bytes.split_last_chunk_mut::<4>().unwrap();
+    *sum = crc32fast::hash(body).to_le_bytes();
+}
+
+/// The checksum of a log file's header is over the 32 bytes before it.
+fn seal_log(bytes: &mut [u8]) {
+    let sum = crc32fast::hash(&bytes[..32]).to_le_bytes();
+    bytes[32..36].copy_from_slice(&sum);
+}
+
+/// The checksum in a segment's trailer is over header and footer.
+fn seal_segment(bytes: &mut [u8]) {
+    let trailer = bytes.len() - 16;
+    let footer_len = u32::from_le_bytes(bytes[trailer..trailer + 4].try_into().unwrap()) as usize;
+    let sealed = [&bytes[..8], &bytes[trailer - footer_len..trailer]].concat();
+    bytes[trailer + 4..trailer + 8].copy_from_slice(&crc32fast::hash(&sealed).to_le_bytes());
+}
+
+const KINDS: [Kind; 4] = [
+    Kind { name: "MANIFEST", version_offset: 6, seal: seal_whole },
+    Kind { name: ".cat", version_offset: 6, seal: seal_whole },
+    Kind { name: ".log", version_offset: 6, seal: seal_log },
+    Kind { name: ".ice", version_offset: 6, seal: seal_segment },
+];
+
+#[test]
+fn file_of_a_newer_version_is_refused_by_name_and_untouched() {
+    for Kind { name, version_offset, seal } in KINDS {
+        let (_home, dir) = copy();
+        let found = files(&dir).into_iter().find(|(path, _)| path.to_string_lossy().ends_with(name));
+        let (path, mut bytes) = found.unwrap();
+        bytes[version_offset] = 99;
+        seal(&mut bytes);
+        fs::write(&path, bytes).unwrap();
+        let before = files(&dir);
+        let disk: Arc<dyn Fs> = Arc::new(OsFs);
+        let opened = program::open(&dir, NOW_NS).map(|_| ()).unwrap_err();
+        let checked = check(&disk, &dir).unwrap_err();
+        for error in [opened, checked] {
+            assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+            assert!(error.to_string().contains("99") && error.to_string().contains(name), "{error}");
+        }
+        assert!(files(&dir) == before, "{name}: a file was changed");
+    }
+}
+
+#[test]
+fn program_has_times_within_their_hours() {
+    let last_ns = program::logged().iter().map(|row| row.ts_ns).max().unwrap();
+    assert!(last_ns < NOW_NS - SECOND_NS, "rows of the future are refused");
+}
