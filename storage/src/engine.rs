@@ -30,6 +30,8 @@ use crate::rolled::RawSegment;
 use crate::rollup::{self, PickSettings};
 use crate::scan::{Scan, view::View};
 use crate::series::CatalogMark;
+pub use crate::snapshot::SnapshotReport;
+use crate::snapshot::{self, Moment};
 pub use crate::version::Env;
 use crate::version::{Edit, Frozen, Store, wal_dir};
 use crate::wal::{self, GroupCommit, Hooks};
@@ -286,6 +288,20 @@ impl Engine {
     /// Those of the file system.
     pub fn apply_retention(&self, guard: Guard) -> Result<RetentionReport> {
         retention::run(&self.store, &mut lock(&self.jobs).manifest, guard)
+    }
+
+    /// Writes a second database to `to`, which must not be there, or be empty: everything acknowledged before the
+    /// call, and an exact prefix of what is written meanwhile. It is opened like any other. Files are linked, so it
+    /// costs an operation a file; on another file system they are copied. Writes and jobs go on.
+    ///
+    /// # Errors
+    /// `Conflict` when something is in the way; those of the file system. `to` is then as it was, or complete.
+    pub fn snapshot(&self, to: &Path) -> Result<SnapshotReport> {
+        let mut jobs = lock(&self.jobs);
+        self.flush_all(&mut jobs)?;
+        let moment = Moment { manifest: jobs.manifest.clone(), pin: self.store.version() };
+        drop(jobs);
+        snapshot::write(&self.store, &moment, to)
     }
 
     /// Sizes and counters.

@@ -4,7 +4,7 @@
 //! Rooms, bottom up: [`model`] (values that the whole workspace shares), [`error`], [`clock`] and [`fs`] (the
 //! outside world as traits), `codec` (one column encoding per file), [`cells`], `wal`, `memtable`, `series`, `segment`
 //! (bytes on disk), `manifest` and `version` (what is live), [`scan`] (the narrow read door), the jobs
-//! (`flush`, `compact`, `rollup`, `retention`, `recovery`) and [`engine`], the only door for writers.
+//! (`flush`, `compact`, `rollup`, `retention`, `recovery`, `snapshot`) and [`engine`], the only door for writers.
 
 pub mod cells;
 pub mod clock;
@@ -26,6 +26,7 @@ pub mod rows;
 pub mod scan;
 pub mod segment;
 pub mod series;
+mod snapshot;
 mod version;
 pub mod wal;
 

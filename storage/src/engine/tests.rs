@@ -3,6 +3,7 @@
 mod faults;
 mod moments;
 mod programs;
+mod snapshots;
 mod world;
 
 use std::collections::BTreeMap;
