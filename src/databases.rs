@@ -5,17 +5,19 @@
 //! LOCK         held while the directory is open
 //! databases    checksummed list of numbers and names
 //! db/<number>  one engine each
+//! snapshots/   data directories of their own, made on request
 //! ```
 //! Names from users never become path components. Order when a database is made: its line in `databases` is made
 //! durable, then the engine creates its directory, so a crash between the two leaves an empty database.
 //! Knows nothing of what lies inside `db/<number>`.
 
 mod catalog;
+mod snapshot;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use icecore_query::select::{Statement, Table};
 use icecore_storage::Engine;
@@ -26,6 +28,7 @@ use icecore_storage::options::Retention;
 use icecore_storage::scan::Coverage;
 
 use self::catalog::Catalog;
+pub use self::snapshot::{DatabaseSnapshot, RestoreReport, restore};
 use crate::config::Config;
 use crate::database::{Query, databases_table};
 use crate::services::Services;
@@ -39,6 +42,7 @@ const LAYOUT_VERSION: u32 = 1;
 const MARKER: &str = "ICECORE";
 const LOCK: &str = "LOCK";
 const CATALOG: &str = "databases";
+const DB: &str = "db";
 const CATALOG_BYTES_MAX: u64 = 1 << 20;
 const NAME_CHARS_MAX: usize = 128;
 
@@ -49,7 +53,7 @@ pub struct Databases {
     config: Config,
     env: Env,
     open: RwLock<BTreeMap<String, Arc<Database>>>,
-    /// Held while a database is created, across the file operations; readers take `open` only.
+    /// Held while a database is created or a snapshot made, across the file operations; readers take `open` only.
     catalog: Mutex<Catalog>,
     services: Services,
     is_closed: AtomicBool,
@@ -79,12 +83,10 @@ impl Databases {
         let is_new = check_marker(fs, dir)?;
         let lock = fs.lock(&dir.join(LOCK)).map_err(|error| Error::from(error).context(&place))?;
         if is_new {
-            replace(
-                fs,
-                &dir.join(MARKER),
-                format!("icecore data directory, layout {LAYOUT_VERSION}\n").as_bytes(),
-            )
-            .map_err(|error| Error::from(error).context(&place))?;
+            write_marker(fs, dir).map_err(|error| error.context(&place))?;
+        }
+        if let Err(error) = snapshot::remove_unfinished(fs, dir) {
+            tracing::warn!(%error, "an unfinished snapshot stays behind");
         }
         let catalog = load_catalog(fs, dir)?;
         let databases = Self {
@@ -116,7 +118,7 @@ impl Databases {
     /// [`Databases::close`]; those of the file system.
     pub fn create(&self, name: &str, retention: Retention) -> Result<Arc<Database>> {
         check_name(name)?;
-        let mut catalog = self.catalog.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut catalog = self.lock_catalog();
         if let Some(database) = self.get(name) {
             return Ok(database);
         }
@@ -139,15 +141,15 @@ impl Databases {
     }
 
     fn open_one(&self, id: u32, name: &str, retention: Retention) -> Result<Arc<Database>> {
-        let dir = self.dir.join("db").join(id.to_string());
+        let dir = self.dir.join(DB).join(id.to_string());
         let place = || format!("database {name:?} in {}", dir.display());
         self.env.fs.create_dir_all(&dir)?;
         let engine = Engine::open(self.env.clone(), &dir, self.config.options.clone(), retention)
             .map_err(|error| Error::from(error).context(place()))?;
         let engine = Arc::new(engine);
         self.services.serve(name, Arc::clone(&engine))?;
-        let clock = Arc::clone(&self.env.clock);
-        let database = Arc::new(Database::of_engine(name, engine, clock, self.config.limits.query));
+        let database =
+            Arc::new(Database::of_engine(name, engine, self.env.clone(), self.config.limits.query));
         let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
         open.insert(name.to_owned(), Arc::clone(&database));
         Ok(database)
@@ -180,6 +182,10 @@ impl Databases {
         database.run_select(query, statement)
     }
 
+    fn lock_catalog(&self) -> MutexGuard<'_, Catalog> {
+        self.catalog.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Names of all databases, sorted.
     pub fn names(&self) -> Vec<String> {
         self.open.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
@@ -206,7 +212,7 @@ impl Databases {
     /// The first failure, after all have been closed; what could not be flushed is still in the log.
     pub fn close(&self) -> Result<()> {
         // No database can be created while they are closed.
-        let _catalog = self.catalog.lock().unwrap_or_else(PoisonError::into_inner);
+        let _catalog = self.lock_catalog();
         if self.is_closed.swap(true, Ordering::SeqCst) {
             return Ok(());
         }
@@ -231,6 +237,11 @@ impl Drop for Databases {
             tracing::error!(%error, "could not close the data directory");
         }
     }
+}
+
+fn write_marker(fs: &dyn Fs, dir: &Path) -> Result<()> {
+    let text = format!("icecore data directory, layout {LAYOUT_VERSION}\n");
+    Ok(replace(fs, &dir.join(MARKER), text.as_bytes())?)
 }
 
 /// Refuses a directory that holds something else; tells whether it is new. Nothing is written before this.
@@ -270,7 +281,7 @@ fn load_catalog(fs: &dyn Fs, dir: &Path) -> Result<Catalog> {
         let bytes = read_all(fs, &path, CATALOG_BYTES_MAX)?;
         return Catalog::decode(&bytes).map_err(|error| error.context(path.display()));
     }
-    let db = dir.join("db");
+    let db = dir.join(DB);
     if fs.has(&db)? && !fs.list(&db)?.is_empty() {
         let message = format!("{} is missing, and there are databases in {}", path.display(), db.display());
         return Err(Error::new(ErrorKind::Corruption, message));

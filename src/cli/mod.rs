@@ -2,17 +2,20 @@
 //!
 //! Read in this order: this file (commands, exit codes), `serve` (run the server until a signal), `import` (files
 //! into a database) with `records` (how each format is read) and `lines` (points as line protocol), `query` (one
-//! question) with `print` (aligned tables), `remote` (a running server as the other side).
+//! question) with `print` (aligned tables), `backup` and `restore` (a directory to another), `remote` (a running
+//! server as the other side).
 //!
 //! Exit codes: 0 done; 1 it failed while running; 2 the flags or the configuration are wrong (also a data
 //! directory that cannot be used and a port that is taken).
 
+mod backup;
 mod import;
 mod lines;
 mod print;
 mod query;
 mod records;
 mod remote;
+mod restore;
 mod serve;
 
 use std::fmt;
@@ -40,6 +43,10 @@ enum Command {
     Import(import::ImportArgs),
     /// Ask one PromQL or SELECT question.
     Query(query::QueryArgs),
+    /// Write a consistent copy of all databases, directly or from a running server.
+    Backup(backup::BackupArgs),
+    /// Make a data directory of a backup.
+    Restore(restore::RestoreArgs),
 }
 
 /// Where a command finds its data.
@@ -131,6 +138,8 @@ pub fn main() -> ExitCode {
         Command::Serve(args) => serve::run(args),
         Command::Import(args) => import::run(&args),
         Command::Query(args) => query::run(&args),
+        Command::Backup(args) => backup::run(&args),
+        Command::Restore(args) => restore::run(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -7,15 +7,15 @@ use axum::extract::{Request, State};
 use axum::http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use icecore_storage::engine::Guard;
+use icecore_storage::engine::{Guard, SnapshotReport};
 use serde_json::json;
 
 use super::app::{App, join};
 use super::body;
 use super::error::{Dialect, Failure, json_response};
 use super::number::rfc3339;
-use crate::Result;
-use crate::databases::DEFAULT_DATABASE;
+use crate::databases::{DEFAULT_DATABASE, DatabaseSnapshot};
+use crate::{Databases, Error, Result};
 
 /// InfluxDB 1.8's answer, which its clients take for a version they know.
 pub(super) async fn ping() -> Response {
@@ -127,6 +127,54 @@ pub(super) async fn retention(State(app): State<Arc<App>>, request: Request) -> 
         Ok(json!({"dropped": {"raw": raw, "1m": m1, "5m": m5, "1h": h1}, "paused": report.paused}))
     })
     .await
+}
+
+/// POST: makes a snapshot below the data directory, named by `name=` or the time.
+pub(super) async fn snapshot(State(app): State<Arc<App>>, request: Request) -> Response {
+    directory_order(&app, request, |databases, params| {
+        let (path, made) = databases.snapshot_here(params.get("name"))?;
+        let made = made.into_iter().map(|DatabaseSnapshot { name, report }| {
+            let SnapshotReport { end_seq, files, copied_files, segment_bytes } = report;
+            let report = json!({
+                "end_seq": end_seq, "files": files, "copied_files": copied_files, "segment_bytes": segment_bytes
+            });
+            (name, report)
+        });
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+        // The directory may have been given relative to the server's own.
+        let path = std::path::absolute(&path).unwrap_or(path);
+        let made: serde_json::Map<_, _> = made.collect();
+        Ok(json!({"name": name, "path": path.to_string_lossy(), "databases": made}))
+    })
+    .await
+}
+
+/// DELETE: removes the snapshot `name=`.
+pub(super) async fn remove_snapshot(State(app): State<Arc<App>>, request: Request) -> Response {
+    directory_order(&app, request, |databases, params| {
+        let name = params.get("name").ok_or_else(|| Error::invalid("missing required parameter \"name\""))?;
+        databases.remove_snapshot(name)?;
+        Ok(json!({}))
+    })
+    .await
+}
+
+/// Carries out an order on the data directory.
+async fn directory_order(
+    app: &Arc<App>,
+    request: Request,
+    work: impl Fn(&Databases, &super::params::Params) -> Result<serde_json::Value> + Send + 'static,
+) -> Response {
+    let outcome = async {
+        let (parts, body) = request.into_parts();
+        let params = body::params(app, &parts, body).await?;
+        let databases = Arc::clone(&app.databases);
+        join(tokio::task::spawn_blocking(move || work(&databases, &params)).await)
+    };
+    match outcome.await {
+        Ok(done) => json(StatusCode::OK, &json!({"status": "success", "data": done})),
+        Err(failure) => failure.respond(Dialect::Prometheus),
+    }
 }
 
 /// Carries out an order on the database named by `db=`, or on all of them.

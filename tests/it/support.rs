@@ -96,6 +96,10 @@ impl TestServer {
         reply(agent().post(format!("{}{path_and_query}", self.url)).send(body))
     }
 
+    pub(crate) fn delete(&self, path: &str, params: &[(&str, &str)]) -> Reply {
+        reply(agent().delete(format!("{}{path}", self.url)).query_pairs(params.iter().copied()).call())
+    }
+
     pub(crate) fn post_encoded(&self, path_and_query: &str, encoding: &str, body: &[u8]) -> Reply {
         let request =
             agent().post(format!("{}{path_and_query}", self.url)).header("content-encoding", encoding);

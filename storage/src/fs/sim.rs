@@ -9,11 +9,14 @@
 //!
 //! Order of events in a test: run a workload with [`SimFs::fail_at`], [`SimFs::crash`], open again and compare.
 
+mod names;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use self::names::{NameChange, parent};
 use super::{File, Fs, Lock};
 use crate::{Error, ErrorKind, Result};
 
@@ -87,14 +90,6 @@ struct Node {
     shared_bytes: usize,
     /// A sync failed: later ones lie.
     has_lost_pages: bool,
-}
-
-#[derive(Debug, Clone)]
-enum NameChange {
-    Link { path: PathBuf, node: u64 },
-    Unlink { path: PathBuf },
-    Rename { from: PathBuf, to: PathBuf, node: u64 },
-    RenameDir { from: PathBuf, to: PathBuf },
 }
 
 /// Small generator (xorshift64*); good enough to choose among outcomes.
@@ -192,10 +187,6 @@ fn failed(operation: &str, path: &Path, source: io::Error) -> Error {
     Error::io(format!("cannot {operation} {}", path.display()), source)
 }
 
-fn parent(path: &Path) -> &Path {
-    path.parent().unwrap_or(Path::new(""))
-}
-
 impl World {
     /// Counts a mutating operation; the fault that is due, if any.
     fn count(&mut self) -> Option<Fault> {
@@ -273,56 +264,6 @@ impl World {
         for node in self.nodes.values_mut() {
             node.crash(random);
         }
-    }
-}
-
-impl NameChange {
-    fn apply(&self, names: &mut BTreeMap<PathBuf, u64>, dirs: &mut BTreeSet<PathBuf>) {
-        match self {
-            Self::Link { path, node } => {
-                names.insert(path.clone(), *node);
-            }
-            Self::Unlink { path } => {
-                names.remove(path);
-            }
-            Self::Rename { from, to, node } => {
-                names.remove(from);
-                names.insert(to.clone(), *node);
-            }
-            Self::RenameDir { from, to } => {
-                let moved = std::mem::take(names).into_iter();
-                *names = moved.map(|(path, node)| (moved_path(path, from, to), node)).collect();
-                *dirs = std::mem::take(dirs).into_iter().map(|path| moved_path(path, from, to)).collect();
-            }
-        }
-    }
-
-    /// The same change when its directory was moved before.
-    fn moved(self, old: &Path, new: &Path) -> Self {
-        let path = |path| moved_path(path, old, new);
-        match self {
-            Self::Link { path: name, node } => Self::Link { path: path(name), node },
-            Self::Unlink { path: name } => Self::Unlink { path: path(name) },
-            Self::Rename { from, to, node } => Self::Rename { from: path(from), to: path(to), node },
-            Self::RenameDir { from, to } => Self::RenameDir { from: path(from), to: path(to) },
-        }
-    }
-
-    fn is_in(&self, dir: &Path) -> bool {
-        match self {
-            Self::Link { path, .. } | Self::Unlink { path } => parent(path) == dir,
-            // The directory that receives the name decides.
-            Self::Rename { to, .. } | Self::RenameDir { to, .. } => parent(to) == dir,
-        }
-    }
-}
-
-/// Where a path is once directory `from` is called `to`.
-fn moved_path(path: PathBuf, from: &Path, to: &Path) -> PathBuf {
-    match path.strip_prefix(from) {
-        Ok(rest) if rest.as_os_str().is_empty() => to.to_owned(),
-        Ok(rest) => to.join(rest),
-        Err(_) => path,
     }
 }
 

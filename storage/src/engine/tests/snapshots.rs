@@ -220,7 +220,7 @@ fn check(fs: &Arc<SimFs>, source: Engine, fault: Fault, is_done: bool, seed: u64
         }
     }
     drop(source);
-    if is_done || fault == Fault::PowerCut || seed % 2 == 0 {
+    if is_done || fault == Fault::PowerCut || seed.is_multiple_of(2) {
         fs.crash(seed)
     } else {
         fs.restart()
