@@ -79,7 +79,7 @@ pub(crate) struct Telemetry {
     segment_bytes: IntGaugeVec,
     segment_rows: IntGaugeVec,
     is_poisoned: IntGaugeVec,
-    /// Held while a page is made: the counter of rows is set anew for each.
+    /// Held while a page is made: the counters of engines are set anew for each.
     page: Mutex<()>,
 }
 
@@ -114,7 +114,11 @@ impl Telemetry {
             rejected: register(&registry, IntCounter::new("icecore_lines_rejected_total", "Lines refused."))?,
             requests: counters("icecore_http_requests_total", "Requests answered.", &["route", "status"])?,
             query_seconds: register(&registry, HistogramVec::new(query_seconds, &["language"]))?,
-            limit_hits: counters("icecore_limit_hits_total", "Requests that met a limit.", &["limit"])?,
+            limit_hits: counters(
+                "icecore_limit_hits_total",
+                "Requests, or rows of writes, that met a limit.",
+                &["limit"],
+            )?,
             series: gauges("icecore_series", "Series known.", &["db"])?,
             memtable_bytes: gauges("icecore_memtable_bytes", "Bytes in memory.", &["db"])?,
             wal_bytes: gauges("icecore_wal_bytes", "Bytes of log files.", &["db"])?,
@@ -177,11 +181,27 @@ impl Telemetry {
                 }
             }
         }
+        self.engine_limits(databases);
         let mut page = Vec::new();
         TextEncoder::new()
             .encode(&self.registry.gather(), &mut page)
             .map_err(|error| Error::new(ErrorKind::Internal, format!("cannot write metrics: {error}")))?;
         Ok(page)
+    }
+}
+
+impl Telemetry {
+    /// What the engines refused, over all databases; their limits are named unlike those of the server.
+    fn engine_limits(&self, databases: &[(String, EngineStats)]) {
+        let mut sums = std::collections::BTreeMap::new();
+        for (name, hits) in databases.iter().flat_map(|(_, stats)| &stats.limit_hits) {
+            *sums.entry(*name).or_insert(0) += hits;
+        }
+        for (name, hits) in sums {
+            let counter = self.limit_hits.with_label_values(&[name]);
+            counter.reset();
+            counter.inc_by(hits);
+        }
     }
 }
 

@@ -72,6 +72,8 @@ pub struct EngineStats {
     pub torn_bytes: u64,
     /// Whether writes are refused after a failed append or sync.
     pub is_poisoned: bool,
+    /// By the name of each option that bounds writes: rows (of the catalog's bounds) or batches refused.
+    pub limit_hits: Vec<(&'static str, u64)>,
 }
 
 /// Rows of a batch, by measurement.
@@ -96,6 +98,8 @@ pub struct Engine {
     has_memory: Condvar,
     is_closed: AtomicBool,
     rows_written: AtomicU64,
+    memory_refusals: AtomicU64,
+    disk_refusals: AtomicU64,
     /// Monotonic time of the first row in the active memtable; `i64::MAX` while it is empty.
     active_since_ns: AtomicI64,
     /// Monotonic time until which the last look at the free disk space holds, and whether it was enough.
@@ -155,6 +159,8 @@ impl Engine {
             has_memory: Condvar::new(),
             is_closed: AtomicBool::new(false),
             rows_written: AtomicU64::new(0),
+            memory_refusals: AtomicU64::new(0),
+            disk_refusals: AtomicU64::new(0),
             active_since_ns: AtomicI64::new(if is_empty { i64::MAX } else { env.clock.monotonic_ns() }),
             disk_checked_ns: AtomicI64::new(i64::MIN),
             has_disk: AtomicBool::new(true),
@@ -176,6 +182,7 @@ impl Engine {
         self.check_disk()?;
         self.wait_for_memory()?;
         let mut rejected = Vec::new();
+        self.store.catalog.tick(self.store.env.clock.monotonic_ns());
         let blocks = self.store.catalog.resolve(batch, self.write_window(), &mut rejected);
         let accepted: u64 = blocks.iter().map(|(_, rows)| rows.len() as u64).sum();
         if accepted > 0 {
@@ -315,6 +322,7 @@ impl Engine {
             replayed_records: self.replayed_records,
             torn_bytes: self.torn_bytes,
             is_poisoned: self.log.is_poisoned(),
+            limit_hits: self.limit_hits(),
             ..EngineStats::default()
         };
         for meta in version.segments.iter().map(|live| &live.meta) {
@@ -330,6 +338,13 @@ impl Engine {
             }
         }
         stats
+    }
+
+    fn limit_hits(&self) -> Vec<(&'static str, u64)> {
+        let mut hits = self.store.catalog.limit_hits();
+        hits.push(("memory_bytes_max", self.memory_refusals.load(Ordering::Relaxed)));
+        hits.push(("free_bytes_min", self.disk_refusals.load(Ordering::Relaxed)));
+        hits
     }
 
     /// Flushes and closes the log; later writes are refused. Idempotent.
@@ -438,6 +453,7 @@ impl Engine {
         while self.store.version().memtable_bytes() >= options.memory_bytes_max {
             let waited_ns = clock.monotonic_ns().saturating_sub(start_ns);
             if waited_ns >= duration_ns(options.write_wait_max) || self.is_closed.load(Ordering::Acquire) {
+                self.memory_refusals.fetch_add(1, Ordering::Relaxed);
                 let max = options.memory_bytes_max;
                 let message = format!("memtables are full ({max} bytes, limit memory_bytes_max); try again");
                 return Err(Error::new(ErrorKind::Unavailable, message));
@@ -461,6 +477,7 @@ impl Engine {
         if self.has_disk.load(Ordering::Relaxed) {
             return Ok(());
         }
+        self.disk_refusals.fetch_add(1, Ordering::Relaxed);
         let message = format!("disk is almost full: less than {min} bytes free (limit free_bytes_min)");
         Err(Error::new(ErrorKind::Unavailable, message))
     }

@@ -81,6 +81,12 @@ pub struct Options {
     pub cache_bytes_max: usize,
     /// Series of the database.
     pub series_max: usize,
+    /// Series of a measurement.
+    pub measurement_series_max: usize,
+    /// Series that may become known in one minute.
+    pub new_series_per_minute_max: usize,
+    /// Values of a tag key, within a measurement.
+    pub tag_values_max: usize,
     /// Fields of a measurement.
     pub fields_max: usize,
     /// How far in the future a timestamp may lie.
@@ -100,6 +106,9 @@ impl Default for Options {
             wal_file_bytes_max: 64 << 20,
             cache_bytes_max: 128 << 20,
             series_max: 1_000_000,
+            measurement_series_max: 500_000,
+            new_series_per_minute_max: 100_000,
+            tag_values_max: 100_000,
             fields_max: 500,
             future_max: Duration::from_secs(600),
             free_bytes_min: 256 << 20,

@@ -91,6 +91,21 @@ impl Postings {
         }
     }
 
+    /// How many series there are.
+    pub fn series_count(&self) -> usize {
+        usize::try_from(self.all.len()).unwrap_or(usize::MAX)
+    }
+
+    /// How many values a tag key has.
+    pub fn value_count(&self, tag_key: &str) -> usize {
+        self.tags.get(tag_key).map_or(0, |tag| tag.values.len())
+    }
+
+    /// Whether a series carries the value.
+    pub fn has_value(&self, tag_key: &str, tag_value: &str) -> bool {
+        self.tags.get(tag_key).is_some_and(|tag| tag.values.contains_key(tag_value))
+    }
+
     /// All tag keys, sorted.
     pub fn tag_keys(&self) -> impl Iterator<Item = &Arc<str>> {
         self.tags.keys()
