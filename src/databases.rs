@@ -24,12 +24,12 @@ use icecore_storage::Engine;
 use icecore_storage::clock::SystemClock;
 use icecore_storage::engine::Env;
 use icecore_storage::fs::{Fs, Lock, OsFs, read_all, replace};
-use icecore_storage::options::Retention;
+use icecore_storage::options::{Durability, Options};
 use icecore_storage::scan::Coverage;
 
-use self::catalog::Catalog;
+use self::catalog::{Catalog, Entry};
 pub use self::snapshot::{DatabaseSnapshot, RestoreReport, restore};
-use crate::config::Config;
+use crate::config::{Config, NewDatabase};
 use crate::database::{Query, databases_table};
 use crate::services::Services;
 use crate::{Database, Error, ErrorKind, Result};
@@ -88,7 +88,7 @@ impl Databases {
         if let Err(error) = snapshot::remove_unfinished(fs, dir) {
             tracing::warn!(%error, "an unfinished snapshot stays behind");
         }
-        let catalog = load_catalog(fs, dir)?;
+        let catalog = load_catalog(fs, dir, config.options.durability)?;
         let databases = Self {
             dir: dir.to_owned(),
             config,
@@ -99,10 +99,11 @@ impl Databases {
             is_closed: AtomicBool::new(false),
             lock: Mutex::new(Some(lock)),
         };
-        for (id, name) in catalog.iter() {
-            databases.open_one(id, name, databases.config.retention)?;
+        let preset = databases.config.new_database();
+        for (id, Entry { name, durability }) in catalog.iter() {
+            databases.open_one(id, name, NewDatabase { durability: *durability, ..preset })?;
         }
-        databases.create(DEFAULT_DATABASE, databases.config.retention)?;
+        databases.create(DEFAULT_DATABASE, preset)?;
         Ok(databases)
     }
 
@@ -111,12 +112,12 @@ impl Databases {
         self.open.read().unwrap_or_else(PoisonError::into_inner).get(name).map(Arc::clone)
     }
 
-    /// The database of this name, created when it is not there. An existing one keeps its retention.
+    /// The database of this name, created when it is not there. An existing one keeps what it was created with.
     ///
     /// # Errors
     /// `InvalidInput` for a name that cannot be; `LimitExceeded` when there are too many; `Unavailable` after
     /// [`Databases::close`]; those of the file system.
-    pub fn create(&self, name: &str, retention: Retention) -> Result<Arc<Database>> {
+    pub fn create(&self, name: &str, new: NewDatabase) -> Result<Arc<Database>> {
         check_name(name)?;
         let mut catalog = self.lock_catalog();
         if let Some(database) = self.get(name) {
@@ -132,19 +133,20 @@ impl Databases {
             return Err(Error::new(ErrorKind::LimitExceeded, message));
         }
         let mut next = catalog.clone();
-        let id = next.add(name);
+        let id = next.add(name, new.durability);
         // The number is taken once its line is on disk, also when opening the engine then fails: numbers are
         // never used for two names.
         replace(self.env.fs.as_ref(), &self.dir.join(CATALOG), &next.encode())?;
         *catalog = next;
-        self.open_one(id, name, retention)
+        self.open_one(id, name, new)
     }
 
-    fn open_one(&self, id: u32, name: &str, retention: Retention) -> Result<Arc<Database>> {
+    fn open_one(&self, id: u32, name: &str, new: NewDatabase) -> Result<Arc<Database>> {
         let dir = self.dir.join(DB).join(id.to_string());
         let place = || format!("database {name:?} in {}", dir.display());
         self.env.fs.create_dir_all(&dir)?;
-        let engine = Engine::open(self.env.clone(), &dir, self.config.options.clone(), retention)
+        let options = Options { durability: new.durability, ..self.config.options.clone() };
+        let engine = Engine::open(self.env.clone(), &dir, options, new.retention)
             .map_err(|error| Error::from(error).context(place()))?;
         let engine = Arc::new(engine);
         self.services.serve(name, Arc::clone(&engine))?;
@@ -156,7 +158,7 @@ impl Databases {
     }
 
     /// Runs a statement: those about databases here, the others on the database that the statement or else `name`
-    /// names, or the default one. A database that is created keeps rows by `retention`.
+    /// names, or the default one. A database is created as `new` says.
     ///
     /// # Errors
     /// `NotFound` for a database that is not there; those of [`Databases::create`] and [`Database::run_select`].
@@ -165,12 +167,12 @@ impl Databases {
         query: &Query,
         statement: &Statement,
         name: Option<&str>,
-        retention: Retention,
+        new: NewDatabase,
     ) -> Result<Table> {
         match statement {
             Statement::ShowDatabases => return Ok(databases_table(&self.names())),
             Statement::CreateDatabase { name, .. } => {
-                self.create(name, retention)?;
+                self.create(name, new)?;
                 return Ok(Table { series: Vec::new(), messages: Vec::new(), coverage: Coverage::default() });
             }
             _ => {}
@@ -275,11 +277,12 @@ fn check_marker(fs: &dyn Fs, dir: &Path) -> Result<bool> {
     }
 }
 
-fn load_catalog(fs: &dyn Fs, dir: &Path) -> Result<Catalog> {
+/// The list of databases; those of its first version get `durability`.
+fn load_catalog(fs: &dyn Fs, dir: &Path, durability: Durability) -> Result<Catalog> {
     let path = dir.join(CATALOG);
     if fs.has(&path)? {
         let bytes = read_all(fs, &path, CATALOG_BYTES_MAX)?;
-        return Catalog::decode(&bytes).map_err(|error| error.context(path.display()));
+        return Catalog::decode(&bytes, durability).map_err(|error| error.context(path.display()));
     }
     let db = dir.join(DB);
     if fs.has(&db)? && !fs.list(&db)?.is_empty() {

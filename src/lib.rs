@@ -48,7 +48,7 @@ pub mod http;
 #[cfg(feature = "server")]
 pub mod telemetry;
 
-pub use config::Config;
+pub use config::{Config, NewDatabase};
 pub use database::{Database, QueryOptions, WriteReport};
 pub use databases::{DatabaseSnapshot, Databases, RestoreReport};
 pub use error::{Error, ErrorKind, Result};

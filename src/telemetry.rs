@@ -79,6 +79,7 @@ pub(crate) struct Telemetry {
     segment_bytes: IntGaugeVec,
     segment_rows: IntGaugeVec,
     is_poisoned: IntGaugeVec,
+    durability: IntGaugeVec,
     /// Held while a page is made: the counters of engines are set anew for each.
     page: Mutex<()>,
 }
@@ -131,6 +132,11 @@ impl Telemetry {
             segment_bytes: gauges("icecore_segment_bytes", "Bytes of segment files.", &["db", "tier"])?,
             segment_rows: gauges("icecore_segment_rows", "Rows or cells in segments.", &["db", "tier"])?,
             is_poisoned: gauges("icecore_poisoned", "1 when writes are refused until a restart.", &["db"])?,
+            durability: gauges(
+                "icecore_durability",
+                "1 for the durability in force.",
+                &["db", "durability"],
+            )?,
             page: Mutex::default(),
             registry,
         })
@@ -169,6 +175,7 @@ impl Telemetry {
             set(&self.memtable_bytes, &[name], stats.memtable_bytes);
             set(&self.wal_bytes, &[name], stats.wal_bytes);
             set(&self.replayed_records, &[name], stats.replayed_records);
+            set(&self.durability, &[name, stats.durability.name()], 1);
             set(&self.is_poisoned, &[name], u64::from(stats.is_poisoned));
             let tiers = [Tier::Raw, Tier::M1, Tier::M5, Tier::H1].map(Tier::name);
             for (gauge, values) in [

@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 use icecore_storage::Engine;
 use icecore_storage::engine::{Env, SnapshotReport};
 use icecore_storage::fs::{self, Fs, Placed, create_dir_whole, dir_temporary};
-use icecore_storage::options::{Options, Retention};
+use icecore_storage::options::{Durability, Options, Retention};
 
+use super::catalog::Entry;
 use super::{CATALOG, Catalog, DB, Databases, LOCK, check_marker, load_catalog, write_marker};
 use crate::{Database, Error, ErrorKind, Result};
 
@@ -49,7 +50,7 @@ impl Databases {
     /// `Conflict` when something is in the way; those of the file system. `to` is then as it was, or complete.
     pub fn snapshot(&self, to: &Path) -> Result<Vec<DatabaseSnapshot>> {
         let catalog = self.lock_catalog();
-        let found = catalog.iter().map(|(_, name)| {
+        let found = catalog.iter().map(|(_, Entry { name, .. })| {
             let missing = || Error::new(ErrorKind::Internal, format!("database {name:?} is not open"));
             self.get(name).ok_or_else(missing)
         });
@@ -104,7 +105,7 @@ impl Database {
             return home.snapshot(to);
         }
         let mut catalog = Catalog::default();
-        catalog.add(self.name());
+        catalog.add(self.name(), self.stats().durability);
         write(self.env().fs.as_ref(), &catalog, &[self], to)
     }
 }
@@ -118,9 +119,9 @@ fn write<D: std::ops::Deref<Target = Database>>(
 ) -> Result<Vec<DatabaseSnapshot>> {
     whole(fs, to, |dir| {
         let mut done = Vec::new();
-        for ((id, name), database) in catalog.iter().zip(databases) {
+        for ((id, entry), database) in catalog.iter().zip(databases) {
             let report = database.engine().snapshot(&dir.join(DB).join(id.to_string()))?;
-            done.push(DatabaseSnapshot { name: name.to_owned(), report });
+            done.push(DatabaseSnapshot { name: entry.name.clone(), report });
         }
         fs::replace(fs, &dir.join(CATALOG), &catalog.encode())?;
         write_marker(fs, dir)?;
@@ -157,15 +158,15 @@ pub fn restore(env: &Env, from: &Path, to: &Path) -> Result<RestoreReport> {
     // A snapshot has no lock file, and may lie where nothing can be written.
     let lock = from.join(LOCK);
     let _lock = if fs.has(&lock)? { Some(fs.lock(&lock)?) } else { None };
-    let catalog = load_catalog(fs, from)?;
+    let catalog = load_catalog(fs, from, Durability::default())?;
     whole(fs, to, |dir| {
         let mut report = RestoreReport::default();
-        for (id, name) in catalog.iter() {
+        for (id, Entry { name, .. }) in catalog.iter() {
             let part = Path::new(DB).join(id.to_string());
             bring(fs, &from.join(&part), &dir.join(&part), DEPTH_MAX, &mut report)?;
             check_opens(env, &dir.join(&part))
                 .map_err(|error| error.context(format!("database {name:?} of {}", from.display())))?;
-            report.databases.push(name.to_owned());
+            report.databases.push(name.clone());
         }
         fs::replace(fs, &dir.join(CATALOG), &catalog.encode())?;
         write_marker(fs, dir)?;

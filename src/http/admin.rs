@@ -65,8 +65,16 @@ pub(super) async fn health(State(app): State<Arc<App>>) -> Response {
         let names = poisoned.join(", ");
         (StatusCode::SERVICE_UNAVAILABLE, "fail", format!("writes are refused until a restart: {names}"))
     };
+    let durabilities: serde_json::Map<_, _> = app
+        .databases
+        .all()
+        .iter()
+        .map(|database| {
+            (database.name().to_owned(), json!({"durability": database.stats().durability.name()}))
+        })
+        .collect();
     let body = json!({
-        "name": "icecore", "status": word, "message": message, "version": env!("CARGO_PKG_VERSION"), "checks": []
+        "databases": durabilities, "name": "icecore", "status": word, "message": message, "version": env!("CARGO_PKG_VERSION"), "checks": []
     });
     json(status, &body)
 }

@@ -8,7 +8,6 @@ use axum::http::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use icecore_query::select::{self, Statement, Table};
-use icecore_storage::options::Retention;
 
 use super::app::App;
 use super::body;
@@ -17,7 +16,7 @@ use super::params::Params;
 use super::prometheus::options;
 use super::table::{Epoch, TableForm, results_json, table_csv};
 use crate::Databases;
-use crate::config::parse_retention;
+use crate::config::{NewDatabase, parse_durability, parse_retention};
 use crate::database::Query;
 use crate::telemetry::Language;
 
@@ -45,12 +44,9 @@ async fn run(app: &Arc<App>, request: Request) -> Result<Response, Failure> {
     let wanted = wanted(&parts.headers, &params);
     let epoch = epoch(&params, wanted)?;
     let form = TableForm { epoch, with_coverage: params.is_on("explain") };
-    let retention = match params.get("retention") {
-        Some(text) => parse_retention(text)?,
-        None => app.databases.config().retention,
-    };
+    let new = new_database(app, &params)?;
     let scope =
-        Scope { databases: Arc::clone(&app.databases), name: params.get("db").map(str::to_owned), retention };
+        Scope { databases: Arc::clone(&app.databases), name: params.get("db").map(str::to_owned), new };
     let account = app.database(None)?.query(options(app, &params)?);
     let work = move |query: &Query| {
         let results: Vec<_> = statements.iter().map(|statement| scope.answer(query, statement)).collect();
@@ -62,6 +58,18 @@ async fn run(app: &Arc<App>, request: Request) -> Result<Response, Failure> {
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/csv"));
     }
     Ok(response)
+}
+
+/// What a database that the request creates is to be.
+fn new_database(app: &App, params: &Params) -> Result<NewDatabase, Failure> {
+    let mut new = app.databases.config().new_database();
+    if let Some(text) = params.get("retention") {
+        new.retention = parse_retention(text)?;
+    }
+    if let Some(text) = params.get("durability") {
+        new.durability = parse_durability(text)?;
+    }
+    Ok(new)
 }
 
 fn statements(app: &App, params: &Params) -> Result<Vec<Statement>, Failure> {
@@ -131,13 +139,13 @@ fn encode(results: &[Result<Table, String>], form: TableForm, wanted: Wanted) ->
 struct Scope {
     databases: Arc<Databases>,
     name: Option<String>,
-    /// What a database that is created here keeps.
-    retention: Retention,
+    /// What a database that is created here is to be.
+    new: NewDatabase,
 }
 
 impl Scope {
     fn answer(&self, query: &Query, statement: &Statement) -> Result<Table, String> {
-        let answered = self.databases.run_statement(query, statement, self.name.as_deref(), self.retention);
+        let answered = self.databases.run_statement(query, statement, self.name.as_deref(), self.new);
         answered.map_err(|error| error.to_string())
     }
 }

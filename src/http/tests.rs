@@ -19,7 +19,7 @@ use icecore_storage::model::SECOND_NS;
 use super::app::App;
 use super::route::router;
 use crate::telemetry::Telemetry;
-use crate::{Config, Databases, Options};
+use crate::{Config, Databases, Durability, Options};
 
 struct Rig {
     fs: SimFs,
@@ -123,6 +123,36 @@ fn full_memory_is_503_until_a_flush() {
     assert!(body.contains("memory_bytes_max"), "{body}");
     assert_eq!(rig.send(Method::POST, "/api/v1/admin/flush", "").0, 200);
     assert_eq!(rig.write("m x=2").0, 204);
+}
+
+#[test]
+fn durability_is_chosen_at_creation_shown_and_kept() {
+    let rig = Rig::new(Options { durability: Durability::Interval, ..Options::default() });
+    let create = |name: &str, durability: &str| {
+        let path = format!("/query?q=CREATE%20DATABASE%20{name}&durability={durability}");
+        rig.send(Method::POST, &path, "").0
+    };
+    assert_eq!([create("cache", "memory"), create("books", "fsync"), create("x", "disk")], [200, 200, 400]);
+    let shown = |rig: &Rig| {
+        let health: serde_json::Value = serde_json::from_str(&rig.get("/health")).unwrap();
+        health.get("databases").unwrap().to_string()
+    };
+    let expected = r#"{"books":{"durability":"fsync"},"cache":{"durability":"memory"},"default":{"durability":"interval"}}"#;
+    assert_eq!(shown(&rig), expected);
+    assert!(rig.get("/metrics").contains("icecore_durability{db=\"cache\",durability=\"memory\"} 1"));
+    for name in ["books", "cache"] {
+        assert_eq!(rig.send(Method::POST, &format!("/write?db={name}"), "m x=1").0, 204);
+    }
+    // The machine stops; the next start is told nothing.
+    let Rig { fs, clock, databases, .. } = rig;
+    fs.fail_at(fs.operations(), Fault::PowerCut);
+    drop(databases);
+    fs.crash(1);
+    let rig = Rig::on(fs, clock, Config::default());
+    assert_eq!(shown(&rig), expected);
+    let count = |name: &str| rig.get(&format!("/query?db={name}&q=SELECT%20count(x)%20FROM%20m"));
+    assert!(count("books").contains(",1]"), "{}", count("books"));
+    assert!(!count("cache").contains(",1]"), "nothing of it was written: {}", count("cache"));
 }
 
 #[test]

@@ -52,6 +52,8 @@ pub struct WriteReport {
 /// Sizes and counters of an engine.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EngineStats {
+    /// What an acknowledged write has survived.
+    pub durability: Durability,
     /// Series known.
     pub series: u64,
     /// Rows accepted since the engine was opened.
@@ -315,6 +317,7 @@ impl Engine {
     pub fn stats(&self) -> EngineStats {
         let version = self.store.version();
         let mut stats = EngineStats {
+            durability: self.store.options.durability,
             series: self.store.catalog.series_count() as u64,
             rows_written: self.rows_written.load(Ordering::Relaxed),
             memtable_bytes: version.memtable_bytes() as u64,

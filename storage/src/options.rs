@@ -17,6 +17,25 @@ pub enum Durability {
     Memory,
 }
 
+impl Durability {
+    /// All of them, the safest first.
+    pub const ALL: [Self; 3] = [Self::Fsync, Self::Interval, Self::Memory];
+
+    /// Its name in flags, parameters and files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fsync => "fsync",
+            Self::Interval => "interval",
+            Self::Memory => "memory",
+        }
+    }
+
+    /// The one of this name.
+    pub fn of_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|durability| durability.name() == name)
+    }
+}
+
 /// How long each tier is kept; `None` is for ever.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {

@@ -184,7 +184,7 @@ pub(crate) fn wait(child: &mut Child) -> ExitStatus {
 pub(crate) fn serve_command(data_dir: &Path, listen: &str) -> Command {
     let mut command = Command::new(BINARY);
     command.arg("serve").arg("--data-dir").arg(data_dir).arg("--listen").arg(listen);
-    command.env_remove("ICECORE_LOG").env_remove("ICECORE_RETENTION");
+    command.env_remove("ICECORE_LOG").env_remove("ICECORE_RETENTION").env_remove("ICECORE_DURABILITY");
     command
 }
 

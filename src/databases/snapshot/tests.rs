@@ -6,7 +6,7 @@ use icecore_storage::clock::SystemClock;
 use icecore_storage::fs::sim::{Fault, SimFs};
 
 use super::*;
-use crate::{Config, Point};
+use crate::{Config, NewDatabase, Point};
 
 const HOME: &str = "/data";
 
@@ -21,7 +21,9 @@ fn open(fs: &SimFs, dir: &str) -> Databases {
 /// A directory with rows in two databases.
 fn filled(fs: &SimFs) -> Databases {
     let databases = open(fs, HOME);
-    let shop = databases.create("web shop", Retention::FOREVER).unwrap();
+    let shop = databases
+        .create("web shop", NewDatabase { retention: Retention::FOREVER, ..NewDatabase::default() })
+        .unwrap();
     for database in [databases.get("default").unwrap(), shop] {
         write_rows(&database, 3);
         database.flush().unwrap();
@@ -46,18 +48,24 @@ fn count(databases: &Databases, name: &str) -> usize {
 fn snapshot_here_restored_elsewhere_has_all_databases() {
     let fs = SimFs::default();
     let databases = filled(&fs);
+    let lossy = NewDatabase { durability: Durability::Interval, ..NewDatabase::default() };
+    databases.create("cache", lossy).unwrap();
     let (path, done) = databases.snapshot_here(Some("one")).unwrap();
     assert_eq!(path, Path::new("/data/snapshots/one"));
-    assert_eq!(done.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(), ["default", "web shop"]);
+    assert_eq!(
+        done.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(),
+        ["default", "web shop", "cache"]
+    );
     write_rows(&databases.get("default").unwrap(), 9);
     let report = restore(&env(&fs), &path, Path::new("/copy/data")).unwrap();
-    assert_eq!(report.databases, ["default", "web shop"]);
+    assert_eq!(report.databases, ["default", "web shop", "cache"]);
     assert!(0 < report.linked_files && 0 < report.copied_files, "{report:?}");
     databases.close().unwrap();
     fs.crash(3);
     let restored = open(&fs, "/copy/data");
     assert_eq!((count(&restored, "default"), count(&restored, "web shop")), (5, 5));
     assert_eq!(restored.get("web shop").unwrap().retention(), Retention::FOREVER);
+    assert_eq!(restored.get("cache").unwrap().stats().durability, Durability::Interval);
     let databases = open(&fs, HOME);
     assert_eq!(count(&databases, "default"), 9, "the source goes on");
     databases.remove_snapshot("one").unwrap();
@@ -69,7 +77,7 @@ fn snapshot_here_restored_elsewhere_has_all_databases() {
 fn snapshot_of_one_database_opens_as_a_directory() {
     let dir = tempfile::tempdir().unwrap();
     let databases = Databases::open(dir.path().join("data"), Config::default()).unwrap();
-    let shop = databases.create("shop", Retention::default()).unwrap();
+    let shop = databases.create("shop", NewDatabase::default()).unwrap();
     write_rows(&shop, 4);
     let to = dir.path().join("shop");
     let [done] = &shop.snapshot(&to).unwrap()[..] else { panic!("one database") };
