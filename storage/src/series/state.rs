@@ -10,6 +10,7 @@ use foldhash::fast::RandomState;
 use hashbrown::{HashMap, HashTable};
 
 use super::definition::borrow_key;
+use super::keys::{KeyPlace, Keys};
 use super::limits::{CatalogLimit, LimitHits, NewSeries, Refusal};
 use super::names::RawNames;
 use super::postings::Postings;
@@ -31,6 +32,7 @@ pub(super) struct State {
     measurements: Vec<Measurement>,
     measurement_ids: HashMap<Arc<str>, MeasurementId, RandomState>,
     series: Vec<Series>,
+    keys: Keys,
     /// Ids by canonical key.
     series_ids: HashTable<SeriesId>,
     hasher: RandomState,
@@ -50,7 +52,7 @@ enum Entry {
 /// A series is kept as its canonical bytes: a tenth of the memory of a decoded key.
 struct Series {
     measurement: MeasurementId,
-    key: Box<[u8]>,
+    key: KeyPlace,
 }
 
 pub(super) struct Measurement {
@@ -111,6 +113,7 @@ impl State {
             measurements: Vec::new(),
             measurement_ids: HashMap::default(),
             series: Vec::new(),
+            keys: Keys::default(),
             series_ids: HashTable::new(),
             hasher: RandomState::default(),
             raw_keys: RawNames::new(limits.series_max.saturating_mul(SPELLINGS)),
@@ -142,14 +145,15 @@ impl State {
 
     /// Decodes the key of a series.
     pub(super) fn key(&self, id: SeriesId) -> Option<SeriesKey> {
-        let key = SeriesKey::decode(&self.series.get(id.0 as usize)?.key);
+        let key = SeriesKey::decode(self.keys.get(self.series.get(id.0 as usize)?.key));
         debug_assert!(key.is_ok(), "the catalog encoded this key itself");
         key.ok()
     }
 
     fn find_series(&self, canonical: &[u8]) -> Option<SeriesId> {
-        let is_same =
-            |id: &SeriesId| self.series.get(id.0 as usize).is_some_and(|one| *one.key == *canonical);
+        let is_same = |id: &SeriesId| {
+            self.series.get(id.0 as usize).is_some_and(|one| self.keys.get(one.key) == canonical)
+        };
         self.series_ids.find(self.hasher.hash_one(canonical), is_same).copied()
     }
 
@@ -193,7 +197,7 @@ impl State {
             Some(id) => id,
             None => {
                 self.new_series.add();
-                self.add_series(measurement, tags_of(&row.key), canonical.into())
+                self.add_series(measurement, tags_of(&row.key), &canonical)
             }
         };
         for (name, field_type) in new_fields {
@@ -327,16 +331,17 @@ impl State {
         &mut self,
         measurement: MeasurementId,
         tags: impl IntoIterator<Item = (&'a str, &'a str)>,
-        canonical: Box<[u8]>,
+        canonical: &[u8],
     ) -> SeriesId {
         let id = SeriesId(next_id(self.series.len()));
         if let Some(entry) = self.measurements.get_mut(measurement.0 as usize) {
             entry.postings.insert(id, tags);
         }
-        let hash = self.hasher.hash_one(&*canonical);
-        self.series.push(Series { measurement, key: canonical });
-        let (series, hasher) = (&self.series, &self.hasher);
-        let rehash = |id: &SeriesId| series.get(id.0 as usize).map_or(0, |one| hasher.hash_one(&*one.key));
+        let hash = self.hasher.hash_one(canonical);
+        self.series.push(Series { measurement, key: self.keys.push(canonical) });
+        let (series, keys, hasher) = (&self.series, &self.keys, &self.hasher);
+        let rehash =
+            |id: &SeriesId| series.get(id.0 as usize).map_or(0, |one| hasher.hash_one(keys.get(one.key)));
         self.series_ids.insert_unique(hash, id, rehash);
         self.order.push(Entry::Series(id));
         id
@@ -429,7 +434,7 @@ impl State {
             return refuse("the measurement is not defined, or has another name");
         }
         match self.series.get(id.0 as usize) {
-            Some(known) if *known.key == *encoded => return Ok(()),
+            Some(known) if self.keys.get(known.key) == encoded => return Ok(()),
             Some(_) => return refuse("the id belongs to another series"),
             None => {}
         }
@@ -439,7 +444,7 @@ impl State {
         if id.0 as usize != self.series.len() {
             return refuse(&gap(self.series.len()));
         }
-        self.add_series(measurement, tags, encoded.into());
+        self.add_series(measurement, tags, encoded);
         Ok(())
     }
 
