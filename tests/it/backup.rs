@@ -1,6 +1,7 @@
 //! Backups of a running server and of a directory, and their way back.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::support::{TestServer, now_s, run, stderr, stdout};
 
@@ -46,6 +47,61 @@ fn backup_of_a_running_server_restored_elsewhere_has_what_was_written() {
     let made = run(&["backup", text(&second), "--data-dir", text(&server.data_dir)]);
     assert!(made.status.success(), "{}", stderr(&made));
     assert_eq!(count(&TestServer::start_in(&second)), 60.0, "a backup opens as it is");
+}
+
+#[test]
+fn backup_under_load_is_a_prefix_of_each_writer() {
+    const WRITERS: usize = 3;
+    let server = TestServer::start();
+    let now_s = now_s() - 3000;
+    let acked = [const { AtomicU64::new(0) }; WRITERS];
+    let is_done = AtomicBool::new(false);
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    std::thread::scope(|scope| {
+        for (writer, acked) in acked.iter().enumerate() {
+            let (server, is_done) = (&server, &is_done);
+            scope.spawn(move || {
+                for number in 0..3000 {
+                    if is_done.load(Ordering::Acquire) {
+                        return;
+                    }
+                    let line = format!("m,w=w{writer} x={number} {}", now_s + number);
+                    if server.post("/write?precision=s", line.as_bytes()).status != 204 {
+                        return;
+                    }
+                    acked.store(number + 1, Ordering::Release);
+                }
+            });
+        }
+        for round in 0..3 {
+            while acked.iter().any(|acked| acked.load(Ordering::Acquire) < 10 * (round + 1)) {
+                std::thread::yield_now();
+            }
+            let before = acked.each_ref().map(|acked| acked.load(Ordering::Acquire));
+            let (backup, restored) =
+                (dir.path().join(format!("b{round}")), dir.path().join(format!("r{round}")));
+            let made = run(&["backup", text(&backup), "--url", &server.url]);
+            let brought = run(&["restore", text(&backup), "--data-dir", text(&restored)]);
+            if round == 2 {
+                is_done.store(true, Ordering::Release);
+            }
+            assert!(
+                made.status.success() && brought.status.success(),
+                "{}{}",
+                stderr(&made),
+                stderr(&brought)
+            );
+            let other = TestServer::start_in(&restored);
+            for (writer, before) in before.iter().enumerate() {
+                let ask = |what: &str| {
+                    other.select_number(&format!("SELECT {what}(x) FROM m WHERE w = 'w{writer}'"))
+                };
+                let count = ask("count");
+                assert_eq!(ask("max"), count - 1.0, "no number is left out");
+                assert!(*before as f64 <= count, "{before} were acknowledged, {count} are there");
+            }
+        }
+    });
 }
 
 #[test]
