@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use icecore_storage::options::{Options, Retention};
+use icecore_storage::options::{Durability, Options, Retention};
 
 use crate::limits::Limits;
 use crate::{Error, Result};
@@ -20,7 +20,7 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Retention of databases that are created.
     pub retention: Retention,
-    /// Options of each database's engine.
+    /// Options of each database's engine. `durability` is that of databases that are created: each keeps its own.
     pub options: Options,
     /// Bounds of the server.
     pub limits: Limits,
@@ -36,6 +36,32 @@ impl Default for Config {
             limits: Limits::default(),
         }
     }
+}
+
+impl Config {
+    /// What a database is created with when nothing else is said.
+    pub fn new_database(&self) -> NewDatabase {
+        NewDatabase { retention: self.retention, durability: self.options.durability }
+    }
+}
+
+/// What a database is created with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct NewDatabase {
+    /// How long its layers are kept; may be changed later.
+    pub retention: Retention,
+    /// What an acknowledged write has survived; stays as it is.
+    pub durability: Durability,
+}
+
+/// Reads a durability: `fsync`, `interval` or `memory`.
+///
+/// # Errors
+/// `InvalidInput` that shows the text and the names.
+pub fn parse_durability(text: &str) -> Result<Durability> {
+    Durability::of_name(text.trim()).ok_or_else(|| {
+        Error::invalid(format!("`{text}` is not a durability: one of fsync, interval, memory"))
+    })
 }
 
 const SECOND: u64 = 1;

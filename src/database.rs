@@ -9,8 +9,7 @@ use std::time::Duration;
 use icecore_query::select::{Cell, Statement, Table, TableSeries};
 use icecore_query::{Budget, Limits as QueryLimits, promql, select};
 use icecore_storage::Engine;
-use icecore_storage::clock::Clock;
-use icecore_storage::engine::{EngineStats, Guard, RetentionReport};
+use icecore_storage::engine::{EngineStats, Env, Guard, RetentionReport};
 use icecore_storage::model::{RowError, SeriesSet, Tier, TimeRange};
 use icecore_storage::options::Retention;
 use icecore_storage::scan::{Coverage, Resolution, Scan};
@@ -88,7 +87,7 @@ pub struct DeleteReport {
 pub struct Database {
     name: String,
     engine: Arc<Engine>,
-    clock: Arc<dyn Clock>,
+    env: Env,
     query_options: QueryOptions,
     /// The directory this database was opened with, when it was opened alone.
     home: Option<Databases>,
@@ -123,24 +122,28 @@ impl Database {
         Ok(Self {
             name: inner.name.clone(),
             engine: Arc::clone(&inner.engine),
-            clock: Arc::clone(&inner.clock),
+            env: inner.env.clone(),
             query_options: inner.query_options,
             home: Some(home),
         })
     }
 
-    pub(crate) fn of_engine(
-        name: &str,
-        engine: Arc<Engine>,
-        clock: Arc<dyn Clock>,
-        limits: QueryLimits,
-    ) -> Self {
+    pub(crate) fn of_engine(name: &str, engine: Arc<Engine>, env: Env, limits: QueryLimits) -> Self {
         let query_options = QueryOptions { limits, ..QueryOptions::default() };
-        Self { name: name.to_owned(), engine, clock, query_options, home: None }
+        Self { name: name.to_owned(), engine, env, query_options, home: None }
     }
 
     pub(crate) fn engine(&self) -> &Arc<Engine> {
         &self.engine
+    }
+
+    pub(crate) fn env(&self) -> &Env {
+        &self.env
+    }
+
+    /// The directory it was opened with, when it was opened alone.
+    pub(crate) fn home(&self) -> Option<&Databases> {
+        self.home.as_ref()
     }
 
     /// Its name.
@@ -150,7 +153,7 @@ impl Database {
 
     /// The wall time in nanoseconds UTC, by the clock this database lives by.
     pub fn now_ns(&self) -> i64 {
-        self.clock.now_ns()
+        self.env.clock.now_ns()
     }
 
     /// Writes rows; durable and visible when it returns. Rows that cannot be taken are named in the report by
@@ -169,7 +172,7 @@ impl Database {
     /// # Errors
     /// As [`Database::write`].
     pub fn write_lines(&self, body: &[u8], precision: Precision) -> Result<WriteReport> {
-        self.write_decoded(line::decode(body, precision, self.clock.now_ns(), &LineLimits::default()))
+        self.write_decoded(line::decode(body, precision, self.env.clock.now_ns(), &LineLimits::default()))
     }
 
     fn write_decoded(&self, decoded: Decoded<'_>) -> Result<WriteReport> {
@@ -223,7 +226,7 @@ impl Database {
 
     /// Opens the account of a query.
     pub fn query(&self, options: QueryOptions) -> Query {
-        let clock = Arc::clone(&self.clock);
+        let clock = Arc::clone(&self.env.clock);
         let start_ns = clock.monotonic_ns();
         let elapsed = Arc::new(move || {
             let elapsed_ns = clock.monotonic_ns().saturating_sub(start_ns);
@@ -301,7 +304,7 @@ impl Database {
         select::Context {
             scan,
             budget: &query.budget,
-            now_ns: self.clock.now_ns(),
+            now_ns: self.env.clock.now_ns(),
             resolution: query.options.resolution,
         }
     }

@@ -5,6 +5,7 @@
 //! LOCK         held while the directory is open
 //! databases    checksummed list of numbers and names
 //! db/<number>  one engine each
+//! snapshots/   data directories of their own, made on request
 //! ```
 //! Names from users never become path components. When a database is dropped, its line goes first, durably; then
 //! its directory is removed, as soon as no reader needs it, or else at the next start. Order when a database is made: its line in `databases` is made
@@ -13,23 +14,25 @@
 
 mod catalog;
 mod offline;
+mod snapshot;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use icecore_query::select::{Statement, Table};
 use icecore_storage::Engine;
 use icecore_storage::clock::SystemClock;
 use icecore_storage::engine::{Env, Retired};
 use icecore_storage::fs::{Fs, Lock, OsFs, read_all, replace};
-use icecore_storage::options::Retention;
+use icecore_storage::options::{Durability, Options};
 use icecore_storage::scan::Coverage;
 
-use self::catalog::Catalog;
+use self::catalog::{Catalog, Entry};
 pub use self::offline::Offline;
-use crate::config::Config;
+pub use self::snapshot::{DatabaseSnapshot, RestoreReport, restore};
+use crate::config::{Config, NewDatabase};
 use crate::database::{Query, databases_table};
 use crate::services::Services;
 use crate::{Database, Error, ErrorKind, Result};
@@ -42,6 +45,7 @@ const LAYOUT_VERSION: u32 = 1;
 const MARKER: &str = "ICECORE";
 const LOCK: &str = "LOCK";
 const CATALOG: &str = "databases";
+const DB: &str = "db";
 const CATALOG_BYTES_MAX: u64 = 1 << 20;
 const NAME_CHARS_MAX: usize = 128;
 
@@ -52,7 +56,8 @@ pub struct Databases {
     config: Config,
     env: Env,
     open: RwLock<BTreeMap<String, Arc<Database>>>,
-    /// Held while a database is created or dropped, across the file operations; readers take `open` only.
+    /// Held while a database is created or dropped or a snapshot made, across the file operations; readers take `open`
+    /// only.
     catalog: Mutex<Catalog>,
     /// Directories of dropped databases that were still read.
     leaving: Mutex<Vec<Leaving>>,
@@ -84,14 +89,12 @@ impl Databases {
         let is_new = check_marker(fs, dir)?;
         let lock = fs.lock(&dir.join(LOCK)).map_err(|error| Error::from(error).context(&place))?;
         if is_new {
-            replace(
-                fs,
-                &dir.join(MARKER),
-                format!("icecore data directory, layout {LAYOUT_VERSION}\n").as_bytes(),
-            )
-            .map_err(|error| Error::from(error).context(&place))?;
+            write_marker(fs, dir).map_err(|error| error.context(&place))?;
         }
-        let catalog = load_catalog(fs, dir)?;
+        if let Err(error) = snapshot::remove_unfinished(fs, dir) {
+            tracing::warn!(%error, "an unfinished snapshot stays behind");
+        }
+        let catalog = load_catalog(fs, dir, config.options.durability)?;
         remove_dropped(fs, dir, &catalog);
         let databases = Self {
             dir: dir.to_owned(),
@@ -104,10 +107,11 @@ impl Databases {
             is_closed: AtomicBool::new(false),
             lock: Mutex::new(Some(lock)),
         };
-        for (id, name) in catalog.iter() {
-            databases.open_one(id, name, databases.config.retention)?;
+        let preset = databases.config.new_database();
+        for (id, Entry { name, durability }) in catalog.iter() {
+            databases.open_one(id, name, NewDatabase { durability: *durability, ..preset })?;
         }
-        databases.create(DEFAULT_DATABASE, databases.config.retention)?;
+        databases.create(DEFAULT_DATABASE, preset)?;
         Ok(databases)
     }
 
@@ -116,14 +120,14 @@ impl Databases {
         self.open.read().unwrap_or_else(PoisonError::into_inner).get(name).map(Arc::clone)
     }
 
-    /// The database of this name, created when it is not there. An existing one keeps its retention.
+    /// The database of this name, created when it is not there. An existing one keeps what it was created with.
     ///
     /// # Errors
     /// `InvalidInput` for a name that cannot be; `LimitExceeded` when there are too many; `Unavailable` after
     /// [`Databases::close`]; those of the file system.
-    pub fn create(&self, name: &str, retention: Retention) -> Result<Arc<Database>> {
+    pub fn create(&self, name: &str, new: NewDatabase) -> Result<Arc<Database>> {
         check_name(name)?;
-        let mut catalog = self.catalog.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut catalog = self.lock_catalog();
         if let Some(database) = self.get(name) {
             return Ok(database);
         }
@@ -137,12 +141,12 @@ impl Databases {
             return Err(Error::new(ErrorKind::LimitExceeded, message));
         }
         let mut next = catalog.clone();
-        let id = next.add(name);
+        let id = next.add(name, new.durability);
         // The number is taken once its line is on disk, also when opening the engine then fails: numbers are
         // never used for two names.
         replace(self.env.fs.as_ref(), &self.dir.join(CATALOG), &next.encode())?;
         *catalog = next;
-        self.open_one(id, name, retention)
+        self.open_one(id, name, new)
     }
 
     /// Drops a database with all its data, durably; `false` when there is none of this name. Queries that are
@@ -192,26 +196,27 @@ impl Databases {
     }
 
     fn dir_of(&self, id: u32) -> PathBuf {
-        self.dir.join("db").join(id.to_string())
+        self.dir.join(DB).join(id.to_string())
     }
 
-    fn open_one(&self, id: u32, name: &str, retention: Retention) -> Result<Arc<Database>> {
+    fn open_one(&self, id: u32, name: &str, new: NewDatabase) -> Result<Arc<Database>> {
         let dir = self.dir_of(id);
         let place = || format!("database {name:?} in {}", dir.display());
         self.env.fs.create_dir_all(&dir)?;
-        let engine = Engine::open(self.env.clone(), &dir, self.config.options.clone(), retention)
+        let options = Options { durability: new.durability, ..self.config.options.clone() };
+        let engine = Engine::open(self.env.clone(), &dir, options, new.retention)
             .map_err(|error| Error::from(error).context(place()))?;
         let engine = Arc::new(engine);
         self.services.serve(name, Arc::clone(&engine))?;
-        let clock = Arc::clone(&self.env.clock);
-        let database = Arc::new(Database::of_engine(name, engine, clock, self.config.limits.query));
+        let database =
+            Arc::new(Database::of_engine(name, engine, self.env.clone(), self.config.limits.query));
         let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
         open.insert(name.to_owned(), Arc::clone(&database));
         Ok(database)
     }
 
     /// Runs a statement: those about databases here, the others on the database that the statement or else `name`
-    /// names, or the default one. A database that is created keeps rows by `retention`.
+    /// names, or the default one. A database is created as `new` says.
     ///
     /// # Errors
     /// `NotFound` for a database that is not there; those of [`Databases::create`], [`Databases::drop_database`] and [`Database::run_select`].
@@ -220,12 +225,12 @@ impl Databases {
         query: &Query,
         statement: &Statement,
         name: Option<&str>,
-        retention: Retention,
+        new: NewDatabase,
     ) -> Result<Table> {
         match statement {
             Statement::ShowDatabases => return Ok(databases_table(&self.names())),
             Statement::CreateDatabase { name, .. } => {
-                self.create(name, retention)?;
+                self.create(name, new)?;
                 return Ok(Table { series: Vec::new(), messages: Vec::new(), coverage: Coverage::default() });
             }
             Statement::DropDatabase { name } => {
@@ -240,6 +245,10 @@ impl Databases {
             .get(name)
             .ok_or_else(|| Error::new(ErrorKind::NotFound, format!("database not found: {name}")))?;
         database.run_select(query, statement)
+    }
+
+    fn lock_catalog(&self) -> MutexGuard<'_, Catalog> {
+        self.catalog.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Names of all databases, sorted.
@@ -268,7 +277,7 @@ impl Databases {
     /// The first failure, after all have been closed; what could not be flushed is still in the log.
     pub fn close(&self) -> Result<()> {
         // No database can be created while they are closed.
-        let _catalog = self.catalog.lock().unwrap_or_else(PoisonError::into_inner);
+        let _catalog = self.lock_catalog();
         if self.is_closed.swap(true, Ordering::SeqCst) {
             return Ok(());
         }
@@ -328,6 +337,11 @@ fn remove_dir(fs: &dyn Fs, dir: &Path) {
     }
 }
 
+fn write_marker(fs: &dyn Fs, dir: &Path) -> Result<()> {
+    let text = format!("icecore data directory, layout {LAYOUT_VERSION}\n");
+    Ok(replace(fs, &dir.join(MARKER), text.as_bytes())?)
+}
+
 /// Refuses a directory that holds something else; tells whether it is new. Nothing is written before this.
 fn check_marker(fs: &dyn Fs, dir: &Path) -> Result<bool> {
     let path = dir.join(MARKER);
@@ -359,13 +373,14 @@ fn check_marker(fs: &dyn Fs, dir: &Path) -> Result<bool> {
     }
 }
 
-fn load_catalog(fs: &dyn Fs, dir: &Path) -> Result<Catalog> {
+/// The list of databases; those of its first version get `durability`.
+fn load_catalog(fs: &dyn Fs, dir: &Path, durability: Durability) -> Result<Catalog> {
     let path = dir.join(CATALOG);
     if fs.has(&path)? {
         let bytes = read_all(fs, &path, CATALOG_BYTES_MAX)?;
-        return Catalog::decode(&bytes).map_err(|error| error.context(path.display()));
+        return Catalog::decode(&bytes, durability).map_err(|error| error.context(path.display()));
     }
-    let db = dir.join("db");
+    let db = dir.join(DB);
     if fs.has(&db)? && !fs.list(&db)?.is_empty() {
         let message = format!("{} is missing, and there are databases in {}", path.display(), db.display());
         return Err(Error::new(ErrorKind::Corruption, message));
@@ -459,7 +474,7 @@ mod tests {
 
     fn prepare(env: &Env) {
         let databases = open_sim(env).unwrap();
-        let shop = databases.create("shop", Retention::FOREVER).unwrap();
+        let shop = databases.create("shop", databases.config().new_database()).unwrap();
         shop.write(&[Point::new("cpu").field("usage", 1.0).at_ns(1_700_000_000 * SECOND_NS)]).unwrap();
         databases.close().unwrap();
     }

@@ -48,13 +48,13 @@ pub mod http;
 #[cfg(feature = "server")]
 pub mod telemetry;
 
-pub use config::Config;
+pub use config::{Config, NewDatabase};
 pub use database::{Database, DeleteReport, QueryOptions, WriteReport};
-pub use databases::Databases;
+pub use databases::{DatabaseSnapshot, Databases, RestoreReport};
 pub use error::{Error, ErrorKind, Result};
 pub use icecore_query::promql::{Answer, QueryValue, Sample};
 pub use icecore_query::select::{Cell, Table};
-pub use icecore_storage::engine::{EngineStats, Guard, RetentionReport};
+pub use icecore_storage::engine::{EngineStats, Guard, RetentionReport, SnapshotReport};
 pub use icecore_storage::model::{RowError, Tier, TimeRange, Value};
 pub use icecore_storage::options::{Durability, Options, Retention};
 pub use icecore_storage::scan::Resolution;

@@ -81,6 +81,7 @@ pub(crate) struct Telemetry {
     tombstones: IntGaugeVec,
     corrupt_reads: IntCounterVec,
     is_poisoned: IntGaugeVec,
+    durability: IntGaugeVec,
     /// Held while a page is made: the counters of the engines are set anew for each.
     page: Mutex<()>,
 }
@@ -116,7 +117,11 @@ impl Telemetry {
             rejected: register(&registry, IntCounter::new("icecore_lines_rejected_total", "Lines refused."))?,
             requests: counters("icecore_http_requests_total", "Requests answered.", &["route", "status"])?,
             query_seconds: register(&registry, HistogramVec::new(query_seconds, &["language"]))?,
-            limit_hits: counters("icecore_limit_hits_total", "Requests that met a limit.", &["limit"])?,
+            limit_hits: counters(
+                "icecore_limit_hits_total",
+                "Requests, or rows of writes, that met a limit.",
+                &["limit"],
+            )?,
             series: gauges("icecore_series", "Series known.", &["db"])?,
             memtable_bytes: gauges("icecore_memtable_bytes", "Bytes in memory.", &["db"])?,
             wal_bytes: gauges("icecore_wal_bytes", "Bytes of log files.", &["db"])?,
@@ -139,6 +144,11 @@ impl Telemetry {
                 &["db"],
             )?,
             is_poisoned: gauges("icecore_poisoned", "1 when writes are refused until a restart.", &["db"])?,
+            durability: gauges(
+                "icecore_durability",
+                "1 for the durability in force.",
+                &["db", "durability"],
+            )?,
             page: Mutex::default(),
             registry,
         })
@@ -173,14 +183,13 @@ impl Telemetry {
             // The engine counts all rows, also those that did not come over HTTP.
             let rows = self.rows.with_label_values(&[name]);
             rows.inc_by(stats.rows_written);
-            let corrupt_reads = self.corrupt_reads.with_label_values(&[name]);
-            corrupt_reads.reset();
-            corrupt_reads.inc_by(stats.corrupt_reads);
+            self.corrupt_reads.with_label_values(&[name]).inc_by(stats.corrupt_reads);
             set(&self.series, &[name], stats.series);
             set(&self.memtable_bytes, &[name], stats.memtable_bytes);
             set(&self.wal_bytes, &[name], stats.wal_bytes);
             set(&self.replayed_records, &[name], stats.replayed_records);
             set(&self.tombstones, &[name], stats.tombstones);
+            set(&self.durability, &[name, stats.durability.name()], 1);
             set(&self.is_poisoned, &[name], u64::from(stats.is_poisoned));
             let tiers = [Tier::Raw, Tier::M1, Tier::M5, Tier::H1].map(Tier::name);
             for (gauge, values) in [
@@ -193,6 +202,7 @@ impl Telemetry {
                 }
             }
         }
+        self.engine_limits(databases);
         let mut page = Vec::new();
         TextEncoder::new()
             .encode(&self.registry.gather(), &mut page)
@@ -203,6 +213,7 @@ impl Telemetry {
     /// A database that was dropped leaves no numbers behind.
     fn forget_databases(&self) {
         self.rows.reset();
+        self.corrupt_reads.reset();
         for gauge in [
             &self.series,
             &self.memtable_bytes,
@@ -213,8 +224,22 @@ impl Telemetry {
             &self.segment_rows,
             &self.tombstones,
             &self.is_poisoned,
+            &self.durability,
         ] {
             gauge.reset();
+        }
+    }
+
+    /// What the engines refused, over all databases; their limits are named unlike those of the server.
+    fn engine_limits(&self, databases: &[(String, EngineStats)]) {
+        let mut sums = std::collections::BTreeMap::new();
+        for (name, hits) in databases.iter().flat_map(|(_, stats)| &stats.limit_hits) {
+            *sums.entry(*name).or_insert(0) += hits;
+        }
+        for (name, hits) in sums {
+            let counter = self.limit_hits.with_label_values(&[name]);
+            counter.reset();
+            counter.inc_by(hits);
         }
     }
 }

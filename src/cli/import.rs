@@ -231,11 +231,14 @@ impl Sink {
         let dir = args.target.data_dir.clone().unwrap_or_default();
         let is_new_directory = !dir.join("ICECORE").exists();
         // What is created on the way keeps everything.
-        let config = Config { retention: Retention::FOREVER, ..Config::default() };
+        let mut config = Config { retention: Retention::FOREVER, ..Config::default() };
+        // A load of history makes all its series at once, and an operator asked for it.
+        config.options.new_series_per_minute_max = usize::MAX;
         let databases = super::open_directory(&dir, config)?;
         let is_new = is_new_directory || databases.get(&args.db).is_none();
-        let database =
-            databases.create(&args.db, Retention::FOREVER).map_err(|error| Ended::opening(&error))?;
+        let database = databases
+            .create(&args.db, databases.config().new_database())
+            .map_err(|error| Ended::opening(&error))?;
         tell_retention(&args.db, is_new, &format_retention(&database.retention()));
         Ok(Self::Directory { databases: Box::new(databases), database })
     }

@@ -2,12 +2,13 @@
 //!
 //! Read in this order: this file (commands, exit codes), `serve` (run the server until a signal), `import` (files
 //! into a database) with `records` (how each format is read) and `lines` (points as line protocol), `query` (one
-//! question) with `print` (aligned tables), `remote` (a running server as the other side), `check` and `inspect` (the
-//! files of a directory that no server has open).
+//! question) with `print` (aligned tables), `backup` and `restore` (a directory to another), `check` and `inspect` (the
+//! files of a directory that no server has open), `remote` (a running server as the other side).
 //!
 //! Exit codes: 0 done; 1 it failed while running; 2 the flags or the configuration are wrong (also a data
 //! directory that cannot be used and a port that is taken).
 
+mod backup;
 mod check;
 mod import;
 mod inspect;
@@ -16,6 +17,7 @@ mod print;
 mod query;
 mod records;
 mod remote;
+mod restore;
 mod serve;
 
 use std::fmt;
@@ -47,6 +49,10 @@ enum Command {
     Check(check::CheckArgs),
     /// Show the layout of segments: sizes by column and encoding.
     Inspect(inspect::InspectArgs),
+    /// Write a consistent copy of all databases, directly or from a running server.
+    Backup(backup::BackupArgs),
+    /// Make a data directory of a backup.
+    Restore(restore::RestoreArgs),
 }
 
 /// Where a command finds its data.
@@ -140,6 +146,8 @@ pub fn main() -> ExitCode {
         Command::Query(args) => query::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Inspect(args) => inspect::run(&args),
+        Command::Backup(args) => backup::run(&args),
+        Command::Restore(args) => restore::run(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

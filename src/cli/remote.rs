@@ -51,6 +51,13 @@ impl Remote {
         self.reply(request.content_type("text/plain; charset=utf-8").send(body))
     }
 
+    /// Has something removed.
+    pub(super) fn delete(&self, path: &str, params: &[(&str, &str)]) -> Result<Reply, Ended> {
+        self.reply(
+            self.agent.delete(format!("{}{path}", self.base)).query_pairs(params.iter().copied()).call(),
+        )
+    }
+
     /// Asks with a form.
     pub(super) fn ask(&self, path: &str, params: &[(&str, &str)], accept: &str) -> Result<Reply, Ended> {
         let request = self.agent.post(format!("{}{path}", self.base)).header("accept", accept);

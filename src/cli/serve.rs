@@ -8,14 +8,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use icecore_storage::options::Retention;
+use icecore_storage::options::{Durability, Options, Retention};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use super::{Ended, say};
 use crate::Databases;
-use crate::config::{Config, format_retention, parse_retention};
+use crate::config::{Config, format_retention, parse_durability, parse_retention};
 use crate::databases::DEFAULT_DATABASE;
 use crate::demo::Demo;
 use crate::http::{App, serve};
@@ -37,6 +37,10 @@ pub(super) struct ServeArgs {
     /// given, for the database `default`.
     #[arg(long, env = "ICECORE_RETENTION")]
     retention: Option<String>,
+    /// What an acknowledged write has survived, in new databases: `fsync` a power cut, `interval` one but for its last
+    /// second, `memory` nothing. Existing databases keep theirs.
+    #[arg(long, env = "ICECORE_DURABILITY")]
+    durability: Option<String>,
     /// Listen on an address that others can reach although there is no authentication.
     #[arg(long)]
     insecure_no_auth: bool,
@@ -63,6 +67,12 @@ fn config(args: &ServeArgs) -> Result<Config, Ended> {
         Some(text) => parse_retention(text).map_err(|error| Ended::usage(format!("--retention: {error}")))?,
         None => Retention::default(),
     };
+    let durability = match &args.durability {
+        Some(text) => {
+            parse_durability(text).map_err(|error| Ended::usage(format!("--durability: {error}")))?
+        }
+        None => Durability::default(),
+    };
     if !args.listen.ip().is_loopback() && !args.insecure_no_auth {
         return Err(Ended::usage(format!(
             "--listen {}: others could read and write everything, as there is no authentication yet; listen on \
@@ -70,7 +80,14 @@ fn config(args: &ServeArgs) -> Result<Config, Ended> {
             args.listen
         )));
     }
-    Ok(Config { data_dir: args.data_dir.clone(), listen: args.listen, retention, ..Config::default() })
+    let options = Options { durability, ..Options::default() };
+    Ok(Config {
+        data_dir: args.data_dir.clone(),
+        listen: args.listen,
+        retention,
+        options,
+        ..Config::default()
+    })
 }
 
 fn bind(listen: SocketAddr) -> Result<TcpSocket, Ended> {
@@ -95,6 +112,9 @@ async fn serve_until_signal(args: &ServeArgs, config: Config) -> Result<(), Ende
     let databases = Arc::new(databases);
     if args.retention.is_some() {
         apply_flag(&databases)?;
+    }
+    if args.durability.is_some() {
+        warn_of_kept(&databases);
     }
     let listener = socket
         .listen(BACKLOG)
@@ -133,11 +153,26 @@ fn apply_flag(databases: &Databases) -> Result<(), Ended> {
     Ok(())
 }
 
+/// A durability given on the command line does not reach databases that are there.
+fn warn_of_kept(databases: &Databases) {
+    let given = databases.config().options.durability;
+    for database in databases.all() {
+        let kept = database.stats().durability;
+        if kept != given {
+            let (kept, given) = (kept.name(), given.name());
+            tracing::warn!(database = database.name(), kept, given, "--durability is for new databases only");
+        }
+    }
+}
+
 fn greet(databases: &Databases, address: SocketAddr) {
-    let retention = databases.get(DEFAULT_DATABASE).map(|database| database.retention());
+    let database = databases.get(DEFAULT_DATABASE);
+    let retention = database.as_ref().map(|database| database.retention());
+    let durability = database.map(|database| database.stats().durability);
     say(format_args!("icecore {}", env!("CARGO_PKG_VERSION")));
     say(format_args!("data directory {}", databases.dir().display()));
     say(format_args!("retention {}", format_retention(&retention.unwrap_or_default())));
+    say(format_args!("durability {}", durability.unwrap_or_default().name()));
     say(format_args!("listening on http://{address}"));
     if !address.ip().is_loopback() {
         tracing::warn!(%address, "listening on a public address without authentication (--insecure-no-auth)");

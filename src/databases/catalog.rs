@@ -1,110 +1,139 @@
 //! The list of databases as it lies on disk: a head line with the layout and a checksum, then one line a database.
 //!
 //! ```text
-//! icecore databases 1 <FNV-1a 64 of all that follows, 16 hex digits>
+//! icecore databases 2 <FNV-1a 64 of all that follows, 16 hex digits>
 //! next <number>
-//! <number> TAB <name>
+//! <number> TAB <name> TAB <durability>
 //! ```
-//! A number is never used twice. Names hold no control characters, so a line is a line.
+//! A number is never used twice. Names hold no control characters, so a line is a line. Version 1 had no durability;
+//! its databases get that of new ones.
 
 #![warn(clippy::indexing_slicing)]
 
 use std::collections::BTreeMap;
 
+use icecore_storage::options::Durability;
+
 use crate::{Error, ErrorKind, Result};
 
-const MAGIC: &str = "icecore databases ";
-/// Version of the list that this build writes and reads.
-const VERSION: u32 = 1;
+const HEAD: &str = "icecore databases ";
+/// Version of the list that this build writes.
+const VERSION: u32 = 2;
+const VERSION_WITHOUT_DURABILITY: u32 = 1;
 
-/// Numbers and names of the databases.
+/// Numbers, names and durabilities of the databases.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Catalog {
-    names: BTreeMap<u32, String>,
+    entries: BTreeMap<u32, Entry>,
     next_id: u32,
+}
+
+/// One database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) name: String,
+    pub(super) durability: Durability,
 }
 
 impl Default for Catalog {
     fn default() -> Self {
-        Self { names: BTreeMap::new(), next_id: 1 }
+        Self { entries: BTreeMap::new(), next_id: 1 }
     }
 }
 
 impl Catalog {
     /// Takes the next number for a name.
-    pub(super) fn add(&mut self, name: &str) -> u32 {
+    pub(super) fn add(&mut self, name: &str, durability: Durability) -> u32 {
         let id = self.next_id;
-        self.names.insert(id, name.to_owned());
+        self.entries.insert(id, Entry { name: name.to_owned(), durability });
         self.next_id = id.saturating_add(1);
         id
     }
 
     /// Takes a name out; its number is never given again.
     pub(super) fn remove(&mut self, name: &str) -> Option<u32> {
-        let id = self.iter().find(|(_, known)| *known == name).map(|(id, _)| id)?;
-        self.names.remove(&id);
+        let id = self.iter().find(|(_, known)| known.name == name).map(|(id, _)| id)?;
+        self.entries.remove(&id);
         Some(id)
     }
 
     /// Whether a number belonged to a database that is not there any more.
     pub(super) fn is_dropped(&self, id: u32) -> bool {
-        id < self.next_id && !self.names.contains_key(&id)
+        id < self.next_id && !self.entries.contains_key(&id)
     }
 
     /// How many there are.
     pub(super) fn len(&self) -> usize {
-        self.names.len()
+        self.entries.len()
     }
 
-    /// Numbers and names, by number.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &str)> {
-        self.names.iter().map(|(id, name)| (*id, name.as_str()))
+    /// The databases by number.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Entry)> {
+        self.entries.iter().map(|(id, entry)| (*id, entry))
     }
 
     /// The bytes of the file.
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut body = format!("next {}\n", self.next_id);
-        for (id, name) in &self.names {
-            body.push_str(&format!("{id}\t{name}\n"));
+        for (id, Entry { name, durability }) in &self.entries {
+            body.push_str(&format!("{id}\t{name}\t{}\n", durability.name()));
         }
-        format!("{MAGIC}{VERSION} {:016x}\n{body}", fnv1a(body.as_bytes())).into_bytes()
+        format!("{HEAD}{VERSION} {:016x}\n{body}", fnv1a(body.as_bytes())).into_bytes()
     }
 
-    /// Reads the bytes of the file.
+    /// Reads the bytes of the file; databases of version 1 get `durability`.
     ///
     /// # Errors
-    /// `Corruption` that names what is wrong; `Conflict` for a list of another version.
-    pub(super) fn decode(bytes: &[u8]) -> Result<Self> {
-        let damaged =
-            |what: &str| Error::new(ErrorKind::Corruption, format!("list of databases is damaged: {what}"));
+    /// `Corruption` that names what is wrong; `Conflict` for a list of a newer version.
+    pub(super) fn decode(bytes: &[u8], durability: Durability) -> Result<Self> {
         let text = std::str::from_utf8(bytes).map_err(|_| damaged("it is not UTF-8"))?;
         let (head, body) = text.split_once('\n').ok_or_else(|| damaged("it has no head line"))?;
         let (version, sum) = head
-            .strip_prefix(MAGIC)
+            .strip_prefix(HEAD)
             .and_then(|rest| rest.split_once(' '))
             .ok_or_else(|| damaged("unknown head line"))?;
         if sum != format!("{:016x}", fnv1a(body.as_bytes())) {
             return Err(damaged("checksum does not match"));
         }
-        let version: u32 = version.parse().map_err(|_| damaged("unknown head line"))?;
-        if version != VERSION {
-            let message = format!("list of databases of version {version}; this icecore reads {VERSION}");
-            return Err(Error::new(ErrorKind::Conflict, message));
-        }
+        let preset = match version.parse::<u32>() {
+            Ok(VERSION) => None,
+            Ok(VERSION_WITHOUT_DURABILITY) => Some(durability),
+            Ok(other) => {
+                let message = format!("list of databases of version {other}; this icecore reads 1 and 2");
+                return Err(Error::new(ErrorKind::Conflict, message));
+            }
+            Err(_) => return Err(damaged("unknown head line")),
+        };
         let mut lines = body.lines();
         let next =
             lines.next().and_then(|line| line.strip_prefix("next ")).and_then(|next| next.parse().ok());
         let mut catalog =
-            Self { names: BTreeMap::new(), next_id: next.ok_or_else(|| damaged("no next number"))? };
+            Self { entries: BTreeMap::new(), next_id: next.ok_or_else(|| damaged("no next number"))? };
         for line in lines {
-            let parts = line.split_once('\t').and_then(|(id, name)| Some((id.parse::<u32>().ok()?, name)));
-            let (id, name) = parts.ok_or_else(|| damaged("a line is not a number and a name"))?;
-            if id >= catalog.next_id || catalog.names.insert(id, name.to_owned()).is_some() {
+            let (id, entry) = decode_line(line, preset)
+                .ok_or_else(|| damaged("a line is not a number, a name and a durability"))?;
+            if id >= catalog.next_id || catalog.entries.insert(id, entry).is_some() {
                 return Err(damaged("a number stands twice or was never given"));
             }
         }
         Ok(catalog)
     }
+}
+
+fn decode_line(line: &str, preset: Option<Durability>) -> Option<(u32, Entry)> {
+    let (id, rest) = line.split_once('\t')?;
+    let (name, durability) = match preset {
+        Some(durability) => (rest, durability),
+        None => {
+            let (name, durability) = rest.split_once('\t')?;
+            (name, Durability::of_name(durability)?)
+        }
+    };
+    Some((id.parse().ok()?, Entry { name: name.to_owned(), durability }))
+}
+
+fn damaged(what: &str) -> Error {
+    Error::new(ErrorKind::Corruption, format!("list of databases is damaged: {what}"))
 }
 
 /// FNV-1a over 64 bits. Each step is a bijection, so a change of any single byte changes the sum.
@@ -120,15 +149,29 @@ mod tests {
 
     fn sample() -> Catalog {
         let mut catalog = Catalog::default();
-        catalog.add("default");
-        catalog.add("web shop");
+        catalog.add("default", Durability::Fsync);
+        catalog.add("web shop", Durability::Memory);
         catalog
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Catalog> {
+        Catalog::decode(bytes, Durability::Interval)
+    }
+
+    /// Written by version 1 of the list.
+    #[test]
+    fn catalog_of_version_1_gets_the_durability_of_new_databases() {
+        let text = "icecore databases 1 c26fbe25f962596d\nnext 3\n1\tdefault\n2\tweb shop\n";
+        let catalog = decode(text.as_bytes()).unwrap();
+        let found: Vec<_> = catalog.iter().map(|(id, entry)| (id, &*entry.name, entry.durability)).collect();
+        assert_eq!(found, [(1, "default", Durability::Interval), (2, "web shop", Durability::Interval)]);
+        assert_eq!(decode(&catalog.encode()).unwrap(), catalog);
     }
 
     #[test]
     fn catalog_round_trips() {
-        assert_eq!(Catalog::decode(&sample().encode()).unwrap(), sample());
-        assert_eq!(Catalog::decode(&Catalog::default().encode()).unwrap(), Catalog::default());
+        assert_eq!(decode(&sample().encode()).unwrap(), sample());
+        assert_eq!(decode(&Catalog::default().encode()).unwrap(), Catalog::default());
     }
 
     #[test]
@@ -136,15 +179,15 @@ mod tests {
         let mut catalog = sample();
         assert_eq!((catalog.remove("web shop"), catalog.remove("web shop")), (Some(2), None));
         assert_eq!([1, 2, 3].map(|id| catalog.is_dropped(id)), [false, true, false]);
-        assert_eq!(Catalog::decode(&catalog.encode()).unwrap(), catalog);
-        assert_eq!(catalog.add("web shop"), 3);
+        assert_eq!(decode(&catalog.encode()).unwrap(), catalog);
+        assert_eq!(catalog.add("web shop", Durability::Fsync), 3);
     }
 
     #[test]
     fn catalog_of_another_version_is_a_conflict() {
         let text = String::from_utf8(sample().encode()).unwrap();
-        let newer = text.replacen("databases 1 ", "databases 2 ", 1);
-        let error = Catalog::decode(newer.as_bytes()).unwrap_err();
+        let newer = text.replacen("databases 2 ", "databases 3 ", 1);
+        let error = decode(newer.as_bytes()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
     }
 
@@ -152,7 +195,7 @@ mod tests {
     fn catalog_cut_anywhere_is_corruption() {
         let bytes = sample().encode();
         for end in 0..bytes.len() {
-            let error = Catalog::decode(bytes.get(..end).unwrap()).unwrap_err();
+            let error = decode(bytes.get(..end).unwrap()).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Corruption, "cut at {end}");
         }
     }
@@ -163,7 +206,7 @@ mod tests {
         for position in 0..bytes.len() * 8 {
             let mut damaged = bytes.clone();
             *damaged.get_mut(position / 8).unwrap() ^= 1 << (position % 8);
-            assert!(Catalog::decode(&damaged).is_err(), "bit {position}");
+            assert!(decode(&damaged).is_err(), "bit {position}");
         }
     }
 }

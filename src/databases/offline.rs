@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 
 use icecore_storage::fs::{Fs, Lock, OsFs, read_all};
 use icecore_storage::manifest;
+use icecore_storage::options::Durability;
 
 use super::catalog::Catalog;
-use super::{CATALOG, CATALOG_BYTES_MAX, LOCK, MARKER, check_marker};
+use super::{CATALOG, CATALOG_BYTES_MAX, DB, LOCK, MARKER, check_marker};
 use crate::{Error, ErrorKind, Result};
 
 /// The databases of a directory, kept from being opened until this is dropped.
@@ -50,10 +51,10 @@ impl Offline {
     }
 
     fn of_data_dir(dir: &Path, lock: Option<Box<dyn Lock>>) -> Result<Self> {
-        let (fs, list, home) = (OsFs, dir.join(CATALOG), dir.join("db"));
+        let (fs, list, home) = (OsFs, dir.join(CATALOG), dir.join(DB));
         let numbers = if fs.has(&home)? { fs.list(&home)? } else { Vec::new() };
         let catalog = match read_all(&fs, &list, CATALOG_BYTES_MAX) {
-            Ok(bytes) => Catalog::decode(&bytes),
+            Ok(bytes) => Catalog::decode(&bytes, Durability::default()),
             // A first start that was cut off has made neither the list nor a database.
             Err(error) if error.kind() == icecore_storage::ErrorKind::NotFound && numbers.is_empty() => {
                 Ok(Catalog::default())
@@ -66,7 +67,7 @@ impl Offline {
             Err(error) => (Catalog::default(), Some(error.context(list.display()))),
         };
         let mut databases: Vec<(String, PathBuf)> =
-            catalog.iter().map(|(id, name)| (name.to_owned(), home.join(id.to_string()))).collect();
+            catalog.iter().map(|(id, entry)| (entry.name.clone(), home.join(id.to_string()))).collect();
         let is_listed = |path: &PathBuf| databases.iter().any(|(_, known)| known == path);
         let mut unlisted: Vec<PathBuf> =
             numbers.iter().map(|number| home.join(number)).filter(|path| !is_listed(path)).collect();

@@ -7,7 +7,7 @@ use axum::extract::{Request, State};
 use axum::http::header::{CONTENT_TYPE, HeaderName, HeaderValue, ORIGIN};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use icecore_storage::engine::Guard;
+use icecore_storage::engine::{Guard, SnapshotReport};
 use icecore_storage::model::Tier;
 use serde_json::json;
 
@@ -17,10 +17,10 @@ use super::error::{Dialect, Failure, json_response};
 use super::influx::DELETE_FROM_PAGE;
 use super::number::rfc3339;
 use super::prometheus::{open, options};
-use crate::Result;
 use crate::database::Query;
-use crate::databases::DEFAULT_DATABASE;
+use crate::databases::{DEFAULT_DATABASE, DatabaseSnapshot};
 use crate::telemetry::Language;
+use crate::{Databases, Error, Result};
 
 /// InfluxDB 1.8's answer, which its clients take for a version they know.
 pub(super) async fn ping() -> Response {
@@ -70,8 +70,16 @@ pub(super) async fn health(State(app): State<Arc<App>>) -> Response {
         let names = poisoned.join(", ");
         (StatusCode::SERVICE_UNAVAILABLE, "fail", format!("writes are refused until a restart: {names}"))
     };
+    let durabilities: serde_json::Map<_, _> = app
+        .databases
+        .all()
+        .iter()
+        .map(|database| {
+            (database.name().to_owned(), json!({"durability": database.stats().durability.name()}))
+        })
+        .collect();
     let body = json!({
-        "name": "icecore", "status": word, "message": message, "version": env!("CARGO_PKG_VERSION"), "checks": []
+        "databases": durabilities, "name": "icecore", "status": word, "message": message, "version": env!("CARGO_PKG_VERSION"), "checks": []
     });
     json(status, &body)
 }
@@ -157,10 +165,59 @@ pub(super) async fn delete(State(app): State<Arc<App>>, request: Request) -> Res
         };
         app.run_query(Language::Metadata, account, work).await
     };
-    match outcome.await {
+    answer(outcome.await)
+}
+
+/// POST: makes a snapshot below the data directory, named by `name=` or the time.
+pub(super) async fn snapshot(State(app): State<Arc<App>>, request: Request) -> Response {
+    directory_order(&app, request, |databases, params| {
+        let (path, made) = databases.snapshot_here(params.get("name"))?;
+        let made = made.into_iter().map(|DatabaseSnapshot { name, report }| {
+            let SnapshotReport { end_seq, files, copied_files, segment_bytes } = report;
+            let report = json!({
+                "end_seq": end_seq, "files": files, "copied_files": copied_files, "segment_bytes": segment_bytes
+            });
+            (name, report)
+        });
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+        // The directory may have been given relative to the server's own.
+        let path = std::path::absolute(&path).unwrap_or(path);
+        let made: serde_json::Map<_, _> = made.collect();
+        Ok(json!({"name": name, "path": path.to_string_lossy(), "databases": made}))
+    })
+    .await
+}
+
+/// DELETE: removes the snapshot `name=`.
+pub(super) async fn remove_snapshot(State(app): State<Arc<App>>, request: Request) -> Response {
+    directory_order(&app, request, |databases, params| {
+        let name = params.get("name").ok_or_else(|| Error::invalid("missing required parameter \"name\""))?;
+        databases.remove_snapshot(name)?;
+        Ok(json!({}))
+    })
+    .await
+}
+
+fn answer(outcome: std::result::Result<serde_json::Value, Failure>) -> Response {
+    match outcome {
         Ok(done) => json(StatusCode::OK, &json!({"status": "success", "data": done})),
         Err(failure) => failure.respond(Dialect::Prometheus),
     }
+}
+
+/// Carries out an order on the data directory.
+async fn directory_order(
+    app: &Arc<App>,
+    request: Request,
+    work: impl Fn(&Databases, &super::params::Params) -> Result<serde_json::Value> + Send + 'static,
+) -> Response {
+    let outcome = async {
+        let (parts, body) = request.into_parts();
+        let params = body::params(app, &parts, body).await?;
+        let databases = Arc::clone(&app.databases);
+        join(tokio::task::spawn_blocking(move || work(&databases, &params)).await)
+    };
+    answer(outcome.await)
 }
 
 /// Carries out an order on the database named by `db=`, or on all of them.
@@ -185,10 +242,7 @@ async fn order(
         });
         join(joined.await)
     };
-    match outcome.await {
-        Ok(done) => json(StatusCode::OK, &json!({"status": "success", "data": done})),
-        Err(failure) => failure.respond(Dialect::Prometheus),
-    }
+    answer(outcome.await)
 }
 
 /// Databases in the place of buckets, so that v2 tools find where to write.

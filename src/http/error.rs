@@ -183,7 +183,12 @@ impl From<Error> for Failure {
         } else if status == StatusCode::INTERNAL_SERVER_ERROR {
             tracing::error!(%error, kind = ?error.kind(), "a request failed");
         }
-        Self { status, class, message: error.to_string(), retry_after_s, limit }
+        // The word that tells it from what passes by itself.
+        let message = match error.kind() {
+            ErrorKind::Poisoned => format!("poisoned: {error}"),
+            _ => error.to_string(),
+        };
+        Self { status, class, message, retry_after_s, limit }
     }
 }
 

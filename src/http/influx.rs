@@ -8,7 +8,6 @@ use axum::http::header::{ACCEPT, CONTENT_TYPE, HeaderValue, ORIGIN};
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::Response;
 use icecore_query::select::{self, Statement, Table};
-use icecore_storage::options::Retention;
 
 use super::app::App;
 use super::body;
@@ -17,7 +16,7 @@ use super::params::Params;
 use super::prometheus::options;
 use super::table::{Epoch, TableForm, results_json, table_csv};
 use crate::Databases;
-use crate::config::parse_retention;
+use crate::config::{NewDatabase, parse_durability, parse_retention};
 use crate::database::Query;
 use crate::telemetry::Language;
 
@@ -48,14 +47,11 @@ async fn run(app: &Arc<App>, request: Request) -> Result<Response, Failure> {
     let wanted = wanted(&parts.headers, &params);
     let epoch = epoch(&params, wanted)?;
     let form = TableForm { epoch, with_coverage: params.is_on("explain") };
-    let retention = match params.get("retention") {
-        Some(text) => parse_retention(text)?,
-        None => app.databases.config().retention,
-    };
+    let new = new_database(app, &params)?;
     let scope = Scope {
         databases: Arc::clone(&app.databases),
         name: params.get("db").map(str::to_owned),
-        retention,
+        new,
         is_posted: parts.method == Method::POST,
         is_from_page: parts.headers.contains_key(ORIGIN),
     };
@@ -70,6 +66,18 @@ async fn run(app: &Arc<App>, request: Request) -> Result<Response, Failure> {
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/csv"));
     }
     Ok(response)
+}
+
+/// What a database that the request creates is to be.
+fn new_database(app: &App, params: &Params) -> Result<NewDatabase, Failure> {
+    let mut new = app.databases.config().new_database();
+    if let Some(text) = params.get("retention") {
+        new.retention = parse_retention(text)?;
+    }
+    if let Some(text) = params.get("durability") {
+        new.durability = parse_durability(text)?;
+    }
+    Ok(new)
 }
 
 fn statements(app: &App, params: &Params) -> Result<Vec<Statement>, Failure> {
@@ -139,8 +147,8 @@ fn encode(results: &[Result<Table, String>], form: TableForm, wanted: Wanted) ->
 struct Scope {
     databases: Arc<Databases>,
     name: Option<String>,
-    /// What a database that is created here keeps.
-    retention: Retention,
+    /// What a database that is created here is to be.
+    new: NewDatabase,
     /// A link that is followed must not delete.
     is_posted: bool,
     /// Nor must a page that some browser has open: its requests name their origin.
@@ -155,7 +163,7 @@ impl Scope {
         if statement.is_delete() && self.is_from_page {
             return Err(DELETE_FROM_PAGE.to_owned());
         }
-        let answered = self.databases.run_statement(query, statement, self.name.as_deref(), self.retention);
+        let answered = self.databases.run_statement(query, statement, self.name.as_deref(), self.new);
         answered.map_err(|error| error.to_string())
     }
 }

@@ -24,6 +24,9 @@ mod server;
 mod table;
 mod write;
 
+#[cfg(test)]
+mod tests;
+
 pub(crate) use app::App;
 pub(crate) use encode::{AnswerForm, answer_json};
 pub(crate) use number::{float_text, rfc3339};

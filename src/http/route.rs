@@ -32,6 +32,7 @@ pub(super) fn router(app: Arc<App>) -> Router {
         .route("/api/v1/admin/flush", post(admin::flush))
         .route("/api/v1/admin/retention", post(admin::retention))
         .route("/api/v1/admin/delete", post(admin::delete))
+        .route("/api/v1/admin/snapshot", post(admin::snapshot).delete(admin::remove_snapshot))
         .merge(prometheus_api("/api/v1"))
         .merge(prometheus_api("/db/{db}/api/v1"))
         .fallback(not_found)
@@ -83,7 +84,7 @@ async fn count(State(app): State<Arc<App>>, request: Request, next: Next) -> Res
 
 /// A fixed name for a path: what clients invent must not become metrics.
 fn route_name(path: &str) -> &'static str {
-    const FIXED: [&str; 17] = [
+    const FIXED: [&str; 18] = [
         "/",
         "/write",
         "/query",
@@ -101,6 +102,7 @@ fn route_name(path: &str) -> &'static str {
         "/api/v1/admin/flush",
         "/api/v1/admin/retention",
         "/api/v1/admin/delete",
+        "/api/v1/admin/snapshot",
     ];
     const PROMETHEUS: [&str; 8] = [
         "/api/v1/query",

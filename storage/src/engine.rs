@@ -34,6 +34,8 @@ use crate::rollup::{self, PickSettings};
 use crate::scan::{Scan, view::View};
 use crate::segment::Segment;
 use crate::series::CatalogMark;
+pub use crate::snapshot::SnapshotReport;
+use crate::snapshot::{self, Moment};
 pub use crate::version::Env;
 use crate::version::{Edit, Frozen, Store, wal_dir};
 use crate::wal::{self, GroupCommit, Hooks};
@@ -54,6 +56,8 @@ pub struct WriteReport {
 /// Sizes and counters of an engine.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EngineStats {
+    /// What an acknowledged write has survived.
+    pub durability: Durability,
     /// Series known.
     pub series: u64,
     /// Rows accepted since the engine was opened.
@@ -78,6 +82,8 @@ pub struct EngineStats {
     pub corrupt_reads: u64,
     /// Whether writes are refused after a failed append or sync.
     pub is_poisoned: bool,
+    /// By the name of each option that bounds writes: rows (of the catalog's bounds) or batches refused.
+    pub limit_hits: Vec<(&'static str, u64)>,
 }
 
 /// Rows of a batch, by measurement.
@@ -138,6 +144,8 @@ pub struct Engine {
     has_memory: Condvar,
     is_closed: AtomicBool,
     rows_written: AtomicU64,
+    memory_refusals: AtomicU64,
+    disk_refusals: AtomicU64,
     /// Monotonic time of the first row in the active memtable; `i64::MAX` while it is empty.
     active_since_ns: AtomicI64,
     /// Monotonic time until which the last look at the free disk space holds, and whether it was enough.
@@ -204,6 +212,8 @@ impl Engine {
             has_memory: Condvar::new(),
             is_closed: AtomicBool::new(false),
             rows_written: AtomicU64::new(0),
+            memory_refusals: AtomicU64::new(0),
+            disk_refusals: AtomicU64::new(0),
             active_since_ns: AtomicI64::new(if is_empty { i64::MAX } else { env.clock.monotonic_ns() }),
             disk_checked_ns: AtomicI64::new(i64::MIN),
             has_disk: AtomicBool::new(true),
@@ -223,6 +233,7 @@ impl Engine {
         self.check_disk()?;
         self.wait_for_memory()?;
         let mut rejected = Vec::new();
+        self.store.catalog.tick(self.store.env.clock.monotonic_ns());
         let blocks = self.store.catalog.resolve(batch, self.write_window(), &mut rejected);
         let accepted: u64 = blocks.iter().map(|(_, rows)| rows.len() as u64).sum();
         if accepted > 0 {
@@ -405,10 +416,25 @@ impl Engine {
         retention::run(&self.store, &mut self.jobs()?.manifest, guard)
     }
 
+    /// Writes a second database to `to`, which must not be there, or be empty: everything acknowledged before the
+    /// call, and an exact prefix of what is written meanwhile. It is opened like any other. Files are linked, so it
+    /// costs an operation a file; on another file system they are copied. Writes and jobs go on.
+    ///
+    /// # Errors
+    /// `Conflict` when something is in the way; those of the file system. `to` is then as it was, or complete.
+    pub fn snapshot(&self, to: &Path) -> Result<SnapshotReport> {
+        let mut jobs = lock(&self.jobs);
+        self.flush_all(&mut jobs)?;
+        let moment = Moment { manifest: jobs.manifest.clone(), pin: self.store.version() };
+        drop(jobs);
+        snapshot::write(&self.store, &moment, to)
+    }
+
     /// Sizes and counters.
     pub fn stats(&self) -> EngineStats {
         let version = self.store.version();
         let mut stats = EngineStats {
+            durability: self.store.options.durability,
             series: self.store.catalog.series_count() as u64,
             rows_written: self.rows_written.load(Ordering::Relaxed),
             memtable_bytes: version.memtable_bytes() as u64,
@@ -418,6 +444,7 @@ impl Engine {
             torn_bytes: self.torn_bytes,
             corrupt_reads: self.store.cache.corrupt_reads(),
             is_poisoned: self.log.is_poisoned(),
+            limit_hits: self.limit_hits(),
             ..EngineStats::default()
         };
         for meta in version.segments.iter().map(|live| &live.meta) {
@@ -433,6 +460,13 @@ impl Engine {
             }
         }
         stats
+    }
+
+    fn limit_hits(&self) -> Vec<(&'static str, u64)> {
+        let mut hits = self.store.catalog.limit_hits();
+        hits.push(("memory_bytes_max", self.memory_refusals.load(Ordering::Relaxed)));
+        hits.push(("free_bytes_min", self.disk_refusals.load(Ordering::Relaxed)));
+        hits
     }
 
     /// Flushes and closes the log; later writes are refused. Idempotent.
@@ -581,6 +615,7 @@ impl Engine {
         while self.store.version().memtable_bytes() >= options.memory_bytes_max {
             let waited_ns = clock.monotonic_ns().saturating_sub(start_ns);
             if waited_ns >= duration_ns(options.write_wait_max) || self.is_closed.load(Ordering::Acquire) {
+                self.memory_refusals.fetch_add(1, Ordering::Relaxed);
                 let max = options.memory_bytes_max;
                 let message = format!("memtables are full ({max} bytes, limit memory_bytes_max); try again");
                 return Err(Error::new(ErrorKind::Unavailable, message));
@@ -604,6 +639,7 @@ impl Engine {
         if self.has_disk.load(Ordering::Relaxed) {
             return Ok(());
         }
+        self.disk_refusals.fetch_add(1, Ordering::Relaxed);
         let message = format!("disk is almost full: less than {min} bytes free (limit free_bytes_min)");
         Err(Error::new(ErrorKind::Unavailable, message))
     }

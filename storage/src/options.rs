@@ -17,6 +17,25 @@ pub enum Durability {
     Memory,
 }
 
+impl Durability {
+    /// All of them, the safest first.
+    pub const ALL: [Self; 3] = [Self::Fsync, Self::Interval, Self::Memory];
+
+    /// Its name in flags, parameters and files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fsync => "fsync",
+            Self::Interval => "interval",
+            Self::Memory => "memory",
+        }
+    }
+
+    /// The one of this name.
+    pub fn of_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|durability| durability.name() == name)
+    }
+}
+
 /// How long each tier is kept; `None` is for ever.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {
@@ -81,6 +100,12 @@ pub struct Options {
     pub cache_bytes_max: usize,
     /// Series of the database.
     pub series_max: usize,
+    /// Series of a measurement.
+    pub measurement_series_max: usize,
+    /// Series that may become known in one minute.
+    pub new_series_per_minute_max: usize,
+    /// Values of a tag key, within a measurement.
+    pub tag_values_max: usize,
     /// Fields of a measurement.
     pub fields_max: usize,
     /// How far in the future a timestamp may lie.
@@ -104,6 +129,9 @@ impl Default for Options {
             wal_file_bytes_max: 64 << 20,
             cache_bytes_max: 128 << 20,
             series_max: 1_000_000,
+            measurement_series_max: 500_000,
+            new_series_per_minute_max: 100_000,
+            tag_values_max: 100_000,
             fields_max: 500,
             future_max: Duration::from_secs(600),
             tombstones_max: 1000,

@@ -37,8 +37,7 @@ pub(crate) fn open(env: Env, dir: &Path, options: Options, retention: Retention)
         Some(manifest) => manifest,
         None => create(&env, dir, retention)?,
     };
-    let limits = CatalogLimits { series_max: options.series_max, fields_max: options.fields_max };
-    let catalog = Arc::new(Catalog::new(limits));
+    let catalog = Arc::new(Catalog::new(limits_of(&options)));
     for number in &manifest.catalog_files {
         catalog.load(&*fs, &series_dir(dir), *number)?;
     }
@@ -48,6 +47,16 @@ pub(crate) fn open(env: Env, dir: &Path, options: Options, retention: Retention)
     // Last, when all else fits: a manifest from a backup may not know newer segments, but then the log has a gap.
     remove_orphans(&store, &manifest);
     Ok(Recovered { store, manifest, mark, replay })
+}
+
+fn limits_of(options: &Options) -> CatalogLimits {
+    CatalogLimits {
+        series_max: options.series_max,
+        measurement_series_max: options.measurement_series_max,
+        new_series_per_minute_max: options.new_series_per_minute_max,
+        tag_values_max: options.tag_values_max,
+        fields_max: options.fields_max,
+    }
 }
 
 /// A new database; refuses a directory whose manifest is gone while its data is there.

@@ -29,7 +29,7 @@ pub(crate) const SERIES_DIR: &str = "series";
 pub(crate) const WAL_DIR: &str = "wal";
 
 /// Subdirectory of damaged files that an operator took out.
-pub const QUARANTINE_DIR: &str = "quarantine";
+pub(crate) const QUARANTINE_DIR: &str = "quarantine";
 
 /// The outside world of an engine.
 #[derive(Debug, Clone)]

@@ -21,6 +21,21 @@ fn cli_wrong_flags_exit_with_2() {
 }
 
 #[test]
+fn cli_durability_is_kept_from_the_first_start() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let data_dir = dir.path().join("data");
+    let output =
+        serve_command(&data_dir, "127.0.0.1:0").args(["--durability", "hope"]).output().expect("it runs");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("fsync, interval, memory"), "{}", stderr(&output));
+    for flags in [&["--durability", "interval"][..], &[], &["--durability", "memory"]] {
+        let mut server = TestServer::start_with(&data_dir, flags);
+        server.get("/health", &[]).expect_text(200, r#""default":{"durability":"interval"}"#);
+        server.stop();
+    }
+}
+
+#[test]
 fn cli_public_address_needs_a_word() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let output = serve_command(dir.path(), "0.0.0.0:0").output().expect("it runs");

@@ -3,6 +3,7 @@
 
 #![expect(clippy::expect_used, reason = "helpers of tests fail by panic, as tests do")]
 
+mod backup;
 mod bad_input;
 mod check;
 mod cli;

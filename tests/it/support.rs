@@ -96,6 +96,10 @@ impl TestServer {
         reply(agent().post(format!("{}{path_and_query}", self.url)).send(body))
     }
 
+    pub(crate) fn delete(&self, path: &str, params: &[(&str, &str)]) -> Reply {
+        reply(agent().delete(format!("{}{path}", self.url)).query_pairs(params.iter().copied()).call())
+    }
+
     pub(crate) fn post_encoded(&self, path_and_query: &str, encoding: &str, body: &[u8]) -> Reply {
         let request =
             agent().post(format!("{}{path_and_query}", self.url)).header("content-encoding", encoding);
@@ -180,7 +184,7 @@ pub(crate) fn wait(child: &mut Child) -> ExitStatus {
 pub(crate) fn serve_command(data_dir: &Path, listen: &str) -> Command {
     let mut command = Command::new(BINARY);
     command.arg("serve").arg("--data-dir").arg(data_dir).arg("--listen").arg(listen);
-    command.env_remove("ICECORE_LOG").env_remove("ICECORE_RETENTION");
+    command.env_remove("ICECORE_LOG").env_remove("ICECORE_RETENTION").env_remove("ICECORE_DURABILITY");
     command
 }
 

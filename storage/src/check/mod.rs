@@ -34,7 +34,7 @@ pub fn check(fs: &Arc<dyn Fs>, dir: &Path) -> Result<CheckReport> {
         fs,
         dir,
         report: CheckReport::default(),
-        catalog: Catalog::new(CatalogLimits { series_max: usize::MAX, fields_max: usize::MAX }),
+        catalog: Catalog::new(CatalogLimits::NONE),
         is_catalog_whole: true,
     };
     if let Some(manifest) = checker.manifest()? {

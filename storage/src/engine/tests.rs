@@ -5,6 +5,7 @@ mod deletes;
 mod faults;
 mod moments;
 mod programs;
+mod snapshots;
 mod world;
 
 use std::collections::BTreeMap;

@@ -8,12 +8,15 @@ mod os;
 pub mod sim;
 
 use std::fmt::Debug;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub use os::OsFs;
 pub use sim::SimFs;
 
-use crate::Result;
+use crate::{Error, ErrorKind, Result};
+
+/// Bytes that are copied at once.
+const COPY_BYTES: u64 = 1 << 20;
 
 /// A directory tree.
 pub trait Fs: Send + Sync + Debug {
@@ -35,7 +38,15 @@ pub trait Fs: Send + Sync + Debug {
     /// Opens an existing file for appending and reading.
     fn open_append(&self, path: &Path) -> Result<Box<dyn File>>;
 
-    /// Renames a file, replacing what was there, atomically. Durable after [`Fs::sync_dir`].
+    /// Whether there is a directory of this name.
+    fn is_dir(&self, path: &Path) -> Result<bool>;
+
+    /// Gives a file a second name, or tells by `false` that it cannot have one there (another file system, or one
+    /// without links). Durable after [`Fs::sync_dir`]. Only for files that never change again.
+    fn link(&self, from: &Path, to: &Path) -> Result<bool>;
+
+    /// Renames a file, replacing what was there, or a directory where none or an empty one was, atomically. Durable
+    /// after [`Fs::sync_dir`].
     fn rename(&self, from: &Path, to: &Path) -> Result<()>;
 
     /// Removes a file.
@@ -91,7 +102,7 @@ pub fn read_all(fs: &dyn Fs, path: &Path, bytes_max: u64) -> Result<Vec<u8>> {
     if len > bytes_max {
         let name = path.display();
         let message = format!("{name} is {len} bytes long, more than the {bytes_max} expected at most");
-        return Err(crate::Error::new(crate::ErrorKind::LimitExceeded, message));
+        return Err(Error::new(ErrorKind::LimitExceeded, message));
     }
     let mut bytes = vec![0; usize::try_from(len).unwrap_or(usize::MAX)];
     file.read_exact_at(&mut bytes, 0)?;
@@ -113,4 +124,88 @@ pub fn replace(fs: &dyn Fs, path: &Path, bytes: &[u8]) -> Result<()> {
     drop(file);
     fs.rename(&temporary, path)?;
     fs.sync_dir(path.parent().unwrap_or(Path::new(".")))
+}
+
+/// How a file came to its second place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Placed {
+    /// One file with two names.
+    Linked,
+    /// A file of its own.
+    Copied,
+}
+
+/// Gives a file that never changes again a second place: a link where that is possible, else a copy. The name is
+/// durable after [`Fs::sync_dir`].
+///
+/// # Errors
+/// Those of the file system; a copy may then be there in part.
+pub fn place(fs: &dyn Fs, from: &Path, to: &Path) -> Result<Placed> {
+    if fs.link(from, to)? {
+        return Ok(Placed::Linked);
+    }
+    copy(fs, from, to)?;
+    Ok(Placed::Copied)
+}
+
+/// Copies a file, its bytes durably; the name is durable after [`Fs::sync_dir`].
+///
+/// # Errors
+/// As [`place`].
+pub fn copy(fs: &dyn Fs, from: &Path, to: &Path) -> Result<()> {
+    let source = fs.open(from)?;
+    let len = source.len()?;
+    let mut target = fs.create(to)?;
+    let mut offset = 0;
+    while offset < len {
+        let bytes = COPY_BYTES.min(len - offset);
+        let mut buffer = vec![0; usize::try_from(bytes).unwrap_or(usize::MAX)];
+        source.read_exact_at(&mut buffer, offset)?;
+        target.append(&buffer)?;
+        offset += bytes;
+    }
+    target.sync()
+}
+
+/// Makes a directory that comes into being as a whole: `fill` is given a temporary beside it, which is renamed
+/// into place when it is done. After a failure the temporary is removed; a crash leaves it.
+///
+/// # Errors
+/// `Conflict` when `path` is there and not empty, or a temporary of an earlier crash; those of `fill` and of the
+/// file system. `path` is then as it was, or complete.
+pub fn create_dir_whole<R>(fs: &dyn Fs, path: &Path, fill: impl FnOnce(&Path) -> Result<R>) -> Result<R> {
+    let temporary = dir_temporary(path);
+    if fs.has(path)? && !(fs.is_dir(path)? && fs.list(path)?.is_empty()) {
+        return Err(Error::new(ErrorKind::Conflict, format!("{} is there already", path.display())));
+    }
+    if fs.has(&temporary)? {
+        let place = temporary.display();
+        let message =
+            format!("{place} is there: left by a crash, or being made; remove it when nobody uses it");
+        return Err(Error::new(ErrorKind::Conflict, message));
+    }
+    let parent = path.parent().unwrap_or(Path::new("."));
+    fs.create_dir_all(parent)?;
+    fs.create_dir_all(&temporary)?;
+    let made = fill(&temporary).and_then(|made| {
+        fs.sync_dir(&temporary)?;
+        fs.rename(&temporary, path)?;
+        Ok(made)
+    });
+    match made {
+        Ok(made) => fs.sync_dir(parent).map(|()| made),
+        Err(error) => {
+            if let Err(error) = fs.remove_dir_all(&temporary) {
+                tracing::warn!(%error, "an unfinished directory stays behind");
+            }
+            Err(error)
+        }
+    }
+}
+
+/// What [`create_dir_whole`] calls a directory until it is complete.
+pub fn dir_temporary(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".tmp");
+    PathBuf::from(name)
 }

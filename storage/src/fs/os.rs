@@ -81,6 +81,28 @@ impl Fs for OsFs {
         Self::opened("open", path, fs::OpenOptions::new().read(true).append(true))
     }
 
+    fn is_dir(&self, path: &Path) -> Result<bool> {
+        match fs::metadata(path) {
+            Ok(found) => Ok(found.is_dir()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(failed("look at", path)(error)),
+        }
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> Result<bool> {
+        use io::ErrorKind::{CrossesDevices, PermissionDenied, TooManyLinks, Unsupported};
+        match fs::hard_link(from, to) {
+            Ok(()) => Ok(true),
+            // Systems refuse links to files of others, too; a copy tells whether the place may be written at all.
+            Err(error)
+                if matches!(error.kind(), CrossesDevices | PermissionDenied | TooManyLinks | Unsupported) =>
+            {
+                Ok(false)
+            }
+            Err(error) => Err(failed("link", from)(error)),
+        }
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> Result<()> {
         fs::rename(from, to).map_err(failed("rename", from))
     }

@@ -9,11 +9,14 @@
 //!
 //! Order of events in a test: run a workload with [`SimFs::fail_at`], [`SimFs::crash`], open again and compare.
 
+mod names;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use self::names::{NameChange, parent};
 use super::{File, Fs, Lock};
 use crate::{Error, ErrorKind, Result};
 
@@ -65,6 +68,8 @@ struct World {
     /// Changes of names since the last sync of their directory, in order.
     pending: Vec<NameChange>,
     dirs: BTreeSet<PathBuf>,
+    /// Directories as a crash leaves them: only their renames wait for a sync.
+    durable_dirs: BTreeSet<PathBuf>,
     locks: BTreeSet<PathBuf>,
     /// Handles of an earlier life are dead.
     life: u64,
@@ -72,6 +77,7 @@ struct World {
     fault: Option<(u64, Fault)>,
     is_off: bool,
     free_bytes: Option<u64>,
+    has_no_links: bool,
 }
 
 /// Content of a file.
@@ -84,13 +90,6 @@ struct Node {
     shared_bytes: usize,
     /// A sync failed: later ones lie.
     has_lost_pages: bool,
-}
-
-#[derive(Debug, Clone)]
-enum NameChange {
-    Link { path: PathBuf, node: u64 },
-    Unlink { path: PathBuf },
-    Rename { from: PathBuf, to: PathBuf, node: u64 },
 }
 
 /// Small generator (xorshift64*); good enough to choose among outcomes.
@@ -142,11 +141,16 @@ impl SimFs {
         self.lock_world().free_bytes = Some(free_bytes);
     }
 
+    /// From now on no file can have a second name.
+    pub fn refuse_links(&self) {
+        self.lock_world().has_no_links = true;
+    }
+
     /// Places a durable file, for tests that make their own damage.
     pub fn put(&self, path: &Path, bytes: &[u8]) {
         let mut world = self.lock_world();
         for dir in path.ancestors().skip(1) {
-            world.dirs.insert(dir.to_owned());
+            world.add_dir(dir);
         }
         let node = world.add_node(Node {
             bytes: bytes.to_vec(),
@@ -183,10 +187,6 @@ fn failed(operation: &str, path: &Path, source: io::Error) -> Error {
     Error::io(format!("cannot {operation} {}", path.display()), source)
 }
 
-fn parent(path: &Path) -> &Path {
-    path.parent().unwrap_or(Path::new(""))
-}
-
 impl World {
     /// Counts a mutating operation; the fault that is due, if any.
     fn count(&mut self) -> Option<Fault> {
@@ -211,6 +211,17 @@ impl World {
         self.next_node += 1;
         self.nodes.insert(self.next_node, node);
         self.next_node
+    }
+
+    fn add_dir(&mut self, path: &Path) {
+        self.dirs.insert(path.to_owned());
+        self.durable_dirs.insert(path.to_owned());
+    }
+
+    /// Changes what the process sees now, and what a crash leaves after a sync.
+    fn change(&mut self, change: NameChange) {
+        change.apply(&mut self.names, &mut self.dirs);
+        self.pending.push(change);
     }
 
     fn node_of(&self, operation: &str, path: &Path) -> Result<u64> {
@@ -243,39 +254,15 @@ impl World {
         let mode = random.below(4);
         for change in pending {
             if mode == 0 || (mode != 1 && random.coin()) {
-                change.apply(&mut self.durable_names);
+                change.apply(&mut self.durable_names, &mut self.durable_dirs);
             }
         }
         self.names.clone_from(&self.durable_names);
+        self.dirs.clone_from(&self.durable_dirs);
         let used: BTreeSet<u64> = self.names.values().copied().collect();
         self.nodes.retain(|id, _| used.contains(id));
         for node in self.nodes.values_mut() {
             node.crash(random);
-        }
-    }
-}
-
-impl NameChange {
-    fn apply(&self, names: &mut BTreeMap<PathBuf, u64>) {
-        match self {
-            Self::Link { path, node } => {
-                names.insert(path.clone(), *node);
-            }
-            Self::Unlink { path } => {
-                names.remove(path);
-            }
-            Self::Rename { from, to, node } => {
-                names.remove(from);
-                names.insert(to.clone(), *node);
-            }
-        }
-    }
-
-    fn is_in(&self, dir: &Path) -> bool {
-        match self {
-            Self::Link { path, .. } | Self::Unlink { path } => parent(path) == dir,
-            // The directory that receives the name decides.
-            Self::Rename { to, .. } => parent(to) == dir,
         }
     }
 }
@@ -339,7 +326,7 @@ impl Fs for SimFs {
         }
         world.begin("create directory", path)?;
         for dir in path.ancestors() {
-            world.dirs.insert(dir.to_owned());
+            world.add_dir(dir);
         }
         Ok(())
     }
@@ -373,8 +360,7 @@ impl Fs for SimFs {
             return Err(failed("create", path, io::ErrorKind::AlreadyExists.into()));
         }
         let node = world.add_node(Node::default());
-        world.names.insert(path.to_owned(), node);
-        world.pending.push(NameChange::Link { path: path.to_owned(), node });
+        world.change(NameChange::Link { path: path.to_owned(), node });
         Ok(self.handle(&world, path, node))
     }
 
@@ -388,14 +374,39 @@ impl Fs for SimFs {
         self.open(path)
     }
 
+    fn is_dir(&self, path: &Path) -> Result<bool> {
+        Ok(self.has(path)? && self.lock_world().dirs.contains(path))
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> Result<bool> {
+        let mut world = self.lock_world();
+        world.check_parent("link", to)?;
+        world.begin("link", from)?;
+        let node = world.node_of("link", from)?;
+        if world.names.contains_key(to) {
+            return Err(failed("link", to, io::ErrorKind::AlreadyExists.into()));
+        }
+        if !world.has_no_links {
+            world.change(NameChange::Link { path: to.to_owned(), node });
+        }
+        Ok(!world.has_no_links)
+    }
+
     fn rename(&self, from: &Path, to: &Path) -> Result<()> {
         let mut world = self.lock_world();
         world.check_parent("rename", to)?;
         world.begin("rename", from)?;
-        let node = world.node_of("rename", from)?;
-        let change = NameChange::Rename { from: from.to_owned(), to: to.to_owned(), node };
-        change.apply(&mut world.names);
-        world.pending.push(change);
+        let (from, to) = (from.to_owned(), to.to_owned());
+        if world.dirs.contains(&from) {
+            let is_below = |path: &PathBuf| path != &to && path.starts_with(&to);
+            if world.names.keys().chain(&world.dirs).any(is_below) {
+                return Err(failed("rename", &from, io::ErrorKind::DirectoryNotEmpty.into()));
+            }
+            world.change(NameChange::RenameDir { from, to });
+            return Ok(());
+        }
+        let node = world.node_of("rename", &from)?;
+        world.change(NameChange::Rename { from, to, node });
         Ok(())
     }
 
@@ -403,9 +414,7 @@ impl Fs for SimFs {
         let mut world = self.lock_world();
         world.begin("remove", path)?;
         world.node_of("remove", path)?;
-        let change = NameChange::Unlink { path: path.to_owned() };
-        change.apply(&mut world.names);
-        world.pending.push(change);
+        world.change(NameChange::Unlink { path: path.to_owned() });
         Ok(())
     }
 
@@ -416,11 +425,12 @@ impl Fs for SimFs {
         world.names.retain(|name, _| !name.starts_with(path));
         world.durable_names.retain(|name, _| !name.starts_with(path));
         world.dirs.retain(|dir| !dir.starts_with(path));
+        world.durable_dirs.retain(|dir| !dir.starts_with(path));
         world.pending.retain(|change| match change {
             NameChange::Link { path: name, .. } | NameChange::Unlink { path: name } => {
                 !name.starts_with(path)
             }
-            NameChange::Rename { to, .. } => !to.starts_with(path),
+            NameChange::Rename { to, .. } | NameChange::RenameDir { to, .. } => !to.starts_with(path),
         });
         Ok(())
     }
@@ -431,8 +441,12 @@ impl Fs for SimFs {
         let pending = std::mem::take(&mut world.pending);
         let (done, pending) = pending.into_iter().partition::<Vec<_>, _>(|change| change.is_in(path));
         world.pending = pending;
+        let World { durable_names, durable_dirs, pending, .. } = &mut *world;
         for change in done {
-            change.apply(&mut world.durable_names);
+            change.apply(durable_names, durable_dirs);
+            if let NameChange::RenameDir { from, to } = &change {
+                *pending = std::mem::take(pending).into_iter().map(|one| one.moved(from, to)).collect();
+            }
         }
         Ok(())
     }
@@ -659,6 +673,31 @@ mod tests {
         fs.crash(0);
         assert!(file.append(b"x").is_err(), "a handle of an earlier life is dead");
         assert!(fs.list(Path::new("/d")).is_ok());
+    }
+
+    #[test]
+    fn crash_renamed_directory_is_old_or_new_and_whole() {
+        let moved = |is_synced: bool, seed| {
+            let fs = with_dir();
+            fs.create_dir_all(Path::new("/d/x.tmp/y")).unwrap();
+            fs.put(Path::new("/d/x.tmp/y/a"), b"a");
+            assert!(fs.link(Path::new("/d/x.tmp/y/a"), Path::new("/d/x.tmp/b")).unwrap());
+            fs.sync_dir(Path::new("/d/x.tmp")).unwrap();
+            fs.rename(Path::new("/d/x.tmp"), Path::new("/d/x")).unwrap();
+            assert!(!fs.has(Path::new("/d/x.tmp")).unwrap() && fs.is_dir(Path::new("/d/x/y")).unwrap());
+            if is_synced {
+                fs.sync_dir(Path::new("/d")).unwrap();
+            }
+            fs.crash(seed);
+            let [name] = &fs.list(Path::new("/d")).unwrap()[..] else { panic!("one name") };
+            let path = Path::new("/d").join(name);
+            let content = [fs.get(&path.join("y/a")), fs.get(&path.join("b"))];
+            assert_eq!(content, [Some(b"a".to_vec()), Some(b"a".to_vec())]);
+            name.clone()
+        };
+        let unsynced: BTreeSet<String> = (0..50).map(|seed| moved(false, seed)).collect();
+        assert_eq!(unsynced, BTreeSet::from(["x".to_owned(), "x.tmp".to_owned()]));
+        assert!((0..50).all(|seed| moved(true, seed) == "x"));
     }
 
     #[test]

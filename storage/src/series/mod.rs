@@ -1,7 +1,7 @@
 //! The series catalog: which measurements, fields and series a database has, and the dense ids that stand for them.
 //!
 //! Knows nothing of the log, segments or queries. Read in this order: [`definition`] (one entry of the catalog and
-//! its bytes), [`mod@file`] (entries on disk), [`postings`] (which series carry a tag value), `names` (raw bytes to
+//! its bytes), [`mod@file`] (entries on disk), `limits` (its bounds), `keys` (their bytes), [`postings`] (which series carry a tag value), `names` (raw bytes to
 //! ids), `state` (everything together, without a lock), [`registry`] (the catalog with its lock), `resolve`
 //! (rows of a batch to columns with ids).
 //!
@@ -11,6 +11,8 @@
 
 pub mod definition;
 pub mod file;
+mod keys;
+mod limits;
 mod names;
 pub mod postings;
 pub mod registry;
@@ -18,7 +20,8 @@ mod resolve;
 mod state;
 
 pub use definition::Definition;
-pub use registry::{Catalog, CatalogLimits, CatalogMark};
+pub use limits::CatalogLimits;
+pub use registry::{Catalog, CatalogMark};
 
 #[cfg(test)]
 mod tests;

@@ -5,10 +5,11 @@
 //! empty, so sets of absent tags come from "all but those present". Knows nothing of names of series.
 
 use std::collections::BTreeMap;
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
-use hashbrown::HashMap;
+use hashbrown::HashTable;
 use roaring::RoaringBitmap;
 
 use crate::model::SeriesId;
@@ -24,55 +25,126 @@ pub struct Postings {
 #[derive(Debug, Default)]
 struct Tag {
     present: RoaringBitmap,
-    values: HashMap<Box<str>, Members, RandomState>,
-}
-
-/// Series of one tag value. Ids of requests and pods have one series a value, where a bitmap would cost 100 bytes.
-#[derive(Debug)]
-enum Members {
-    One(u32),
-    Many(RoaringBitmap),
-}
-
-impl Members {
-    fn insert(&mut self, id: u32) {
-        match self {
-            Self::One(only) => *self = Self::Many(RoaringBitmap::from_iter([*only, id])),
-            Self::Many(members) => {
-                members.insert(id);
-            }
-        }
-    }
-
-    fn add_to(&self, set: &mut RoaringBitmap) {
-        match self {
-            Self::One(only) => {
-                set.insert(*only);
-            }
-            Self::Many(members) => *set |= members,
-        }
-    }
-
-    fn remove_from(&self, set: &mut RoaringBitmap) {
-        match self {
-            Self::One(only) => {
-                set.remove(*only);
-            }
-            Self::Many(members) => *set -= members,
-        }
-    }
+    values: Dictionary,
 }
 
 impl Tag {
     fn insert(&mut self, id: SeriesId, value: &str) {
         self.present.insert(id.0);
-        match self.values.get_mut(value) {
-            Some(members) => members.insert(id.0),
-            None => {
-                self.values.insert(value.into(), Members::One(id.0));
-            }
+        self.values.insert(id.0, value);
+    }
+}
+
+/// The values of a tag key with their series. Ids of requests and pods are as many as series, so a value takes
+/// little more than its text: all texts are one, and an entry says where its own ends.
+#[derive(Default)]
+struct Dictionary {
+    text: String,
+    entries: Vec<Entry>,
+    /// Positions of the entries, by text.
+    places: HashTable<u32>,
+    hasher: RandomState,
+    /// Series of the values that more than one carries.
+    sets: Vec<RoaringBitmap>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    text_end: usize,
+    members: Members,
+}
+
+/// Series of one value. Most have one, where a bitmap would cost 100 bytes.
+#[derive(Debug, Clone, Copy)]
+enum Members {
+    One(u32),
+    /// Position of their set.
+    Many(u32),
+}
+
+impl std::fmt::Debug for Dictionary {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Dictionary").field("values", &self.entries.len()).finish_non_exhaustive()
+    }
+}
+
+impl Dictionary {
+    fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    fn insert(&mut self, id: u32, value: &str) {
+        match self.place(value).and_then(|place| self.entries.get_mut(place as usize)) {
+            Some(entry) => match entry.members {
+                Members::One(only) => {
+                    entry.members = Members::Many(position(self.sets.len()));
+                    self.sets.push(RoaringBitmap::from_iter([only, id]));
+                }
+                Members::Many(set) => {
+                    self.sets.get_mut(set as usize).map(|set| set.insert(id));
+                }
+            },
+            None => self.push(id, value),
         }
     }
+
+    fn push(&mut self, id: u32, value: &str) {
+        let place = position(self.entries.len());
+        self.text.push_str(value);
+        self.entries.push(Entry { text_end: self.text.len(), members: Members::One(id) });
+        let Self { text, entries, places, hasher, .. } = self;
+        let rehash = |place: &u32| hasher.hash_one(value_at(text, entries, *place));
+        places.insert_unique(hasher.hash_one(value), place, rehash);
+    }
+
+    fn place(&self, value: &str) -> Option<u32> {
+        let is_same = |place: &u32| value_at(&self.text, &self.entries, *place) == value;
+        self.places.find(self.hasher.hash_one(value), is_same).copied()
+    }
+
+    fn get(&self, value: &str) -> Option<Members> {
+        Some(self.entries.get(self.place(value)? as usize)?.members)
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (&str, Members)> {
+        let members = self.entries.iter().map(|entry| entry.members);
+        (0..).zip(members).map(|(place, members)| (value_at(&self.text, &self.entries, place), members))
+    }
+
+    fn set(&self, place: u32) -> Option<&RoaringBitmap> {
+        self.sets.get(place as usize)
+    }
+
+    fn add_to(&self, members: Members, set: &mut RoaringBitmap) {
+        match members {
+            Members::One(only) => {
+                set.insert(only);
+            }
+            Members::Many(many) => self.set(many).into_iter().for_each(|many| *set |= many),
+        }
+    }
+
+    fn remove_from(&self, members: Members, set: &mut RoaringBitmap) {
+        match members {
+            Members::One(only) => {
+                set.remove(only);
+            }
+            Members::Many(many) => self.set(many).into_iter().for_each(|many| *set -= many),
+        }
+    }
+}
+
+/// There are never more values than series, whose ids have 32 bits.
+fn position(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+/// The text of an entry: it begins where the one before ends.
+fn value_at<'a>(text: &'a str, entries: &[Entry], place: u32) -> &'a str {
+    let end_of = |place: usize| entries.get(place).map_or(0, |entry| entry.text_end);
+    let place = place as usize;
+    let start = place.checked_sub(1).map_or(0, end_of);
+    text.get(start..end_of(place)).unwrap_or_default()
 }
 
 impl Postings {
@@ -89,6 +161,21 @@ impl Postings {
                 }
             }
         }
+    }
+
+    /// How many series there are.
+    pub fn series_count(&self) -> usize {
+        usize::try_from(self.all.len()).unwrap_or(usize::MAX)
+    }
+
+    /// How many values a tag key has.
+    pub fn value_count(&self, tag_key: &str) -> usize {
+        self.tags.get(tag_key).map_or(0, |tag| tag.values.len())
+    }
+
+    /// Whether a series carries the value.
+    pub fn has_value(&self, tag_key: &str, tag_value: &str) -> bool {
+        self.tags.get(tag_key).is_some_and(|tag| tag.values.place(tag_value).is_some())
     }
 
     /// All tag keys, sorted.
@@ -118,25 +205,25 @@ impl Postings {
         match &matcher.test {
             TagTest::Equal(value) if value.is_empty() => *set -= &tag.present,
             TagTest::NotEqual(value) if value.is_empty() => *set &= &tag.present,
-            TagTest::Equal(value) => match tag.values.get(&**value) {
-                Some(Members::One(only)) if set.contains(*only) => *set = RoaringBitmap::from_iter([*only]),
-                Some(Members::Many(members)) => *set &= members,
+            TagTest::Equal(value) => match tag.values.get(value) {
+                Some(Members::One(only)) if set.contains(only) => *set = RoaringBitmap::from_iter([only]),
+                Some(Members::Many(many)) => tag.values.set(many).into_iter().for_each(|many| *set &= many),
                 Some(Members::One(_)) | None => set.clear(),
             },
             TagTest::NotEqual(value) => {
-                if let Some(members) = tag.values.get(&**value) {
-                    members.remove_from(set);
+                if let Some(members) = tag.values.get(value) {
+                    tag.values.remove_from(members, set);
                 }
             }
             TagTest::Is(predicate) if predicate("") => {
                 for (_, members) in tag.values.iter().filter(|(value, _)| !predicate(value)) {
-                    members.remove_from(set);
+                    tag.values.remove_from(members, set);
                 }
             }
             TagTest::Is(predicate) => {
                 let mut accepted = RoaringBitmap::new();
                 for (_, members) in tag.values.iter().filter(|(value, _)| predicate(value)) {
-                    members.add_to(&mut accepted);
+                    tag.values.add_to(members, &mut accepted);
                 }
                 *set &= accepted;
             }
@@ -208,6 +295,28 @@ mod tests {
         check(&[equal("gone", "x"), equal("env", "prod")], &[]);
         check(&[equal("env", "prod"), not_equal("host", "a")], &[1]);
         check(&[equal("env", "prod"), equal("host", "c")], &[]);
+    }
+
+    /// Values that are beginnings of one another, or empty, stand in one text.
+    #[test]
+    fn insert_many_values_finds_each_of_them() {
+        let mut postings = Postings::default();
+        let values: Vec<String> = (0..5000).map(|n| "x".repeat(n % 70) + &(n / 70).to_string()).collect();
+        for round in 0..3 {
+            for (id, value) in (round * 5000..).zip(&values) {
+                if id % 7 != 3 || round == 0 {
+                    postings.insert(SeriesId(id), [("t", &**value)]);
+                }
+            }
+        }
+        assert_eq!(postings.value_count("t"), values.len());
+        for (id, value) in (0..).zip(&values) {
+            assert!(postings.has_value("t", value) && !postings.has_value("t", &format!("{value}.")));
+            let found: Vec<u32> =
+                postings.select(&[matcher("t", TagTest::Equal(value.clone()))]).into_iter().collect();
+            let later = [id + 5000, id + 10_000].into_iter().filter(|id| id % 7 != 3);
+            assert_eq!(found, [id].into_iter().chain(later).collect::<Vec<_>>(), "{value}");
+        }
     }
 
     #[test]

@@ -8,10 +8,12 @@
 
 use std::fmt;
 use std::path::Path;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use quick_cache::sync::Cache;
 
+use super::CatalogLimits;
 use super::definition::{Definition, RawDefinition};
 use super::file;
 use super::state::State;
@@ -23,15 +25,6 @@ use crate::{Error, ErrorKind, Result};
 /// Decoded keys kept for readers; they are asked for the same few over and over.
 const KEYS_CACHED: usize = 1 << 16;
 
-/// Bounds of a catalog. What is there already is kept when they are lowered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CatalogLimits {
-    /// Series of the database.
-    pub series_max: usize,
-    /// Fields of a measurement; at most 65,536.
-    pub fields_max: usize,
-}
-
 /// A point in the growth of a catalog; the default is the empty catalog. Means nothing to another catalog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct CatalogMark(usize);
@@ -39,6 +32,8 @@ pub struct CatalogMark(usize);
 /// Measurements, fields and series with their ids.
 pub struct Catalog {
     state: RwLock<State>,
+    /// Monotonic time, as last told.
+    now_ns: AtomicI64,
     keys: Cache<SeriesId, Arc<SeriesKey>>,
 }
 
@@ -52,7 +47,22 @@ impl Catalog {
     /// An empty catalog.
     pub fn new(limits: CatalogLimits) -> Self {
         let keys_cached = KEYS_CACHED.min(limits.series_max);
-        Self { state: RwLock::new(State::new(limits)), keys: Cache::new(keys_cached) }
+        let (state, now_ns) = (RwLock::new(State::new(limits)), AtomicI64::new(0));
+        Self { state, now_ns, keys: Cache::new(keys_cached) }
+    }
+
+    /// Tells the monotonic time, by which new series are counted.
+    pub fn tick(&self, now_ns: i64) {
+        self.now_ns.store(now_ns, Ordering::Relaxed);
+    }
+
+    pub(super) fn now_ns(&self) -> i64 {
+        self.now_ns.load(Ordering::Relaxed)
+    }
+
+    /// Rows refused by each bound of [`CatalogLimits`], by its name.
+    pub fn limit_hits(&self) -> Vec<(&'static str, u64)> {
+        self.read().limit_hits()
     }
 
     // Entries are only added, each by code that cannot panic half-way, so the state behind a poisoned lock is whole.

@@ -88,7 +88,8 @@ impl Catalog {
             check_field_name(&name)?;
             names.push((field.name, name, field.value));
         }
-        self.write().intern(&RowNames { dialect: dialect.id, raw_key, key, fields: names })
+        let row = RowNames { dialect: dialect.id, raw_key, key, fields: names };
+        self.write().intern(&row, self.now_ns())
     }
 }
 

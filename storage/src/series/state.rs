@@ -10,6 +10,8 @@ use foldhash::fast::RandomState;
 use hashbrown::{HashMap, HashTable};
 
 use super::definition::borrow_key;
+use super::keys::{KeyPlace, Keys};
+use super::limits::{CatalogLimit, LimitHits, NewSeries, Refusal};
 use super::names::RawNames;
 use super::postings::Postings;
 use super::{CatalogLimits, Definition};
@@ -30,10 +32,13 @@ pub(super) struct State {
     measurements: Vec<Measurement>,
     measurement_ids: HashMap<Arc<str>, MeasurementId, RandomState>,
     series: Vec<Series>,
+    keys: Keys,
     /// Ids by canonical key.
     series_ids: HashTable<SeriesId>,
     hasher: RandomState,
     raw_keys: RawNames<KnownSeries>,
+    new_series: NewSeries,
+    hits: LimitHits,
 }
 
 /// A definition by its ids alone.
@@ -47,7 +52,7 @@ enum Entry {
 /// A series is kept as its canonical bytes: a tenth of the memory of a decoded key.
 struct Series {
     measurement: MeasurementId,
-    key: Box<[u8]>,
+    key: KeyPlace,
 }
 
 pub(super) struct Measurement {
@@ -108,9 +113,12 @@ impl State {
             measurements: Vec::new(),
             measurement_ids: HashMap::default(),
             series: Vec::new(),
+            keys: Keys::default(),
             series_ids: HashTable::new(),
             hasher: RandomState::default(),
             raw_keys: RawNames::new(limits.series_max.saturating_mul(SPELLINGS)),
+            new_series: NewSeries::default(),
+            hits: LimitHits::default(),
         }
     }
 
@@ -137,34 +145,49 @@ impl State {
 
     /// Decodes the key of a series.
     pub(super) fn key(&self, id: SeriesId) -> Option<SeriesKey> {
-        let key = SeriesKey::decode(&self.series.get(id.0 as usize)?.key);
+        let key = SeriesKey::decode(self.keys.get(self.series.get(id.0 as usize)?.key));
         debug_assert!(key.is_ok(), "the catalog encoded this key itself");
         key.ok()
     }
 
     fn find_series(&self, canonical: &[u8]) -> Option<SeriesId> {
-        let is_same =
-            |id: &SeriesId| self.series.get(id.0 as usize).is_some_and(|one| *one.key == *canonical);
+        let is_same = |id: &SeriesId| {
+            self.series.get(id.0 as usize).is_some_and(|one| self.keys.get(one.key) == canonical)
+        };
         self.series_ids.find(self.hasher.hash_one(canonical), is_same).copied()
+    }
+
+    pub(super) fn limit_hits(&self) -> Vec<(&'static str, u64)> {
+        self.hits.named()
     }
 
     /// Finds or makes the series and fields of a row.
     pub(super) fn intern(
         &mut self,
         row: &RowNames<'_>,
+        now_ns: i64,
     ) -> std::result::Result<(KnownSeries, Vec<FieldId>), String> {
+        self.define_row(row, now_ns).map_err(|refusal| {
+            if let Some(limit) = refusal.limit {
+                self.hits.add(limit);
+            }
+            refusal.reason
+        })
+    }
+
+    fn define_row(
+        &mut self,
+        row: &RowNames<'_>,
+        now_ns: i64,
+    ) -> std::result::Result<(KnownSeries, Vec<FieldId>), Refusal> {
         let mut canonical = Vec::with_capacity(128);
         row.key.encode(&mut canonical);
         let found = self.find_series(&canonical);
         let before = self.order.len();
         let measurement = self.measurement_id(row.key.measurement());
         let new_fields = self.judge_fields(measurement, row)?;
-        let series_max = self.limits.series_max.min(u32::MAX as usize);
-        if found.is_none() && series_max <= self.series.len() {
-            let key = &row.key;
-            return Err(format!(
-                "series limit reached: {series_max} series (limit series_max); the new series is {key}"
-            ));
+        if found.is_none() {
+            self.judge_series(measurement, &row.key, now_ns)?;
         }
         let measurement = match measurement {
             Some(measurement) => measurement,
@@ -172,7 +195,10 @@ impl State {
         };
         let id = match found {
             Some(id) => id,
-            None => self.add_series(measurement, tags_of(&row.key), canonical.into()),
+            None => {
+                self.new_series.add();
+                self.add_series(measurement, tags_of(&row.key), &canonical)
+            }
         };
         for (name, field_type) in new_fields {
             self.add_field(measurement, name.into(), field_type);
@@ -191,13 +217,60 @@ impl State {
         Ok((known, self.field_ids_of(measurement, row)))
     }
 
+    /// Whether one more series may become known.
+    fn judge_series(
+        &mut self,
+        measurement: Option<MeasurementId>,
+        key: &SeriesKey,
+        now_ns: i64,
+    ) -> std::result::Result<(), Refusal> {
+        let series_max = self.limits.series_max.min(u32::MAX as usize);
+        let new_count = self.new_series.count(now_ns);
+        let CatalogLimits { measurement_series_max, new_series_per_minute_max, tag_values_max, .. } =
+            self.limits;
+        let postings = measurement.and_then(|id| self.measurement(id)).map(|one| &one.postings);
+        let refuse = |limit: CatalogLimit, rule: String| {
+            let reason = format!("{rule}{}; the new series is {key}", widest_tag(postings, key));
+            Err(Refusal::limit(limit, reason))
+        };
+        if series_max <= self.series.len() {
+            let rule = format!("series limit reached: {series_max} series (limit series_max)");
+            return refuse(CatalogLimit::Series, rule);
+        }
+        if let Some(postings) = postings {
+            let name = key.measurement();
+            if measurement_series_max <= postings.series_count() {
+                let rule = format!(
+                    "series limit reached: {measurement_series_max} series of measurement \"{name}\" (limit measurement_series_max)"
+                );
+                return refuse(CatalogLimit::MeasurementSeries, rule);
+            }
+            let is_full = |(tag_key, value): &(&str, &str)| {
+                tag_values_max <= postings.value_count(tag_key) && !postings.has_value(tag_key, value)
+            };
+            if let Some((tag_key, value)) = tags_of(key).find(is_full) {
+                let reason = format!(
+                    "tag value limit reached: {tag_values_max} values of tag key \"{tag_key}\" on measurement \"{name}\" (limit tag_values_max); the new value is \"{value}\""
+                );
+                return Err(Refusal::limit(CatalogLimit::TagValues, reason));
+            }
+        }
+        if new_series_per_minute_max <= new_count {
+            let rule = format!(
+                "new series limit reached: {new_series_per_minute_max} new series in this minute (limit new_series_per_minute_max)"
+            );
+            return refuse(CatalogLimit::NewSeriesPerMinute, rule);
+        }
+        Ok(())
+    }
+
     /// The fields that a row would define, each once, or why the row cannot be taken. Where a name stands twice in
     /// the row, its last value counts.
     fn judge_fields<'a>(
         &self,
         measurement: Option<MeasurementId>,
         row: &'a RowNames<'_>,
-    ) -> std::result::Result<Vec<(&'a str, FieldType)>, String> {
+    ) -> std::result::Result<Vec<(&'a str, FieldType)>, Refusal> {
         let measurement = measurement.and_then(|id| self.measurement(id));
         let names = row.fields.iter().map(|(_, name, value)| (&**name, value.field_type()));
         let mut last: HashMap<&str, FieldType, RandomState> = names.clone().collect();
@@ -207,7 +280,7 @@ impl State {
             let field = measurement.and_then(|one| Some((one, one.field(*one.field_ids.get(name)?)?)));
             match field {
                 Some((_, field)) if field.field_type == field_type => {}
-                Some((measurement, field)) => return Err(measurement.conflict(field, field_type)),
+                Some((measurement, field)) => return Err(measurement.conflict(field, field_type).into()),
                 None => new_fields.push((name, field_type)),
             }
         }
@@ -215,9 +288,10 @@ impl State {
         let room = fields_max.saturating_sub(measurement.map_or(0, |one| one.fields.len()));
         if let Some((name, _)) = new_fields.get(room) {
             let measurement = row.key.measurement();
-            return Err(format!(
+            let reason = format!(
                 "field limit reached: {fields_max} fields on measurement \"{measurement}\" (limit fields_max); the new field is \"{name}\""
-            ));
+            );
+            return Err(Refusal::limit(CatalogLimit::Fields, reason));
         }
         Ok(new_fields)
     }
@@ -257,16 +331,17 @@ impl State {
         &mut self,
         measurement: MeasurementId,
         tags: impl IntoIterator<Item = (&'a str, &'a str)>,
-        canonical: Box<[u8]>,
+        canonical: &[u8],
     ) -> SeriesId {
         let id = SeriesId(next_id(self.series.len()));
         if let Some(entry) = self.measurements.get_mut(measurement.0 as usize) {
             entry.postings.insert(id, tags);
         }
-        let hash = self.hasher.hash_one(&*canonical);
-        self.series.push(Series { measurement, key: canonical });
-        let (series, hasher) = (&self.series, &self.hasher);
-        let rehash = |id: &SeriesId| series.get(id.0 as usize).map_or(0, |one| hasher.hash_one(&*one.key));
+        let hash = self.hasher.hash_one(canonical);
+        self.series.push(Series { measurement, key: self.keys.push(canonical) });
+        let (series, keys, hasher) = (&self.series, &self.keys, &self.hasher);
+        let rehash =
+            |id: &SeriesId| series.get(id.0 as usize).map_or(0, |one| hasher.hash_one(keys.get(one.key)));
         self.series_ids.insert_unique(hash, id, rehash);
         self.order.push(Entry::Series(id));
         id
@@ -359,7 +434,7 @@ impl State {
             return refuse("the measurement is not defined, or has another name");
         }
         match self.series.get(id.0 as usize) {
-            Some(known) if *known.key == *encoded => return Ok(()),
+            Some(known) if self.keys.get(known.key) == encoded => return Ok(()),
             Some(_) => return refuse("the id belongs to another series"),
             None => {}
         }
@@ -369,7 +444,7 @@ impl State {
         if id.0 as usize != self.series.len() {
             return refuse(&gap(self.series.len()));
         }
-        self.add_series(measurement, tags, encoded.into());
+        self.add_series(measurement, tags, encoded);
         Ok(())
     }
 
@@ -407,6 +482,16 @@ impl State {
                 Some(Definition::Series { id, measurement, key: Arc::new(self.key(id)?) })
             }
         }
+    }
+}
+
+/// Names the tag key of a series that has the most values: the one to look at when there are too many series.
+fn widest_tag(postings: Option<&Postings>, key: &SeriesKey) -> String {
+    let counts =
+        tags_of(key).map(|(tag_key, _)| (postings.map_or(0, |one| one.value_count(tag_key)), tag_key));
+    match counts.max() {
+        Some((values, tag_key)) if 0 < values => format!(", tag key \"{tag_key}\" has {values} values"),
+        _ => String::new(),
     }
 }
 

@@ -6,8 +6,8 @@ use super::*;
 use crate::fs::OsFs;
 use crate::model::batch::{CANONICAL, Dialect, Field};
 use crate::model::{
-    Column, ColumnKey, FieldId, FieldType, MeasurementId, RowBlock, RowError, SeriesId, SeriesKey, TimeRange,
-    Value, ValueRef, WriteBatch,
+    Column, ColumnKey, FieldId, FieldType, MeasurementId, RowBlock, RowError, SECOND_NS, SeriesId, SeriesKey,
+    TimeRange, Value, ValueRef, WriteBatch,
 };
 use crate::model::{TagMatcher, TagTest};
 use crate::{Error, ErrorKind, Result};
@@ -32,7 +32,13 @@ static PLAIN: Dialect = Dialect {
 
 type Line<'a> = (&'a str, i64, &'a [(&'a str, ValueRef<'a>)]);
 
-const LIMITS: CatalogLimits = CatalogLimits { series_max: 100, fields_max: 10 };
+const LIMITS: CatalogLimits = CatalogLimits {
+    series_max: 100,
+    measurement_series_max: 100,
+    new_series_per_minute_max: 100,
+    tag_values_max: 100,
+    fields_max: 10,
+};
 
 fn batch<'a>(lines: &[Line<'a>]) -> WriteBatch<'a> {
     let mut batch = WriteBatch::new(&PLAIN);
@@ -223,18 +229,61 @@ fn resolve_other_spelling_or_dialect_is_the_same_series() -> Result<()> {
     Ok(())
 }
 
+/// The hits of one limit.
+fn hits(catalog: &Catalog, name: &str) -> u64 {
+    let found = catalog.limit_hits().into_iter().find(|(known, _)| *known == name);
+    found.expect("every limit is counted").1
+}
+
 #[test]
 fn resolve_series_limit_rejects_new_series_only() {
-    let catalog = Catalog::new(CatalogLimits { series_max: 2, fields_max: 10 });
+    let catalog = Catalog::new(CatalogLimits { series_max: 2, ..LIMITS });
     accept(&catalog, &[("m,t=1", 1, X), ("m,t=2", 1, X)]);
-    let reason = "series limit reached: 2 series (limit series_max); the new series is m{t=\"3\"}";
+    let reason = "series limit reached: 2 series (limit series_max), tag key \"t\" has 2 values; the new series is m{t=\"3\"}";
     check_rejected(&catalog, ("m,t=3", 1, X), reason);
+    let reason = "series limit reached: 2 series (limit series_max); the new series is n{t=\"1\"}";
+    check_rejected(&catalog, ("n,t=1", 1, X), reason);
     accept(&catalog, &[("m,t=1", 2, X)]);
+    assert!(1 < hits(&catalog, "series_max"));
+    assert_eq!(hits(&catalog, "measurement_series_max"), 0);
+}
+
+#[test]
+fn resolve_series_limit_of_a_measurement_leaves_the_others_alone() {
+    let catalog = Catalog::new(CatalogLimits { measurement_series_max: 2, ..LIMITS });
+    accept(&catalog, &[("m,t=1,u=1", 1, X), ("m,t=2,u=1", 1, X)]);
+    let reason = "series limit reached: 2 series of measurement \"m\" (limit measurement_series_max), tag key \"t\" has 2 values; the new series is m{t=\"3\",u=\"1\"}";
+    check_rejected(&catalog, ("m,t=3,u=1", 1, X), reason);
+    accept(&catalog, &[("n,t=3,u=1", 1, X), ("m,t=2,u=1", 2, X)]);
+    assert!(0 < hits(&catalog, "measurement_series_max"));
+}
+
+#[test]
+fn resolve_tag_value_limit_names_the_key() {
+    let catalog = Catalog::new(CatalogLimits { tag_values_max: 2, ..LIMITS });
+    accept(&catalog, &[("m,a=1,id=1", 1, X), ("m,a=1,id=2", 1, X)]);
+    let reason = "tag value limit reached: 2 values of tag key \"id\" on measurement \"m\" (limit tag_values_max); the new value is \"3\"";
+    check_rejected(&catalog, ("m,a=2,id=3", 1, X), reason);
+    // New series of known values, other keys and other measurements go on.
+    accept(&catalog, &[("m,a=2,id=1", 1, X), ("m,b=3", 1, X), ("n,id=3", 1, X)]);
+    assert!(0 < hits(&catalog, "tag_values_max"));
+}
+
+#[test]
+fn resolve_new_series_limit_ends_with_its_minute() {
+    let catalog = Catalog::new(CatalogLimits { new_series_per_minute_max: 2, ..LIMITS });
+    catalog.tick(59 * SECOND_NS);
+    accept(&catalog, &[("m,t=1", 1, X), ("m,t=2", 1, X), ("m,t=1", 2, X)]);
+    let reason = "new series limit reached: 2 new series in this minute (limit new_series_per_minute_max), tag key \"t\" has 2 values; the new series is m{t=\"3\"}";
+    check_rejected(&catalog, ("m,t=3", 1, X), reason);
+    catalog.tick(60 * SECOND_NS);
+    accept(&catalog, &[("m,t=3", 1, X), ("m,t=4", 1, X)]);
+    assert!(0 < hits(&catalog, "new_series_per_minute_max"));
 }
 
 #[test]
 fn resolve_alias_cache_full_still_knows_the_series() {
-    let catalog = Catalog::new(CatalogLimits { series_max: 1, fields_max: 1 });
+    let catalog = Catalog::new(CatalogLimits { series_max: 1, fields_max: 1, ..LIMITS });
     for key in ["m,a=1,b=2,c=3", "m,b=2,a=1,c=3", "m,c=3,a=1,b=2", "m,c=3,b=2,a=1"] {
         let blocks = accept(&catalog, &[(key, 1, X), (key, 2, X)]);
         assert_eq!(blocks[0].1.series, [SeriesId(0); 2]);
@@ -243,13 +292,14 @@ fn resolve_alias_cache_full_still_knows_the_series() {
 
 #[test]
 fn resolve_field_limit_rejects_new_fields_only() {
-    let catalog = Catalog::new(CatalogLimits { series_max: 9, fields_max: 2 });
+    let catalog = Catalog::new(CatalogLimits { series_max: 9, fields_max: 2, ..LIMITS });
     let (x, y, z) = (("x", ValueRef::Float(1.0)), ("y", ValueRef::Int(1)), ("z", ValueRef::Int(1)));
     accept(&catalog, &[("m", 1, &[x, y])]);
     let reason =
         "field limit reached: 2 fields on measurement \"m\" (limit fields_max); the new field is \"z\"";
     check_rejected(&catalog, ("m,t=1", 1, &[x, z]), reason);
     accept(&catalog, &[("m", 1, &[y, x]), ("n", 1, &[z])]);
+    assert!(0 < hits(&catalog, "fields_max"));
 }
 
 #[test]
@@ -287,7 +337,7 @@ fn resolve_same_new_series_from_four_threads_is_one_definition() {
 fn define_snapshot_gives_the_same_catalog_and_is_idempotent() -> Result<()> {
     let catalog = Catalog::new(LIMITS);
     accept(&catalog, &[("m,t=1", 1, X), ("n", 1, &[("y", ValueRef::Int(1))]), ("m,t=2,u=3", 1, X)]);
-    let copy = Catalog::new(CatalogLimits { series_max: 0, fields_max: 0 });
+    let copy = Catalog::new(CatalogLimits { series_max: 0, fields_max: 0, ..LIMITS });
     for definition in catalog.snapshot().iter().chain(&catalog.snapshot()) {
         copy.define(definition)?;
     }

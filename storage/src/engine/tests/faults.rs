@@ -207,6 +207,7 @@ fn full_disk_refuses_writes_by_name_and_they_resume() {
     clock.advance(2 * SECOND_NS);
     let refused = write(&engine, &batch(1)).unwrap_err();
     assert!(refused.kind() == ErrorKind::Unavailable && refused.to_string().contains("disk"), "{refused}");
+    assert_eq!(engine.stats().limit_hits.last(), Some(&("free_bytes_min", 1)));
     engine.seal().unwrap();
     assert_eq!(content(&*engine.view()).len(), 3);
     fs.set_free_bytes(1000);
@@ -226,8 +227,39 @@ fn full_memory_refuses_writes_until_a_flush() {
     let engine = Engine::open(env(&fs, &clock), Path::new("/db"), options, RETENTION).unwrap();
     write(&engine, &batch(0)).unwrap();
     assert_eq!(write(&engine, &batch(1)).map_err(|error| error.kind()), Err(ErrorKind::Unavailable));
+    assert!(engine.stats().limit_hits.contains(&("memory_bytes_max", 1)));
     engine.flush().unwrap();
     write(&engine, &batch(1)).unwrap();
+}
+
+#[test]
+fn limits_of_the_catalog_refuse_rows_and_are_counted() {
+    type Lower = fn(&mut Options);
+    let limits: [(&str, Lower); 5] = [
+        ("series_max", |options| options.series_max = 2),
+        ("measurement_series_max", |options| options.measurement_series_max = 1),
+        ("new_series_per_minute_max", |options| options.new_series_per_minute_max = 2),
+        ("tag_values_max", |options| options.tag_values_max = 1),
+        ("fields_max", |options| options.fields_max = 1),
+    ];
+    for (name, lower) in limits {
+        let (fs, clock) = (Arc::new(SimFs::default()), clock());
+        let mut options = Options { free_bytes_min: 0, ..Options::default() };
+        lower(&mut options);
+        let engine = Engine::open(env(&fs, &clock), Path::new("/db"), options, RETENTION).unwrap();
+        let mut rows = vec![batch(0).remove(0), batch(0).remove(1), batch(0).remove(2)];
+        rows[2].fields = vec![("usage", Value::Int(1)), ("second", Value::Int(2))];
+        let report = write(&engine, &rows).unwrap();
+        assert_eq!((report.accepted, report.rejected.len()), (2, 1), "{name}");
+        assert!(report.rejected[0].reason.contains(&format!("(limit {name})")), "{report:?}");
+        assert!(engine.stats().limit_hits.contains(&(name, 1)), "{name}");
+        // A restart takes what is there, whatever the limit is now.
+        drop(engine);
+        fs.crash(1);
+        let options = Options { free_bytes_min: 0, series_max: 0, fields_max: 0, ..Options::default() };
+        let engine = Engine::open(env(&fs, &clock), Path::new("/db"), options, RETENTION).unwrap();
+        assert_eq!(write(&engine, &rows[..2]).unwrap().accepted, 2, "{name}");
+    }
 }
 
 #[test]

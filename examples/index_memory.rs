@@ -1,0 +1,90 @@
+//! How much memory the index of a million series takes: `cargo run --release --example index_memory [COUNT]`.
+//! Linux only: asks the system for the memory of this process.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::expect_used,
+    reason = "a measurement prints, and stops where it fails"
+)]
+
+use std::path::Path;
+use std::process::Command;
+
+use icecore_storage::fs::OsFs;
+use icecore_storage::model::batch::{CANONICAL, Field, WriteBatch};
+use icecore_storage::model::{SeriesKey, TimeRange, ValueRef};
+use icecore_storage::series::{Catalog, CatalogLimits, file};
+
+const BATCH: usize = 10_000;
+
+fn main() {
+    let mut args = std::env::args().skip(1);
+    let count = args.next().and_then(|text| text.parse().ok()).unwrap_or(1_000_000);
+    let limits = CatalogLimits {
+        series_max: count,
+        measurement_series_max: count,
+        new_series_per_minute_max: count,
+        tag_values_max: count,
+        fields_max: 10,
+    };
+    let catalog = Catalog::new(limits);
+    let before = resident_bytes();
+    // Memory that was used and freed would hide what the load takes: it has a process of its own.
+    if let Some(dir) = args.next() {
+        catalog.load(&OsFs, Path::new(&dir), 1).expect("what was written");
+        assert_eq!(catalog.series_count(), count);
+        return say("loaded from files", before, count);
+    }
+    for start in (0..count).step_by(BATCH) {
+        write(&catalog, start..(start + BATCH).min(count));
+        drop(catalog.take_pending());
+    }
+    say("written", before, count);
+    let dir = std::env::temp_dir().join(format!("icecore-index-memory-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).expect("a temporary directory");
+    file::write(&OsFs, &dir, 1, &catalog.snapshot()).expect("a healthy disk");
+    let this = std::env::current_exe().expect("this program");
+    let status = Command::new(this).arg(count.to_string()).arg(&dir).status();
+    std::fs::remove_dir_all(&dir).expect("a healthy disk");
+    assert!(status.expect("it runs").success());
+}
+
+/// Pods of services on hosts: six tags, one of them different for each series.
+fn write(catalog: &Catalog, numbers: std::ops::Range<usize>) {
+    let keys: Vec<Vec<u8>> = numbers
+        .map(|number| {
+            let (service, host) = (format!("svc-{:03}", number % 200), format!("host-{:04}", number % 997));
+            let pod = format!("{service}-5f7c9b-{number:06}");
+            let tags = [
+                ("env", "prod"),
+                ("host", &host),
+                ("method", ["GET", "POST"][number % 2]),
+                ("pod", &pod),
+                ("service", &service),
+                ("status", ["200", "404", "500"][number % 3]),
+            ];
+            let mut key = Vec::new();
+            SeriesKey::new("http_requests", tags).expect("a good key").encode(&mut key);
+            key
+        })
+        .collect();
+    let mut batch = WriteBatch::new(&CANONICAL);
+    for (line, key) in (1..).zip(&keys) {
+        batch.fields.push(Field { name: b"latency_ms", value: ValueRef::Float(1.0) });
+        batch.push_row(key, 1, line);
+    }
+    let mut rejected = Vec::new();
+    catalog.resolve(&batch, TimeRange::ALL, &mut rejected);
+    assert!(rejected.is_empty(), "{rejected:?}");
+}
+
+fn say(what: &str, before: usize, count: usize) {
+    let bytes = resident_bytes().saturating_sub(before);
+    println!("{what}: {} MiB, {} bytes a series", bytes >> 20, bytes / count);
+}
+
+fn resident_bytes() -> usize {
+    let text = std::fs::read_to_string("/proc/self/statm").expect("Linux");
+    let pages: usize = text.split_whitespace().nth(1).and_then(|pages| pages.parse().ok()).expect("a number");
+    pages * 4096
+}

@@ -1,0 +1,180 @@
+//! Requests through the real router, over databases on a disk that can be made to fail and a clock moved by hand.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::header::RETRY_AFTER;
+use axum::http::{Method, Request};
+use http_body_util::BodyExt as _;
+use hyper::service::Service as _;
+use hyper_util::service::TowerToHyperService;
+use icecore_storage::clock::{Clock as _, ManualClock};
+use icecore_storage::engine::Env;
+use icecore_storage::fs::SimFs;
+use icecore_storage::fs::sim::Fault;
+use icecore_storage::model::SECOND_NS;
+
+use super::app::App;
+use super::route::router;
+use crate::telemetry::Telemetry;
+use crate::{Config, Databases, Durability, Options};
+
+struct Rig {
+    fs: SimFs,
+    clock: Arc<ManualClock>,
+    databases: Arc<Databases>,
+    router: axum::Router,
+    runtime: tokio::runtime::Runtime,
+}
+
+/// Status, `Retry-After` and body of an answer.
+type Reply = (u16, Option<String>, String);
+
+impl Rig {
+    fn new(options: Options) -> Self {
+        let (fs, clock) = (SimFs::default(), Arc::new(ManualClock::new(1_704_067_200 * SECOND_NS)));
+        Self::on(fs, clock, Config { options, ..Config::default() })
+    }
+
+    fn on(fs: SimFs, clock: Arc<ManualClock>, config: Config) -> Self {
+        let env = Env { fs: Arc::new(fs.clone()), clock: clock.clone() };
+        let databases = Arc::new(Databases::open_in(env, Path::new("/data"), config).unwrap());
+        let router = router(Arc::new(App::new(Arc::clone(&databases), Telemetry::new().unwrap())));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        Self { fs, clock, databases, router, runtime }
+    }
+
+    fn send(&self, method: Method, path: &str, body: &str) -> Reply {
+        let request = Request::builder().method(method).uri(path).body(Body::from(body.to_owned())).unwrap();
+        self.runtime.block_on(async {
+            let response = TowerToHyperService::new(self.router.clone()).call(request).await.unwrap();
+            let retry = response.headers().get(RETRY_AFTER).map(|text| text.to_str().unwrap().to_owned());
+            let status = response.status().as_u16();
+            let body = response.into_body().collect().await.unwrap().to_bytes();
+            (status, retry, String::from_utf8(body.to_vec()).unwrap())
+        })
+    }
+
+    fn write(&self, lines: &str) -> Reply {
+        self.send(Method::POST, "/write", lines)
+    }
+
+    fn get(&self, path: &str) -> String {
+        self.send(Method::GET, path, "").2
+    }
+
+    /// The present, for lines.
+    fn now_ns(&self) -> i64 {
+        self.clock.now_ns()
+    }
+}
+
+#[test]
+fn limits_of_the_catalog_name_the_tag_key_and_are_counted() {
+    type Lower = fn(&mut Options);
+    let limits: [(&str, &str, Lower); 5] = [
+        ("series_max", "tag key \\\"id\\\"", |options| options.series_max = 2),
+        ("measurement_series_max", "tag key \\\"id\\\"", |options| options.measurement_series_max = 2),
+        ("new_series_per_minute_max", "tag key \\\"id\\\"", |options| options.new_series_per_minute_max = 2),
+        ("tag_values_max", "tag key \\\"id\\\"", |options| options.tag_values_max = 2),
+        ("fields_max", "field is \\\"y\\\"", |options| options.fields_max = 1),
+    ];
+    for (name, culprit, lower) in limits {
+        let mut options = Options::default();
+        lower(&mut options);
+        let rig = Rig::new(options);
+        let (status, _, body) = rig.write("m,id=1 x=1\nm,id=2 x=1\nm,id=3 x=1,y=2\nm,id=1 x=2");
+        assert_eq!(status, 400, "{name}: {body}");
+        for wanted in [&format!("(limit {name})"), culprit, "line 3: ", "written=3 dropped=1"] {
+            assert!(body.contains(wanted), "{name}: no {wanted} in {body}");
+        }
+        let metrics = rig.get("/metrics");
+        let wanted = format!("icecore_limit_hits_total{{limit=\"{name}\"}} 1\n");
+        assert!(metrics.contains(&wanted), "{name}: {metrics}");
+        assert_eq!(rig.get("/metrics").matches(&*wanted).count(), 1, "a page read twice counts once");
+    }
+}
+
+#[test]
+fn full_disk_is_507_until_there_is_room() {
+    let rig = Rig::new(Options::default());
+    assert_eq!(rig.write("m x=1").0, 204);
+    rig.fs.set_free_bytes(1 << 20);
+    rig.clock.advance(2 * SECOND_NS);
+    let (status, retry, body) = rig.write("m x=2");
+    assert_eq!((status, retry.as_deref()), (507, Some("30")), "{body}");
+    assert!(body.contains("free_bytes_min"), "{body}");
+    assert!(rig.get("/metrics").contains("icecore_limit_hits_total{limit=\"free_bytes_min\"} 1"));
+    assert!(rig.get("/query?q=SELECT%20count(x)%20FROM%20m").contains(",1]"), "reads go on");
+    rig.fs.set_free_bytes(1 << 30);
+    rig.clock.advance(2 * SECOND_NS);
+    assert_eq!(rig.write("m x=2").0, 204);
+}
+
+#[test]
+fn full_memory_is_503_until_a_flush() {
+    let options = Options { memory_bytes_max: 1, write_wait_max: Duration::ZERO, ..Options::default() };
+    let rig = Rig::new(options);
+    assert_eq!(rig.write("m x=1").0, 204);
+    let (status, retry, body) = rig.write("m x=2");
+    assert_eq!((status, retry.as_deref()), (503, Some("1")), "{body}");
+    assert!(body.contains("memory_bytes_max"), "{body}");
+    assert_eq!(rig.send(Method::POST, "/api/v1/admin/flush", "").0, 200);
+    assert_eq!(rig.write("m x=2").0, 204);
+}
+
+#[test]
+fn durability_is_chosen_at_creation_shown_and_kept() {
+    let rig = Rig::new(Options { durability: Durability::Interval, ..Options::default() });
+    let create = |name: &str, durability: &str| {
+        let path = format!("/query?q=CREATE%20DATABASE%20{name}&durability={durability}");
+        rig.send(Method::POST, &path, "").0
+    };
+    assert_eq!([create("cache", "memory"), create("books", "fsync"), create("x", "disk")], [200, 200, 400]);
+    let shown = |rig: &Rig| {
+        let health: serde_json::Value = serde_json::from_str(&rig.get("/health")).unwrap();
+        health.get("databases").unwrap().to_string()
+    };
+    let expected = r#"{"books":{"durability":"fsync"},"cache":{"durability":"memory"},"default":{"durability":"interval"}}"#;
+    assert_eq!(shown(&rig), expected);
+    assert!(rig.get("/metrics").contains("icecore_durability{db=\"cache\",durability=\"memory\"} 1"));
+    for name in ["books", "cache"] {
+        assert_eq!(rig.send(Method::POST, &format!("/write?db={name}"), "m x=1").0, 204);
+    }
+    // The machine stops; the next start is told nothing.
+    let Rig { fs, clock, databases, .. } = rig;
+    fs.fail_at(fs.operations(), Fault::PowerCut);
+    drop(databases);
+    fs.crash(1);
+    let rig = Rig::on(fs, clock, Config::default());
+    assert_eq!(shown(&rig), expected);
+    let count = |name: &str| rig.get(&format!("/query?db={name}&q=SELECT%20count(x)%20FROM%20m"));
+    assert!(count("books").contains(",1]"), "{}", count("books"));
+    assert!(!count("cache").contains(",1]"), "nothing of it was written: {}", count("cache"));
+}
+
+#[test]
+fn failed_append_is_503_poisoned_without_retry_until_a_restart() {
+    let rig = Rig::new(Options::default());
+    let now_ns = rig.now_ns();
+    assert_eq!(rig.write(&format!("m x=1 {now_ns}")).0, 204);
+    rig.fs.fail_at(rig.fs.operations(), Fault::Io);
+    assert_eq!(rig.write(&format!("m x=2 {}", now_ns + 1)).0, 500, "the write that failed");
+    for path in ["/write", "/api/v2/write"] {
+        let (status, retry, body) = rig.send(Method::POST, path, "m x=3");
+        assert_eq!((status, retry), (503, None), "{path}: {body}");
+        assert!(body.contains("poisoned: "), "{path}: {body}");
+    }
+    let (status, _, body) = rig.send(Method::GET, "/health", "");
+    assert!(status == 503 && body.contains("writes are refused until a restart: default"), "{body}");
+    assert!(rig.get("/metrics").contains("icecore_poisoned{db=\"default\"} 1"));
+    assert!(rig.get("/query?q=SELECT%20count(x)%20FROM%20m").contains(",1]"), "reads go on");
+    let Rig { fs, clock, databases, .. } = rig;
+    drop(databases);
+    fs.restart();
+    let rig = Rig::on(fs, clock, Config::default());
+    assert_eq!(rig.write("m x=3").0, 204);
+    assert_eq!(rig.send(Method::GET, "/health", "").0, 200);
+}
