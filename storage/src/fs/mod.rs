@@ -17,7 +17,8 @@ use crate::Result;
 
 /// A directory tree.
 pub trait Fs: Send + Sync + Debug {
-    /// Creates a directory and its parents, each made durable in its parent.
+    /// Creates a directory and its parents, each made durable in its parent. After an error, or the death of the
+    /// process, some may be there and not durable.
     fn create_dir_all(&self, path: &Path) -> Result<()>;
 
     /// Names of the entries of a directory, sorted.

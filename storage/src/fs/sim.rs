@@ -5,7 +5,7 @@
 //! What a crash may do: appended and not synced bytes are lost, kept, cut anywhere, or torn (each 512-byte sector
 //! kept or zero, independently); an unsynced truncation may not have happened; each created, renamed or removed
 //! name whose directory was not synced may or may not be so, independently. Directories are durable at once, as
-//! [`Fs::create_dir_all`] promises.
+//! [`Fs::create_dir_all`] promises, but one whose creation failed is there and may vanish with all that is in it.
 //!
 //! Order of events in a test: run a workload with [`SimFs::fail_at`], [`SimFs::crash`], open again and compare.
 
@@ -54,7 +54,7 @@ pub struct SimFs {
     world: Arc<Mutex<World>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct World {
     nodes: BTreeMap<u64, Node>,
     next_node: u64,
@@ -65,6 +65,8 @@ struct World {
     /// Changes of names since the last sync of their directory, in order.
     pending: Vec<NameChange>,
     dirs: BTreeSet<PathBuf>,
+    /// Directories whose parent was not synced, because their creation failed half way.
+    unsynced_dirs: BTreeSet<PathBuf>,
     locks: BTreeSet<PathBuf>,
     /// Handles of an earlier life are dead.
     life: u64,
@@ -75,7 +77,7 @@ struct World {
 }
 
 /// Content of a file.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Node {
     bytes: Vec<u8>,
     /// Content at the last sync.
@@ -130,6 +132,19 @@ impl SimFs {
     /// files are dead, locks are free, faults are forgotten.
     pub fn crash(&self, seed: u64) {
         self.lock_world().crash(&mut Random::new(seed));
+    }
+
+    /// Like [`SimFs::crash`], with the worst outcome: every unsynced byte and name is lost.
+    pub fn crash_losing_unsynced(&self) {
+        self.lock_world().lose_unsynced();
+    }
+
+    /// An independent copy of the disk as it is now, as a machine of its own: nothing is open, nothing fails.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        let mut world = self.lock_world().clone();
+        world.begin_life();
+        Self { world: Arc::new(Mutex::new(world)) }
     }
 
     /// Ends the process but not the machine: everything written stays, open files are dead, locks are free.
@@ -246,12 +261,32 @@ impl World {
                 change.apply(&mut self.durable_names);
             }
         }
+        for dir in std::mem::take(&mut self.unsynced_dirs) {
+            if random.coin() {
+                self.forget_dir(&dir);
+            }
+        }
+        self.keep_durable_names();
+        self.nodes.values_mut().for_each(|node| node.crash(random));
+    }
+
+    fn lose_unsynced(&mut self) {
+        self.begin_life();
+        self.pending.clear();
+        std::mem::take(&mut self.unsynced_dirs).iter().for_each(|dir| self.forget_dir(dir));
+        self.keep_durable_names();
+        self.nodes.values_mut().for_each(Node::lose_unsynced);
+    }
+
+    fn forget_dir(&mut self, path: &Path) {
+        self.dirs.retain(|dir| !dir.starts_with(path));
+        self.durable_names.retain(|name, _| !name.starts_with(path));
+    }
+
+    fn keep_durable_names(&mut self) {
         self.names.clone_from(&self.durable_names);
         let used: BTreeSet<u64> = self.names.values().copied().collect();
         self.nodes.retain(|id, _| used.contains(id));
-        for node in self.nodes.values_mut() {
-            node.crash(random);
-        }
     }
 }
 
@@ -306,6 +341,12 @@ impl Node {
         self.has_lost_pages = false;
     }
 
+    fn lose_unsynced(&mut self) {
+        self.bytes.clone_from(&self.durable);
+        self.shared_bytes = self.bytes.len();
+        self.has_lost_pages = false;
+    }
+
     /// Decides how much of the unsynced tail is kept, and zeroes torn sectors in it.
     fn kept_tail(&mut self, random: &mut Random) -> usize {
         let start = self.shared_bytes;
@@ -337,11 +378,15 @@ impl Fs for SimFs {
         if world.dirs.contains(path) {
             return Ok(());
         }
-        world.begin("create directory", path)?;
+        let fault = world.count();
         for dir in path.ancestors() {
-            world.dirs.insert(dir.to_owned());
+            // The root is always there.
+            let is_new = world.dirs.insert(dir.to_owned()) && dir.parent().is_some();
+            if is_new && fault.is_some() {
+                world.unsynced_dirs.insert(dir.to_owned());
+            }
         }
-        Ok(())
+        fault.map_or(Ok(()), |fault| Err(failed("create directory", path, fault.error())))
     }
 
     fn list(&self, path: &Path) -> Result<Vec<String>> {
@@ -428,6 +473,7 @@ impl Fs for SimFs {
     fn sync_dir(&self, path: &Path) -> Result<()> {
         let mut world = self.lock_world();
         world.begin("sync directory", path)?;
+        world.unsynced_dirs.retain(|dir| parent(dir) != path);
         let pending = std::mem::take(&mut world.pending);
         let (done, pending) = pending.into_iter().partition::<Vec<_>, _>(|change| change.is_in(path));
         world.pending = pending;
@@ -608,6 +654,20 @@ mod tests {
             assert!(found.contains(&Some(expected.to_vec())), "{expected:?}");
         }
         assert!(found.iter().flatten().all(|bytes| bytes.starts_with(b"ab")));
+    }
+
+    #[test]
+    fn crash_losing_unsynced_goes_back_to_what_was_synced() {
+        let fs = with_dir();
+        fs.put(Path::new(PATH), b"ab");
+        fs.open_append(Path::new(PATH)).unwrap().append(b"cd").unwrap();
+        fs.create(Path::new("/d/b")).unwrap();
+        let copy = fs.fork();
+        fs.crash_losing_unsynced();
+        assert_eq!((fs.get(Path::new(PATH)), fs.get(Path::new("/d/b"))), (Some(b"ab".to_vec()), None));
+        assert_eq!(copy.get(Path::new(PATH)), Some(b"abcd".to_vec()), "a fork goes its own way");
+        copy.crash_losing_unsynced();
+        assert_eq!(copy.get(Path::new(PATH)), fs.get(Path::new(PATH)));
     }
 
     #[test]
