@@ -26,6 +26,9 @@ pub mod rows;
 pub mod scan;
 pub mod segment;
 pub mod series;
+mod sync;
+#[cfg(test)]
+mod testing;
 mod version;
 pub mod wal;
 
