@@ -1,4 +1,4 @@
-//! The locks of what many threads share at once (group commit, versions): those of the standard library, or, with
+//! The locks of what many threads share at once (group commit, versions, memtables): those of the standard library, or, with
 //! `--cfg shuttle`, those of the model checker that runs `engine::tests::schedules` (`docs/reliability.md`).
 
 #[cfg(not(shuttle))]
