@@ -140,7 +140,6 @@ impl SimFs {
     }
 
     /// An independent copy of the disk as it is now, as a machine of its own: nothing is open, nothing fails.
-    #[must_use]
     pub fn fork(&self) -> Self {
         let mut world = self.lock_world().clone();
         world.begin_life();
@@ -381,8 +380,7 @@ impl Fs for SimFs {
         let fault = world.count();
         for dir in path.ancestors() {
             // The root is always there.
-            let is_new = world.dirs.insert(dir.to_owned()) && dir.parent().is_some();
-            if is_new && fault.is_some() {
+            if world.dirs.insert(dir.to_owned()) && dir.parent().is_some() && fault.is_some() {
                 world.unsynced_dirs.insert(dir.to_owned());
             }
         }
