@@ -29,7 +29,7 @@ const CRATES: &[Crate] = &[
     Crate {
         source: "storage/src",
         layers: &[
-            &["model", "error", "fs", "clock"],
+            &["model", "error", "fs", "clock", "sync", "testing"],
             &["codec", "options"],
             &["wal", "memtable", "rows", "series", "segment", "cells"],
             &["version", "manifest", "rolled", "tombstone"],

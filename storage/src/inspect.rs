@@ -198,6 +198,7 @@ fn column_name(section: &Section, field: u16, stat: Stat) -> String {
 fn encoding_name(number: u8) -> String {
     let name = match Encoding::from_u8(number) {
         Some(Encoding::Empty) => "empty",
+        Some(Encoding::Plain) => "plain",
         Some(Encoding::Const) => "const",
         Some(Encoding::Affine) => "affine",
         Some(Encoding::Runs) => "runs",

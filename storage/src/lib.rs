@@ -33,6 +33,9 @@ pub mod scan;
 pub mod segment;
 pub mod series;
 mod snapshot;
+mod sync;
+#[cfg(test)]
+mod testing;
 pub mod tombstone;
 mod version;
 pub mod wal;

@@ -11,11 +11,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use crate::model::{Column, MeasurementId, RowBlock, TimeRange, Values};
 use crate::rows::{append_column, pad_nulls, sort_rows};
+use crate::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use crate::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
 /// A chunk of so many rows is sorted into a run.
 const CHUNK_ROWS_MAX: usize = 65_536;

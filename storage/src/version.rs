@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::Arc;
 
 use crate::clock::Clock;
 use crate::fs::Fs;
@@ -18,6 +18,7 @@ use crate::options::{Options, Retention};
 use crate::rolled::Lost;
 use crate::segment::{PageCache, Segment};
 use crate::series::{Catalog, file as catalog_file};
+use crate::sync::{Mutex, PoisonError, RwLock};
 use crate::tombstone::{self, Mask, Tombstone};
 use crate::{Error, ErrorKind, Result};
 

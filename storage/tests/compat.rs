@@ -241,6 +241,7 @@ fn fixture_is_small_and_has_every_tier_and_encoding() {
         "float",
         "float bits",
         "histograms",
+        "plain",
         "runs",
         "scaled",
         "texts",

@@ -6,7 +6,7 @@
 //! `docs/decisions/0001-cells-keep-their-left-edge.md`. The room knows nothing of files, locks or the clock.
 //!
 //! Read in this order: [`cell`] (how a cell is kept in columns, and their reader), [`build`] (their writer),
-//! [`fold`] (rows to cells, cells to coarser cells), [`layers`] (what rows become in each layer).
+//! [`fold`] (rows to cells, cells to coarser cells), `layers` (what rows become in each layer).
 
 pub mod build;
 pub mod cell;

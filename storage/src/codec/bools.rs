@@ -16,8 +16,14 @@ pub(super) fn encode(values: &[bool], out: &mut Vec<u8>) -> Result<()> {
     // An eighth set takes about half a bit a value once packed.
     if rare_count.saturating_mul(8) <= values.len() || changes.saturating_mul(16) <= values.len() {
         let numbers: Vec<u64> = values.iter().copied().map(u64::from).collect();
+        let start = out.len();
         out.push(Encoding::BoolNumbers as u8);
-        return integers::encode(&numbers, out);
+        integers::encode(&numbers, out)?;
+        if out.len() - start <= 1 + values.len().div_ceil(8) {
+            return Ok(());
+        }
+        // Too few for the tables of a packer to pay.
+        out.truncate(start);
     }
     out.push(Encoding::Bits as u8);
     for eight in values.chunks(8) {

@@ -1,13 +1,20 @@
 //! Picks the encoding of floats: decimals as whole numbers, bits as whole numbers where values repeat, or packed as
-//! they are. Every bit comes back: NaN payloads, -0.0, subnormals, infinities.
+//! they are; plain where that is shorter. Every bit comes back: NaN payloads, -0.0, subnormals, infinities.
 
 #![warn(clippy::indexing_slicing)]
 
-use super::{Encoding, decimal, entropy, integers};
+use super::{Encoding, decimal, entropy, integers, plain};
 use crate::{Error, Result};
 
 /// Appends the encoding byte and the payload.
 pub(super) fn encode(values: &[f64], out: &mut Vec<u8>) -> Result<()> {
+    let start = out.len();
+    encode_packed(values, out)?;
+    plain::replace_if_shorter(values.iter().map(|value| value.to_bits()), start, out);
+    Ok(())
+}
+
+fn encode_packed(values: &[f64], out: &mut Vec<u8>) -> Result<()> {
     if decimal::encode(values, out)? {
         return Ok(());
     }
@@ -34,6 +41,7 @@ pub(super) fn decode(bytes: &[u8], count: usize) -> Result<Vec<f64>> {
             Ok(integers::decode(payload, count)?.into_iter().map(f64::from_bits).collect())
         }
         Encoding::Float => entropy::unpack(payload, count),
+        Encoding::Plain => Ok(plain::decode(payload, count)?.into_iter().map(f64::from_bits).collect()),
         other => Err(Error::corruption(format!("encoding {other:?} does not hold floats"))),
     }
 }

@@ -1,12 +1,12 @@
 //! Picks the encoding of whole numbers: const, affine, runs or scaled, by counting runs and, where that leaves a
-//! doubt, by trying both. All other encodings nest their numbers here. Signed numbers come as
+//! doubt, by trying both; plain where that is shorter. All other encodings nest their numbers here. Signed numbers come as
 //! [`ordered`] unsigned ones, so that small ones of either sign lie close together.
 //!
 //! Bytes: encoding byte, payload. No numbers at all: encoding [`Empty`](Encoding::Empty) without payload.
 
 #![warn(clippy::indexing_slicing)]
 
-use super::{Encoding, affine, runs, scaled};
+use super::{Encoding, affine, plain, runs, scaled};
 use crate::{Error, Result};
 
 /// Below this many values pco's own tables weigh more than the values.
@@ -24,6 +24,13 @@ pub(super) fn unordered(value: u64) -> i64 {
 
 /// Appends the encoding byte and the payload; exact for all values.
 pub(super) fn encode(values: &[u64], out: &mut Vec<u8>) -> Result<()> {
+    let start = out.len();
+    encode_packed(values, out)?;
+    plain::replace_if_shorter(values.iter().copied(), start, out);
+    Ok(())
+}
+
+fn encode_packed(values: &[u64], out: &mut Vec<u8>) -> Result<()> {
     let Some((first, rest)) = values.split_first() else {
         out.push(Encoding::Empty as u8);
         return Ok(());
@@ -64,6 +71,7 @@ pub(super) fn decode(bytes: &[u8], count: usize) -> Result<Vec<u64>> {
         Encoding::Affine => affine::decode(payload, count),
         Encoding::Runs => runs::decode(payload, count),
         Encoding::Scaled => scaled::decode(payload, count),
+        Encoding::Plain => plain::decode(payload, count),
         other => Err(Error::corruption(format!("encoding {other:?} does not hold whole numbers"))),
     }
 }

@@ -4,7 +4,7 @@
 //! A column is written as its validity, then one encoding byte and a payload that holds the valid values only.
 //! The reader knows from elsewhere how many rows there are, so no count in the bytes decides how much memory is
 //! taken. Read in this order: this file (ids, validity), `integers` (where all numbers end up) with `affine`,
-//! `runs`, `scaled`, `entropy` and `squeeze`, then `floats` with `decimal`, `bools`, `texts` and `histograms`.
+//! `runs`, `scaled`, `plain`, `entropy` and `squeeze`, then `floats` with `decimal`, `bools`, `texts` and `histograms`.
 
 #![warn(clippy::indexing_slicing)]
 
@@ -16,6 +16,7 @@ mod entropy;
 mod floats;
 mod histograms;
 mod integers;
+mod plain;
 mod runs;
 mod scaled;
 mod squeeze;
@@ -71,16 +72,18 @@ pub enum Encoding {
     Texts = 11,
     /// Histograms as streams of whole numbers.
     Histograms = 12,
+    /// Whole numbers or floats, eight bytes each: what would only grow.
+    Plain = 13,
 }
 
 impl Encoding {
     /// Reads the number written in a file; `None` for one this version does not know.
     pub fn from_u8(number: u8) -> Option<Self> {
         #[rustfmt::skip]
-        const ALL: [Encoding; 13] = [
+        const ALL: [Encoding; 14] = [
             Encoding::Empty, Encoding::Const, Encoding::Affine, Encoding::Runs, Encoding::Scaled,
             Encoding::Decimal, Encoding::FloatBits, Encoding::Float, Encoding::Bits, Encoding::BoolNumbers,
-            Encoding::Codes, Encoding::Texts, Encoding::Histograms,
+            Encoding::Codes, Encoding::Texts, Encoding::Histograms, Encoding::Plain,
         ];
         ALL.get(usize::from(number)).copied()
     }

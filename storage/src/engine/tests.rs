@@ -3,8 +3,11 @@
 mod damage;
 mod deletes;
 mod faults;
+mod machine;
 mod moments;
 mod programs;
+#[cfg(shuttle)]
+mod schedules;
 mod snapshots;
 mod world;
 
@@ -17,7 +20,7 @@ use super::*;
 use crate::clock::ManualClock;
 use crate::fs::SimFs;
 use crate::model::batch::{CANONICAL, Field, WriteBatch};
-use crate::model::{FieldId, HOUR_NS, Partial, SeriesId, SeriesKey, ValueRef};
+use crate::model::{FieldId, HOUR_NS, MINUTE_NS, Partial, SeriesId, SeriesKey, SeriesSet, Tier, ValueRef};
 use crate::scan::{Bounds, Resolution, SampleRequest, Unmetered, Window, WindowRequest};
 
 /// 2024-01-01T00:00:00Z.
@@ -243,37 +246,4 @@ fn late_rows_make_their_windows_read_raw_until_rolled_again() {
         rig.engine.seal().unwrap();
     }
     assert_eq!(rig.windows(&windows, Bounds::RightOpen).1.rows, 0, "rolled again");
-}
-
-#[test]
-fn random_program_equals_model_through_crashes() {
-    for seed in 1..=40u64 {
-        let mut random = seed;
-        let mut next = |bound: u64| {
-            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (random >> 33) % bound
-        };
-        let mut rig = Rig::new(Retention::FOREVER);
-        let mut model = Model::new();
-        for step in 0..60 {
-            match next(10) {
-                0..=5 => {
-                    let hosts = ["a", "b", "c", "d"];
-                    let rows: Vec<(&str, i64, f64)> = (0..next(20))
-                        .map(|k| {
-                            let ts_ns = START_NS + next(4000) as i64 * SECOND_NS;
-                            (hosts[next(4) as usize], ts_ns, (step * 100 + k) as f64)
-                        })
-                        .collect();
-                    rig.write(&rows);
-                    model.extend(rows.iter().map(|(host, ts, value)| (((*host).to_owned(), *ts), *value)));
-                }
-                6 => rig.engine.flush().unwrap(),
-                7 => rig.engine.maintain().unwrap(),
-                8 => rig.engine.seal().unwrap(),
-                _ => rig.reopen_after_crash(next(1000)),
-            }
-        }
-        assert_eq!(rig.read(), model, "seed {seed}");
-    }
 }

@@ -20,7 +20,8 @@ const COPY_BYTES: u64 = 1 << 20;
 
 /// A directory tree.
 pub trait Fs: Send + Sync + Debug {
-    /// Creates a directory and its parents, each made durable in its parent.
+    /// Creates a directory and its parents, each made durable in its parent. After an error, or the death of the
+    /// process, some may be there and not durable.
     fn create_dir_all(&self, path: &Path) -> Result<()>;
 
     /// Names of the entries of a directory, sorted.
@@ -186,16 +187,20 @@ pub fn create_dir_whole<R>(fs: &dyn Fs, path: &Path, fill: impl FnOnce(&Path) ->
     }
     let parent = path.parent().unwrap_or(Path::new("."));
     fs.create_dir_all(parent)?;
-    fs.create_dir_all(&temporary)?;
-    let made = fill(&temporary).and_then(|made| {
+    let make = || {
+        fs.create_dir_all(&temporary)?;
+        let made = fill(&temporary)?;
         fs.sync_dir(&temporary)?;
         fs.rename(&temporary, path)?;
         Ok(made)
-    });
-    match made {
+    };
+    match make() {
         Ok(made) => fs.sync_dir(parent).map(|()| made),
         Err(error) => {
-            if let Err(error) = fs.remove_dir_all(&temporary) {
+            // A creation that failed may have made the directory all the same.
+            if let Ok(true) = fs.has(&temporary)
+                && let Err(error) = fs.remove_dir_all(&temporary)
+            {
                 tracing::warn!(%error, "an unfinished directory stays behind");
             }
             Err(error)

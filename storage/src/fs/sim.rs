@@ -5,10 +5,11 @@
 //! What a crash may do: appended and not synced bytes are lost, kept, cut anywhere, or torn (each 512-byte sector
 //! kept or zero, independently); an unsynced truncation may not have happened; each created, renamed or removed
 //! name whose directory was not synced may or may not be so, independently. Directories are durable at once, as
-//! [`Fs::create_dir_all`] promises.
+//! [`Fs::create_dir_all`] promises, but one whose creation failed is there and may vanish with all that is in it.
 //!
 //! Order of events in a test: run a workload with [`SimFs::fail_at`], [`SimFs::crash`], open again and compare.
 
+mod handles;
 mod names;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,6 +17,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use self::handles::{SimFile, SimLock};
 use self::names::{NameChange, parent};
 use super::{File, Fs, Lock};
 use crate::{Error, ErrorKind, Result};
@@ -57,7 +59,7 @@ pub struct SimFs {
     world: Arc<Mutex<World>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct World {
     nodes: BTreeMap<u64, Node>,
     next_node: u64,
@@ -70,6 +72,8 @@ struct World {
     dirs: BTreeSet<PathBuf>,
     /// Directories as a crash leaves them: only their renames wait for a sync.
     durable_dirs: BTreeSet<PathBuf>,
+    /// Directories whose parent was not synced, because their creation failed half way.
+    unsynced_dirs: BTreeSet<PathBuf>,
     locks: BTreeSet<PathBuf>,
     /// Handles of an earlier life are dead.
     life: u64,
@@ -81,7 +85,7 @@ struct World {
 }
 
 /// Content of a file.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Node {
     bytes: Vec<u8>,
     /// Content at the last sync.
@@ -129,6 +133,18 @@ impl SimFs {
     /// files are dead, locks are free, faults are forgotten.
     pub fn crash(&self, seed: u64) {
         self.lock_world().crash(&mut Random::new(seed));
+    }
+
+    /// Like [`SimFs::crash`], with the worst outcome: every unsynced byte and name is lost.
+    pub fn crash_losing_unsynced(&self) {
+        self.lock_world().lose_unsynced();
+    }
+
+    /// An independent copy of the disk as it is now, as a machine of its own: nothing is open, nothing fails.
+    pub fn fork(&self) -> Self {
+        let mut world = self.lock_world().clone();
+        world.begin_life();
+        Self { world: Arc::new(Mutex::new(world)) }
     }
 
     /// Ends the process but not the machine: everything written stays, open files are dead, locks are free.
@@ -257,13 +273,34 @@ impl World {
                 change.apply(&mut self.durable_names, &mut self.durable_dirs);
             }
         }
+        for dir in std::mem::take(&mut self.unsynced_dirs) {
+            if random.coin() {
+                self.forget_dir(&dir);
+            }
+        }
+        self.keep_durable_names();
+        self.nodes.values_mut().for_each(|node| node.crash(random));
+    }
+
+    fn lose_unsynced(&mut self) {
+        self.begin_life();
+        self.pending.clear();
+        std::mem::take(&mut self.unsynced_dirs).iter().for_each(|dir| self.forget_dir(dir));
+        self.keep_durable_names();
+        self.nodes.values_mut().for_each(Node::lose_unsynced);
+    }
+
+    fn forget_dir(&mut self, path: &Path) {
+        self.dirs.retain(|dir| !dir.starts_with(path));
+        self.durable_dirs.retain(|dir| !dir.starts_with(path));
+        self.durable_names.retain(|name, _| !name.starts_with(path));
+    }
+
+    fn keep_durable_names(&mut self) {
         self.names.clone_from(&self.durable_names);
         self.dirs.clone_from(&self.durable_dirs);
         let used: BTreeSet<u64> = self.names.values().copied().collect();
         self.nodes.retain(|id, _| used.contains(id));
-        for node in self.nodes.values_mut() {
-            node.crash(random);
-        }
     }
 }
 
@@ -289,6 +326,12 @@ impl Node {
             self.bytes.truncate(end);
         }
         self.durable.clone_from(&self.bytes);
+        self.shared_bytes = self.bytes.len();
+        self.has_lost_pages = false;
+    }
+
+    fn lose_unsynced(&mut self) {
+        self.bytes.clone_from(&self.durable);
         self.shared_bytes = self.bytes.len();
         self.has_lost_pages = false;
     }
@@ -324,11 +367,16 @@ impl Fs for SimFs {
         if world.dirs.contains(path) {
             return Ok(());
         }
-        world.begin("create directory", path)?;
+        let fault = world.count();
         for dir in path.ancestors() {
+            // The root is always there.
+            let is_new = !world.dirs.contains(dir);
             world.add_dir(dir);
+            if is_new && dir.parent().is_some() && fault.is_some() {
+                world.unsynced_dirs.insert(dir.to_owned());
+            }
         }
-        Ok(())
+        fault.map_or(Ok(()), |fault| Err(failed("create directory", path, fault.error())))
     }
 
     fn list(&self, path: &Path) -> Result<Vec<String>> {
@@ -438,6 +486,7 @@ impl Fs for SimFs {
     fn sync_dir(&self, path: &Path) -> Result<()> {
         let mut world = self.lock_world();
         world.begin("sync directory", path)?;
+        world.unsynced_dirs.retain(|dir| parent(dir) != path);
         let pending = std::mem::take(&mut world.pending);
         let (done, pending) = pending.into_iter().partition::<Vec<_>, _>(|change| change.is_in(path));
         world.pending = pending;
@@ -471,103 +520,6 @@ impl Fs for SimFs {
         Ok(Box::new(SimLock { fs: self.clone(), path: path.to_owned(), life }))
     }
 }
-
-#[derive(Debug)]
-struct SimLock {
-    fs: SimFs,
-    path: PathBuf,
-    life: u64,
-}
-
-impl Lock for SimLock {}
-
-impl Drop for SimLock {
-    fn drop(&mut self) {
-        let mut world = self.fs.lock_world();
-        if world.life == self.life {
-            world.locks.remove(&self.path);
-        }
-    }
-}
-
-#[derive(Debug)]
-struct SimFile {
-    fs: SimFs,
-    path: PathBuf,
-    node: u64,
-    life: u64,
-}
-
-impl SimFile {
-    /// Runs `action` on the file's content, unless the file is of an earlier life or the machine is off.
-    fn with<R>(&self, operation: &str, action: impl FnOnce(&mut World, u64) -> Result<R>) -> Result<R> {
-        let mut world = self.fs.lock_world();
-        if world.life != self.life || world.is_off {
-            return Err(failed(operation, &self.path, Fault::PowerCut.error()));
-        }
-        action(&mut world, self.node)
-    }
-}
-
-impl File for SimFile {
-    fn len(&self) -> Result<u64> {
-        self.with("look at", |world, node| {
-            Ok(world.nodes.get(&node).map_or(0, |node| node.bytes.len() as u64))
-        })
-    }
-
-    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
-        self.with("read", |world, node| {
-            let bytes = world.nodes.get(&node).map(|node| node.bytes.as_slice()).unwrap_or_default();
-            let start = usize::try_from(offset).unwrap_or(usize::MAX);
-            let Some(source) = start.checked_add(buffer.len()).and_then(|end| bytes.get(start..end)) else {
-                let (name, len) = (self.path.display(), buffer.len());
-                return Err(Error::corruption(format!("{name} ends before {len} bytes at offset {offset}")));
-            };
-            buffer.copy_from_slice(source);
-            Ok(())
-        })
-    }
-
-    fn append(&mut self, bytes: &[u8]) -> Result<()> {
-        self.with("append to", |world, node| {
-            let fault = world.count();
-            let written = match fault {
-                None => bytes,
-                Some(Fault::Io | Fault::NoSpace) => &[],
-                Some(Fault::ShortWrite | Fault::PowerCut) => bytes.split_at(bytes.len() / 2).0,
-            };
-            if let Some(node) = world.nodes.get_mut(&node) {
-                node.bytes.extend_from_slice(written);
-            }
-            fault.map_or(Ok(()), |fault| Err(failed("append to", &self.path, fault.error())))
-        })
-    }
-
-    fn sync(&mut self) -> Result<()> {
-        self.with("sync", |world, node| {
-            let fault = world.count();
-            let Some(node) = world.nodes.get_mut(&node) else { return Ok(()) };
-            let Some(fault) = fault else {
-                node.sync();
-                return Ok(());
-            };
-            node.has_lost_pages = fault != Fault::PowerCut;
-            Err(failed("sync", &self.path, fault.error()))
-        })
-    }
-
-    fn truncate(&mut self, len: u64) -> Result<()> {
-        self.with("truncate", |world, node| {
-            world.begin("truncate", &self.path)?;
-            if let Some(node) = world.nodes.get_mut(&node) {
-                node.truncate(usize::try_from(len).unwrap_or(usize::MAX));
-            }
-            Ok(())
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -622,6 +574,20 @@ mod tests {
             assert!(found.contains(&Some(expected.to_vec())), "{expected:?}");
         }
         assert!(found.iter().flatten().all(|bytes| bytes.starts_with(b"ab")));
+    }
+
+    #[test]
+    fn crash_losing_unsynced_goes_back_to_what_was_synced() {
+        let fs = with_dir();
+        fs.put(Path::new(PATH), b"ab");
+        fs.open_append(Path::new(PATH)).unwrap().append(b"cd").unwrap();
+        fs.create(Path::new("/d/b")).unwrap();
+        let copy = fs.fork();
+        fs.crash_losing_unsynced();
+        assert_eq!((fs.get(Path::new(PATH)), fs.get(Path::new("/d/b"))), (Some(b"ab".to_vec()), None));
+        assert_eq!(copy.get(Path::new(PATH)), Some(b"abcd".to_vec()), "a fork goes its own way");
+        copy.crash_losing_unsynced();
+        assert_eq!(copy.get(Path::new(PATH)), fs.get(Path::new(PATH)));
     }
 
     #[test]

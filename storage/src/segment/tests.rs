@@ -433,3 +433,86 @@ fn verify_names_what_no_checksum_shows() {
     }
     open_bytes(&with_footer(&bytes, |_| ())).unwrap().verify().unwrap();
 }
+
+/// Where the parts of a segment lie.
+fn blobs_of(segment: &Segment) -> Vec<Blob> {
+    let mut blobs = Vec::new();
+    for section in segment.sections() {
+        blobs.extend(section.series_blocks.iter().map(|block| block.blob));
+        blobs.extend(section.dictionaries.iter().map(|info| info.blob));
+        for page in &section.pages {
+            blobs.push(page.keys);
+            blobs.extend(page.columns.iter().map(|column| column.blob));
+        }
+    }
+    blobs
+}
+
+#[test]
+fn part_of_any_bytes_with_a_right_checksum_is_data_or_corruption() {
+    let small = open_bytes(&SMALL).unwrap();
+    let (mut read, mut refused) = (0, 0);
+    for blob in blobs_of(&small) {
+        let (start, end) = (blob.offset as usize, blob.offset as usize + blob.len as usize - 4);
+        for at in start..end {
+            for byte in [SMALL[at] ^ 1, SMALL[at] ^ 0x80, SMALL[at].wrapping_add(1), 0, 0xff] {
+                let mut bytes = SMALL.clone();
+                bytes[at] = byte;
+                let crc = writer::crc_of(&[&bytes[start..end]]);
+                bytes[end..end + 4].copy_from_slice(&crc.to_le_bytes());
+                let segment = open_bytes(&bytes).unwrap();
+                let series = segment.series(&segment.sections()[0]).map(|_| ());
+                for outcome in [segment.verify(), dump(&segment).map(|_| ()), series] {
+                    match outcome {
+                        Ok(()) => read += 1,
+                        Err(error) => {
+                            assert_eq!(error.kind(), ErrorKind::Corruption, "byte {at} as {byte}: {error}");
+                            refused += 1;
+                        }
+                    }
+                }
+            }
+        }
+    }
+    assert!(1000 < read && 1000 < refused, "{read} {refused}");
+}
+
+#[test]
+fn page_that_is_not_there_is_an_internal_error() {
+    let segment = open_bytes(&SMALL).unwrap();
+    let section = &segment.sections()[0];
+    assert_eq!(segment.keys(section, 99).unwrap_err().kind(), ErrorKind::Internal);
+    assert_eq!(segment.column(section, 99, HIST).unwrap_err().kind(), ErrorKind::Internal);
+    assert_eq!((segment.id(), segment.path()), (7, Path::new("/bytes")));
+}
+
+#[test]
+fn cache_counts_what_it_holds() {
+    let (place, cache) = (place(), Arc::new(PageCache::new(8 << 20)));
+    write(&place.path, &[block_of(0..3, 40)]).unwrap();
+    let segment =
+        Segment::open(&(Arc::new(OsFs) as Arc<dyn Fs>), &place.path, 7, Arc::clone(&cache)).unwrap();
+    assert_eq!(cache.bytes(), 0);
+    dump(&segment).unwrap();
+    assert!(1000 < cache.bytes() && format!("{cache:?}").contains("entries"), "{cache:?}");
+    // Every part is in memory: the file is not needed, except by who checks it.
+    std::fs::remove_file(&place.path).unwrap();
+    dump(&segment).unwrap();
+    assert_eq!(segment.verify().unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+#[test]
+fn verify_file_replaced_while_open_is_corruption() {
+    let place = place();
+    write(&place.path, &[block_of(0..2, 3)]).unwrap();
+    let segment = open(&place.path).unwrap();
+    write(&place.path, &[block_of(0..2, 4)]).unwrap();
+    assert_eq!(segment.verify().unwrap_err().kind(), ErrorKind::Corruption);
+}
+
+#[test]
+fn file_too_short_for_a_segment_is_corruption() {
+    for len in 0..24 {
+        assert_eq!(open_bytes(&vec![0; len]).unwrap_err().kind(), ErrorKind::Corruption, "{len} bytes");
+    }
+}

@@ -11,14 +11,15 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 use super::record::{self, DEFINITIONS, ROWS};
 use super::writer::Writer;
 use crate::clock::Clock;
 use crate::model::SECOND_NS;
 use crate::options::Durability;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use crate::{Error, ErrorKind, Result};
 
 /// A group takes no more than this, but always one batch. The queue itself is bounded by the number of threads.

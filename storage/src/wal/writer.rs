@@ -3,8 +3,10 @@
 //!
 //! Order of events for a new file: sync the old one, create, header, sync, sync the directory, and only then the
 //! first frame. So a header proves everything before it durable, and a file without a whole header never held a
-//! frame. A process never appends to a file of an earlier one: it cuts the torn tail off, syncs, and begins a new
-//! file with its first group, so that no byte is ever appended behind bytes of unknown state.
+//! frame. A process never appends to a file of an earlier one: it replaces the newest by a copy without the torn
+//! tail, and begins a new file with its first group, so that no byte is ever appended behind bytes of unknown state.
+//! The copy is needed because the bytes may be those of a failed sync: readable, marked clean, and never on disk; a
+//! sync of that file would succeed and write nothing.
 //!
 //! Any failed append or sync poisons the writer for ever: nothing is retried, because the kernel may have dropped
 //! the pages that it failed to write.
@@ -16,7 +18,7 @@ use std::sync::Arc;
 use super::frame::{Frame, Header, file_path};
 use super::reader::{LogFile, ReplayReport};
 use super::record;
-use crate::fs::{File, Fs};
+use crate::fs::{File, Fs, replace};
 use crate::{Error, ErrorKind, Result};
 
 /// Rotation sizes are held to what the reader takes in one piece.
@@ -41,8 +43,8 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Takes over the log that `report` describes: removes a newest file without frames, cuts a torn tail off,
-    /// and makes what is left durable. The first file is made with the first append.
+    /// Takes over the log that `report` describes: removes a newest file without frames, replaces the newest with
+    /// frames by a durable copy without the torn tail. The first file is made with the first append.
     ///
     /// # Errors
     /// Those of the file system; the log is then as it was, and may be opened again.
@@ -58,13 +60,7 @@ impl Writer {
             fs.sync_dir(dir)?;
         }
         if let Some(newest) = files.back() {
-            let mut file = fs.open_append(&file_path(dir, newest.number))?;
-            if newest.bytes < file.len()? {
-                file.truncate(newest.bytes)?;
-            }
-            // Frames of a process that died may be in the page cache only.
-            file.sync()?;
-            fs.sync_dir(dir)?;
+            renew(&*fs, &file_path(dir, newest.number), newest.bytes)?;
         }
         Ok(Self {
             fs,
@@ -125,6 +121,8 @@ impl Writer {
     /// Those of the file system; they do not poison, and the next call tries again.
     pub fn release(&mut self, floor_seq: u64) -> Result<()> {
         if self.next_seq <= floor_seq && self.files.back().is_some_and(LogFile::has_frames) {
+            // When this fails, the new file may be there with its header: nothing may follow in the old one.
+            self.current = None;
             self.begin_file()?;
         }
         let mut is_changed = false;
@@ -267,4 +265,11 @@ impl Writer {
         self.current = Some(file);
         Ok(())
     }
+}
+
+/// Replaces a file by a copy of its first `len` bytes, which is durable whatever became of the old one's pages.
+fn renew(fs: &dyn Fs, path: &Path, len: u64) -> Result<()> {
+    let mut bytes = vec![0; usize::try_from(len).unwrap_or(usize::MAX)];
+    fs.open(path)?.read_exact_at(&mut bytes, 0)?;
+    replace(fs, path, &bytes)
 }

@@ -5,12 +5,17 @@ use super::world::{Content, TestRow, add, content, env, windows, write};
 use super::*;
 use crate::fs::Fs as _;
 use crate::fs::sim::Fault;
-use crate::model::Value;
+use crate::model::{Column, ColumnKey, StrColumn, Value, Values};
+use crate::testing::Scale;
 
 const RETENTION: Retention =
     Retention { raw: Some(Duration::from_secs(3 * 3600)), m1: None, m5: None, h1: None };
 /// Rows of the hour that is rolled up and dropped on the way.
 const OLD_ROWS: i64 = 3;
+/// Enough for two thousand operations of the disk.
+const BATCHES: i64 = 150;
+/// No operation fails.
+const NEVER: u64 = u64::MAX;
 
 #[derive(Debug, Default)]
 struct Outcome {
@@ -40,8 +45,8 @@ fn try_open(fs: &Arc<SimFs>, clock: &Arc<ManualClock>) -> Result<Engine> {
     Engine::open(env(fs, clock), Path::new("/db"), options, RETENTION)
 }
 
-/// Writes with jobs between them; goes on after failures, as a server does.
-fn work(fs: &Arc<SimFs>, clock: &Arc<ManualClock>, outcome: &mut Outcome) -> Option<Engine> {
+/// Writes with jobs between them; goes on for a while after operation `failing`, as a server does.
+fn work(fs: &Arc<SimFs>, clock: &Arc<ManualClock>, failing: u64, outcome: &mut Outcome) -> Option<Engine> {
     let engine = try_open(fs, clock).ok()?;
     let old = |k: i64| TestRow {
         measurement: "old",
@@ -50,17 +55,24 @@ fn work(fs: &Arc<SimFs>, clock: &Arc<ManualClock>, outcome: &mut Outcome) -> Opt
         fields: vec![("value", Value::Float(k as f64))],
     };
     outcome.is_old_acked = write(&engine, &(0..OLD_ROWS).map(old).collect::<Vec<_>>()).is_ok();
-    for number in 0..9 {
+    let mut left = BATCHES;
+    for number in 0..BATCHES {
+        if failing < fs.operations() {
+            left = left.min(number + 9);
+        }
+        if left <= number {
+            break;
+        }
         outcome.attempted = number + 1;
         if write(&engine, &batch(number)).is_ok() {
             outcome.acked.push(number);
         }
         // Failures of jobs are reported, and the jobs come again.
-        let job = match number {
+        let job = match number % 9 {
             1 | 7 => engine.flush(),
             3 => engine.seal(),
             5 => {
-                clock.set(START_NS + 4 * HOUR_NS + SECOND_NS);
+                clock.set(START_NS + 4 * HOUR_NS + number * 10 * SECOND_NS);
                 engine.flush().and(engine.maintain())
             }
             _ => Ok(()),
@@ -98,36 +110,68 @@ fn clock() -> Arc<ManualClock> {
     Arc::new(ManualClock::new(START_NS + 2 * HOUR_NS + 10 * SECOND_NS))
 }
 
-#[test]
-fn fault_at_every_operation_loses_nothing_acknowledged() {
+/// What becomes of what is not synced when the machine stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Loss {
+    All,
+    Torn,
+}
+
+/// Fails each operation of the work in one way (in the short form, every fifth), and opens again after a crash or a
+/// restart.
+fn fail_at_every_operation(fault: Fault, loss: Loss) {
     let whole = Arc::new(SimFs::default());
-    let engine = work(&whole, &clock(), &mut Outcome::default()).unwrap();
+    let engine = work(&whole, &clock(), NEVER, &mut Outcome::default()).unwrap();
     assert_eq!(engine.store.version().floors_ns[0], START_NS + HOUR_NS, "raw rows were dropped on the way");
     let operations = whole.operations();
-    assert!(100 < operations, "{operations}");
-    for fault in Fault::ALL {
-        for operation in 0..operations {
-            let place = format!("{fault:?} at operation {operation}");
-            let (fs, clock) = (Arc::new(SimFs::default()), clock());
-            fs.fail_at(operation, fault);
-            let mut outcome = Outcome::default();
-            let engine = work(&fs, &clock, &mut outcome);
-            if let (Some(engine), true) = (&engine, fault != Fault::PowerCut) {
-                check(engine, &outcome, &place);
-                check_after_fault(&fs, engine, &place);
-            }
-            match operation % 2 {
-                _ if fault == Fault::PowerCut => fs.crash(operation),
-                0 => fs.crash(operation),
-                _ => fs.restart(),
-            }
-            drop(engine);
-            let engine = try_open(&fs, &clock).unwrap_or_else(|error| panic!("{place}: {error}"));
-            check(&engine, &outcome, &place);
-            engine.seal().unwrap();
-            check(&engine, &outcome, &place);
+    assert!(2000 <= operations, "{operations}");
+    let step = Scale::asked().of(5, 1, 1);
+    for operation in (fault as u64..operations).step_by(step) {
+        let place = format!("{fault:?} at operation {operation}, {loss:?}");
+        let (fs, clock) = (Arc::new(SimFs::default()), clock());
+        fs.fail_at(operation, fault);
+        let mut outcome = Outcome::default();
+        let engine = work(&fs, &clock, operation, &mut outcome);
+        if let (Some(engine), true) = (&engine, fault != Fault::PowerCut) {
+            check(engine, &outcome, &place);
+            check_after_fault(&fs, engine, &place);
         }
+        match loss {
+            Loss::All => fs.crash_losing_unsynced(),
+            Loss::Torn if fault == Fault::PowerCut || operation % 2 == 0 => fs.crash(operation),
+            Loss::Torn => fs.restart(),
+        }
+        drop(engine);
+        let engine = try_open(&fs, &clock).unwrap_or_else(|error| panic!("{place}: {error}"));
+        check(&engine, &outcome, &place);
+        engine.seal().unwrap();
+        check(&engine, &outcome, &place);
     }
+}
+
+#[test]
+fn io_error_at_every_operation_loses_nothing_acknowledged() {
+    fail_at_every_operation(Fault::Io, Loss::Torn);
+}
+
+#[test]
+fn full_disk_at_every_operation_loses_nothing_acknowledged() {
+    fail_at_every_operation(Fault::NoSpace, Loss::Torn);
+}
+
+#[test]
+fn short_write_at_every_operation_loses_nothing_acknowledged() {
+    fail_at_every_operation(Fault::ShortWrite, Loss::Torn);
+}
+
+#[test]
+fn power_cut_losing_unsynced_at_every_operation_loses_nothing_acknowledged() {
+    fail_at_every_operation(Fault::PowerCut, Loss::All);
+}
+
+#[test]
+fn power_cut_tearing_unsynced_at_every_operation_loses_nothing_acknowledged() {
+    fail_at_every_operation(Fault::PowerCut, Loss::Torn);
 }
 
 /// A poisoned engine refuses writes for good; any other goes on by itself, and its directory is clean.
@@ -145,36 +189,49 @@ fn check_after_fault(fs: &Arc<SimFs>, engine: &Engine, place: &str) {
 }
 
 #[test]
-fn power_cut_at_every_operation_of_a_recovery_changes_nothing() {
-    let mut cuts = 0;
-    for stop in (8..130).step_by(6) {
-        for operation in 0..40 {
-            let (fs, clock) = (Arc::new(SimFs::default()), clock());
-            let mut outcome = Outcome::default();
-            fs.fail_at(stop, Fault::PowerCut);
-            drop(work(&fs, &clock, &mut outcome));
-            fs.crash(operation);
-            let mut is_cut = false;
-            // Three recoveries, each cut short, one in the litter of the other.
-            for round in 0..3 {
-                fs.fail_at(fs.operations() + operation, Fault::PowerCut);
-                is_cut |= try_open(&fs, &clock).is_err();
-                fs.crash(operation + round);
-            }
-            check(&try_open(&fs, &clock).unwrap(), &outcome, &format!("stop {stop}, operation {operation}"));
-            if !is_cut {
-                break;
-            }
-            cuts += 1;
-        }
+fn power_cuts_at_every_operation_of_recoveries_change_nothing() {
+    let whole = Arc::new(SimFs::default());
+    drop(work(&whole, &clock(), NEVER, &mut Outcome::default()));
+    let step = Scale::asked().of(43, 7, 1);
+    let mut cuts = [0; 3];
+    for stop in (0..whole.operations()).step_by(step) {
+        let (fs, clock) = (Arc::new(SimFs::default()), clock());
+        let mut outcome = Outcome::default();
+        fs.fail_at(stop, Fault::PowerCut);
+        drop(work(&fs, &clock, stop, &mut outcome));
+        fs.crash(stop);
+        let place = format!("stop {stop}");
+        let whole = try_open(&Arc::new(fs.fork()), &clock).unwrap_or_else(|error| panic!("{place}: {error}"));
+        check(&whole, &outcome, &place);
+        cut_recoveries(&fs, &clock, &content(&*whole.view()), &mut cuts, &place);
     }
-    assert!(20 < cuts, "{cuts}");
+    // An open of a sound directory changes little; what was cut must have been something.
+    assert!(cuts.iter().all(|cuts| 100 < *cuts), "{cuts:?}");
+}
+
+/// Cuts a recovery at each of its operations, and the recovery from that, as deep as `cuts` counts.
+fn cut_recoveries(fs: &SimFs, clock: &Arc<ManualClock>, expected: &Content, cuts: &mut [u64], place: &str) {
+    let Some((count, deeper)) = cuts.split_first_mut() else { return };
+    for operation in 0.. {
+        let place = format!("{place}, operation {operation}");
+        let fs = Arc::new(fs.fork());
+        fs.fail_at(fs.operations() + operation, Fault::PowerCut);
+        let is_cut = try_open(&fs, clock).is_err();
+        fs.crash(operation);
+        let engine = try_open(&Arc::new(fs.fork()), clock).unwrap_or_else(|error| panic!("{place}: {error}"));
+        assert!(content(&*engine.view()) == *expected, "{place}");
+        if !is_cut {
+            return;
+        }
+        *count += 1;
+        cut_recoveries(&fs, clock, expected, deeper, &place);
+    }
 }
 
 #[test]
 fn flush_that_keeps_failing_does_not_fill_the_disk_and_holds_up_no_retention() {
     let (fs, clock) = (Arc::new(SimFs::default()), clock());
-    let engine = work(&fs, &clock, &mut Outcome::default()).unwrap();
+    let engine = work(&fs, &clock, 0, &mut Outcome::default()).unwrap();
     write(&engine, &batch(20)).unwrap();
     let files = |fs: &SimFs| fs.list(Path::new("/db/segments")).unwrap().len();
     let before = files(&fs);
@@ -290,4 +347,64 @@ fn open_removes_orphans_and_nothing_it_cannot_name() {
     fs.put(Path::new("/db/segments/seg-backup.tar"), b"x");
     drop(try_open(&fs, &clock).unwrap());
     assert_eq!(fs.list(Path::new("/db/segments")).unwrap(), ["seg-backup.tar"]);
+}
+
+#[test]
+fn directories_of_an_interrupted_creation_are_synced_by_the_next() {
+    // The next open finds the directories and has no reason to create them; their names must be durable anyway.
+    for operation in 0..3 {
+        let (fs, clock) = (Arc::new(SimFs::default()), clock());
+        fs.fail_at(operation, Fault::Io);
+        try_open(&fs, &clock).unwrap_err();
+        fs.restart();
+        write(&try_open(&fs, &clock).unwrap(), &batch(0)).unwrap();
+        fs.crash_losing_unsynced();
+        let engine = try_open(&fs, &clock).unwrap();
+        assert_eq!(content(&*engine.view()).len(), 3, "creation failed at operation {operation}");
+    }
+}
+
+/// Applies the first block of a group and panics.
+struct HalfApplied<'a>(&'a Store);
+
+impl Hooks<Blocks> for HalfApplied<'_> {
+    fn take_definitions(&self) -> Option<Vec<u8>> {
+        self.0.take_definitions()
+    }
+
+    fn apply(&self, items: Vec<(u64, Blocks)>) {
+        Store::apply(self.0, &self.0.version().active, &items[0].1[..1]);
+        std::panic::resume_unwind(Box::new("half way"));
+    }
+}
+
+#[test]
+fn batch_applied_in_part_is_never_flushed_and_whole_after_the_restart() {
+    let (fs, clock) = (Arc::new(SimFs::default()), clock());
+    let engine = try_open(&fs, &clock).unwrap();
+    write(&engine, &batch(0)).unwrap();
+    let schema = |measurement| engine.view().schema(measurement).unwrap();
+    let mut text = StrColumn::default();
+    text.push("n30");
+    let block_of = |(name, values)| {
+        let (measurement, field) = (schema(name).measurement, schema(name).fields[0].id);
+        let series = engine.view().series(measurement, &[], TimeRange::ALL, 10).unwrap()[0].id;
+        let ts_ns = vec![START_NS + 2 * HOUR_NS + 30 * SECOND_NS];
+        let columns = vec![Column { key: ColumnKey::value(field), values, valid: None }];
+        (measurement, RowBlock { series: vec![series], ts_ns, columns })
+    };
+    let blocks: Blocks = [("cpu", Values::I64(vec![30])), ("log", Values::Str(text))].map(block_of).into();
+    let mut payload = Vec::new();
+    wal::record::encode_rows(&blocks, &mut payload);
+    let died = std::thread::scope(|scope| {
+        scope.spawn(|| engine.log.commit(&HalfApplied(&engine.store), payload, blocks)).join().is_err()
+    });
+    assert!(died && engine.log.is_half_applied());
+    assert_eq!(engine.flush().unwrap_err().kind(), ErrorKind::Poisoned);
+    assert_eq!(write(&engine, &batch(1)).unwrap_err().kind(), ErrorKind::Poisoned);
+    engine.close().unwrap();
+    assert_eq!(engine.stats().segments, [0; 4], "nothing of it reached a segment");
+    fs.restart();
+    let engine = try_open(&fs, &clock).unwrap();
+    assert_eq!(content(&*engine.view()).len(), 5);
 }

@@ -2,23 +2,21 @@
 
 use std::sync::atomic::AtomicI64;
 
-use super::world::{Content, TestRow, content, env, write};
+use super::world::{Random, TestRow, content, env, write};
 use super::*;
 use crate::clock::SystemClock;
 use crate::fs::OsFs;
 use crate::model::Value;
+use crate::testing::Scale;
 
-const WRITERS: [&str; 3] = ["a", "b", "c"];
-const BATCHES: i64 = 60;
+const WRITERS: [&str; 4] = ["a", "b", "c", "d"];
+/// Time between the batches of a writer.
+const STEP_NS: i64 = SECOND_NS / 1000;
 
 /// The same number in two measurements.
-fn batch(host: &'static str, base_ns: i64, number: i64) -> Vec<TestRow> {
-    let row = |measurement| TestRow {
-        measurement,
-        host,
-        ts_ns: base_ns + number * SECOND_NS,
-        fields: vec![("number", Value::Int(number))],
-    };
+fn batch(host: &'static str, ts_ns: i64, number: i64) -> Vec<TestRow> {
+    let row =
+        |measurement| TestRow { measurement, host, ts_ns, fields: vec![("number", Value::Int(number))] };
     vec![row("cpu"), row("net")]
 }
 
@@ -34,63 +32,131 @@ fn view_sees_nothing_that_was_written_after_it() {
     .unwrap();
     write(&engine, &batch("a", START_NS, 0)).unwrap();
     let view = engine.view();
-    write(&engine, &batch("a", START_NS, 1)).unwrap();
+    write(&engine, &batch("a", START_NS + 1, 1)).unwrap();
     assert_eq!(content(&*view).len(), 2, "not even when it is read for the first time only now");
     engine.seal().unwrap();
     write(&engine, &batch("a", START_NS, 0)).unwrap();
     assert_eq!((content(&*view).len(), content(&*engine.view()).len()), (2, 4));
 }
 
-/// Every batch is in both measurements or in neither, none is missing below an acknowledged one.
-fn check(found: &Content, acked: &[i64]) {
-    for (host, acked) in WRITERS.iter().zip(acked) {
-        let numbers = |measurement: &str| {
-            let of = |place: &&(String, String, i64, String)| place.0 == measurement && place.1 == *host;
-            found.keys().filter(of).map(|place| place.2).collect::<Vec<_>>()
+/// What writers and readers of the history agree on.
+struct History {
+    engine: Engine,
+    base_ns: i64,
+    /// By writer: batches acknowledged so far.
+    acked: [AtomicI64; 4],
+    is_over: AtomicBool,
+}
+
+impl History {
+    fn acked(&self) -> [i64; 4] {
+        self.acked.each_ref().map(|acked| acked.load(Ordering::SeqCst))
+    }
+
+    fn ts_ns(&self, number: i64) -> i64 {
+        self.base_ns + number * STEP_NS
+    }
+
+    fn run_writer(&self, writer: usize) {
+        for number in 0.. {
+            if self.is_over.load(Ordering::SeqCst) {
+                return;
+            }
+            write(&self.engine, &batch(WRITERS[writer], self.ts_ns(number), number)).unwrap();
+            self.acked[writer].store(number + 1, Ordering::SeqCst);
+        }
+    }
+
+    /// Reads the newest batches, or a stretch of earlier ones, until it is over; returns how often.
+    fn run_reader(&self, mut random: Random) -> u64 {
+        let mut reads = 0;
+        while !self.is_over.load(Ordering::SeqCst) {
+            let acked = self.acked();
+            let newest = acked.into_iter().min().unwrap();
+            let first = match random.below(3) {
+                0 => random.below(newest as u64 + 1) as i64,
+                _ => (newest - 200).max(0),
+            };
+            let end = if random.below(2) == 0 { i64::MAX } else { first + 300 };
+            self.check(&*self.engine.view(), &acked, first, end);
+            reads += 1;
+        }
+        reads
+    }
+
+    /// Of the batches `first..end` of each writer, all acknowledged ones are there, none is missing below the newest
+    /// that is there, and each is whole.
+    fn check(&self, view: &dyn Scan, acked: &[i64; 4], first: i64, end: i64) {
+        for (writer, acked) in WRITERS.iter().zip(acked) {
+            let cpu = self.numbers(view, "cpu", writer, first, end);
+            assert!(
+                cpu.iter().copied().eq(first..first + cpu.len() as i64),
+                "{writer}: a gap from {first}: {cpu:?}"
+            );
+            let found = first + cpu.len() as i64;
+            assert!((*acked).min(end) <= found, "{writer}: up to {found}, but {acked} were acknowledged");
+            assert_eq!(cpu, self.numbers(view, "net", writer, first, end), "a batch of {writer} is torn");
+        }
+    }
+
+    fn numbers(&self, view: &dyn Scan, measurement: &str, writer: &str, first: i64, end: i64) -> Vec<i64> {
+        let Some(schema) = view.schema(measurement) else { return Vec::new() };
+        let series = view.series(schema.measurement, &[], TimeRange::ALL, 10).unwrap();
+        let of_writer = series.iter().filter(|info| info.key.tag("host") == Some(writer));
+        let ids: Vec<SeriesId> = of_writer.map(|info| info.id).collect();
+        let end_ns = if end == i64::MAX { i64::MAX } else { self.ts_ns(end) };
+        let request = SampleRequest {
+            measurement: schema.measurement,
+            field: schema.fields[0].id,
+            series: &ids,
+            range: TimeRange::new(self.ts_ns(first), end_ns),
         };
-        let (cpu, net) = (numbers("cpu"), numbers("net"));
-        assert_eq!(cpu, net, "a batch of {host} is torn");
-        assert!(*acked <= cpu.len() as i64, "{host}: {} of {acked} batches", cpu.len());
+        let mut numbers = Vec::new();
+        let mut sink = |slice: crate::scan::SampleSlice<'_>| {
+            for (ts_ns, value) in slice.ts_ns.iter().zip(slice.values) {
+                assert_eq!(*ts_ns, self.ts_ns(*value as i64));
+                numbers.push(*value as i64);
+            }
+            Ok(())
+        };
+        view.samples(&request, &Unmetered, &mut sink).unwrap();
+        numbers
     }
 }
 
 #[test]
-fn concurrent_writers_readers_and_jobs_keep_batches_whole() {
+fn history_of_writers_readers_and_jobs_has_no_gaps() {
     let dir = tempfile::tempdir().unwrap();
     let env = Env { fs: Arc::new(OsFs), clock: Arc::new(SystemClock::default()) };
-    let base_ns = env.clock.now_ns() - 10 * MINUTE_NS;
-    let options = Options { free_bytes_min: 0, wal_file_bytes_max: 4000, ..Options::default() };
-    let engine = Engine::open(env.clone(), dir.path(), options.clone(), Retention::default()).unwrap();
-    let acked = WRITERS.map(|_| AtomicI64::new(0));
-    let is_done = || acked.iter().all(|acked| acked.load(Ordering::SeqCst) == BATCHES);
-    let acked_now = || acked.iter().map(|acked| acked.load(Ordering::SeqCst)).collect::<Vec<_>>();
-    std::thread::scope(|scope| {
-        for (host, acked) in WRITERS.iter().zip(&acked) {
-            let engine = &engine;
-            scope.spawn(move || {
-                for number in 0..BATCHES {
-                    write(engine, &batch(host, base_ns, number)).unwrap();
-                    acked.store(number + 1, Ordering::SeqCst);
-                }
-            });
+    let options = Options { free_bytes_min: 0, wal_file_bytes_max: 1 << 20, ..Options::default() };
+    let open = || Engine::open(env.clone(), dir.path(), options.clone(), Retention::default()).unwrap();
+    let mut history = History {
+        engine: open(),
+        base_ns: env.clock.now_ns() - 3 * HOUR_NS,
+        acked: [const { AtomicI64::new(0) }; 4],
+        is_over: AtomicBool::new(false),
+    };
+    let length = Duration::from_secs(Scale::asked().of(4, 60, 1800));
+    let start_ns = env.clock.monotonic_ns();
+    let reads = std::thread::scope(|scope| {
+        let history = &history;
+        (0..4).for_each(|writer| _ = scope.spawn(move || history.run_writer(writer)));
+        let readers = [1, 2, 3, 4].map(|seed| scope.spawn(move || history.run_reader(Random(seed))));
+        while env.clock.monotonic_ns() - start_ns < duration_ns(length) {
+            history.engine.flush().unwrap();
+            history.engine.maintain().unwrap();
+            history.engine.seal().unwrap();
+            history.engine.wait_for_work(Duration::from_millis(20));
         }
-        for _ in 0..2 {
-            scope.spawn(|| {
-                while !is_done() {
-                    let acked = acked_now();
-                    check(&content(&*engine.view()), &acked);
-                }
-            });
-        }
-        while !is_done() {
-            engine.flush().unwrap();
-            engine.maintain().unwrap();
-            engine.seal().unwrap();
-        }
+        history.is_over.store(true, Ordering::SeqCst);
+        readers.map(|reader| reader.join().unwrap()).iter().sum::<u64>()
     });
-    check(&content(&*engine.view()), &acked_now());
-    engine.close().unwrap();
-    drop(engine);
-    let engine = Engine::open(env, dir.path(), options, Retention::default()).unwrap();
-    assert_eq!(content(&*engine.view()).len() as i64, 2 * 3 * BATCHES);
+    let acked = history.acked();
+    assert!(0 < reads && acked.iter().all(|acked| 0 < *acked), "{reads} reads of {acked:?}");
+    history.check(&*history.engine.view(), &acked, 0, i64::MAX);
+    history.engine.close().unwrap();
+    drop(history.engine);
+    history.engine = open();
+    history.check(&*history.engine.view(), &acked, 0, i64::MAX);
+    println!("{reads} reads while {} batches were written", acked.iter().sum::<i64>());
 }

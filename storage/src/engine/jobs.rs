@@ -1,0 +1,325 @@
+//! The engine's jobs: what the background work is, in which order it runs, and what else changes what is live (deletes,
+//! snapshots, retention). One job runs at a time, under the `jobs` lock. The jobs themselves are rooms of their own.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard, Weak};
+
+use super::{Engine, duration_ns, lock};
+use crate::compact;
+use crate::delete::{self, DeleteReport};
+use crate::flush;
+use crate::manifest::Manifest;
+use crate::memtable::Memtable;
+use crate::model::{MINUTE_NS, SeriesSet, Tier, TimeRange};
+use crate::options::{Durability, Retention};
+use crate::retention::{self, Guard, RetentionReport};
+use crate::rolled::RawSegment;
+use crate::rollup::{self, PickSettings};
+use crate::segment::Segment;
+use crate::series::CatalogMark;
+use crate::snapshot::{self, Moment, SnapshotReport};
+use crate::version::{Edit, Frozen, Store};
+use crate::{Error, ErrorKind, Result};
+
+/// How long after its end a partition still expects late rows before it is sealed.
+const LATENESS_NS: i64 = 10 * MINUTE_NS;
+
+/// State of the jobs.
+#[derive(Debug)]
+pub(super) struct Jobs {
+    pub(super) manifest: Manifest,
+    mark: CatalogMark,
+    pub(super) retention_ran_ns: i64,
+    /// Monotonic time of the newest flush since the engine was opened.
+    flushed_ns: Option<i64>,
+    /// Nothing names the directory any more: no job may touch it.
+    is_retired: bool,
+    /// Raw segments that a job found damaged. Their partitions are left to retention: a segment never changes, so
+    /// that trying again could only fail again, and hold up what else there is to do.
+    damaged: BTreeSet<u64>,
+}
+
+impl Jobs {
+    /// After opening: no job has run.
+    pub(super) fn new(manifest: Manifest, mark: CatalogMark) -> Self {
+        Self {
+            manifest,
+            mark,
+            retention_ran_ns: i64::MIN,
+            flushed_ns: None,
+            is_retired: false,
+            damaged: BTreeSet::new(),
+        }
+    }
+
+    /// Whether a job may read these segments.
+    fn may_read(&self, inputs: &[u64]) -> bool {
+        !inputs.iter().any(|id| self.damaged.contains(id))
+    }
+
+    /// After a job failed for damage: finds out which of its inputs are damaged.
+    fn note_damage(&mut self, store: &Store, inputs: &[u64], outcome: &Result<()>) {
+        if !matches!(outcome, Err(error) if error.kind() == ErrorKind::Corruption) {
+            return;
+        }
+        let version = store.version();
+        let inputs = version.segments.iter().filter(|live| inputs.contains(&live.meta.id));
+        let damaged = inputs.filter(|live| live.segment.verify().is_err());
+        self.damaged.extend(damaged.map(|live| live.meta.id));
+    }
+}
+/// What holds files of a retired engine.
+#[derive(Debug)]
+pub struct Retired(Vec<Weak<Segment>>);
+
+impl Retired {
+    /// Whether no view reads a file of it any more, so that its directory may be removed.
+    pub fn is_unused(&self) -> bool {
+        self.0.iter().all(|segment| segment.strong_count() == 0)
+    }
+}
+
+impl Engine {
+    /// Does the background work that is due: sync, flush, compaction, rollup, purge, retention. A job that fails does not
+    /// keep the others from running: retention is what frees a full disk.
+    ///
+    /// # Errors
+    /// The first failure; the next call tries again, but for merges and rolls of segments that are damaged: these are
+    /// told once.
+    pub fn maintain(&self) -> Result<()> {
+        let synced = match self.store.options.durability {
+            Durability::Interval => self.log.sync(),
+            Durability::Fsync | Durability::Memory => Ok(()),
+        };
+        let mut jobs = self.jobs()?;
+        let flushed = self.flush_due(&mut jobs);
+        let now_ns = self.store.env.clock.now_ns();
+        let receiving = self.receiving_hour(&jobs);
+        let compacted = self.compact(&mut jobs, now_ns.saturating_sub(LATENESS_NS), receiving);
+        let rolled = self.roll(&mut jobs, false, receiving);
+        let purged = self.purge(&mut jobs);
+        let retained = self.retain(&mut jobs, now_ns);
+        synced.and(flushed).and(compacted).and(rolled).and(purged).and(retained)
+    }
+
+    /// Writes all memtables to segments.
+    ///
+    /// # Errors
+    /// Those of the file system; the rows are still in memory and in the log.
+    pub fn flush(&self) -> Result<()> {
+        self.flush_all(&mut *self.jobs()?)
+    }
+
+    /// Makes everything durable, compacted and rolled up, the running hour included.
+    ///
+    /// # Errors
+    /// Those of the file system; `Corruption` when a damaged segment kept its partition from being merged or rolled.
+    pub fn seal(&self) -> Result<()> {
+        let mut jobs = self.jobs()?;
+        self.flush_all(&mut jobs)?;
+        // A partition that cannot be read does not keep the others from being merged and rolled.
+        let compacted = self.compact(&mut jobs, i64::MAX, None);
+        let rolled = self.roll(&mut jobs, true, None);
+        let purged = self.purge(&mut jobs);
+        let live = jobs.manifest.segments.iter().find(|meta| jobs.damaged.contains(&meta.id));
+        let left = live.map_or(Ok(()), |meta| {
+            let path = self.store.segment_path(meta.id);
+            let message = "is damaged; its partition was neither merged nor rolled, see `icecore check`";
+            Err(Error::corruption(format!("{} {message}", path.display())))
+        });
+        compacted.and(rolled).and(purged).and(left)
+    }
+
+    /// Deletes the rows of some series in a time range that were acknowledged before: hidden from every later view
+    /// and durable when it returns, and purged from the files by the jobs. Views that are open keep them. Deleting
+    /// again changes nothing.
+    ///
+    /// # Errors
+    /// `InvalidInput` for an empty range; `LimitExceeded` when too many deletes wait to be purged; `Poisoned` and
+    /// `Unavailable` as [`Engine::write`]; those of the file system, and then the delete may or may not have taken
+    /// place: it may be repeated.
+    pub fn delete(&self, targets: &[SeriesSet], range: TimeRange) -> Result<DeleteReport> {
+        if range.is_empty() {
+            return Err(Error::invalid("the range of a delete is empty"));
+        }
+        self.check_open()?;
+        if self.log.is_poisoned() {
+            // What the log holds behind a failed append is not known, and would come back at the restart.
+            return Err(Error::new(ErrorKind::Poisoned, "deletes are refused after a failed append or sync"));
+        }
+        let mut jobs = self.jobs()?;
+        // Afterwards all rows acknowledged before are in segments, and the log does not bring them back.
+        self.flush_all(&mut jobs)?;
+        // Nor keeps it them: without later writes the file goes now, else with the next flush.
+        self.log.end_file()?;
+        self.log.release(jobs.manifest.wal_floor)?;
+        let report = delete::mark(&self.store, &mut jobs.manifest, targets, range)?;
+        drop(jobs);
+        drop(lock(&self.gate));
+        self.has_work.notify_all();
+        Ok(report)
+    }
+
+    /// Writes a second database to `to`, which must not be there, or be empty: everything acknowledged before the
+    /// call, and an exact prefix of what is written meanwhile. It is opened like any other. Files are linked, so it
+    /// costs an operation a file; on another file system they are copied. Writes and jobs go on.
+    ///
+    /// # Errors
+    /// `Conflict` when something is in the way; those of the file system. `to` is then as it was, or complete.
+    pub fn snapshot(&self, to: &Path) -> Result<SnapshotReport> {
+        let mut jobs = self.jobs()?;
+        self.flush_all(&mut jobs)?;
+        let moment = Moment { manifest: jobs.manifest.clone(), pin: self.store.version() };
+        drop(jobs);
+        snapshot::write(&self.store, &moment, to)
+    }
+
+    /// The retention in force.
+    pub fn retention(&self) -> Retention {
+        self.store.version().retention
+    }
+
+    /// Changes the retention, durably; existing data follows at the next pass.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn set_retention(&self, retention: Retention) -> Result<()> {
+        let mut jobs = self.jobs()?;
+        let edit = Edit { retention: Some(retention), ..Edit::default() };
+        self.store.commit(&mut jobs.manifest, edit)
+    }
+
+    /// Drops what is past its age.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn apply_retention(&self, guard: Guard) -> Result<RetentionReport> {
+        retention::run(&self.store, &mut self.jobs()?.manifest, guard)
+    }
+
+    /// Closes the engine of a database that nothing names any more, without a flush: no job runs afterwards, later
+    /// views are empty, and each segment file goes with its last reader. The caller removes the directory.
+    pub fn retire(&self) -> Retired {
+        self.is_closed.store(true, Ordering::Release);
+        drop(lock(&self.gate));
+        self.has_work.notify_all();
+        self.has_memory.notify_all();
+        // A job that is running comes to its end first.
+        lock(&self.jobs).is_retired = true;
+        let mut segments = Vec::new();
+        self.store.publish(|version| segments = version.retire());
+        segments.iter().for_each(|segment| segment.remove_when_unused());
+        Retired(segments.iter().map(Arc::downgrade).collect())
+    }
+
+    pub(super) fn jobs(&self) -> Result<MutexGuard<'_, Jobs>> {
+        let jobs = lock(&self.jobs);
+        if jobs.is_retired {
+            return Err(Error::new(ErrorKind::Unavailable, "the database is dropped"));
+        }
+        Ok(jobs)
+    }
+
+    fn flush_due(&self, jobs: &mut Jobs) -> Result<()> {
+        if self.is_flush_due() { self.flush_all(jobs) } else { Ok(()) }
+    }
+
+    /// Freezes the active memtable and writes all frozen ones, oldest first. While those of an earlier failure
+    /// cannot be written, nothing more is frozen.
+    pub(super) fn flush_all(&self, jobs: &mut Jobs) -> Result<()> {
+        if self.log.is_half_applied() {
+            let message = "the memtable may hold part of a batch; the log has it whole, for the restart";
+            return Err(Error::new(ErrorKind::Poisoned, message));
+        }
+        self.flush_frozen(jobs)?;
+        let next = Arc::new(Memtable::new());
+        self.log.with_quiet(|next_seq| {
+            self.store.publish(|version| {
+                if !version.active.is_empty() {
+                    let memtable = std::mem::replace(&mut version.active, next);
+                    version.frozen.push(Frozen { memtable, end_seq: next_seq });
+                }
+            });
+            self.active_since_ns.store(i64::MAX, Ordering::Release);
+        });
+        self.flush_frozen(jobs)
+    }
+
+    fn flush_frozen(&self, jobs: &mut Jobs) -> Result<()> {
+        while let Some(frozen) = self.store.version().frozen.first().cloned() {
+            jobs.mark = flush::run(&self.store, &mut jobs.manifest, &frozen, jobs.mark)?;
+            jobs.flushed_ns = Some(self.store.env.clock.monotonic_ns());
+            drop(lock(&self.gate));
+            self.has_memory.notify_all();
+            self.log.release(frozen.end_seq)?;
+        }
+        Ok(())
+    }
+
+    /// Merges what is worth it; the first failure, after all have been tried.
+    fn compact(&self, jobs: &mut Jobs, closed_before_ns: i64, receiving: Option<TimeRange>) -> Result<()> {
+        let mut outcome = Ok(());
+        for merge in compact::pick(&jobs.manifest.segments, closed_before_ns, receiving) {
+            if !jobs.may_read(&merge.inputs) {
+                continue;
+            }
+            let merged = compact::run(&self.store, &mut jobs.manifest, &merge);
+            jobs.note_damage(&self.store, &merge.inputs, &merged);
+            outcome = outcome.and(merged).and(self.flush_due(jobs));
+        }
+        outcome
+    }
+
+    pub(super) fn roll(&self, jobs: &mut Jobs, is_forced: bool, receiving: Option<TimeRange>) -> Result<()> {
+        let now_ns = self.store.env.clock.now_ns();
+        let raw = jobs.manifest.segments.iter().filter(|meta| meta.tier == Tier::Raw);
+        let raw: Vec<RawSegment> = raw.map(RawSegment::from).collect();
+        let raw_floor_ns = jobs.manifest.floors_ns[0];
+        let settings = PickSettings { lateness_ns: LATENESS_NS, force: is_forced, raw_floor_ns, receiving };
+        let mut outcome = Ok(());
+        for work in rollup::pick(&raw, &jobs.manifest.rolled, now_ns, settings) {
+            if !jobs.may_read(&work.inputs) {
+                continue;
+            }
+            let rolled = rollup::job::run(&self.store, &mut jobs.manifest, &work);
+            jobs.note_damage(&self.store, &work.inputs, &rolled);
+            outcome = outcome.and(rolled).and(self.flush_due(jobs));
+        }
+        outcome
+    }
+
+    /// The hour that the newest flush ended in, until the next one is overdue.
+    fn receiving_hour(&self, jobs: &Jobs) -> Option<TimeRange> {
+        let age_ns = self.store.env.clock.monotonic_ns().saturating_sub(jobs.flushed_ns?);
+        let is_fresh = age_ns < duration_ns(self.store.options.flush_age);
+        rollup::newest_hour(&jobs.manifest.segments).filter(|_| is_fresh)
+    }
+
+    /// Takes deleted rows out of the files; the first failure, after all steps have been tried.
+    fn purge(&self, jobs: &mut Jobs) -> Result<()> {
+        let mut outcome = Ok(());
+        for step in delete::pick(&jobs.manifest) {
+            let inputs = step.inputs(&jobs.manifest);
+            if !jobs.may_read(&inputs) {
+                continue;
+            }
+            let purged = delete::run(&self.store, &mut jobs.manifest, &step);
+            jobs.note_damage(&self.store, &inputs, &purged);
+            outcome = outcome.and(purged).and(self.flush_due(jobs));
+        }
+        outcome
+    }
+
+    fn retain(&self, jobs: &mut Jobs, now_ns: i64) -> Result<()> {
+        if now_ns.saturating_sub(jobs.retention_ran_ns) >= MINUTE_NS || now_ns < jobs.retention_ran_ns {
+            jobs.retention_ran_ns = now_ns;
+            let report = retention::run(&self.store, &mut jobs.manifest, Guard::Careful)?;
+            if let Some(reason) = report.paused {
+                tracing::debug!(%reason, "retention paused");
+            }
+        }
+        Ok(())
+    }
+}
