@@ -1,5 +1,5 @@
 //! Gives the texts of a column numbers, in order of first appearance, for one section. Stops taking part when it
-//! has grown so large that looking up codes would cost more than it saves.
+//! has grown so large that looking up codes would cost more than it saves, or when hardly a text comes twice.
 
 use hashbrown::HashTable;
 use std::hash::BuildHasher;
@@ -8,9 +8,11 @@ use crate::codec::texts::slice_of;
 use crate::model::StrColumn;
 
 /// Texts of a dictionary at most; a reader refuses more.
-pub(super) const TEXTS_MAX: usize = 65_536;
+pub(super) const TEXTS_MAX: usize = 1 << 18;
 /// Bytes of the texts of a dictionary at most.
-const TEXT_BYTES_MAX: usize = 1 << 20;
+const TEXT_BYTES_MAX: usize = 4 << 20;
+/// From so many texts on, a dictionary must have been asked for twice as many.
+const TEXTS_UNPROVEN: usize = 1 << 14;
 
 /// Texts and their numbers.
 #[derive(Debug, Default)]
@@ -20,6 +22,8 @@ pub(super) struct Dictionary {
     // on it.
     hasher: foldhash::fast::RandomState,
     codes: HashTable<u32>,
+    /// How often a code was asked for.
+    asked: usize,
     is_full: bool,
     is_used: bool,
 }
@@ -34,6 +38,7 @@ impl Dictionary {
                 continue;
             }
             let text = slice_of(column, index).unwrap_or_default();
+            self.asked += 1;
             // Rows of one series often repeat a text.
             let code = match last {
                 Some((before, code)) if before == text => code,
@@ -55,7 +60,9 @@ impl Dictionary {
         if let Some(code) = self.codes.find(hash, is_same) {
             return Some(*code);
         }
-        if TEXTS_MAX <= self.texts.len() || TEXT_BYTES_MAX < self.texts.bytes.len() + text.len() {
+        let is_futile = TEXTS_UNPROVEN <= self.texts.len() && self.asked < 2 * self.texts.len();
+        if is_futile || TEXTS_MAX <= self.texts.len() || TEXT_BYTES_MAX < self.texts.bytes.len() + text.len()
+        {
             self.is_full = true;
             return None;
         }

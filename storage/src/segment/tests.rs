@@ -193,7 +193,7 @@ fn segment_of_many_series_and_kinds_comes_back() {
 fn page_with_enough_rows_ends_where_a_series_ends() {
     let (_place, segment) = check(&[block_of(0..100, 100)]);
     let rows: Vec<u32> = segment.sections()[0].pages.iter().map(|page| page.rows).collect();
-    assert_eq!(rows, [2100, 2100, 2100, 2100, 1600]);
+    assert_eq!(rows, [3100, 3100, 3100, 700]);
 }
 
 #[test]
@@ -208,18 +208,24 @@ fn columns_that_differ_between_pushes_are_nulls() {
     assert!(segment.column(section, 0, ColumnKey::value(FieldId(77))).unwrap().is_none());
 }
 
-#[test]
-fn texts_beyond_the_dictionary_are_written_plainly() {
+/// Encodings of the pages of a text column.
+fn text_encodings(rows: i64, text: impl Fn(u64) -> String) -> Vec<u8> {
     let mut texts = StrColumn::default();
-    (0..9_000u64).for_each(|n| texts.push(&format!("{:0150}", mixed(n))));
+    (0..rows.unsigned_abs()).for_each(|n| texts.push(&text(n)));
     let block = RowBlock {
-        series: vec![SeriesId(1); 9_000],
-        ts_ns: (0..9_000).collect(),
+        series: vec![SeriesId(1); texts.len()],
+        ts_ns: (0..rows).collect(),
         columns: vec![Column { key: ColumnKey::value(TEXT), values: Values::Str(texts), valid: None }],
     };
     let (_place, segment) = check(&[block]);
-    let encodings = segment.sections()[0].pages.iter().map(|page| page.columns[0].encoding);
-    assert_eq!(encodings.collect::<Vec<_>>(), [10, 11, 11]);
+    segment.sections()[0].pages.iter().map(|page| page.columns[0].encoding).collect()
+}
+
+#[test]
+fn texts_beyond_the_dictionary_are_written_plainly() {
+    assert_eq!(text_encodings(15_000, |n| format!("{:0300}", mixed(n))), [10, 10, 10, 11], "too many bytes");
+    assert_eq!(text_encodings(22_000, |n| n.to_string()), [10, 10, 10, 10, 11, 11], "none comes twice");
+    assert_eq!(text_encodings(40_000, |n| (n / 2).to_string()), [10; 10]);
 }
 
 #[test]
