@@ -1,4 +1,4 @@
-//! The entropy stage: numbers through `pco`, level 4, classic mode, one chunk of one page in pco's wrapped format.
+//! The entropy stage: numbers through `pco`, level 6, classic mode, one chunk of one page in pco's wrapped format.
 //!
 //! Front-ends ([`scaled`](super::scaled), [`decimal`](super::decimal)) bring numbers into a shape that pco packs
 //! well; pco's own search is not used, because it is slower and finds less. The delta order is picked here from a
@@ -15,8 +15,9 @@ use pco::{ChunkConfig, DeltaSpec, ModeSpec, PagingSpec};
 use super::bytes::zigzag;
 use crate::{Error, ErrorKind, Result};
 
-/// pco's level: higher ones gain 1 to 2 % for three times the time.
-const LEVEL: usize = 4;
+/// pco's level: with mode and delta given, it bounds the bins. 5 saves 12 % of 4 on random walks, 8 another 2 %, all in
+/// about the same time.
+const LEVEL: usize = 6;
 /// Values looked at to pick the delta order: four stretches of this length.
 const STRETCH: usize = 128;
 
