@@ -214,7 +214,7 @@ fn segment_file() -> Vec<u8> {
     writer.set_property("tier", b"raw");
     for measurement in [1, 2] {
         writer.begin(MeasurementId(measurement), "m", &fields).unwrap();
-        (0..30).for_each(|series| writer.push(&rows(series, 32)).unwrap());
+        (0..32).for_each(|series| writer.push(&rows(series, 32)).unwrap());
         writer.end(&key_of).unwrap();
     }
     writer.finish(&fs).unwrap();
