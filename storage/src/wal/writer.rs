@@ -43,19 +43,16 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Takes over the log that `report` describes: removes a newest file without frames, replaces the newest with
-    /// frames by a durable copy without the torn tail. The first file is made with the first append.
+    /// Takes over the log that `report` describes: removes a newest file without a whole header, replaces the newest
+    /// of the others by a durable copy without the torn tail. One that is only a header stays, too: it proves what is
+    /// before it, or says how far segments cover the log. The first file is made with the first append.
     ///
     /// # Errors
     /// Those of the file system; the log is then as it was, and may be opened again.
     pub fn open(fs: Arc<dyn Fs>, dir: &Path, report: &ReplayReport, file_bytes_max: u64) -> Result<Self> {
         fs.create_dir_all(dir)?;
-        let mut files: VecDeque<LogFile> = report.files.iter().copied().collect();
-        let mut unused = report.stillborn;
-        if unused.is_none() && files.back().is_some_and(|newest| !newest.has_frames()) {
-            unused = files.pop_back().map(|newest| newest.number);
-        }
-        if let Some(number) = unused {
+        let files: VecDeque<LogFile> = report.files.iter().copied().collect();
+        if let Some(number) = report.stillborn {
             fs.remove(&file_path(dir, number))?;
             fs.sync_dir(dir)?;
         }
