@@ -11,11 +11,11 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::codec::bytes::Reader;
 use crate::fs::{Fs, read_all, replace};
 use crate::model::{HOUR_NS, Tier, TimeRange};
 use crate::options::Retention;
 use crate::tombstone::{TOMBSTONE_BYTES, Tombstone};
-use crate::wal::cursor::Cursor;
 use crate::{Error, ErrorKind, Result};
 
 /// Name of the file.
@@ -261,26 +261,26 @@ impl Manifest {
         let Some(body) = body.strip_prefix(MAGIC) else {
             return Err(Error::corruption("manifest does not begin with its magic"));
         };
-        let mut cursor = Cursor::new(body);
-        let version = cursor.u8()?;
+        let mut reader = Reader::new(body);
+        let version = reader.u8()?;
         if !(1..=VERSION).contains(&version) {
             let message = format!("manifest version {version} is not known, this build reads 1 to {VERSION}");
             return Err(Error::new(ErrorKind::Conflict, message));
         }
         let manifest = Self {
-            next_file: cursor.u64()?,
-            wal_floor: cursor.u64()?,
-            retention: take_retention(&mut cursor)?,
-            floors_ns: [cursor.i64()?, cursor.i64()?, cursor.i64()?, cursor.i64()?],
-            segments: take_many(&mut cursor, SEGMENT_BYTES, SegmentMeta::decode)?,
-            rolled: take_many(&mut cursor, SPAN_BYTES, take_span)?,
-            catalog_files: take_many(&mut cursor, 8, Cursor::u64)?,
+            next_file: reader.u64()?,
+            wal_floor: reader.u64()?,
+            retention: take_retention(&mut reader)?,
+            floors_ns: [reader.i64()?, reader.i64()?, reader.i64()?, reader.i64()?],
+            segments: take_many(&mut reader, SEGMENT_BYTES, SegmentMeta::decode)?,
+            rolled: take_many(&mut reader, SPAN_BYTES, take_span)?,
+            catalog_files: take_many(&mut reader, 8, Reader::u64)?,
             tombstones: match version < VERSION_TOMBSTONES {
                 true => Vec::new(),
-                false => take_many(&mut cursor, TOMBSTONE_BYTES, Tombstone::decode)?,
+                false => take_many(&mut reader, TOMBSTONE_BYTES, Tombstone::decode)?,
             },
         };
-        cursor.finish()?;
+        reader.finish()?;
         Ok(manifest)
     }
 }
@@ -304,23 +304,23 @@ impl SegmentMeta {
         put_u64(out, self.generation);
     }
 
-    fn decode(cursor: &mut Cursor<'_>) -> Result<Self> {
+    fn decode(reader: &mut Reader<'_>) -> Result<Self> {
         Ok(Self {
-            id: cursor.u64()?,
-            tier: match cursor.u8()? {
+            id: reader.u64()?,
+            tier: match reader.u8()? {
                 0 => Tier::Raw,
                 1 => Tier::M1,
                 2 => Tier::M5,
                 3 => Tier::H1,
                 other => return Err(Error::corruption(format!("tier {other} is not known"))),
             },
-            partition: TimeRange::new(cursor.i64()?, cursor.i64()?),
-            min_ts_ns: cursor.i64()?,
-            max_ts_ns: cursor.i64()?,
-            rows: cursor.u64()?,
-            bytes: cursor.u64()?,
-            footer_crc: cursor.u32()?,
-            generation: cursor.u64()?,
+            partition: TimeRange::new(reader.i64()?, reader.i64()?),
+            min_ts_ns: reader.i64()?,
+            max_ts_ns: reader.i64()?,
+            rows: reader.u64()?,
+            bytes: reader.u64()?,
+            footer_crc: reader.u32()?,
+            generation: reader.u64()?,
         })
     }
 }
@@ -346,24 +346,24 @@ fn put_numbers(out: &mut Vec<u8>, numbers: &[u64]) {
 
 /// A count and that many entries of at least `bytes_min` bytes.
 fn take_many<'a, V>(
-    cursor: &mut Cursor<'a>,
+    reader: &mut Reader<'a>,
     bytes_min: usize,
-    take: impl Fn(&mut Cursor<'a>) -> Result<V>,
+    take: impl Fn(&mut Reader<'a>) -> Result<V>,
 ) -> Result<Vec<V>> {
-    let count = cursor.u64()?;
-    let count = cursor.bounded(count, bytes_min)?;
-    (0..count).map(|_| take(cursor)).collect()
+    let count = reader.u64()?;
+    let count = reader.count_of(count, bytes_min)?;
+    (0..count).map(|_| take(reader)).collect()
 }
 
-fn take_span(cursor: &mut Cursor<'_>) -> Result<RolledSpan> {
-    let span = TimeRange::new(cursor.i64()?, cursor.i64()?);
-    Ok(RolledSpan { span, covers: take_many(cursor, 8, Cursor::u64)? })
+fn take_span(reader: &mut Reader<'_>) -> Result<RolledSpan> {
+    let span = TimeRange::new(reader.i64()?, reader.i64()?);
+    Ok(RolledSpan { span, covers: take_many(reader, 8, Reader::u64)? })
 }
 
-fn take_retention(cursor: &mut Cursor<'_>) -> Result<Retention> {
+fn take_retention(reader: &mut Reader<'_>) -> Result<Retention> {
     let mut age = || {
-        let is_bounded = cursor.u8()?;
-        let (seconds, nanoseconds) = (cursor.u64()?, cursor.u32()?);
+        let is_bounded = reader.u8()?;
+        let (seconds, nanoseconds) = (reader.u64()?, reader.u32()?);
         match is_bounded {
             0 if (seconds, nanoseconds) == (0, 0) => Ok(None),
             1 if nanoseconds < 1_000_000_000 => Ok(Some(Duration::new(seconds, nanoseconds))),

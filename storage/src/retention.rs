@@ -31,11 +31,13 @@ pub struct RetentionReport {
 }
 
 /// What is known when the choice is made.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Facts<'a> {
     pub(crate) segments: &'a [SegmentMeta],
     pub(crate) rolled: &'a [RolledSpan],
     pub(crate) tombstones: &'a [Tombstone],
+    /// Segments that jobs found damaged: what is computed from them never will be.
+    pub(crate) damaged: &'a BTreeSet<u64>,
     /// Times of rows that are not in segments yet.
     pub(crate) memtables: &'a [TimeRange],
     pub(crate) floors_ns: [i64; 4],
@@ -89,6 +91,10 @@ pub(crate) fn pick(facts: &Facts<'_>) -> Choice {
                 }
                 end_ns = span.end_ns;
             }
+            if tier < Tier::H1 && has_deleted_cells(facts, TimeRange::new(*floor_ns, end_ns)) {
+                // They are computed anew from what is finer; without it more than was asked would go.
+                break;
+            }
             if tier == Tier::Raw && !is_rolled_before(facts, end_ns) {
                 // The floor may not pass rows whose cells are not committed; the roll comes first.
                 break;
@@ -126,14 +132,20 @@ fn is_rolled_before(facts: &Facts<'_>, end_ns: i64) -> bool {
     let hidden = TimeRange::new(facts.floors_ns[0], end_ns);
     let live = facts.segments.iter().filter(|meta| meta.tier == Tier::Raw).map(|meta| meta.id).collect();
     let mut raw = facts.segments.iter().filter(|meta| meta.tier == Tier::Raw && reaches(meta, hidden));
-    // Cells with deleted rows are rolled again from raw rows; without these more than was asked would go.
-    let is_stale = |meta: &SegmentMeta| {
-        let is_pending = || facts.tombstones.iter().any(|tombstone| tombstone.is_pending(meta.id));
-        meta.tier != Tier::Raw && meta.partition.overlaps(&hidden) && is_pending()
-    };
-    !facts.segments.iter().any(is_stale)
-        && !facts.memtables.iter().any(|range| range.overlaps(&hidden))
+    !facts.memtables.iter().any(|range| range.overlaps(&hidden))
         && raw.all(|meta| is_rolled(facts, meta, hidden, &live))
+}
+
+/// Whether cells in a range hold deleted rows, which the purge has yet to take out and can.
+fn has_deleted_cells(facts: &Facts<'_>, range: TimeRange) -> bool {
+    let is_pending = |id| facts.tombstones.iter().any(|tombstone| tombstone.is_pending(id));
+    let is_damaged = |span: TimeRange| {
+        let mut damaged = facts.segments.iter().filter(|meta| facts.damaged.contains(&meta.id));
+        damaged.any(|meta| reaches(meta, span))
+    };
+    let cells = facts.segments.iter().filter(|meta| meta.tier != Tier::Raw);
+    let mut cells = cells.filter(|meta| meta.partition.overlaps(&range));
+    cells.any(|meta| is_pending(meta.id) && !is_damaged(meta.partition))
 }
 
 /// Whether every row of a raw segment in a range is in committed cells, or can never be: a frozen span takes no late
@@ -154,12 +166,18 @@ fn is_rolled(facts: &Facts<'_>, meta: &SegmentMeta, range: TimeRange, live: &BTr
 ///
 /// # Errors
 /// Those of the file system.
-pub(crate) fn run(store: &Store, manifest: &mut Manifest, guard: Guard) -> Result<RetentionReport> {
+pub(crate) fn run(
+    store: &Store,
+    manifest: &mut Manifest,
+    guard: Guard,
+    damaged: &BTreeSet<u64>,
+) -> Result<RetentionReport> {
     let memtables = store.version().memtable_ranges();
     let choice = pick(&Facts {
         segments: &manifest.segments,
         rolled: &manifest.rolled,
         tombstones: &manifest.tombstones,
+        damaged,
         memtables: &memtables,
         floors_ns: manifest.floors_ns,
         retention: manifest.retention,
@@ -197,6 +215,8 @@ mod tests {
     use crate::model::{HOUR_NS, MeasurementId};
     use std::time::Duration;
 
+    static NONE: BTreeSet<u64> = BTreeSet::new();
+
     fn meta(id: u64, tier: Tier, hour: i64) -> SegmentMeta {
         let partition = TimeRange::new(hour * HOUR_NS, (hour + 1) * HOUR_NS);
         SegmentMeta {
@@ -218,6 +238,7 @@ mod tests {
             segments,
             rolled,
             tombstones: &[],
+            damaged: &NONE,
             memtables: &[],
             floors_ns: [i64::MIN; 4],
             retention: Retention { raw: Some(2 * hour), m1: None, m5: None, h1: None },
@@ -260,6 +281,28 @@ mod tests {
         let facts = Facts { tombstones: &cells, ..facts(&segments, &rolled, Guard::Forced) };
         assert_eq!(pick(&facts).remove, []);
         assert_eq!(pick(&Facts { tombstones: &raw, ..facts }).remove, [1]);
+        let damaged = BTreeSet::from([1]);
+        let hopeless = Facts { tombstones: &cells, damaged: &damaged, ..facts };
+        assert_eq!(pick(&hopeless).remove, [1], "that roll will never be");
+    }
+
+    #[test]
+    fn pick_finer_cells_stay_until_coarser_ones_with_deleted_rows_are_pressed_again() {
+        let segments =
+            [meta(1, Tier::M1, 0), meta(2, Tier::M1, 1), meta(3, Tier::H1, 1), meta(4, Tier::H1, 0)];
+        let tombstones = [Tombstone {
+            id: 9,
+            measurement: MeasurementId(0),
+            series: None,
+            range: TimeRange::new(HOUR_NS, HOUR_NS + 5),
+            pending: vec![3],
+        }];
+        let mut facts = Facts { tombstones: &tombstones, ..facts(&segments, &[], Guard::Forced) };
+        facts.retention.m1 = Some(Duration::from_secs(3600));
+        assert_eq!(pick(&facts).remove, [1]);
+        assert_eq!(pick(&Facts { tombstones: &[], ..facts }).remove, [1, 2]);
+        facts.retention.h1 = facts.retention.m1;
+        assert_eq!(pick(&facts).remove, [1, 4, 3], "the coarsest are pressed into nothing");
     }
 
     #[test]

@@ -10,10 +10,10 @@
 use std::sync::Arc;
 
 use crate::Result;
+use crate::codec::bytes::Reader;
 use crate::manifest::SegmentMeta;
 use crate::model::{MeasurementId, SeriesId, Tier, TimeRange, floor_to};
 use crate::rolled::without;
-use crate::wal::cursor::Cursor;
 
 /// Bytes of a tombstone without series and segments.
 pub(crate) const TOMBSTONE_BYTES: usize = 45;
@@ -75,21 +75,21 @@ impl Tombstone {
         self.pending.iter().for_each(|segment| out.extend_from_slice(&segment.to_le_bytes()));
     }
 
-    pub(crate) fn decode(cursor: &mut Cursor<'_>) -> Result<Self> {
-        let (id, measurement) = (cursor.u64()?, MeasurementId(cursor.u32()?));
-        let range = TimeRange::new(cursor.i64()?, cursor.i64()?);
-        let has_series = cursor.u8()?;
-        let count = cursor.u64()?;
-        let count = cursor.bounded(count, 4)?;
-        let series: Vec<SeriesId> = (0..count).map(|_| cursor.u32().map(SeriesId)).collect::<Result<_>>()?;
+    pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Self> {
+        let (id, measurement) = (reader.u64()?, MeasurementId(reader.u32()?));
+        let range = TimeRange::new(reader.i64()?, reader.i64()?);
+        let has_series = reader.u8()?;
+        let count = reader.u64()?;
+        let count = reader.count_of(count, 4)?;
+        let series: Vec<SeriesId> = (0..count).map(|_| reader.u32().map(SeriesId)).collect::<Result<_>>()?;
         let series = match has_series {
             0 if series.is_empty() => None,
             1 => Some(series.into()),
             _ => return Err(crate::Error::corruption("a tombstone names series and names none")),
         };
-        let count = cursor.u64()?;
-        let count = cursor.bounded(count, 8)?;
-        let pending = (0..count).map(|_| cursor.u64()).collect::<Result<_>>()?;
+        let count = reader.u64()?;
+        let count = reader.count_of(count, 8)?;
+        let pending = (0..count).map(|_| reader.u64()).collect::<Result<_>>()?;
         Ok(Self { id, measurement, series, range, pending })
     }
 }

@@ -89,11 +89,12 @@ impl<'a> Reader<'a> {
 
     /// A varint that may not exceed `max`.
     pub(crate) fn bounded(&mut self, max: usize) -> Result<usize> {
-        let number = self.varint()?;
-        match usize::try_from(number) {
-            Ok(number) if number <= max => Ok(number),
-            _ => Err(Error::corruption(format!("a count is {number}, at most {max} is possible"))),
-        }
+        at_most(self.varint()?, max)
+    }
+
+    /// A signed number, as [`put_zigzag`] writes it.
+    pub(crate) fn zigzag(&mut self) -> Result<i64> {
+        Ok(unzigzag(self.varint()?))
     }
 
     /// A varint that fits 32 bits.
@@ -104,8 +105,13 @@ impl<'a> Reader<'a> {
 
     /// The number of items that follow, each of at least `item_bytes_min` bytes: never more than the input earns.
     pub(crate) fn count(&mut self, item_bytes_min: usize) -> Result<usize> {
-        let max = self.rest.len() / item_bytes_min.max(1);
-        self.bounded(max)
+        let number = self.varint()?;
+        self.count_of(number, item_bytes_min)
+    }
+
+    /// As [`Self::count`], for a number that was read already.
+    pub(crate) fn count_of(&self, number: u64, item_bytes_min: usize) -> Result<usize> {
+        at_most(number, self.rest.len() / item_bytes_min.max(1))
     }
 
     /// A byte string: its length as a varint, then the bytes.
@@ -128,7 +134,15 @@ impl<'a> Reader<'a> {
     }
 }
 
+fn at_most(number: u64, max: usize) -> Result<usize> {
+    match usize::try_from(number) {
+        Ok(number) if number <= max => Ok(number),
+        _ => Err(Error::corruption(format!("a count is {number}, at most {max} is possible"))),
+    }
+}
+
 /// Appends a varint.
+#[inline]
 pub(crate) fn put_varint(out: &mut Vec<u8>, mut number: u64) {
     while let rest @ 1.. = number >> 7 {
         // The low seven bits, with the mark that more follow.
@@ -155,6 +169,12 @@ pub(crate) fn put_with_len(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>) -
     write(&mut bytes)?;
     put_slice(out, &bytes);
     Ok(())
+}
+
+/// Appends a signed number: one near zero takes few bytes.
+#[inline]
+pub(crate) fn put_zigzag(out: &mut Vec<u8>, number: i64) {
+    put_varint(out, zigzag(number));
 }
 
 /// Maps small numbers of either sign to small unsigned ones.

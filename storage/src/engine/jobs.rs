@@ -36,7 +36,7 @@ pub(super) struct Jobs {
     flushed_ns: Option<i64>,
     /// Nothing names the directory any more: no job may touch it.
     is_retired: bool,
-    /// Raw segments that a job found damaged. Their partitions are left to retention: a segment never changes, so
+    /// Segments that a job found damaged. Their partitions are left to retention: a segment never changes, so
     /// that trying again could only fail again, and hold up what else there is to do.
     damaged: BTreeSet<u64>,
 }
@@ -70,6 +70,7 @@ impl Jobs {
         self.damaged.extend(damaged.map(|live| live.meta.id));
     }
 }
+
 /// What holds files of a retired engine.
 #[derive(Debug)]
 pub struct Retired(Vec<Weak<Segment>>);
@@ -196,7 +197,8 @@ impl Engine {
     /// # Errors
     /// Those of the file system.
     pub fn apply_retention(&self, guard: Guard) -> Result<RetentionReport> {
-        retention::run(&self.store, &mut self.jobs()?.manifest, guard)
+        let jobs = &mut *self.jobs()?;
+        retention::run(&self.store, &mut jobs.manifest, guard, &jobs.damaged)
     }
 
     /// Closes the engine of a database that nothing names any more, without a flush: no job runs afterwards, later
@@ -315,7 +317,7 @@ impl Engine {
     fn retain(&self, jobs: &mut Jobs, now_ns: i64) -> Result<()> {
         if now_ns.saturating_sub(jobs.retention_ran_ns) >= MINUTE_NS || now_ns < jobs.retention_ran_ns {
             jobs.retention_ran_ns = now_ns;
-            let report = retention::run(&self.store, &mut jobs.manifest, Guard::Careful)?;
+            let report = retention::run(&self.store, &mut jobs.manifest, Guard::Careful, &jobs.damaged)?;
             if let Some(reason) = report.paused {
                 tracing::debug!(%reason, "retention paused");
             }

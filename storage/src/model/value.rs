@@ -1,21 +1,28 @@
 //! One field value and its type.
 
-/// Type of a field, fixed per (measurement, field) by the first write.
+/// Type of a field, fixed per (measurement, field) by the first write. Its number is the same in all files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FieldType {
     /// 64-bit float.
-    Float,
+    Float = 0,
     /// Signed 64-bit integer.
-    Int,
+    Int = 1,
     /// Unsigned 64-bit integer.
-    UInt,
+    UInt = 2,
     /// Boolean.
-    Bool,
+    Bool = 3,
     /// UTF-8 text.
-    Str,
+    Str = 4,
 }
 
 impl FieldType {
+    /// Reads the number written in a file; `None` for one this version does not know.
+    pub fn from_u8(number: u8) -> Option<Self> {
+        const ALL: [FieldType; 5] =
+            [FieldType::Float, FieldType::Int, FieldType::UInt, FieldType::Bool, FieldType::Str];
+        ALL.get(usize::from(number)).copied()
+    }
+
     /// The name that InfluxDB's SHOW FIELD KEYS uses.
     pub fn name(self) -> &'static str {
         match self {

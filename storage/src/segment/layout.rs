@@ -252,21 +252,9 @@ fn take_key(reader: &mut Reader<'_>) -> Result<ColumnKey> {
     Ok(ColumnKey { field, stat: Stat::from_u8(stat).ok_or_else(unknown)? })
 }
 
-fn type_number(field_type: FieldType) -> u8 {
-    match field_type {
-        FieldType::Float => 0,
-        FieldType::Int => 1,
-        FieldType::UInt => 2,
-        FieldType::Bool => 3,
-        FieldType::Str => 4,
-    }
-}
-
 fn type_of(number: u8) -> Result<FieldType> {
-    const ALL: [FieldType; 5] =
-        [FieldType::Float, FieldType::Int, FieldType::UInt, FieldType::Bool, FieldType::Str];
     let unknown = || Error::corruption(format!("unknown field type {number}"));
-    ALL.get(usize::from(number)).copied().ok_or_else(unknown)
+    FieldType::from_u8(number).ok_or_else(unknown)
 }
 
 fn put_section(out: &mut Vec<u8>, section: &Section) {
@@ -275,7 +263,7 @@ fn put_section(out: &mut Vec<u8>, section: &Section) {
     put_len(out, section.fields.len());
     for field in &section.fields {
         out.extend_from_slice(&field.id.0.to_le_bytes());
-        out.push(type_number(field.field_type));
+        out.push(field.field_type as u8);
         put_slice(out, field.name.as_bytes());
     }
     put_len(out, section.dictionaries.len());

@@ -62,7 +62,7 @@ impl Definition {
                 out.push(FIELD);
                 out.extend_from_slice(&measurement.0.to_le_bytes());
                 out.extend_from_slice(&id.0.to_le_bytes());
-                out.push(type_number(*field_type));
+                out.push(*field_type as u8);
                 encode_name(name, out)
             }
             Self::Series { id, measurement, key } => {
@@ -116,7 +116,7 @@ impl<'a> RawDefinition<'a> {
                 let measurement = MeasurementId(u32::from_le_bytes(take(bytes)?));
                 let id = FieldId(u16::from_le_bytes(take(bytes)?));
                 let [number] = take(bytes)?;
-                let Some(field_type) = type_from(number) else {
+                let Some(field_type) = FieldType::from_u8(number) else {
                     return Err(Error::corruption(format!("field type {number} is unknown")));
                 };
                 let name = decode_name(bytes)?;
@@ -168,23 +168,6 @@ fn decode_name(bytes: &mut &[u8]) -> Result<Arc<str>> {
     Ok(name.map_err(|_| Error::corruption("a name is not UTF-8"))?.into())
 }
 
-/// The number of a field type in files.
-fn type_number(field_type: FieldType) -> u8 {
-    match field_type {
-        FieldType::Float => 0,
-        FieldType::Int => 1,
-        FieldType::UInt => 2,
-        FieldType::Bool => 3,
-        FieldType::Str => 4,
-    }
-}
-
-fn type_from(number: u8) -> Option<FieldType> {
-    const ALL: [FieldType; 5] =
-        [FieldType::Float, FieldType::Int, FieldType::UInt, FieldType::Bool, FieldType::Str];
-    ALL.get(usize::from(number)).copied()
-}
-
 fn take<const LEN: usize>(bytes: &mut &[u8]) -> Result<[u8; LEN]> {
     let Some((head, rest)) = bytes.split_first_chunk::<LEN>() else {
         return Err(Error::corruption("a definition is cut short"));
@@ -209,10 +192,10 @@ mod tests {
     #[test]
     fn field_type_every_number_reads_back() {
         for number in 0..=4 {
-            let field_type = type_from(number);
-            assert_eq!(field_type.map(type_number), Some(number));
+            let field_type = FieldType::from_u8(number);
+            assert_eq!(field_type.map(|field_type| field_type as u8), Some(number));
         }
-        assert_eq!(type_from(5), None);
+        assert_eq!(FieldType::from_u8(5), None);
     }
 
     #[test]

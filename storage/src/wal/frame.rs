@@ -9,8 +9,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::cursor::Cursor;
 use super::record::PAYLOAD_BYTES_MAX;
+use crate::codec::bytes::Reader;
 use crate::{Error, ErrorKind, Result};
 
 /// Version of the log files that this build writes and reads.
@@ -71,13 +71,13 @@ impl Header {
         if crc.first_chunk() != Some(&crc32fast::hash(header).to_le_bytes()) {
             return Ok(None);
         }
-        let mut cursor = Cursor::new(rest);
-        let version = cursor.u16()?;
+        let mut reader = Reader::new(rest);
+        let version = reader.u16()?;
         if version != VERSION {
             let message = format!("log file version {version} is not known, this build reads {VERSION}");
             return Err(Error::new(ErrorKind::Conflict, message));
         }
-        let (number, first_seq, first_group) = (cursor.u64()?, cursor.u64()?, cursor.u64()?);
+        let (number, first_seq, first_group) = (reader.u64()?, reader.u64()?, reader.u64()?);
         Ok(Some(Self { number, first_seq, first_group }))
     }
 }
@@ -130,11 +130,11 @@ impl<'a> Frame<'a> {
 
     /// The fields and the checksum of what may be a frame, before the checksum is believed. Cheap.
     pub(crate) fn peek(bytes: &'a [u8]) -> Option<(Self, u32)> {
-        let mut cursor = Cursor::new(bytes.get(..FRAME_BYTES)?);
-        let payload_bytes = cursor.u32().ok()? as usize;
-        let crc = cursor.u32().ok()?;
-        let (record_type, flags) = (cursor.u8().ok()?, cursor.u8().ok()?);
-        let (group, synced_group, seq) = (cursor.u64().ok()?, cursor.u64().ok()?, cursor.u64().ok()?);
+        let mut reader = Reader::new(bytes.get(..FRAME_BYTES)?);
+        let payload_bytes = reader.u32().ok()? as usize;
+        let crc = reader.u32().ok()?;
+        let (record_type, flags) = (reader.u8().ok()?, reader.u8().ok()?);
+        let (group, synced_group, seq) = (reader.u64().ok()?, reader.u64().ok()?, reader.u64().ok()?);
         let is_plausible = payload_bytes <= PAYLOAD_BYTES_MAX && record_type != 0 && flags <= LAST_OF_GROUP;
         if !is_plausible || group <= synced_group {
             return None;

@@ -1,14 +1,13 @@
 //! The write-ahead log: what was acknowledged and is not yet in a segment. Knows nothing of memtables, segments
 //! or the manifest; callers tell it from which sequence number on records still matter.
 //!
-//! Reading order: `cursor` (bytes out of a slice, checked), [`record`] (what a payload says), [`frame`] (how a
-//! payload stands in a file), [`reader`] (replay, torn tail or corruption), [`writer`] (append, sync, rotate,
-//! release), [`group`] (many threads, one append and one sync). Layout of the files: `docs/format.md`.
+//! Reading order: [`record`] (what a payload says), [`frame`] (how a payload stands in a file), [`reader`] (replay, torn
+//! tail or corruption), [`writer`] (append, sync, rotate, release), [`group`] (many threads, one append and one sync).
+//! Layout of the files: `docs/format.md`.
 //!
 //! Order of events: [`replay`] reads everything from the floor, [`Writer::open`] cuts a torn tail off and makes
 //! the rest durable, [`GroupCommit`] appends groups, and `release` removes files that segments cover.
 
-pub(crate) mod cursor;
 pub mod frame;
 pub mod group;
 pub mod reader;

@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use super::cursor::{Cursor, put_text, put_varint, put_zigzag};
+use crate::codec::bytes::{Reader, put_slice, put_varint, put_zigzag};
 use crate::model::{
     Column, ColumnKey, FieldId, FieldType, MeasurementId, RowBlock, SeriesId, SeriesKey, Stat, StrColumn,
     Values,
@@ -84,13 +84,13 @@ pub fn encode_rows(blocks: &[(MeasurementId, RowBlock)], out: &mut Vec<u8>) {
 /// `Corruption` when the bytes are not a record of this type.
 pub fn decode(record_type: u8, payload: &[u8]) -> Result<Record> {
     let plain = open(payload)?;
-    let mut cursor = Cursor::new(&plain);
+    let mut reader = Reader::new(&plain);
     let record = match record_type {
-        DEFINITIONS => Record::Definitions(take_definitions(&mut cursor)?),
-        ROWS => Record::Rows(take_blocks(&mut cursor)?),
+        DEFINITIONS => Record::Definitions(take_definitions(&mut reader)?),
+        ROWS => Record::Rows(take_blocks(&mut reader)?),
         other => return Err(Error::corruption(format!("record type {other} is not known"))),
     };
-    cursor.finish()?;
+    reader.finish()?;
     Ok(record)
 }
 
@@ -147,15 +147,15 @@ fn compress(plain: &[u8]) -> Option<Vec<u8>> {
 
 /// Takes a body out of its envelope.
 fn open(payload: &[u8]) -> Result<Cow<'_, [u8]>> {
-    let mut cursor = Cursor::new(payload);
-    match cursor.u8()? {
-        PLAIN => Ok(Cow::Borrowed(cursor.take(cursor.len())?)),
+    let mut reader = Reader::new(payload);
+    match reader.u8()? {
+        PLAIN => Ok(Cow::Borrowed(reader.rest())),
         ZSTD => {
-            let plain_bytes = cursor.u32()? as usize;
+            let plain_bytes = reader.u32()? as usize;
             if PLAIN_BYTES_MAX < plain_bytes {
                 return Err(Error::corruption(format!("record of {plain_bytes} plain bytes is too long")));
             }
-            let packed = cursor.take(cursor.len())?;
+            let packed = reader.rest();
             let plain = zstd::bulk::decompress(packed, plain_bytes).map_err(Error::corruption)?;
             if plain.len() != plain_bytes {
                 let message = format!("record has {} plain bytes, {plain_bytes} announced", plain.len());
@@ -172,14 +172,14 @@ fn put_definition(out: &mut Vec<u8>, definition: &Definition) {
         Definition::Measurement { id, name } => {
             out.push(MEASUREMENT);
             put_varint(out, u64::from(id.0));
-            put_text(out, name);
+            put_slice(out, name.as_bytes());
         }
         Definition::Field { measurement, id, name, field_type } => {
             out.push(FIELD);
             put_varint(out, u64::from(measurement.0));
             put_varint(out, u64::from(id.0));
-            put_text(out, name);
-            out.push(type_number(*field_type));
+            put_slice(out, name.as_bytes());
+            out.push(*field_type as u8);
         }
         Definition::Series { id, measurement, key } => {
             out.push(SERIES);
@@ -187,35 +187,31 @@ fn put_definition(out: &mut Vec<u8>, definition: &Definition) {
             put_varint(out, u64::from(measurement.0));
             let mut bytes = Vec::with_capacity(64);
             key.encode(&mut bytes);
-            put_varint(out, bytes.len() as u64);
-            out.extend_from_slice(&bytes);
+            put_slice(out, &bytes);
         }
     }
 }
 
-fn take_definitions(cursor: &mut Cursor<'_>) -> Result<Vec<Definition>> {
-    let count = cursor.count(3)?;
+fn take_definitions(reader: &mut Reader<'_>) -> Result<Vec<Definition>> {
+    let count = reader.count(3)?;
     // Grows as entries prove real: an entry takes more memory than its shortest form on disk.
     let mut definitions = Vec::with_capacity(count.min(1 << 16));
     for _ in 0..count {
-        definitions.push(match cursor.u8()? {
+        definitions.push(match reader.u8()? {
             MEASUREMENT => Definition::Measurement {
-                id: MeasurementId(take_id(cursor)?),
-                name: Arc::from(cursor.text()?),
+                id: MeasurementId(take_id(reader)?),
+                name: Arc::from(reader.text()?),
             },
             FIELD => Definition::Field {
-                measurement: MeasurementId(take_id(cursor)?),
-                id: FieldId(take_id(cursor)?),
-                name: Arc::from(cursor.text()?),
-                field_type: field_type(cursor.u8()?)?,
+                measurement: MeasurementId(take_id(reader)?),
+                id: FieldId(take_id(reader)?),
+                name: Arc::from(reader.text()?),
+                field_type: field_type(reader.u8()?)?,
             },
             SERIES => Definition::Series {
-                id: SeriesId(take_id(cursor)?),
-                measurement: MeasurementId(take_id(cursor)?),
-                key: {
-                    let len = cursor.count(1)?;
-                    Arc::new(SeriesKey::decode(cursor.take(len)?)?)
-                },
+                id: SeriesId(take_id(reader)?),
+                measurement: MeasurementId(take_id(reader)?),
+                key: Arc::new(SeriesKey::decode(reader.slice()?)?),
             },
             other => return Err(Error::corruption(format!("definition kind {other} is not known"))),
         });
@@ -223,30 +219,14 @@ fn take_definitions(cursor: &mut Cursor<'_>) -> Result<Vec<Definition>> {
     Ok(definitions)
 }
 
-fn take_id<I: TryFrom<u64>>(cursor: &mut Cursor<'_>) -> Result<I> {
-    let id = cursor.varint()?;
+fn take_id<I: TryFrom<u64>>(reader: &mut Reader<'_>) -> Result<I> {
+    let id = reader.varint()?;
     I::try_from(id).map_err(|_| Error::corruption(format!("id {id} is out of range")))
 }
 
-fn type_number(field_type: FieldType) -> u8 {
-    match field_type {
-        FieldType::Float => 0,
-        FieldType::Int => 1,
-        FieldType::UInt => 2,
-        FieldType::Bool => 3,
-        FieldType::Str => 4,
-    }
-}
-
 fn field_type(number: u8) -> Result<FieldType> {
-    Ok(match number {
-        0 => FieldType::Float,
-        1 => FieldType::Int,
-        2 => FieldType::UInt,
-        3 => FieldType::Bool,
-        4 => FieldType::Str,
-        other => return Err(Error::corruption(format!("field type {other} is not known"))),
-    })
+    let unknown = || Error::corruption(format!("field type {number} is not known"));
+    FieldType::from_u8(number).ok_or_else(unknown)
 }
 
 fn put_block(out: &mut Vec<u8>, measurement: MeasurementId, block: &RowBlock) {
@@ -269,22 +249,22 @@ fn put_block(out: &mut Vec<u8>, measurement: MeasurementId, block: &RowBlock) {
     }
 }
 
-fn take_blocks(cursor: &mut Cursor<'_>) -> Result<Vec<(MeasurementId, RowBlock)>> {
-    let count = cursor.count(3)?;
+fn take_blocks(reader: &mut Reader<'_>) -> Result<Vec<(MeasurementId, RowBlock)>> {
+    let count = reader.count(3)?;
     let mut cells_left = CELLS_MAX;
     let mut blocks = Vec::with_capacity(count.min(1 << 10));
     for _ in 0..count {
-        let measurement = MeasurementId(take_id(cursor)?);
-        blocks.push((measurement, take_block(cursor, &mut cells_left)?));
+        let measurement = MeasurementId(take_id(reader)?);
+        blocks.push((measurement, take_block(reader, &mut cells_left)?));
     }
     Ok(blocks)
 }
 
-fn take_block(cursor: &mut Cursor<'_>, cells_left: &mut usize) -> Result<RowBlock> {
-    let row_count = cursor.varint()?;
-    let column_count = cursor.count(3)?;
+fn take_block(reader: &mut Reader<'_>, cells_left: &mut usize) -> Result<RowBlock> {
+    let row_count = reader.varint()?;
+    let column_count = reader.count(3)?;
     // A row takes a byte for its series and one for its time.
-    let rows = cursor.bounded(row_count, 2)?;
+    let rows = reader.count_of(row_count, 2)?;
     let cells = rows.checked_mul(column_count + 1);
     let Some(rest) = cells.and_then(|cells| cells_left.checked_sub(cells)) else {
         return Err(Error::corruption(format!("record has more than {CELLS_MAX} values and nulls")));
@@ -294,18 +274,18 @@ fn take_block(cursor: &mut Cursor<'_>, cells_left: &mut usize) -> Result<RowBloc
         RowBlock { series: Vec::with_capacity(rows), ts_ns: Vec::with_capacity(rows), columns: Vec::new() };
     let mut last = 0_i64;
     for _ in 0..rows {
-        last = last.wrapping_add(cursor.zigzag()?);
+        last = last.wrapping_add(reader.zigzag()?);
         let id = u32::try_from(last)
             .map_err(|_| Error::corruption(format!("series id {last} is out of range")))?;
         block.series.push(SeriesId(id));
     }
     let mut last = 0_i64;
     for _ in 0..rows {
-        last = last.wrapping_add(cursor.zigzag()?);
+        last = last.wrapping_add(reader.zigzag()?);
         block.ts_ns.push(last);
     }
     for _ in 0..column_count {
-        block.columns.push(take_column(cursor, rows)?);
+        block.columns.push(take_column(reader, rows)?);
     }
     Ok(block)
 }
@@ -323,7 +303,7 @@ fn put_column(out: &mut Vec<u8>, column: &Column, rows: usize) {
         Values::Str(_) => FieldType::Str,
         Values::Hist(_) => unreachable!("a field value is never a histogram"),
     };
-    out.push(type_number(field_type));
+    out.push(field_type as u8);
     let valid = column.valid.as_deref();
     if let Some(valid) = valid {
         assert_eq!(valid.len(), rows, "a column says of each row whether it has a value");
@@ -345,7 +325,7 @@ fn put_column(out: &mut Vec<u8>, column: &Column, rows: usize) {
             let rows =
                 (0..rows).filter(|row| valid.is_none_or(|valid| valid.get(*row).copied().unwrap_or(false)));
             for row in rows {
-                put_text(out, texts.get(row));
+                put_slice(out, texts.get(row).as_bytes());
             }
         }
         Values::Hist(_) => {}
@@ -381,58 +361,58 @@ fn put_bits(out: &mut Vec<u8>, bits: impl Iterator<Item = bool>) {
     }
 }
 
-fn take_bits(cursor: &mut Cursor<'_>, count: usize) -> Result<Vec<bool>> {
-    let bytes = cursor.take(count.div_ceil(8))?;
+fn take_bits(reader: &mut Reader<'_>, count: usize) -> Result<Vec<bool>> {
+    let bytes = reader.take(count.div_ceil(8))?;
     let bits = bytes.iter().flat_map(|byte| (0..8).map(move |bit| byte >> bit & 1 == 1));
     Ok(bits.take(count).collect())
 }
 
-fn take_column(cursor: &mut Cursor<'_>, rows: usize) -> Result<Column> {
-    let key = ColumnKey::value(FieldId(take_id(cursor)?));
-    let field_type = field_type(cursor.u8()?)?;
-    let valid = match cursor.u8()? {
+fn take_column(reader: &mut Reader<'_>, rows: usize) -> Result<Column> {
+    let key = ColumnKey::value(FieldId(take_id(reader)?));
+    let field_type = field_type(reader.u8()?)?;
+    let valid = match reader.u8()? {
         0 => None,
-        1 => Some(take_bits(cursor, rows)?),
+        1 => Some(take_bits(reader, rows)?),
         other => return Err(Error::corruption(format!("validity {other} is not known"))),
     };
     let valid_count = valid.as_ref().map_or(rows, |valid| valid.iter().filter(|is_valid| **is_valid).count());
     let plan = Plan { rows, valid: valid.as_deref() };
     let values = match field_type {
         FieldType::Float => {
-            cursor.bounded(valid_count as u64, 8)?;
-            Values::F64(plan.collect(|| cursor.f64())?)
+            reader.count_of(valid_count as u64, 8)?;
+            Values::F64(plan.collect(|| reader.f64())?)
         }
         FieldType::Int => {
-            cursor.bounded(valid_count as u64, 1)?;
-            Values::I64(plan.collect(deltas(cursor))?)
+            reader.count_of(valid_count as u64, 1)?;
+            Values::I64(plan.collect(deltas(reader))?)
         }
         FieldType::UInt => {
-            cursor.bounded(valid_count as u64, 1)?;
-            let mut next = deltas(cursor);
+            reader.count_of(valid_count as u64, 1)?;
+            let mut next = deltas(reader);
             Values::U64(plan.collect(|| Ok(next()?.cast_unsigned()))?)
         }
         FieldType::Bool => {
-            let mut bits = take_bits(cursor, valid_count)?.into_iter();
+            let mut bits = take_bits(reader, valid_count)?.into_iter();
             Values::Bool(plan.collect(|| Ok(bits.next().unwrap_or_default()))?)
         }
-        FieldType::Str => Values::Str(take_texts(cursor, plan)?),
+        FieldType::Str => Values::Str(take_texts(reader, plan)?),
     };
     Ok(Column { key, values, valid })
 }
 
-fn deltas<'c>(cursor: &'c mut Cursor<'_>) -> impl FnMut() -> Result<i64> + 'c {
+fn deltas<'c>(reader: &'c mut Reader<'_>) -> impl FnMut() -> Result<i64> + 'c {
     let mut last = 0_i64;
     move || {
-        last = last.wrapping_add(cursor.zigzag()?);
+        last = last.wrapping_add(reader.zigzag()?);
         Ok(last)
     }
 }
 
-fn take_texts(cursor: &mut Cursor<'_>, plan: Plan<'_>) -> Result<StrColumn> {
+fn take_texts(reader: &mut Reader<'_>, plan: Plan<'_>) -> Result<StrColumn> {
     let mut texts = StrColumn::default();
     for row in 0..plan.rows {
         if plan.has(row) {
-            texts.push(cursor.text()?);
+            texts.push(reader.text()?);
         } else {
             texts.end_text();
         }

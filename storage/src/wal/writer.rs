@@ -43,19 +43,16 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Takes over the log that `report` describes: removes a newest file without frames, replaces the newest with
-    /// frames by a durable copy without the torn tail. The first file is made with the first append.
+    /// Takes over the log that `report` describes: removes a newest file without a whole header, replaces the newest
+    /// of the others by a durable copy without the torn tail. One that is only a header stays, too: it proves what is
+    /// before it, or says how far segments cover the log. The first file is made with the first append.
     ///
     /// # Errors
     /// Those of the file system; the log is then as it was, and may be opened again.
     pub fn open(fs: Arc<dyn Fs>, dir: &Path, report: &ReplayReport, file_bytes_max: u64) -> Result<Self> {
         fs.create_dir_all(dir)?;
-        let mut files: VecDeque<LogFile> = report.files.iter().copied().collect();
-        let mut unused = report.stillborn;
-        if unused.is_none() && files.back().is_some_and(|newest| !newest.has_frames()) {
-            unused = files.pop_back().map(|newest| newest.number);
-        }
-        if let Some(number) = unused {
+        let files: VecDeque<LogFile> = report.files.iter().copied().collect();
+        if let Some(number) = report.stillborn {
             fs.remove(&file_path(dir, number))?;
             fs.sync_dir(dir)?;
         }
@@ -115,24 +112,23 @@ impl Writer {
     }
 
     /// Removes the files whose records all lie below `floor_seq`, the one being written too: a new one is begun before,
-    /// whose header tells a later start where the log goes on, whatever the manifest says.
+    /// whose header tells a later start where the log goes on, whatever the manifest says. After poison that one stays.
     ///
     /// # Errors
-    /// Those of the file system; they do not poison, and the next call tries again.
+    /// Those of the file system; but for those of the sync before a new file they do not poison, and the next call
+    /// tries again.
     pub fn release(&mut self, floor_seq: u64) -> Result<()> {
-        if self.next_seq <= floor_seq && self.files.back().is_some_and(LogFile::has_frames) {
-            // When this fails, the new file may be there with its header: nothing may follow in the old one.
-            self.current = None;
+        let is_covered = self.next_seq <= floor_seq && self.files.back().is_some_and(LogFile::has_frames);
+        // Behind a failed append or sync no file is begun, as its header would call what is before it whole.
+        if is_covered && !self.is_poisoned() {
+            // When the beginning fails, the new file may be there with its header: nothing may follow in the old one.
+            self.end_file()?;
             self.begin_file()?;
         }
         let mut is_changed = false;
         while let Some(oldest) = self.files.front() {
-            let end_seq = match self.files.get(1) {
-                Some(next) => next.first_seq,
-                None if self.current.is_none() => self.next_seq,
-                None => break,
-            };
-            if floor_seq < end_seq {
+            // The newest stays: its header says where the log goes on.
+            if self.files.get(1).is_none_or(|next| floor_seq < next.first_seq) {
                 break;
             }
             let path = file_path(&self.dir, oldest.number);

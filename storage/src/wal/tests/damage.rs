@@ -182,7 +182,7 @@ fn replay_damage_below_the_floor_harms_nobody() {
 }
 
 #[test]
-fn replay_empty_or_bare_newest_file_is_legal_and_replaced() {
+fn replay_empty_or_bare_newest_file_is_legal_and_followed() {
     for bare_bytes in [0, 10, HEADER_BYTES] {
         let fs = synced_log(4, 2);
         let mut header = super::super::frame::Header { number: 2, first_seq: 5, first_group: 3 }.encode();
@@ -192,7 +192,8 @@ fn replay_empty_or_bare_newest_file_is_legal_and_replaced() {
         let mut writer = open(&fs, 1 << 20).unwrap();
         append(&mut writer, 5..6).unwrap();
         assert_eq!(read(&fs, 0).unwrap().0, numbered(5));
-        assert_eq!(files(&fs).len(), 2);
+        let kept = usize::from(bare_bytes == HEADER_BYTES);
+        assert_eq!(files(&fs).len(), 2 + kept, "a whole header proves what is before it");
     }
 }
 
@@ -242,4 +243,32 @@ fn file_number_takes_only_its_own_spelling() {
     {
         assert_eq!(file_number(name), None, "{name}");
     }
+}
+
+#[test]
+fn file_begun_by_a_release_says_after_each_start_what_is_covered() {
+    let fs = SimFs::default();
+    let mut writer = open(&fs, 1 << 20).unwrap();
+    for number in 1..4 {
+        append(&mut writer, number..number + 1).unwrap();
+        writer.sync().unwrap();
+    }
+    let mut covered = bytes_of(&fs);
+    covered[HEADER_BYTES + 5] ^= 1;
+    writer.release(4).unwrap();
+    // The power went before the covered file did, and then it rotted: it harms nobody.
+    fs.put(&file_path(Path::new(DIR), 1), &covered);
+    let reopen = |fs: &SimFs| {
+        let (records, report) = read(fs, 4).unwrap();
+        assert_eq!((records.len(), report.next_seq, report.next_group), (0, 4, 4));
+        Writer::open(Arc::new(fs.clone()), Path::new(DIR), &report, 1 << 20).unwrap()
+    };
+    reopen(&fs);
+    reopen(&fs).release(4).unwrap();
+    assert_eq!(files(&fs).len(), 1);
+    reopen(&fs).release(4).unwrap();
+    let error = read(&fs, 3).unwrap_err();
+    assert!(error.to_string().contains("are missing"), "a manifest of before is refused: {error}");
+    assert_eq!(append(&mut reopen(&fs), 4..5).unwrap(), 4);
+    assert_eq!(read(&fs, 4).unwrap().0, numbered(4)[3..]);
 }
