@@ -101,6 +101,8 @@ pub struct Budget {
     points: AtomicU64,
     series: AtomicU64,
     memory: Account,
+    /// Bytes of the running scan's own buffers, charged to `memory`.
+    buffers: AtomicU64,
     /// Why a scan was stopped, which storage has no kinds for.
     stopped: OnceLock<ErrorKind>,
     is_cancelled: Arc<AtomicBool>,
@@ -125,6 +127,7 @@ impl Budget {
             points: AtomicU64::new(0),
             series: AtomicU64::new(0),
             memory: Account::new(limits.memory_bytes_max, None),
+            buffers: AtomicU64::new(0),
             stopped: OnceLock::new(),
             is_cancelled: Arc::new(AtomicBool::new(false)),
         }
@@ -258,11 +261,12 @@ impl Budget {
         icecore_storage::Error::new(icecore_storage::ErrorKind::LimitExceeded, error)
     }
 
-    /// The outcome of a scan that this budget may have stopped.
+    /// The outcome of a scan that this budget may have stopped. Its buffers are gone.
     ///
     /// # Errors
     /// That of the budget, or of storage.
     pub(crate) fn scanned<T>(&self, outcome: icecore_storage::Result<T>) -> Result<T> {
+        self.memory.release(self.buffers.swap(0, Ordering::Relaxed));
         outcome.map_err(|error| match self.stopped.get() {
             Some(kind) => Error::new(*kind, error),
             None => error.into(),
@@ -292,6 +296,16 @@ impl Meter for Budget {
     fn charge(&self, rows: u64) -> icecore_storage::Result<()> {
         self.charge_samples(rows).map_err(|error| self.stop_scan(error))
     }
+
+    fn buffers(&self, bytes: u64) -> icecore_storage::Result<()> {
+        // Buffers serve one series after the other: what counts is the largest.
+        let held = self.buffers.load(Ordering::Relaxed);
+        if bytes > held {
+            self.charge_bytes(bytes - held).map_err(|error| self.stop_scan(error))?;
+            self.buffers.store(bytes, Ordering::Relaxed);
+        }
+        Ok(())
+    }
 }
 
 /// Memory that is given back when this is dropped.
@@ -316,5 +330,30 @@ impl Held<'_> {
 impl Drop for Held<'_> {
     fn drop(&mut self) {
         self.budget.memory.release(self.bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_of_a_scan_count_once_and_only_while_it_runs() {
+        let budget = Budget::untimed(Limits { memory_bytes_max: 100, ..Limits::default() });
+        for bytes in [40, 60, 20] {
+            budget.buffers(bytes).unwrap();
+        }
+        assert_eq!(budget.memory_bytes(), 60);
+        let outcome = budget.buffers(101);
+        assert_eq!(budget.scanned(outcome).unwrap_err().kind(), ErrorKind::LimitExceeded);
+        assert_eq!(budget.memory_bytes(), 0);
+    }
+
+    #[test]
+    fn scan_that_was_stopped_tells_why() {
+        let budget = Budget::untimed(Limits::default());
+        budget.cancel_switch().store(true, Ordering::Relaxed);
+        let outcome = budget.charge(1);
+        assert_eq!(budget.scanned(outcome).unwrap_err().kind(), ErrorKind::Cancelled);
     }
 }
