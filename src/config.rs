@@ -38,7 +38,32 @@ impl Default for Config {
     }
 }
 
+/// The least memory that a server is told to do with.
+pub const MEMORY_BYTES_MIN: u64 = 64 << 20;
+/// The largest memtable: a larger one makes no better segments.
+const MEMTABLE_BYTES_MAX: usize = 64 << 20;
+/// The largest body after decompression.
+const BODY_BYTES_MAX: usize = 64 << 20;
+
 impl Config {
+    /// Cuts all sizes from one: the memory that everything together is to take. Three eighths are for the memtables of
+    /// a database, three eighths for queries, an eighth for decoded pages, an eighth for bodies on their way. The
+    /// catalog of series and what is being decoded come on top.
+    #[must_use]
+    pub fn with_memory(mut self, bytes: u64) -> Self {
+        let share = |eighths: u64| bytes / 8 * eighths;
+        let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+        let limits = &mut self.limits;
+        self.options.memory_bytes_max = size(share(3));
+        self.options.memtable_bytes_max = size(share(1) / 2).min(MEMTABLE_BYTES_MAX);
+        self.options.cache_bytes_max = size(share(1));
+        limits.queries_memory_bytes_max = share(3);
+        limits.query.memory_bytes_max = share(2);
+        limits.bodies_bytes_max = size(share(1));
+        limits.body_bytes_max = size(share(1) / 2).clamp(limits.body_wire_bytes_max, BODY_BYTES_MAX);
+        self
+    }
+
     /// What a database is created with when nothing else is said.
     pub fn new_database(&self) -> NewDatabase {
         NewDatabase { retention: self.retention, durability: self.options.durability }
@@ -62,6 +87,26 @@ pub fn parse_durability(text: &str) -> Result<Durability> {
     Durability::of_name(text.trim()).ok_or_else(|| {
         Error::invalid(format!("`{text}` is not a durability: one of fsync, interval, memory"))
     })
+}
+
+/// Reads a size in bytes: `268435456`, `256M` or `256MiB`, `1G` or `1GiB`. Units are powers of 1024.
+///
+/// # Errors
+/// `InvalidInput` that shows the text and the form wanted.
+pub fn parse_bytes(text: &str) -> Result<u64> {
+    let wrong = || Error::invalid(format!("`{text}` is not a size such as 268435456, 256M or 1G"));
+    let text = text.trim();
+    let digits_end = text.find(|symbol: char| !symbol.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at_checked(digits_end).ok_or_else(wrong)?;
+    let shift = match unit {
+        "" => 0,
+        "K" | "KiB" => 10,
+        "M" | "MiB" => 20,
+        "G" | "GiB" => 30,
+        _ => return Err(wrong()),
+    };
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    number.checked_mul(1 << shift).ok_or_else(wrong)
 }
 
 const SECOND: u64 = 1;
@@ -172,6 +217,37 @@ mod tests {
     use super::*;
 
     const DAY: Duration = Duration::from_secs(86_400);
+
+    #[test]
+    fn bytes_are_read_with_units() {
+        for (text, wanted) in [("7", 7), ("64K", 64 << 10), (" 256M ", 256 << 20), ("1GiB", 1 << 30)] {
+            assert_eq!(parse_bytes(text).unwrap(), wanted, "{text}");
+        }
+        for text in ["", "M", "1 M", "1MB", "-1", "1.5G", "99999999999G"] {
+            assert!(parse_bytes(text).unwrap_err().to_string().contains("not a size"), "{text}");
+        }
+    }
+
+    #[test]
+    fn memory_of_one_gib_keeps_the_memtable_of_the_default() {
+        let config = Config::default().with_memory(1 << 30);
+        assert_eq!(config.options.memtable_bytes_max, Options::default().memtable_bytes_max);
+        assert_eq!(config.options.cache_bytes_max, Options::default().cache_bytes_max);
+        assert_eq!(config.limits.query, Limits::default().query);
+        assert_eq!(config.limits.body_bytes_max, Limits::default().body_bytes_max);
+    }
+
+    #[test]
+    fn memory_is_not_given_out_twice() {
+        for bytes in [MEMORY_BYTES_MIN, 128 << 20, 1 << 30, 16 << 30] {
+            let Config { options, limits, .. } = Config::default().with_memory(bytes);
+            let sizes = [options.memory_bytes_max, options.cache_bytes_max, limits.bodies_bytes_max];
+            let sum = limits.queries_memory_bytes_max + sizes.map(|size| size as u64).iter().sum::<u64>();
+            assert_eq!(sum, bytes);
+            assert!(limits.query.memory_bytes_max <= limits.queries_memory_bytes_max);
+            assert!(2 * options.memtable_bytes_max <= options.memory_bytes_max);
+        }
+    }
 
     #[test]
     fn retention_forever_keeps_everything() {

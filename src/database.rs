@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use icecore_query::select::{Cell, Statement, Table, TableSeries};
-use icecore_query::{Budget, Limits as QueryLimits, promql, select};
+use icecore_query::{Budget, Limits as QueryLimits, MemoryPool, promql, select};
 use icecore_storage::Engine;
 use icecore_storage::engine::{EngineStats, Env, Guard, RetentionReport};
 use icecore_storage::model::{RowError, SeriesSet, Tier, TimeRange};
@@ -89,6 +89,8 @@ pub struct Database {
     engine: Arc<Engine>,
     env: Env,
     query_options: QueryOptions,
+    /// Memory of all running queries of the data directory.
+    queries_memory: Arc<MemoryPool>,
     /// The directory this database was opened with, when it was opened alone.
     home: Option<Databases>,
 }
@@ -124,13 +126,20 @@ impl Database {
             engine: Arc::clone(&inner.engine),
             env: inner.env.clone(),
             query_options: inner.query_options,
+            queries_memory: Arc::clone(&inner.queries_memory),
             home: Some(home),
         })
     }
 
-    pub(crate) fn of_engine(name: &str, engine: Arc<Engine>, env: Env, limits: QueryLimits) -> Self {
+    pub(crate) fn of_engine(
+        name: &str,
+        engine: Arc<Engine>,
+        env: Env,
+        limits: QueryLimits,
+        queries_memory: Arc<MemoryPool>,
+    ) -> Self {
         let query_options = QueryOptions { limits, ..QueryOptions::default() };
-        Self { name: name.to_owned(), engine, env, query_options, home: None }
+        Self { name: name.to_owned(), engine, env, query_options, queries_memory, home: None }
     }
 
     pub(crate) fn engine(&self) -> &Arc<Engine> {
@@ -232,7 +241,8 @@ impl Database {
             let elapsed_ns = clock.monotonic_ns().saturating_sub(start_ns);
             Duration::from_nanos(u64::try_from(elapsed_ns).unwrap_or(0))
         });
-        Query { budget: Budget::new(options.limits, elapsed), options }
+        let budget = Budget::new(options.limits, elapsed).with_pool(Arc::clone(&self.queries_memory));
+        Query { budget, options }
     }
 
     /// [`Database::promql`] on an account of the caller.

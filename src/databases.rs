@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
+use icecore_query::MemoryPool;
 use icecore_query::select::{Statement, Table};
 use icecore_storage::Engine;
 use icecore_storage::clock::SystemClock;
@@ -55,6 +56,8 @@ pub struct Databases {
     dir: PathBuf,
     config: Config,
     env: Env,
+    /// Of all running queries.
+    queries_memory: Arc<MemoryPool>,
     open: RwLock<BTreeMap<String, Arc<Database>>>,
     /// Held while a database is created or dropped or a snapshot made, across the file operations; readers take `open`
     /// only.
@@ -98,6 +101,7 @@ impl Databases {
         remove_dropped(fs, dir, &catalog);
         let databases = Self {
             dir: dir.to_owned(),
+            queries_memory: MemoryPool::new(config.limits.queries_memory_bytes_max),
             config,
             env,
             open: RwLock::default(),
@@ -208,8 +212,8 @@ impl Databases {
             .map_err(|error| Error::from(error).context(place()))?;
         let engine = Arc::new(engine);
         self.services.serve(name, Arc::clone(&engine))?;
-        let database =
-            Arc::new(Database::of_engine(name, engine, self.env.clone(), self.config.limits.query));
+        let (limits, memory) = (self.config.limits.query, Arc::clone(&self.queries_memory));
+        let database = Arc::new(Database::of_engine(name, engine, self.env.clone(), limits, memory));
         let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
         open.insert(name.to_owned(), Arc::clone(&database));
         Ok(database)

@@ -114,6 +114,7 @@ impl From<icecore_query::Error> for Error {
             QueryKind::Unsupported => ErrorKind::Unsupported,
             QueryKind::NotFound => ErrorKind::NotFound,
             QueryKind::LimitExceeded => ErrorKind::LimitExceeded,
+            QueryKind::Busy => ErrorKind::Unavailable,
             QueryKind::Deadline => ErrorKind::Deadline,
             QueryKind::Cancelled => ErrorKind::Cancelled,
             // Reading waits for nothing: what a query finds unavailable is gone (raw rows under strict resolution),

@@ -27,6 +27,10 @@ pub struct Limits {
     pub query_queue_max: usize,
     /// How long a query waits for its turn.
     pub query_wait_max: Duration,
+    /// Memory of all running queries together.
+    pub queries_memory_bytes_max: u64,
+    /// Wire bytes of all bodies that are being received or wait for their turn.
+    pub bodies_bytes_max: usize,
     /// Writes that are in work or wait at once; bounds the memory of decoded bodies.
     pub writes_max: usize,
     /// Databases of a data directory.
@@ -52,6 +56,8 @@ impl Default for Limits {
             queries_max: 0,
             query_queue_max: 32,
             query_wait_max: Duration::from_secs(1),
+            queries_memory_bytes_max: 512 << 20,
+            bodies_bytes_max: 256 << 20,
             writes_max: 32,
             databases_max: 64,
             listed_series_max: 100_000,

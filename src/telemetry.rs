@@ -79,6 +79,8 @@ pub(crate) struct Telemetry {
     segment_bytes: IntGaugeVec,
     segment_rows: IntGaugeVec,
     tombstones: IntGaugeVec,
+    cache_bytes: IntGaugeVec,
+    cache_reads: IntCounterVec,
     corrupt_reads: IntCounterVec,
     is_poisoned: IntGaugeVec,
     durability: IntGaugeVec,
@@ -138,6 +140,12 @@ impl Telemetry {
                 "Deletes whose rows are hidden and not purged yet.",
                 &["db"],
             )?,
+            cache_bytes: gauges("icecore_cache_bytes", "Bytes of decoded pages that are kept.", &["db"])?,
+            cache_reads: counters(
+                "icecore_cache_reads_total",
+                "Looks for a decoded page, by outcome: hit or miss.",
+                &["db", "outcome"],
+            )?,
             corrupt_reads: counters(
                 "icecore_corrupt_reads_total",
                 "Reads of damaged pages, by queries and background work; see `icecore check`.",
@@ -184,6 +192,9 @@ impl Telemetry {
             let rows = self.rows.with_label_values(&[name]);
             rows.inc_by(stats.rows_written);
             self.corrupt_reads.with_label_values(&[name]).inc_by(stats.corrupt_reads);
+            self.cache_reads.with_label_values(&[name, "hit"]).inc_by(stats.cache_hits);
+            self.cache_reads.with_label_values(&[name, "miss"]).inc_by(stats.cache_misses);
+            set(&self.cache_bytes, &[name], stats.cache_bytes);
             set(&self.series, &[name], stats.series);
             set(&self.memtable_bytes, &[name], stats.memtable_bytes);
             set(&self.wal_bytes, &[name], stats.wal_bytes);
@@ -214,8 +225,10 @@ impl Telemetry {
     fn forget_databases(&self) {
         self.rows.reset();
         self.corrupt_reads.reset();
+        self.cache_reads.reset();
         for gauge in [
             &self.series,
+            &self.cache_bytes,
             &self.memtable_bytes,
             &self.wal_bytes,
             &self.replayed_records,

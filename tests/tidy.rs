@@ -52,13 +52,14 @@ const CRATES: &[Crate] = &[
     },
     Crate {
         source: "query/src",
-        layers: &[&["budget", "error"], &["promql", "select"]],
+        layers: &[&["budget", "error", "memory"], &["promql", "select"]],
         reexports: &[
             ("Error", "error"),
             ("ErrorKind", "error"),
             ("Result", "error"),
             ("Budget", "budget"),
             ("Limits", "budget"),
+            ("MemoryPool", "memory"),
         ],
     },
     Crate {

@@ -24,7 +24,9 @@ const NOW_NS: i64 = START_NS + 4 * HOUR_NS;
 const LIMITS: Limits = Limits {
     samples_max: 200_000,
     series_max: 1_000,
+    result_series_max: 1_000,
     points_max: 20_000,
+    memory_bytes_max: 64 << 20,
     steps_max: 1_000,
     text_bytes_max: 16 * 1024,
     timeout: Duration::from_secs(1),

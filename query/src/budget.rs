@@ -1,13 +1,14 @@
-//! What one query may use: time, samples, series, points. Every operator charges it; it answers an error, never a
+//! What one query may use: time, memory, samples, series, points. Every operator charges it; it answers an error, never a
 //! crash.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use icecore_storage::scan::Meter;
+use icecore_storage::scan::{Meter, SeriesInfo};
 use regex::{Regex, RegexBuilder};
 
+use crate::memory::{Account, MemoryPool};
 use crate::{Error, ErrorKind, Result};
 
 /// Bytes the compiled patterns of one text may take together.
@@ -60,8 +61,12 @@ pub struct Limits {
     pub samples_max: u64,
     /// Series selected.
     pub series_max: usize,
+    /// Series in the result.
+    pub result_series_max: u64,
     /// Points (or rows times columns) in the result.
     pub points_max: u64,
+    /// Memory held: series, samples, intermediate vectors, the result and its text.
+    pub memory_bytes_max: u64,
     /// Steps of a range query.
     pub steps_max: u64,
     /// Bytes of query text.
@@ -74,8 +79,10 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             samples_max: 50_000_000,
-            series_max: 100_000,
-            points_max: 10_000_000,
+            series_max: 1_000_000,
+            result_series_max: 10_000,
+            points_max: 1_000_000,
+            memory_bytes_max: 256 << 20,
             steps_max: 11_000,
             text_bytes_max: 16 * 1024,
             timeout: Duration::from_secs(30),
@@ -92,6 +99,12 @@ pub struct Budget {
     elapsed: Elapsed,
     samples: AtomicU64,
     points: AtomicU64,
+    series: AtomicU64,
+    memory: Account,
+    /// Bytes of the running scan's own buffers, charged to `memory`.
+    buffers: AtomicU64,
+    /// Why a scan was stopped, which storage has no kinds for.
+    stopped: OnceLock<ErrorKind>,
     is_cancelled: Arc<AtomicBool>,
 }
 
@@ -112,8 +125,18 @@ impl Budget {
             elapsed,
             samples: AtomicU64::new(0),
             points: AtomicU64::new(0),
+            series: AtomicU64::new(0),
+            memory: Account::new(limits.memory_bytes_max, None),
+            buffers: AtomicU64::new(0),
+            stopped: OnceLock::new(),
             is_cancelled: Arc::new(AtomicBool::new(false)),
         }
+    }
+
+    /// The same account, which takes its memory from a pool.
+    #[must_use]
+    pub fn with_pool(self, pool: Arc<MemoryPool>) -> Self {
+        Self { memory: Account::new(self.limits.memory_bytes_max, Some(pool)), ..self }
     }
 
     /// An account whose time never runs out, for tests and tools.
@@ -172,6 +195,84 @@ impl Budget {
         self.check_time()
     }
 
+    /// Charges series of the result.
+    ///
+    /// # Errors
+    /// `LimitExceeded`.
+    pub fn charge_series(&self, count: u64) -> Result<()> {
+        let total = self.series.fetch_add(count, Ordering::Relaxed).saturating_add(count);
+        if total > self.limits.result_series_max {
+            let max = self.limits.result_series_max;
+            let message = format!(
+                "query result has more than {max} series (limit result_series_max); aggregate or narrow the selector"
+            );
+            return Err(Error::new(ErrorKind::LimitExceeded, message));
+        }
+        Ok(())
+    }
+
+    /// Bytes of memory held.
+    pub fn memory_bytes(&self) -> u64 {
+        self.memory.bytes()
+    }
+
+    /// Charges memory that is about to be taken, or just was.
+    ///
+    /// # Errors
+    /// `LimitExceeded` when the query would hold too much, `Busy` when all queries together would.
+    pub fn charge_bytes(&self, bytes: u64) -> Result<()> {
+        self.memory.charge(bytes)
+    }
+
+    /// Charges a list of series that was found.
+    ///
+    /// # Errors
+    /// As [`Budget::charge_bytes`].
+    pub fn charge_infos(&self, series: &[SeriesInfo]) -> Result<()> {
+        let tags_bytes = |info: &SeriesInfo| -> usize {
+            info.key.tags().iter().map(|(key, value)| 64 + key.len() + value.len()).sum()
+        };
+        self.charge_bytes(series.iter().map(|info| (128 + tags_bytes(info)) as u64).sum())
+    }
+
+    /// Charges memory until the guard is dropped.
+    ///
+    /// # Errors
+    /// As [`Budget::charge_bytes`].
+    pub fn hold_bytes(&self, bytes: u64) -> Result<Held<'_>> {
+        self.charge_bytes(bytes)?;
+        Ok(Held { budget: self, bytes })
+    }
+
+    /// Sets what is held when all that was charged since `before` is gone but `bytes` of it.
+    ///
+    /// # Errors
+    /// As [`Budget::charge_bytes`], when the estimates on the way were too low.
+    pub(crate) fn settle_bytes(&self, before: u64, bytes: u64) -> Result<()> {
+        let (held, wanted) = (self.memory.bytes(), before.saturating_add(bytes));
+        self.memory.release(held.saturating_sub(wanted));
+        self.charge_bytes(wanted.saturating_sub(held))
+    }
+
+    /// An error that stops a scan from within; [`Budget::scanned`] turns it back.
+    pub(crate) fn stop_scan(&self, error: Error) -> icecore_storage::Error {
+        // The first one is why.
+        let _is_first = self.stopped.set(error.kind()).is_ok();
+        icecore_storage::Error::new(icecore_storage::ErrorKind::LimitExceeded, error)
+    }
+
+    /// The outcome of a scan that this budget may have stopped. Its buffers are gone.
+    ///
+    /// # Errors
+    /// That of the budget, or of storage.
+    pub(crate) fn scanned<T>(&self, outcome: icecore_storage::Result<T>) -> Result<T> {
+        self.memory.release(self.buffers.swap(0, Ordering::Relaxed));
+        outcome.map_err(|error| match self.stopped.get() {
+            Some(kind) => Error::new(*kind, error),
+            None => error.into(),
+        })
+    }
+
     /// Checks the deadline and the cancel switch.
     ///
     /// # Errors
@@ -193,13 +294,66 @@ impl Budget {
 
 impl Meter for Budget {
     fn charge(&self, rows: u64) -> icecore_storage::Result<()> {
-        self.charge_samples(rows).map_err(|error| {
-            let kind = match error.kind() {
-                ErrorKind::LimitExceeded => icecore_storage::ErrorKind::LimitExceeded,
-                ErrorKind::Deadline => icecore_storage::ErrorKind::Deadline,
-                _ => icecore_storage::ErrorKind::Unavailable,
-            };
-            icecore_storage::Error::new(kind, error)
-        })
+        self.charge_samples(rows).map_err(|error| self.stop_scan(error))
+    }
+
+    fn buffers(&self, bytes: u64) -> icecore_storage::Result<()> {
+        // Buffers serve one series after the other: what counts is the largest.
+        let held = self.buffers.load(Ordering::Relaxed);
+        if bytes > held {
+            self.charge_bytes(bytes - held).map_err(|error| self.stop_scan(error))?;
+            self.buffers.store(bytes, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+}
+
+/// Memory that is given back when this is dropped.
+#[derive(Debug)]
+pub struct Held<'a> {
+    budget: &'a Budget,
+    bytes: u64,
+}
+
+impl Held<'_> {
+    /// Holds more.
+    ///
+    /// # Errors
+    /// As [`Budget::charge_bytes`].
+    pub fn grow(&mut self, bytes: u64) -> Result<()> {
+        self.budget.charge_bytes(bytes)?;
+        self.bytes += bytes;
+        Ok(())
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.budget.memory.release(self.bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_of_a_scan_count_once_and_only_while_it_runs() {
+        let budget = Budget::untimed(Limits { memory_bytes_max: 100, ..Limits::default() });
+        for bytes in [40, 60, 20] {
+            budget.buffers(bytes).unwrap();
+        }
+        assert_eq!(budget.memory_bytes(), 60);
+        let outcome = budget.buffers(101);
+        assert_eq!(budget.scanned(outcome).unwrap_err().kind(), ErrorKind::LimitExceeded);
+        assert_eq!(budget.memory_bytes(), 0);
+    }
+
+    #[test]
+    fn scan_that_was_stopped_tells_why() {
+        let budget = Budget::untimed(Limits::default());
+        budget.cancel_switch().store(true, Ordering::Relaxed);
+        let outcome = budget.charge(1);
+        assert_eq!(budget.scanned(outcome).unwrap_err().kind(), ErrorKind::Cancelled);
     }
 }

@@ -15,6 +15,8 @@ pub enum ErrorKind {
     NotFound,
     /// The budget of samples, series, points or memory is used up.
     LimitExceeded,
+    /// Other queries hold what this one needs: try again.
+    Busy,
     /// The time allowed ran out.
     Deadline,
     /// The client left.

@@ -10,8 +10,10 @@ extern crate self as icecore_query;
 
 pub mod budget;
 pub mod error;
+pub mod memory;
 pub mod promql;
 pub mod select;
 
 pub use budget::{Budget, Limits};
 pub use error::{Error, ErrorKind, Result};
+pub use memory::MemoryPool;

@@ -13,6 +13,7 @@ mod check;
 mod import;
 mod inspect;
 mod lines;
+mod memory;
 mod print;
 mod query;
 mod records;

@@ -13,9 +13,11 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
-use super::{Ended, say};
+use super::{Ended, memory, say};
 use crate::Databases;
-use crate::config::{Config, format_retention, parse_durability, parse_retention};
+use crate::config::{
+    Config, MEMORY_BYTES_MIN, format_retention, parse_bytes, parse_durability, parse_retention,
+};
 use crate::databases::DEFAULT_DATABASE;
 use crate::demo::Demo;
 use crate::http::{App, serve};
@@ -41,6 +43,10 @@ pub(super) struct ServeArgs {
     /// second, `memory` nothing. Existing databases keep theirs.
     #[arg(long, env = "ICECORE_DURABILITY")]
     durability: Option<String>,
+    /// Memory to do with, such as 512M or 2G; sizes of caches and limits follow it. Half of what the machine or the
+    /// memory group has, at most 1G, when it is not given.
+    #[arg(long, env = "ICECORE_MEMORY")]
+    memory: Option<String>,
     /// Listen on an address that others can reach although there is no authentication.
     #[arg(long)]
     insecure_no_auth: bool,
@@ -80,14 +86,26 @@ fn config(args: &ServeArgs) -> Result<Config, Ended> {
             args.listen
         )));
     }
+    let memory_bytes = memory_bytes(args.memory.as_deref())?;
+    tracing::info!(mib = memory_bytes >> 20, "memory to do with");
     let options = Options { durability, ..Options::default() };
-    Ok(Config {
+    let config = Config {
         data_dir: args.data_dir.clone(),
         listen: args.listen,
         retention,
         options,
         ..Config::default()
-    })
+    };
+    Ok(config.with_memory(memory_bytes))
+}
+
+fn memory_bytes(flag: Option<&str>) -> Result<u64, Ended> {
+    let Some(text) = flag else { return Ok(memory::default_bytes()) };
+    let bytes = parse_bytes(text).map_err(|error| Ended::usage(format!("--memory: {error}")))?;
+    if bytes < MEMORY_BYTES_MIN {
+        return Err(Ended::usage(format!("--memory: {text} is less than {} MiB", MEMORY_BYTES_MIN >> 20)));
+    }
+    Ok(bytes)
 }
 
 fn bind(listen: SocketAddr) -> Result<TcpSocket, Ended> {

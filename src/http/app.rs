@@ -14,8 +14,6 @@ use crate::limits::Limits;
 use crate::telemetry::{Language, LimitName, Telemetry};
 use crate::{Database, Databases, Error};
 
-/// Wire bytes of all bodies that are being read or wait for their turn, in KiB.
-const BODIES_KIB_MAX: usize = 256 * 1024;
 /// Bodies being decompressed and written at once: each may hold `body_bytes_max`.
 const INFLATIONS_MAX: usize = 4;
 /// How long a write waits for its turn.
@@ -51,7 +49,7 @@ impl App {
             queries_waiting: AtomicUsize::new(0),
             writes: Arc::new(Semaphore::new(limits.writes_max)),
             inflations: Arc::new(Semaphore::new(INFLATIONS_MAX)),
-            bodies: Arc::new(Semaphore::new(BODIES_KIB_MAX)),
+            bodies: Arc::new(Semaphore::new(limits.bodies_bytes_max / 1024)),
         }
     }
 
@@ -218,7 +216,7 @@ mod tests {
     #[test]
     fn bodies_beyond_their_memory_are_503() {
         with_app(Limits::default(), |app| async move {
-            let memory = app.body_memory(BODIES_KIB_MAX).unwrap();
+            let memory = app.body_memory(Limits::default().bodies_bytes_max / 1024).unwrap();
             assert_eq!(app.body_memory(1).unwrap_err().status.as_u16(), 503);
             drop(memory);
             assert!(app.body_memory(1).is_ok());

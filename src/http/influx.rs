@@ -26,6 +26,9 @@ pub(super) const DELETE_FROM_PAGE: &str =
 /// Statements of one request.
 const STATEMENTS_MAX: usize = 64;
 
+/// How many times the memory of a compact text its tree and its indented form take together.
+const PRETTY_FACTOR: u64 = 24;
+
 /// In which form the client wants its tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wanted {
@@ -58,7 +61,7 @@ async fn run(app: &Arc<App>, request: Request) -> Result<Response, Failure> {
     let account = app.database(None)?.query(options(app, &params)?);
     let work = move |query: &Query| {
         let results: Vec<_> = statements.iter().map(|statement| scope.answer(query, statement)).collect();
-        Ok(encode(&results, form, wanted))
+        encode(query, &results, form, wanted)
     };
     let body = app.run_query(Language::Select, account, work).await?;
     let mut response = json_response(StatusCode::OK, body);
@@ -120,7 +123,12 @@ fn epoch(params: &Params, wanted: Wanted) -> Result<Epoch, Failure> {
     }
 }
 
-fn encode(results: &[Result<Table, String>], form: TableForm, wanted: Wanted) -> Vec<u8> {
+fn encode(
+    query: &Query,
+    results: &[Result<Table, String>],
+    form: TableForm,
+    wanted: Wanted,
+) -> crate::Result<Vec<u8>> {
     match wanted {
         Wanted::Csv => {
             let mut out = Vec::new();
@@ -130,15 +138,16 @@ fn encode(results: &[Result<Table, String>], form: TableForm, wanted: Wanted) ->
                 }
                 table_csv(&mut out, result, form.epoch);
             }
-            out
+            Ok(out)
         }
         Wanted::Json { is_pretty } => {
             let compact = results_json(results, form);
             if !is_pretty {
-                return compact;
+                return Ok(compact);
             }
+            let _held = query.budget.hold_bytes(compact.len() as u64 * PRETTY_FACTOR)?;
             let value = serde_json::from_slice::<serde_json::Value>(&compact);
-            value.and_then(|value| serde_json::to_vec_pretty(&value)).unwrap_or(compact)
+            Ok(value.and_then(|value| serde_json::to_vec_pretty(&value)).unwrap_or(compact))
         }
     }
 }

@@ -177,6 +177,7 @@ fn values_of(name: &str, selection: &Selection, scan: &dyn Scan, query: &Query) 
         } else if schema.tag_keys.iter().any(|key| &**key == name) {
             let series = scan.series(schema.measurement, &[], selection.range, selection.series_max)?;
             query.budget.charge_samples(u64::try_from(series.len()).unwrap_or(u64::MAX))?;
+            query.budget.charge_infos(&series)?;
             values.extend(series.iter().filter_map(|series| series.key.tag(name)).map(str::to_owned));
         }
     }

@@ -67,6 +67,12 @@ pub struct EngineStats {
     pub replayed_records: u64,
     /// Bytes of an unacknowledged torn tail that were dropped when the engine was opened.
     pub torn_bytes: u64,
+    /// Bytes of decoded pages that are kept.
+    pub cache_bytes: u64,
+    /// Looks for a decoded page that found it, since the engine was opened.
+    pub cache_hits: u64,
+    /// Looks for a decoded page that did not.
+    pub cache_misses: u64,
     /// Reads of damaged pages since the engine was opened, by queries and jobs.
     pub corrupt_reads: u64,
     /// Whether writes are refused after a failed append or sync.
@@ -203,6 +209,7 @@ impl Engine {
     /// Sizes and counters.
     pub fn stats(&self) -> EngineStats {
         let version = self.store.version();
+        let (cache_hits, cache_misses) = self.store.cache.hits_and_misses();
         let mut stats = EngineStats {
             durability: self.store.options.durability,
             series: self.store.catalog.series_count() as u64,
@@ -212,6 +219,9 @@ impl Engine {
             tombstones: version.tombstones.len() as u64,
             replayed_records: self.replayed_records,
             torn_bytes: self.torn_bytes,
+            cache_bytes: self.store.cache.bytes(),
+            cache_hits,
+            cache_misses,
             corrupt_reads: self.store.cache.corrupt_reads(),
             is_poisoned: self.log.is_poisoned(),
             limit_hits: self.limit_hits(),

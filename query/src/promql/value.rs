@@ -76,6 +76,12 @@ impl Labels {
         self.0.is_empty()
     }
 
+    /// An estimate of the memory they take.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        // A pair of pointers, and two texts that each begin with two counts.
+        self.0.iter().map(|(name, value)| (name.len() + value.len()) as u64 + 80).sum()
+    }
+
     /// The labels whose names pass.
     #[must_use]
     pub fn filtered(&self, mut keep: impl FnMut(&str) -> bool) -> Self {
@@ -119,6 +125,13 @@ impl Sample {
             Self::Float(value) => Some(*value),
             Self::Histogram(_) => None,
         }
+    }
+
+    /// An estimate of the memory it takes beside its own place.
+    pub(crate) fn heap_bytes(&self) -> u64 {
+        let buckets = |hist: &HistogramValue| hist.positive.len() + hist.negative.len();
+        self.histogram()
+            .map_or(0, |hist| (size_of::<HistogramValue>() + buckets(hist) * size_of::<FloatBucket>()) as u64)
     }
 
     /// The histogram, if it is one.

@@ -10,7 +10,7 @@ use icecore_storage::model::TimeRange;
 use super::analyze::Plan;
 use super::ast::{Arith, Fill, Interval};
 use super::node::{BoundCall, Row};
-use super::scalar::{Cell, Scalar, arith};
+use super::scalar::{Cell, Scalar, arith, row_bytes};
 use crate::{Budget, Result};
 
 /// Cells of the calls, by the start of the bucket. Buckets without data are left out.
@@ -105,7 +105,10 @@ impl Frame {
 
     /// Charges all buckets before any is made: a short text can ask for billions.
     fn charge_buckets(&self, start_ns: i64, width: usize, budget: &Budget) -> Result<()> {
-        budget.charge_points(self.cells_after(start_ns, width))
+        let cells = self.cells_after(start_ns, width);
+        budget.charge_points(cells)?;
+        let rows = cells / (width as u64).max(1);
+        budget.charge_bytes(rows.saturating_mul(row_bytes(width)))
     }
 
     /// Refuses, before anything is read or made, an answer with more buckets than the budget has points.

@@ -13,7 +13,7 @@ use super::ast::{Order, Page};
 use super::node::{Leaves, Row};
 use super::rows;
 use super::run::Groups;
-use super::scalar::Cell;
+use super::scalar::{Cell, row_bytes};
 use crate::Result;
 
 /// A row of the answer while it waits for its place.
@@ -33,6 +33,8 @@ struct Collector<'a> {
     /// How many rows from the start of the answer are enough.
     needed: Option<usize>,
     rows: Vec<Waiting>,
+    /// The most rows that were held at once.
+    peak: usize,
 }
 
 /// The rows of one group, in the order asked, cut to the page.
@@ -53,7 +55,8 @@ pub(crate) fn read(
         return Ok(Vec::new());
     }
     let needed = page.needed();
-    let mut collector = Collector { context, plan, groups, is_field, order, needed, rows: Vec::new() };
+    let mut collector =
+        Collector { context, plan, groups, is_field, order, needed, rows: Vec::new(), peak: 0 };
     match (needed, order) {
         (Some(needed), Order::Ascending) => collector.read_first(group, range, needed, coverage)?,
         (Some(needed), Order::Descending) => collector.read_last(group, range, needed, coverage)?,
@@ -141,6 +144,7 @@ impl Collector<'_> {
         if !has_value {
             return Ok(false);
         }
+        self.charge_row(&columns)?;
         self.rows.push(Waiting { ts_ns: row.ts_ns, series_idx, columns });
         match self.needed {
             None => self.context.budget.charge_points(self.plan.items.len() as u64)?,
@@ -155,6 +159,17 @@ impl Collector<'_> {
             Some(_) => {}
         }
         Ok(true)
+    }
+
+    /// Charges a row that is held beyond all those that were; places that a cut freed are charged already.
+    fn charge_row(&mut self, columns: &[Cell]) -> Result<()> {
+        if self.rows.len() < self.peak {
+            return Ok(());
+        }
+        self.peak = self.rows.len() + 1;
+        let texts: u64 = columns.iter().map(Cell::heap_bytes).sum();
+        let bytes = size_of::<Waiting>() as u64 + row_bytes(columns.len()) + texts;
+        self.context.budget.charge_bytes(bytes)
     }
 
     /// By time; at equal times by tags.

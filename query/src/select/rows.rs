@@ -16,8 +16,11 @@ use super::ast::Function;
 use super::frame::{Buckets, Frame};
 use super::node::{Row, Tags};
 use super::run::Groups;
-use super::scalar::{Cell, Scalar};
+use super::scalar::{Cell, Scalar, row_bytes};
 use crate::{Error, Result};
+
+/// A guess at what one of the distinct values takes, its row and text included.
+const DISTINCT_BYTES: u64 = 256;
 
 /// What takes rows: the place of the series among all series of the groups, and the row.
 pub(crate) type Sink<'a> = dyn FnMut(usize, &Row<'_>) -> Result<Flow> + 'a;
@@ -51,8 +54,8 @@ pub(crate) fn scan(
             Ok(Flow::Stop)
         }
     };
-    let read = context.scan.rows(&request, context.budget, &mut on_block)?;
-    coverage.absorb(&read);
+    let read = context.scan.rows(&request, context.budget, &mut on_block);
+    coverage.absorb(&context.budget.scanned(read)?);
     failure.map_or(Ok(()), Err)
 }
 
@@ -123,6 +126,7 @@ impl Accumulator<'_> {
             {
                 // Distinct values are held in memory, so they count as points.
                 self.context.budget.charge_points(1)?;
+                self.context.budget.charge_bytes(DISTINCT_BYTES)?;
             }
         }
         Ok(())
@@ -135,6 +139,8 @@ impl Accumulator<'_> {
         let Some(group) = group else { return Ok(()) };
         let Some(known) = group.get_mut(&open.bucket_ns) else {
             self.context.budget.charge_points(open.accs.len() as u64)?;
+            let bytes = open.accs.len() * size_of::<Option<Acc>>();
+            self.context.budget.charge_bytes(bytes as u64 + row_bytes(self.plan.items.len()))?;
             group.insert(open.bucket_ns, open.accs);
             return Ok(());
         };
@@ -253,6 +259,7 @@ pub(crate) fn read_selected(
         let known = group.get(&bucket_ns);
         if known.is_none() {
             context.budget.charge_points(plan.items.len() as u64)?;
+            context.budget.charge_bytes(row_bytes(plan.items.len() + 2))?;
         }
         if known.is_none_or(|known| is_better(call.function, row.ts_ns, value, known)) {
             let value = value.to_cell();

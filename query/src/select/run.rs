@@ -9,7 +9,7 @@ use icecore_storage::scan::{Coverage, SeriesInfo};
 use super::analyze::{Columns, Plan, Shape, schemas};
 use super::ast::{Fill, Order, Select};
 use super::frame::Frame;
-use super::scalar::Cell;
+use super::scalar::{Cell, row_bytes};
 use super::time::{TimeSplit, rfc3339, split_time};
 use super::{Context, Table, TableSeries, raw, rows, windows};
 use crate::{Error, ErrorKind, Result};
@@ -127,6 +127,7 @@ impl Runner<'_> {
         if series.is_empty() {
             return Ok(Vec::new());
         }
+        self.charge_groups(&series)?;
         let groups = Groups::of(series, &self.columns.group_keys);
         let frame = Frame {
             range,
@@ -143,6 +144,8 @@ impl Runner<'_> {
                 rows.into_iter().map(|rows| self.paged(rows)).collect()
             }
         };
+        let filled = all_rows.iter().filter(|rows| !rows.is_empty()).count();
+        self.charge_tables(filled)?;
         let tables = groups.values.iter().zip(all_rows).filter(|(_, rows)| !rows.is_empty());
         let table = |(values, rows): (&Vec<String>, Vec<Vec<Cell>>)| TableSeries {
             name: plan.schema.name.to_string(),
@@ -151,6 +154,23 @@ impl Runner<'_> {
             rows,
         };
         Ok(tables.map(table).collect())
+    }
+
+    /// Charges the series found and what groups them, each for a group of its own.
+    fn charge_groups(&self, series: &[SeriesInfo]) -> Result<()> {
+        let keys = self.columns.group_keys.len() as u64;
+        let each = 256 + keys * 128;
+        self.context.budget.charge_infos(series)?;
+        self.context.budget.charge_bytes(series.len() as u64 * each)
+    }
+
+    /// Charges the series of the answer without their rows: names of tags and columns stand in each, and in its text.
+    fn charge_tables(&self, count: usize) -> Result<()> {
+        let texts = self.columns.names.iter().chain(&self.columns.group_keys);
+        let each: usize = 256 + texts.map(|text| 192 + 2 * text.len()).sum::<usize>();
+        let is_cut = self.select.series_page.needed().is_some();
+        self.context.budget.charge_series(if is_cut { 0 } else { count as u64 })?;
+        self.context.budget.charge_bytes((count * each) as u64)
     }
 
     /// Turns ascending rows into the order and page asked for.
@@ -250,6 +270,7 @@ impl Runner<'_> {
         frame: &Frame,
     ) -> Result<Vec<Vec<Vec<Cell>>>> {
         let found = windows::read_selected(self.context, plan, groups, frame.range, &mut self.coverage)?;
+        self.context.budget.charge_bytes(found.len() as u64 * row_bytes(1))?;
         let row_ns = frame.bucket(frame.range.start_ns);
         let rows = found.into_iter().map(|found| {
             let row = found.map(|(at_ns, cell)| vec![Cell::Time(at_ns.unwrap_or(row_ns)), cell]);
@@ -281,6 +302,7 @@ impl Runner<'_> {
             let columns = group.remove(&bucket_ns).map(|picked| picked.columns);
             if columns.is_none() {
                 self.context.budget.charge_points(plan.items.len() as u64)?;
+                self.context.budget.charge_bytes(row_bytes(plan.items.len()))?;
             }
             rows.push(with_time(bucket_ns, columns.unwrap_or_else(|| vec![Cell::Null; plan.items.len()])));
             next = frame.next_bucket(bucket_ns);

@@ -28,7 +28,21 @@ pub enum Cell {
     Text(String),
 }
 
+/// What a row of an answer takes beside its texts: its list, with a time and so many columns, and all of that once more
+/// as JSON.
+pub(crate) fn row_bytes(columns: usize) -> u64 {
+    (64 + (columns + 1) * 2 * size_of::<Cell>()) as u64
+}
+
 impl Cell {
+    /// An estimate of the memory it takes beside its own place, and of its text in JSON.
+    pub(crate) fn heap_bytes(&self) -> u64 {
+        match self {
+            Self::Text(text) => 2 * text.len() as u64 + 16,
+            _ => 0,
+        }
+    }
+
     /// The value without its text's ownership.
     pub(crate) fn scalar(&self) -> Scalar<'_> {
         match self {

@@ -11,7 +11,7 @@ use super::analyze::schemas;
 use super::ast::{NameTest, Show};
 use super::filter::Filter;
 use super::node::Binder;
-use super::scalar::Cell;
+use super::scalar::{Cell, row_bytes};
 use super::time::split_time;
 use super::{Context, Table, TableSeries};
 use crate::{Error, ErrorKind, Result};
@@ -65,6 +65,8 @@ pub(crate) fn tag_values(context: &Context<'_>, show: &Show) -> Result<Table> {
         let found = find(context, show, &schema)?;
         let tags = found.iter().flat_map(|info| info.key.tags());
         let pairs: BTreeSet<_> = tags.filter(|(key, _)| is_wanted(key)).collect();
+        let bytes = pairs.iter().map(|(_, value)| 4 * value.len() as u64 + row_bytes(2)).sum();
+        context.budget.charge_bytes(bytes)?;
         let rows = pairs.into_iter().map(|(key, value)| vec![text(key), text(value)]).collect();
         tables.push((schema.name.to_string(), vec!["key", "value"], rows));
     }
@@ -91,7 +93,11 @@ pub(crate) fn field_keys(context: &Context<'_>, show: &Show) -> Result<Table> {
 pub(crate) fn series(context: &Context<'_>, show: &Show) -> Result<Table> {
     let mut names = BTreeSet::new();
     for schema in wanted(context, show) {
-        names.extend(find(context, show, &schema)?.iter().map(|info| line_key(&info.key)));
+        for info in find(context, show, &schema)? {
+            let name = line_key(&info.key);
+            context.budget.charge_bytes(2 * name.len() as u64 + row_bytes(1))?;
+            names.insert(name);
+        }
     }
     let rows = names.into_iter().map(|name| vec![Cell::Text(name)]).collect();
     table(context, show, vec![(String::new(), vec!["key"], rows)])
@@ -119,6 +125,7 @@ fn find(context: &Context<'_>, show: &Show, schema: &Schema) -> Result<Vec<Serie
     }
     let limit = context.budget.limits().series_max;
     let mut found = context.scan.series(schema.measurement, &filter.matchers, split.range, limit)?;
+    context.budget.charge_infos(&found)?;
     found.retain(|info| filter.accepts_series(info));
     context.budget.check_time()?;
     Ok(found)

@@ -520,6 +520,26 @@ fn buckets_beyond_the_budget_are_refused_before_they_are_made() {
     }
 }
 
+#[test]
+fn statements_beyond_their_memory_are_refused() {
+    for text in [
+        "SELECT * FROM cpu",
+        "SELECT load FROM cpu ORDER BY time DESC LIMIT 5",
+        "SELECT mean(load) FROM cpu WHERE time < 10m GROUP BY time(1s), host",
+        "SELECT distinct(load) FROM cpu",
+        "SELECT max(load) FROM cpu GROUP BY host",
+        "SHOW SERIES",
+        "SHOW TAG VALUES WITH KEY = host",
+    ] {
+        let error = run_on(&scan(), Limits { memory_bytes_max: 700, ..Limits::default() }, text).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::LimitExceeded, "{text}: {error}");
+        assert!(error.to_string().contains("query_memory_bytes_max"), "{text}: {error}");
+    }
+    let limits = Limits { result_series_max: 1, ..Limits::default() };
+    let error = run_on(&scan(), limits, "SELECT load FROM cpu GROUP BY host").unwrap_err();
+    assert!(error.to_string().contains("result_series_max"), "{error}");
+}
+
 fn token() -> impl Strategy<Value = &'static str> {
     proptest::sample::select(vec![
         "SELECT",

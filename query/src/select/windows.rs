@@ -3,7 +3,8 @@
 //! For each field that is asked for, one partial per series and bucket, merged across the series of a group. The
 //! buckets go through in chunks, so that memory follows the answer and not the range.
 
-use icecore_storage::model::{FieldType, HOUR_NS, Partial, SeriesId, TimeRange, floor_to};
+use icecore_storage::model::histogram::Bucket;
+use icecore_storage::model::{FieldType, HOUR_NS, Histogram, Partial, SeriesId, TimeRange, floor_to};
 use icecore_storage::scan::{Bounds, Coverage, FieldInfo, Resolution, Window, WindowRequest, WindowSlice};
 
 use super::Context;
@@ -12,8 +13,9 @@ use super::analyze::Plan;
 use super::ast::Function;
 use super::frame::{Buckets, Frame};
 use super::run::Groups;
-use super::scalar::Cell;
+use super::scalar::{Cell, row_bytes};
 use crate::Result;
+use crate::budget::Held;
 
 /// Partials held at once, over all groups.
 const PARTIALS_MAX: usize = 200_000;
@@ -87,7 +89,7 @@ pub(crate) fn read_selected(
     };
     let mut reader =
         Reader { context, plan, groups, coverage, with_hist: false, resolution: context.resolution };
-    let merged = reader.merged(field, &[window(range)])?;
+    let (merged, _held) = reader.merged(field, &[window(range)])?;
     for (slot, partials) in answer.iter_mut().zip(merged) {
         let Some(partial) = partials.into_iter().flatten().next() else { continue };
         let at_ns = partial.numbers().and_then(|numbers| match function {
@@ -129,7 +131,7 @@ pub(crate) fn read_extremes(
         Reader { context, plan, groups, coverage, with_hist: false, resolution: context.resolution };
     let max = (PARTIALS_MAX / groups.len().max(1)).clamp(16, CHUNK_MAX);
     let Some(windows) = reader.hours(field, range, max)? else { return Ok(answer) };
-    let merged = reader.merged(field, &windows)?;
+    let (merged, _held) = reader.merged(field, &windows)?;
     for (slot, partials) in answer.iter_mut().zip(merged) {
         let mut found = partials.iter().flatten();
         let Some(mut sum) = found.next().cloned() else { continue };
@@ -191,7 +193,17 @@ struct Reader<'a> {
     resolution: Resolution,
 }
 
-impl Reader<'_> {
+/// One list of partials per group, one place per window.
+type Merged = Vec<Vec<Option<Partial>>>;
+
+/// An estimate of the memory that the histogram of a partial takes.
+fn hist_bytes(partial: &Partial) -> u64 {
+    let buckets = |hist: &Histogram| hist.positive.len() + hist.negative.len();
+    let bytes = |hist| size_of::<Histogram>() + buckets(hist) * size_of::<Bucket>();
+    partial.histogram().map_or(0, |hist| bytes(hist) as u64)
+}
+
+impl<'a> Reader<'a> {
     /// The part of the range that has data; `None` when there is none. Without an interval, all of it.
     fn span(&mut self, frame: &Frame, fields: &[FieldInfo]) -> Result<Option<TimeRange>> {
         let is_bounded_text = fields.iter().any(|field| field.field_type == FieldType::Str);
@@ -203,7 +215,8 @@ impl Reader<'_> {
         self.resolution = Resolution::Auto;
         let before = *self.coverage;
         for field in fields {
-            for partial in self.merged(field, &[window(frame.range)])?.into_iter().flatten().flatten() {
+            let (merged, _held) = self.merged(field, &[window(frame.range)])?;
+            for partial in merged.into_iter().flatten().flatten() {
                 let Some(numbers) = partial.numbers() else { continue };
                 let (first_ns, last_ns) = bounds.unwrap_or((numbers.first_ns, numbers.last_ns));
                 bounds = Some((first_ns.min(numbers.first_ns), last_ns.max(numbers.last_ns)));
@@ -225,7 +238,7 @@ impl Reader<'_> {
         let mut span = range;
         if hours_of(range) / i128::from(HOUR_NS) >= i128::from(max) {
             // Only this pass meets the edges of a range that is not bounded; there is nothing to widen there.
-            let whole = self.merged(field, &[window(range)])?;
+            let (whole, _held) = self.merged(field, &[window(range)])?;
             let numbers = || whole.iter().flatten().flatten().filter_map(Partial::numbers);
             let Some(first_ns) = numbers().map(|numbers| numbers.first_ns).min() else { return Ok(None) };
             let last_ns = numbers().map(|numbers| numbers.last_ns).max().unwrap_or(first_ns);
@@ -256,7 +269,7 @@ impl Reader<'_> {
         let calls = &self.plan.binder.calls;
         let of_field = || calls.iter().enumerate().filter(|(_, call)| call.field.as_ref() == Some(field));
         self.with_hist = of_field().any(|(_, call)| call.needs_hist());
-        let merged = self.merged(field, windows)?;
+        let (merged, _held) = self.merged(field, windows)?;
         self.with_hist = false;
         for (buckets, partials) in answer.iter_mut().zip(merged) {
             for (bucket_ns, partial) in starts.iter().zip(partials) {
@@ -270,14 +283,18 @@ impl Reader<'_> {
                 }
                 if is_new {
                     self.context.budget.charge_points(calls.len() as u64)?;
+                    self.context.budget.charge_bytes(row_bytes(calls.len() + self.plan.items.len()))?;
                 }
             }
         }
         Ok(())
     }
 
-    /// One partial per group and window; `None` where there is no sample.
-    fn merged(&mut self, field: &FieldInfo, windows: &[Window]) -> Result<Vec<Vec<Option<Partial>>>> {
+    /// One partial per group and window, `None` where there is no sample, and the charge for them.
+    fn merged(&mut self, field: &FieldInfo, windows: &[Window]) -> Result<(Merged, Held<'a>)> {
+        let budget = self.context.budget;
+        let each = size_of::<Vec<Option<Partial>>>() + windows.len() * size_of::<Option<Partial>>();
+        let mut held = budget.hold_bytes((self.groups.len() * each) as u64)?;
         let mut merged: Vec<Vec<Option<Partial>>> = vec![Vec::new(); self.groups.len()];
         let ids: &[SeriesId] = self.groups.ids();
         let request = WindowRequest {
@@ -295,17 +312,20 @@ impl Reader<'_> {
                 return Ok(());
             };
             group.resize(windows.len(), None);
+            let mut grown = 0;
             for (slot, partial) in group.iter_mut().zip(slice.partials) {
+                let before = slot.as_ref().map_or(0, hist_bytes);
                 match slot {
                     _ if partial.count() == 0 => {}
                     Some(sum) => merge_across(sum, partial),
                     None => *slot = Some(partial.clone()),
                 }
+                grown += slot.as_ref().map_or(0, hist_bytes).saturating_sub(before);
             }
-            Ok(())
+            held.grow(grown).map_err(|error| budget.stop_scan(error))
         };
-        let coverage = self.context.scan.windows(&request, self.context.budget, &mut sink)?;
-        self.coverage.absorb(&coverage);
-        Ok(merged)
+        let outcome = self.context.scan.windows(&request, budget, &mut sink);
+        self.coverage.absorb(&budget.scanned(outcome)?);
+        Ok((merged, held))
     }
 }

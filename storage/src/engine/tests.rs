@@ -247,3 +247,40 @@ fn late_rows_make_their_windows_read_raw_until_rolled_again() {
     }
     assert_eq!(rig.windows(&windows, Bounds::RightOpen).1.rows, 0, "rolled again");
 }
+
+/// Refuses buffers beyond its bytes.
+struct BuffersMax(u64);
+
+impl crate::scan::Meter for BuffersMax {
+    fn charge(&self, _rows: u64) -> Result<()> {
+        Ok(())
+    }
+
+    fn buffers(&self, bytes: u64) -> Result<()> {
+        match bytes <= self.0 {
+            true => Ok(()),
+            false => Err(Error::new(ErrorKind::LimitExceeded, format!("{bytes} bytes"))),
+        }
+    }
+}
+
+#[test]
+fn scans_tell_their_buffers_before_they_grow() {
+    let rig = Rig::new(Retention::FOREVER);
+    let rows = two_hours();
+    rig.write(&rows);
+    rig.engine.flush().unwrap();
+    let view = rig.engine.view();
+    let measurement = view.schema("cpu").unwrap().measurement;
+    let (series, range) = (&[SeriesId(0)], TimeRange::ALL);
+    let samples = SampleRequest { measurement, field: FieldId(0), series, range };
+    let whole = crate::scan::RowRequest { measurement, fields: &[FieldId(0)], series, range };
+    let read = |meter: &BuffersMax| {
+        let samples = view.samples(&samples, meter, &mut |_| Ok(()));
+        let rows = view.rows(&whole, meter, &mut |_| Ok(crate::scan::Flow::Continue));
+        [samples, rows].map(|outcome| outcome.map_err(|error| error.kind()))
+    };
+    let enough = rows.len() as u64 * 42;
+    assert!(read(&BuffersMax(enough)).iter().all(|found| found.is_ok()));
+    assert!(read(&BuffersMax(enough / 2)).iter().all(|found| *found == Err(ErrorKind::LimitExceeded)));
+}

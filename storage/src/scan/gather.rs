@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use super::Meter;
 use super::source::{Cursor, Slice};
 use crate::model::{Column, FieldType, Partial, SeriesId, TimeRange, Values};
 use crate::{Error, Result};
@@ -150,18 +151,25 @@ fn extend<T: Copy>(ts_ns: &mut Vec<i64>, into: &mut Vec<T>, slice: &Slice<'_>, c
     }
 }
 
+/// What a sample takes: its time and value, twice while they are sorted or handed over.
+const SAMPLE_BYTES: u64 = 32;
+
 /// Gathers the samples of a series in disjoint, ascending ranges, replacing what `samples` held.
 pub(crate) fn samples(
     cursors: &mut [Cursor<'_>],
     series: SeriesId,
     ranges: &[TimeRange],
     samples: &mut Samples,
+    meter: &dyn Meter,
 ) -> Result<()> {
     samples.clear();
     for cursor in cursors {
         let start = samples.ts_ns.len();
         for range in ranges {
-            cursor.read(series, *range, &mut |slice| samples.take(slice))?;
+            cursor.read(series, *range, &mut |slice| {
+                meter.buffers((samples.ts_ns.len() + slice.ts_ns.len()) as u64 * SAMPLE_BYTES)?;
+                samples.take(slice)
+            })?;
         }
         samples.settle(start);
     }

@@ -58,6 +58,14 @@ pub trait Meter: Send + Sync {
     /// # Errors
     /// Whatever ends the scan: a deadline, a budget, a client that left.
     fn charge(&self, rows: u64) -> Result<()>;
+
+    /// Called before the scan's own buffers grow, with the bytes that they will hold then.
+    ///
+    /// # Errors
+    /// As [`Meter::charge`].
+    fn buffers(&self, _bytes: u64) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// A meter that never stops a scan.

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::gather::{self, Samples};
-use super::source::{Cursor, Source};
+use super::source::{Cursor, Slice, Source};
 use super::{
     Coverage, Flow, Meter, RowRequest, SampleRequest, SampleSlice, Scan, Schema, SeriesInfo, TagMatcher,
     WindowRequest, WindowSlice, windows,
@@ -151,7 +151,7 @@ impl Scan for View {
         let mut found = Samples::new(field_type);
         let mut values = Vec::new();
         for (series_idx, series) in request.series.iter().enumerate() {
-            gather::samples(&mut cursors, *series, &[range], &mut found)?;
+            gather::samples(&mut cursors, *series, &[range], &mut found, meter)?;
             let rows = found.ts_ns.len() as u64;
             meter.charge(rows)?;
             coverage.rows += rows;
@@ -193,7 +193,7 @@ impl Scan for View {
         let empty = RowBlock { columns: template, ..RowBlock::default() };
         let mut block = empty.clone();
         for series in request.series {
-            let rows = series_rows(&mut cursors, *series, range, &empty)?;
+            let rows = series_rows(&mut cursors, *series, range, &empty, meter)?;
             meter.charge(rows.len() as u64)?;
             coverage.rows += rows.len() as u64;
             append_present(&mut block, &rows, &keys);
@@ -215,11 +215,16 @@ fn series_rows(
     series: SeriesId,
     range: TimeRange,
     empty: &RowBlock,
+    meter: &dyn Meter,
 ) -> Result<RowBlock> {
+    let mut bytes = 0;
     let mut blocks: Vec<Arc<RowBlock>> = Vec::with_capacity(cursors.len());
     for cursor in cursors {
         let mut block = empty.clone();
         cursor.read(series, range, &mut |slice| {
+            // Twice: merging makes new ones of them.
+            bytes += 2 * slice_bytes(slice, block.columns.len());
+            meter.buffers(bytes)?;
             block.ts_ns.extend_from_slice(slice.ts_ns);
             block.series.resize(block.ts_ns.len(), series);
             for (place, into) in block.columns.iter_mut().enumerate() {
@@ -236,6 +241,17 @@ fn series_rows(
         }
     }
     Ok(merge_sorted(&blocks))
+}
+
+/// An estimate of the memory that the rows of a slice take.
+fn slice_bytes(slice: &Slice<'_>, columns: usize) -> u64 {
+    let texts = (0..columns).filter_map(|place| match &slice.column(place)?.values {
+        Values::Str(texts) => Some(slice.rows.clone().map(|row| texts.get(row).len()).sum::<usize>()),
+        _ => None,
+    });
+    let texts: usize = texts.sum();
+    // Time, series, and for each column a value and whether it is there.
+    (texts + slice.ts_ns.len() * (12 + 9 * columns)) as u64
 }
 
 /// Appends the rows that have at least one value; `keys` gives the order of the columns in `into`.

@@ -127,7 +127,7 @@ pub(super) fn run(
     };
     let mut slots = Vec::with_capacity(plan.elementary.len());
     for (series_idx, series) in request.series.iter().enumerate() {
-        let read = presser.press(*series)?;
+        let read = presser.press(*series, meter)?;
         meter.charge(read)?;
         if read == 0 {
             continue;
@@ -174,11 +174,11 @@ struct Presser<'a> {
 
 impl Presser<'_> {
     /// Reads all the plan wants of a series; returns the number of rows and cells read.
-    fn press(&mut self, series: SeriesId) -> Result<u64> {
+    fn press(&mut self, series: SeriesId, meter: &dyn Meter) -> Result<u64> {
         for piece in self.pieces.iter_mut().filter(|piece| piece.count() > 0) {
             *piece = Partial::empty(self.field_type);
         }
-        let mut read = self.press_rows(series)?;
+        let mut read = self.press_rows(series, meter)?;
         let tiers = self.cells.iter_mut().zip(&self.reads.cells).zip(&self.reads.cell_ranges);
         for (((cursors, targets), ranges), counted) in tiers.zip(&mut self.coverage.cells) {
             let mut cells = 0;
@@ -202,8 +202,8 @@ impl Presser<'_> {
         Ok(read)
     }
 
-    fn press_rows(&mut self, series: SeriesId) -> Result<u64> {
-        gather::samples(&mut self.rows, series, &self.reads.row_ranges, &mut self.samples)?;
+    fn press_rows(&mut self, series: SeriesId, meter: &dyn Meter) -> Result<u64> {
+        gather::samples(&mut self.rows, series, &self.reads.row_ranges, &mut self.samples, meter)?;
         let ts_ns = &self.samples.ts_ns;
         let mut row = 0;
         // Targets without rows are passed over, so that a sparse series does not pay for a fine grid.

@@ -99,6 +99,8 @@ pub struct PageCache {
     cache: Cache<Slot, Entry, Bytes>,
     /// How often a page was asked for that is damaged. Such pages never come into the cache.
     corrupt_reads: AtomicU64,
+    hits: AtomicU64,
+    misses: AtomicU64,
 }
 
 impl PageCache {
@@ -106,12 +108,17 @@ impl PageCache {
     pub fn new(bytes_max: usize) -> Self {
         let entries = (bytes_max / PAGE_BYTES_GUESS).max(16);
         let cache = Cache::with_weighter(entries, bytes_max as u64, Bytes);
-        Self { cache, corrupt_reads: AtomicU64::new(0) }
+        Self { cache, corrupt_reads: AtomicU64::new(0), hits: AtomicU64::new(0), misses: AtomicU64::new(0) }
     }
 
     /// Bytes held now.
     pub fn bytes(&self) -> u64 {
         self.cache.weight()
+    }
+
+    /// How often a part was asked for that was here, and that was not.
+    pub fn hits_and_misses(&self) -> (u64, u64) {
+        (self.hits.load(Ordering::Relaxed), self.misses.load(Ordering::Relaxed))
     }
 
     /// How often a read met damage.
@@ -124,7 +131,10 @@ impl PageCache {
     }
 
     pub(super) fn get(&self, slot: &Slot) -> Option<Entry> {
-        self.cache.get(slot)
+        let found = self.cache.get(slot);
+        let counter = if found.is_some() { &self.hits } else { &self.misses };
+        counter.fetch_add(1, Ordering::Relaxed);
+        found
     }
 
     pub(super) fn insert(&self, slot: Slot, entry: Entry) {

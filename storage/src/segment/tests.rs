@@ -507,6 +507,25 @@ fn cache_counts_what_it_holds() {
     assert_eq!(segment.verify().unwrap_err().kind(), ErrorKind::NotFound);
 }
 
+/// The weight of an entry follows the memory it takes, and the sum never passes the budget, whatever is read.
+#[test]
+fn cache_holds_its_budget_under_a_scan_larger_than_it() {
+    const BYTES_MAX: usize = 256 << 10;
+    let (place, cache) = (place(), Arc::new(PageCache::new(BYTES_MAX)));
+    write(&place.path, &[block_of(0..100, 400)]).unwrap();
+    let mut decoded = 0;
+    for id in 1..=8 {
+        let fs = Arc::new(OsFs) as Arc<dyn Fs>;
+        let segment = Segment::open(&fs, &place.path, id, Arc::clone(&cache)).unwrap();
+        dump(&segment).unwrap();
+        assert!(cache.bytes() <= BYTES_MAX as u64, "{} bytes", cache.bytes());
+        decoded += 100 * 400 * 8;
+    }
+    assert!(decoded > 8 * BYTES_MAX && cache.bytes() > 0, "{} bytes", cache.bytes());
+    let (hits, misses) = cache.hits_and_misses();
+    assert!(misses > 8, "{hits} hits, {misses} misses");
+}
+
 #[test]
 fn verify_file_replaced_while_open_is_corruption() {
     let place = place();

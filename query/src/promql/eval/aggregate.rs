@@ -9,7 +9,7 @@ use super::super::ast::{Aggregate, AggregateOp, Expr};
 use super::super::functions::math;
 use super::super::number::format_float;
 use super::super::value::{HistogramValue, Labels, NAME_LABEL, Sample};
-use super::series::{Series, join_equal};
+use super::series::{Series, join_equal, series_bytes};
 use super::{Evaluator, Grid, Value};
 use crate::{Error, ErrorKind, Result};
 
@@ -23,6 +23,8 @@ struct Group {
 impl Evaluator<'_> {
     pub(super) fn aggregate(&self, expr: &Expr, aggregate: &Aggregate, grid: &Grid) -> Result<Value> {
         let series = self.vector(&aggregate.expr, grid)?;
+        // Each may be a group of its own.
+        self.context.budget.charge_bytes(series.len() as u64 * series_bytes(0))?;
         let groups = groups_of(aggregate, &series);
         self.context.budget.check_time()?;
         let parameter = match (&aggregate.parameter, aggregate.op) {
@@ -71,7 +73,9 @@ impl Evaluator<'_> {
                 samples.extend(members.iter().filter_map(|series| series.at(step)));
                 points.push(if samples.is_empty() { None } else { combine(step, &samples) });
             }
-            found.push(Series { labels: group.labels.clone(), drops_name: group.drops_name, points });
+            let one = Series { labels: group.labels.clone(), drops_name: group.drops_name, points };
+            self.context.budget.charge_bytes(one.memory_bytes())?;
+            found.push(one);
         }
         found.retain(|series| !series.is_empty());
         Ok(Value::Vector(found))
@@ -131,6 +135,8 @@ impl Evaluator<'_> {
         groups: &[Group],
         parameter: &[f64],
     ) -> Result<Vec<Series>> {
+        let bytes = series.iter().map(|one| series_bytes(one.points.len())).sum();
+        self.context.budget.charge_bytes(bytes)?;
         let mut kept: Vec<Series> = series
             .iter()
             .map(|one| Series { points: vec![None; one.points.len()], ..Series::clone_frame(one) })
@@ -201,6 +207,8 @@ impl Evaluator<'_> {
                 let place = *places.entry(labels.clone()).or_insert(found.len());
                 if place == found.len() {
                     self.context.budget.charge_samples(grid.count as u64)?;
+                    let bytes = series_bytes(grid.count) + labels.memory_bytes();
+                    self.context.budget.charge_bytes(bytes)?;
                     let points = vec![None; grid.count];
                     found.push(Series { labels, drops_name: one.drops_name, points });
                 }

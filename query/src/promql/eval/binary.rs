@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::super::ast::{Binary, BinaryOp, Expr};
 use super::super::value::Sample;
-use super::series::Series;
+use super::series::{Series, series_bytes};
 use super::{Evaluator, Grid, Value};
 use crate::{Error, Result};
 
@@ -91,15 +91,22 @@ impl Evaluator<'_> {
                 Ok(Value::Vector(self.with_scalar(expr, binary, series, &scalar, true)))
             }
             (Value::Vector(left), Value::Vector(right)) if binary.op.is_set() => {
+                self.charge_signatures(&left, &right)?;
                 Ok(Value::Vector(super::matching::set_operation(binary, left, right)))
             }
             (Value::Vector(left), Value::Vector(right)) => {
+                self.charge_signatures(&left, &right)?;
                 self.join(expr, binary, left, right, grid).map(Value::Vector)
             }
             (Value::Text(_), _) | (_, Value::Text(_)) => {
                 Err(Error::at(self.text, expr.start, "strings have no operators"))
             }
         }
+    }
+
+    /// Charges the maps in which two vectors meet.
+    fn charge_signatures(&self, left: &[Series], right: &[Series]) -> Result<()> {
+        self.context.budget.charge_bytes((left.len() + right.len()) as u64 * series_bytes(0))
     }
 
     /// What the samples of two operands make; `None` where a comparison fails or the operator is not defined.

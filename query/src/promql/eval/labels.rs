@@ -28,6 +28,7 @@ impl Evaluator<'_> {
             let mut value = String::new();
             captures.expand(&replacement, &mut value);
             set_label(one, &target, &value);
+            self.context.budget.charge_bytes(one.labels.memory_bytes())?;
         }
         join_equal(series).map(Value::Vector)
     }
@@ -44,6 +45,7 @@ impl Evaluator<'_> {
             let values: Vec<&str> = sources.iter().map(|source| one.labels.get(source)).collect();
             let value = values.join(&separator);
             set_label(one, &target, &value);
+            self.context.budget.charge_bytes(one.labels.memory_bytes())?;
         }
         join_equal(series).map(Value::Vector)
     }

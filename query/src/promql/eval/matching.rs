@@ -7,9 +7,9 @@ use std::collections::{HashMap, HashSet};
 
 use super::super::ast::{Binary, BinaryOp, Cardinality, Expr, Matching};
 use super::super::value::{Labels, NAME_LABEL};
-use super::series::Series;
+use super::series::{Series, series_bytes};
 use super::{Evaluator, Grid};
-use crate::{Error, ErrorKind, Result};
+use crate::{Budget, Error, ErrorKind, Result};
 
 /// The labels by which a series meets others.
 fn signature(labels: &Labels, matching: &Matching) -> Labels {
@@ -111,14 +111,20 @@ struct Joined<'a> {
 }
 
 impl Joined<'_> {
-    fn place(&mut self, many: (usize, &Series), one: (usize, &Series)) -> usize {
+    /// The place of a pair's result, which is made when it is new.
+    ///
+    /// # Errors
+    /// Those of the budget.
+    fn place(&mut self, many: (usize, &Series), one: (usize, &Series), budget: &Budget) -> Result<usize> {
         let key = (many.0, one.0);
         if let Some(place) = self.pairs.get(&key) {
-            return *place;
+            return Ok(*place);
         }
+        budget.charge_bytes(series_bytes(0))?;
         let labels = result_labels(self.binary, &many.1.labels, &one.1.labels);
         let place = *self.places.entry(labels.clone()).or_insert(self.series.len());
         if place == self.series.len() {
+            budget.charge_bytes(series_bytes(self.steps) + labels.memory_bytes())?;
             self.series.push(Series {
                 labels,
                 drops_name: self.binary.is_bool,
@@ -130,7 +136,7 @@ impl Joined<'_> {
             series.drops_name |= many.1.drops_name;
         }
         self.pairs.insert(key, place);
-        place
+        Ok(place)
     }
 
     /// Whether the result is free at this step; it is not afterwards.
@@ -192,10 +198,10 @@ impl Evaluator<'_> {
                 if is_single && !met.insert(key) {
                     return Err(ambiguous("many-to-one matching must be explicit (group_left/group_right)"));
                 }
-                if result.is_none() {
-                    continue;
-                }
-                let place = joined.place((many_idx, many_series), (one_idx, one_series));
+                let Some(sample) = &result else { continue };
+                let budget = self.context.budget;
+                budget.charge_bytes(sample.heap_bytes())?;
+                let place = joined.place((many_idx, many_series), (one_idx, one_series), budget)?;
                 if !joined.take(place, step) {
                     return Err(ambiguous("grouping labels must ensure unique matches"));
                 }

@@ -29,7 +29,7 @@ use icecore_storage::scan::{Coverage, Resolution, Scan};
 use super::ast::{At, Expr, ExprKind, Shift, ValueType};
 use super::check::type_of;
 use super::parser::parse;
-use super::value::{Answer, MatrixSeries, QueryValue, VectorSample};
+use super::value::{Answer, Labels, MatrixSeries, QueryValue, Sample, VectorSample};
 use crate::error::line_column;
 use crate::{Budget, Error, ErrorKind, Result};
 pub use select::{find_measurements, find_series};
@@ -152,6 +152,27 @@ enum Value {
     Text(String),
 }
 
+impl Value {
+    /// An estimate of the memory it takes.
+    fn memory_bytes(&self) -> u64 {
+        match self {
+            Self::Scalar(values) => size_of_val(&**values) as u64,
+            Self::Vector(series) => series.iter().map(Series::memory_bytes).sum(),
+            Self::Text(text) => text.len() as u64,
+        }
+    }
+}
+
+/// What a point of an answer takes: its time and value, and its text in JSON.
+const POINT_BYTES: u64 = 64;
+
+/// An estimate of the memory that a series of an answer takes, its text included.
+fn answer_bytes(labels: &Labels, points: &[(i64, Sample)]) -> u64 {
+    // Bounds and count of a bucket are three texts.
+    let heap: u64 = points.iter().map(|(_, sample)| 4 * sample.heap_bytes()).sum();
+    2 * labels.memory_bytes() + 128 + points.len() as u64 * POINT_BYTES + heap
+}
+
 /// Remarks gathered on the way.
 #[derive(Debug, Default)]
 struct Notes {
@@ -176,8 +197,16 @@ impl<'a> Evaluator<'a> {
         Self { context, text, start_ns, end_ns: start_ns, step_ns, notes: RefCell::default() }
     }
 
-    /// Evaluates an expression that is not a range vector.
+    /// Evaluates an expression that is not a range vector. What was held on the way is given back: after it, only the
+    /// value is charged.
     fn eval(&self, expr: &Expr, grid: &Grid) -> Result<Value> {
+        let before = self.context.budget.memory_bytes();
+        let value = self.unsettled(expr, grid)?;
+        self.context.budget.settle_bytes(before, value.memory_bytes())?;
+        Ok(value)
+    }
+
+    fn unsettled(&self, expr: &Expr, grid: &Grid) -> Result<Value> {
         match &expr.kind {
             ExprKind::Number(value) => Ok(Value::Scalar(vec![*value; grid.count])),
             ExprKind::Text(text) => Ok(Value::Text(text.clone())),
@@ -261,7 +290,10 @@ impl<'a> Evaluator<'a> {
             Value::Text(text) => QueryValue::Text { ts_ns, text },
             Value::Vector(series) => {
                 let series = drop_names(series)?;
+                self.context.budget.charge_series(series.len() as u64)?;
                 self.context.budget.charge_points(series.len() as u64)?;
+                let bytes = series.iter().map(|one| 2 * one.memory_bytes()).sum();
+                self.context.budget.charge_bytes(bytes)?;
                 let samples = series.into_iter().filter_map(|series| {
                     let value = series.points.into_iter().next().flatten()?;
                     Some(VectorSample { labels: series.labels, ts_ns, value })
@@ -283,6 +315,8 @@ impl<'a> Evaluator<'a> {
             let points: Vec<_> = points.filter_map(|(ts_ns, point)| Some((ts_ns, point?))).collect();
             self.context.budget.charge_points(points.len() as u64)?;
             if !points.is_empty() {
+                self.context.budget.charge_series(1)?;
+                self.context.budget.charge_bytes(answer_bytes(&series.labels, &points))?;
                 matrix.push(MatrixSeries { labels: series.labels, points });
             }
         }

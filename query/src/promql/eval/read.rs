@@ -8,8 +8,8 @@ use super::super::ast::{Expr, ExprKind, Selector};
 use super::super::functions::math::format_time;
 use super::super::value::{HistogramValue, Labels, MatrixSeries, Sample};
 use super::select::{Statistic, Target, select, statistic_of};
-use super::series::{Series, join_equal};
-use super::{Evaluator, Grid, Value};
+use super::series::{Series, join_equal, series_bytes};
+use super::{Evaluator, Grid, Value, answer_bytes};
 use crate::{Error, ErrorKind, Result};
 
 /// Bits of the NaN by which Prometheus marks the end of a series.
@@ -31,6 +31,11 @@ pub(super) struct RawSeries {
     pub(super) drops_name: bool,
     pub(super) ts_ns: Vec<i64>,
     pub(super) values: Vec<f64>,
+}
+
+/// An estimate of the memory that a series with so many raw samples takes.
+pub(super) fn raw_bytes(labels: &Labels, samples: usize) -> u64 {
+    series_bytes(0) + labels.memory_bytes() + (samples * size_of::<(i64, f64)>()) as u64
 }
 
 /// Whether a value marks the end of a series.
@@ -127,7 +132,7 @@ impl Evaluator<'_> {
                 resolution: self.context.resolution,
             };
             let budget = self.context.budget;
-            let coverage = self.context.scan.windows(&request, budget, &mut |slice| {
+            let outcome = self.context.scan.windows(&request, budget, &mut |slice| {
                 let answered = slice.windows.iter().zip(slice.partials);
                 let mut points = if windows.len() == grid.count {
                     let points = answered.enumerate();
@@ -141,12 +146,14 @@ impl Evaluator<'_> {
                 points.resize(grid.count, None);
                 let series = Series { labels: target.labels(slice.series_idx), drops_name: false, points };
                 if !series.is_empty() {
-                    icecore_storage::scan::Meter::charge(budget, grid.count as u64)?;
+                    let charged = budget.charge_samples(grid.count as u64);
+                    let charged = charged.and_then(|()| budget.charge_bytes(series.memory_bytes()));
+                    charged.map_err(|error| budget.stop_scan(error))?;
                     found.push(series);
                 }
                 Ok(())
-            })?;
-            self.absorb(&coverage);
+            });
+            self.absorb(&budget.scanned(outcome)?);
         }
         self.in_order(found)
     }
@@ -159,7 +166,7 @@ impl Evaluator<'_> {
     }
 
     fn targets(&self, selector: &Selector, windows: &[Window]) -> Result<Vec<Target>> {
-        select(self.context.scan, selector, hull(windows), self.context.budget.limits().series_max)
+        select(self.context.scan, selector, hull(windows), self.context.budget)
     }
 
     /// Reads all samples that the windows touch.
@@ -178,14 +185,17 @@ impl Evaluator<'_> {
                 series: &ids,
                 range: hull(windows),
             };
-            let coverage = self.context.scan.samples(&request, self.context.budget, &mut |slice| {
+            let budget = self.context.budget;
+            let outcome = self.context.scan.samples(&request, budget, &mut |slice| {
                 let both = slice.ts_ns.iter().zip(slice.values).filter(|(_, value)| !is_stale(**value));
                 let (ts_ns, values): (Vec<i64>, Vec<f64>) = both.unzip();
                 let labels = target.labels(slice.series_idx);
+                let bytes = raw_bytes(&labels, ts_ns.len());
+                budget.charge_bytes(bytes).map_err(|error| budget.stop_scan(error))?;
                 found.push(RawSeries { labels, drops_name: false, ts_ns, values });
                 Ok(())
-            })?;
-            total.absorb(&coverage);
+            });
+            total.absorb(&budget.scanned(outcome)?);
         }
         self.absorb(&total);
         found.sort_by(|a, b| a.labels.cmp(&b.labels));
@@ -206,8 +216,9 @@ impl Evaluator<'_> {
                 let (found, coverage) = self.samples(selector, &windows)?;
                 self.refuse_gone(expr, "a range selector", &coverage)?;
                 for raw in found {
-                    let points =
+                    let points: Vec<_> =
                         raw.ts_ns.into_iter().zip(raw.values.into_iter().map(Sample::Float)).collect();
+                    self.charge_answer(&raw.labels, &points)?;
                     matrix.push(MatrixSeries { labels: raw.labels, points });
                 }
             }
@@ -215,7 +226,8 @@ impl Evaluator<'_> {
                 let (inner, series) = self.subquery(expr.unwrapped(), grid)?;
                 for one in super::series::drop_names(series)? {
                     let points = inner.times().zip(one.points);
-                    let points = points.filter_map(|(ts_ns, point)| Some((ts_ns, point?))).collect();
+                    let points: Vec<_> = points.filter_map(|(ts_ns, point)| Some((ts_ns, point?))).collect();
+                    self.charge_answer(&one.labels, &points)?;
                     matrix.push(MatrixSeries { labels: one.labels, points });
                 }
             }
@@ -223,9 +235,14 @@ impl Evaluator<'_> {
         }
         matrix.retain(|series| !series.points.is_empty());
         matrix.sort_by(|a, b| a.labels.cmp(&b.labels));
-        let points: usize = matrix.iter().map(|series| series.points.len()).sum();
-        self.context.budget.charge_points(points as u64)?;
         Ok(matrix)
+    }
+
+    fn charge_answer(&self, labels: &Labels, points: &[(i64, Sample)]) -> Result<()> {
+        let budget = self.context.budget;
+        budget.charge_points(points.len() as u64)?;
+        budget.charge_series(u64::from(!points.is_empty()))?;
+        budget.charge_bytes(answer_bytes(labels, points))
     }
 
     /// Refuses what needs raw rows where they are gone.

@@ -89,13 +89,14 @@ impl Target {
 /// Finds what a selector means.
 ///
 /// # Errors
-/// `LimitExceeded` when there are more than `limit` series, and those of storage.
+/// `LimitExceeded` when there are more series than the budget has, and those of storage.
 pub(super) fn select(
     scan: &dyn Scan,
     selector: &Selector,
     range: TimeRange,
-    limit: usize,
+    budget: &Budget,
 ) -> Result<Vec<Target>> {
+    let limit = budget.limits().series_max;
     let matchers: Vec<TagMatcher> = selector.matchers.iter().filter_map(tag_matcher).collect();
     let mut targets = Vec::new();
     let mut total = 0usize;
@@ -106,6 +107,7 @@ pub(super) fn select(
             let message = format!("selector {selector} matches more than {limit} series (limit series_max)");
             return Err(Error::new(ErrorKind::LimitExceeded, message));
         }
+        budget.charge_infos(&series)?;
         if !series.is_empty() {
             targets.push(Target { measurement: schema.measurement, field, series, metric: metric.into() });
         }
@@ -125,9 +127,14 @@ pub fn find_series(
     budget: &Budget,
 ) -> Result<Vec<Labels>> {
     let mut found = BTreeSet::new();
-    for target in select(scan, selector, range, budget.limits().series_max)? {
+    for target in select(scan, selector, range, budget)? {
         budget.check_time()?;
-        found.extend((0..target.series.len()).map(|series_idx| target.labels(series_idx)));
+        for series_idx in 0..target.series.len() {
+            let labels = target.labels(series_idx);
+            // Once more for their text.
+            budget.charge_bytes(2 * (64 + labels.memory_bytes()))?;
+            found.insert(labels);
+        }
     }
     Ok(found.into_iter().take(limit).collect())
 }
@@ -158,6 +165,7 @@ pub fn find_measurements(scan: &dyn Scan, selector: &Selector, budget: &Budget) 
             continue;
         }
         let found = scan.series(measurement, &matchers, TimeRange::ALL, usize::MAX)?;
+        budget.charge_infos(&found)?;
         if !found.is_empty() {
             sets.push(SeriesSet { measurement, series: Some(found.iter().map(|info| info.id).collect()) });
         }

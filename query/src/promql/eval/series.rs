@@ -19,7 +19,21 @@ pub(super) struct Series {
     pub(super) points: Vec<Point>,
 }
 
+/// What a series takes beside its labels and points: itself, and its places in the maps and lists that it goes through.
+const SERIES_BYTES: u64 = 256;
+
+/// An estimate of the memory that a series with short labels and so many points takes.
+pub(super) fn series_bytes(points: usize) -> u64 {
+    SERIES_BYTES + (points * size_of::<Point>()) as u64
+}
+
 impl Series {
+    /// An estimate of the memory it takes.
+    pub(super) fn memory_bytes(&self) -> u64 {
+        let heap: u64 = self.points.iter().flatten().map(Sample::heap_bytes).sum();
+        series_bytes(self.points.len()) + self.labels.memory_bytes() + heap
+    }
+
     /// A series without labels.
     pub(super) fn of_floats(values: Vec<f64>) -> Self {
         let points = values.into_iter().map(|value| Some(Sample::Float(value))).collect();

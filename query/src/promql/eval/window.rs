@@ -8,9 +8,9 @@ use super::super::check::type_of;
 use super::super::functions::range::{RawWindow, numbers_of};
 use super::super::functions::{Function, Run};
 use super::super::value::{Labels, Sample};
-use super::read::{RawSeries, histogram_of, statistic, windows_of};
+use super::read::{RawSeries, histogram_of, raw_bytes, statistic, windows_of};
 use super::select::{Statistic, statistic_of};
-use super::series::Series;
+use super::series::{Series, series_bytes};
 use super::{Evaluator, Grid};
 use crate::{Error, ErrorKind, Result};
 
@@ -52,6 +52,7 @@ impl Evaluator<'_> {
 
     /// The scalar arguments at each step.
     fn params(&self, expr: &Expr, function: &Function, args: &[Expr], grid: &Grid) -> Result<Params> {
+        self.context.budget.charge_bytes((grid.count * size_of::<[f64; 2]>()) as u64)?;
         let mut params = vec![[0.0; 2]; grid.count];
         let scalars = args.iter().filter(|arg| type_of(arg) == ValueType::Scalar);
         for (index, arg) in scalars.enumerate() {
@@ -182,6 +183,7 @@ impl Evaluator<'_> {
             let points = inner.times().zip(&one.points);
             let (ts_ns, values) =
                 points.filter_map(|(ts_ns, point)| Some((ts_ns, point.as_ref()?.float()?))).unzip();
+            self.context.budget.charge_bytes(raw_bytes(&one.labels, inner.count))?;
             found.push(RawSeries { labels: one.labels, drops_name: one.drops_name, ts_ns, values });
         }
         match function.run {
@@ -230,6 +232,7 @@ impl Evaluator<'_> {
         let mut series = Vec::with_capacity(found.len());
         for raw in found {
             self.context.budget.charge_samples(grid.count as u64)?;
+            self.context.budget.charge_bytes(series_bytes(grid.count))?;
             let mut points = Vec::with_capacity(grid.count);
             for step in 0..grid.count {
                 // One window serves all steps when `@` fixes it.

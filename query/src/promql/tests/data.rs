@@ -195,6 +195,21 @@ fn limits_answer_errors_that_name_them() {
     check(Limits { points_max: 600, ..limits }, "http_ms", "points_max");
     check(Limits { samples_max: 600, ..limits }, "http_ms", "samples_max");
     check(limits, "count_over_time(vector(1)[100y:1ms])", "subquery has");
+    check(Limits { result_series_max: 0, ..limits }, "http_ms", "result_series_max");
+    let memory = |memory_bytes_max| Limits { memory_bytes_max, ..limits };
+    for (bytes_max, text) in [
+        (5_000, "http_ms"),
+        (5_000, "count(http_ms)"),
+        (5_000, "rate(http_ms[5m])"),
+        (5_000, "quantile_over_time(0.5, http_ms[5m])"),
+        (15_000, "http_ms or vector(1)"),
+        (15_000, "http_ms * on() group_left() vector(1)"),
+        (15_000, "topk(1, http_ms)"),
+        (5_000, "max_over_time(vector(1)[10m:1s])"),
+        (5_000, "time() + 1"),
+    ] {
+        check(memory(bytes_max), text, "query_memory_bytes_max");
+    }
     let series = with_context(&scan, |context| {
         let budget = Budget::untimed(Limits { series_max: 1, ..limits });
         instant(&Context { budget: &budget, ..*context }, "http_ms", 0)
@@ -213,6 +228,33 @@ fn highest_expression_is_evaluated() {
     ] {
         assert!(ask(&scan, &text, 0).is_ok(), "{text}");
     }
+}
+
+#[test]
+fn memory_of_what_an_expression_dropped_is_given_back() {
+    let (scan, _) = latencies();
+    let lookback = Duration::from_secs(300);
+    let held_by = |text: &str| {
+        let budget = Budget::untimed(Limits::default());
+        let context = Context { scan: &scan, budget: &budget, lookback, resolution: Resolution::Auto };
+        range(&context, text, 0, 600 * SECOND_NS, SECOND_NS).unwrap();
+        budget.memory_bytes()
+    };
+    let chained = format!("{}sum(http_ms){}", "abs(".repeat(50), ")".repeat(50));
+    assert_eq!(held_by(&chained), held_by("abs(sum(http_ms))"));
+}
+
+#[test]
+fn query_beyond_the_memory_of_all_is_busy() {
+    let (scan, _) = latencies();
+    let pool = crate::MemoryPool::new(5_000);
+    let budget = Budget::untimed(Limits::default()).with_pool(std::sync::Arc::clone(&pool));
+    let lookback = Duration::from_secs(300);
+    let context = Context { scan: &scan, budget: &budget, lookback, resolution: Resolution::Auto };
+    let error = range(&context, "http_ms", 0, 600 * SECOND_NS, SECOND_NS).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Busy, "{error}");
+    drop(budget);
+    assert_eq!(pool.bytes(), 0);
 }
 
 #[test]
