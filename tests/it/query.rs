@@ -76,7 +76,7 @@ fn promql_percentile_across_services_is_near() {
         .and_then(Value::as_str)
         .and_then(|text| text.parse::<f64>().ok());
     let value = value.unwrap_or_else(|| panic!("no value in {json}"));
-    assert!((value - 100.0).abs() / 100.0 < 0.0055, "{value}");
+    assert!((value - 100.0).abs() / 100.0 < 0.005416, "{value}");
 }
 
 #[test]
