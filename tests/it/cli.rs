@@ -29,7 +29,8 @@ fn cli_durability_is_kept_from_the_first_start() {
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("fsync, interval, memory"), "{}", stderr(&output));
     for flags in [&["--durability", "interval"][..], &[], &["--durability", "memory"]] {
-        let mut server = TestServer::start_with(&data_dir, flags);
+        let server = TestServer::start_with(&data_dir, flags);
+        let mut server = server.allow("--durability is for new databases only");
         server.get("/health", &[]).expect_text(200, r#""default":{"durability":"interval"}"#);
         server.stop();
     }

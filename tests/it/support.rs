@@ -1,6 +1,7 @@
 //! Starts the server as a user does, finds its port, asks it over HTTP, and stops it.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Seek, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -8,9 +9,11 @@ use std::time::{Duration, Instant};
 
 pub(crate) const BINARY: &str = env!("CARGO_BIN_EXE_icecore");
 
-/// A running server; killed when dropped.
+/// A running server; killed when dropped. A warning or an error in its log fails the test that did not allow it.
 pub(crate) struct TestServer {
     child: Child,
+    log: File,
+    allowed: Vec<&'static str>,
     pub(crate) url: String,
     pub(crate) data_dir: PathBuf,
     _dir: Option<tempfile::TempDir>,
@@ -63,10 +66,11 @@ impl TestServer {
     }
 
     pub(crate) fn start_with(data_dir: &Path, flags: &[&str]) -> Self {
+        let log = tempfile::tempfile().expect("a temporary file");
         let mut child = serve_command(data_dir, "127.0.0.1:0")
             .args(flags)
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(log.try_clone().expect("the file can be shared"))
             .spawn()
             .expect("the binary starts");
         let mut lines = BufReader::new(child.stdout.take().expect("standard output is piped")).lines();
@@ -77,7 +81,24 @@ impl TestServer {
                 break url.to_owned();
             }
         };
-        Self { child, url, data_dir: data_dir.to_owned(), _dir: None }
+        // A server that was killed leaves a tail that nobody was told of.
+        let allowed = vec!["dropped a torn, unacknowledged tail of the log"];
+        Self { child, log, allowed, url, data_dir: data_dir.to_owned(), _dir: None }
+    }
+
+    /// Lines of the log with this text are what the test wants to see.
+    pub(crate) fn allow(mut self, text: &'static str) -> Self {
+        self.allowed.push(text);
+        self
+    }
+
+    /// Lines of the log that are warnings or errors, and that nobody allowed.
+    fn complaints(&mut self) -> Vec<String> {
+        self.log.rewind().expect("the log can be read again");
+        let lines = BufReader::new(&self.log).lines().map_while(Result::ok);
+        let is_complaint = |line: &String| line.contains(" WARN ") || line.contains("ERROR ");
+        let is_allowed = |line: &String| self.allowed.iter().any(|text| line.contains(text));
+        lines.filter(|line| is_complaint(line) && !is_allowed(line)).collect()
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -158,9 +179,16 @@ impl TestServer {
 }
 
 impl Drop for TestServer {
+    #[expect(clippy::print_stderr, reason = "a test that fails shows what its server said")]
     fn drop(&mut self) {
         drop(self.child.kill());
         drop(self.child.wait());
+        let complaints = self.complaints();
+        if !std::thread::panicking() {
+            assert!(complaints.is_empty(), "the server complained: {complaints:#?}");
+        } else if !complaints.is_empty() {
+            eprintln!("the server complained: {complaints:#?}");
+        }
     }
 }
 
