@@ -13,7 +13,7 @@ use std::process::Command;
 use icecore_storage::fs::OsFs;
 use icecore_storage::model::batch::{CANONICAL, Field, WriteBatch};
 use icecore_storage::model::{SeriesKey, TimeRange, ValueRef};
-use icecore_storage::series::{Catalog, CatalogLimits, file};
+use icecore_storage::series::{Catalog, CatalogLimits, CatalogMark};
 
 const BATCH: usize = 10_000;
 
@@ -42,7 +42,7 @@ fn main() {
     say("written", before, count);
     let dir = std::env::temp_dir().join(format!("icecore-index-memory-{}", std::process::id()));
     std::fs::create_dir_all(&dir).expect("a temporary directory");
-    file::write(&OsFs, &dir, 1, &catalog.snapshot()).expect("a healthy disk");
+    catalog.save(&OsFs, &dir, 1, CatalogMark::default()).expect("a healthy disk");
     let this = std::env::current_exe().expect("this program");
     let status = Command::new(this).arg(count.to_string()).arg(&dir).status();
     std::fs::remove_dir_all(&dir).expect("a healthy disk");

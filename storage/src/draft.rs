@@ -48,7 +48,7 @@ impl Draft {
 
     fn end_section(&mut self, store: &Store) -> Result<()> {
         match (&mut self.writer, self.section.take()) {
-            (Some(writer), Some(_)) => writer.end(&|series| store.catalog.key(series)),
+            (Some(writer), Some(_)) => writer.end(&|series, out| store.catalog.encode_key(series, out)),
             _ => Ok(()),
         }
     }

@@ -12,7 +12,7 @@ use crate::manifest::Manifest;
 use crate::memtable::Memtable;
 use crate::model::{RowBlock, Tier, TimeRange, floor_to};
 use crate::rows::{append_rows, merge_in_pieces};
-use crate::series::{CatalogMark, file as catalog_file};
+use crate::series::CatalogMark;
 use crate::version::{Edit, Frozen, Store};
 
 /// A catalog of more delta files than this is written anew as one.
@@ -104,19 +104,17 @@ fn write_catalog(
     manifest: &mut Manifest,
     mark: CatalogMark,
 ) -> Result<(Vec<u64>, CatalogMark)> {
-    let (mut definitions, next_mark) = store.catalog.definitions_after(mark);
-    let mut files = manifest.catalog_files.clone();
-    if definitions.is_empty() {
-        return Ok((files, mark));
-    }
-    if files.len() >= CATALOG_FILES_MAX {
-        definitions = store.catalog.definitions_after(CatalogMark::default()).0;
+    let (mut files, mut mark, end) = (manifest.catalog_files.clone(), mark, store.catalog.mark());
+    if mark != end && CATALOG_FILES_MAX <= files.len() {
+        mark = CatalogMark::default();
         files.clear();
     }
-    let number = manifest.take_file_number();
-    catalog_file::write(&*store.env.fs, &store.series_dir(), number, &definitions)?;
-    files.push(number);
-    Ok((files, next_mark))
+    while mark.is_before(end) {
+        let number = manifest.take_file_number();
+        mark = store.catalog.save(&*store.env.fs, &store.series_dir(), number, mark)?;
+        files.push(number);
+    }
+    Ok((files, mark))
 }
 
 /// Splits rows sorted by (series, time) by partition; rows before the floor are left out.

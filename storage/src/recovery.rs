@@ -41,7 +41,7 @@ pub(crate) fn open(env: Env, dir: &Path, options: Options, retention: Retention)
     for number in &manifest.catalog_files {
         catalog.load(&*fs, &series_dir(dir), *number)?;
     }
-    let (_, mark) = catalog.definitions_after(CatalogMark::default());
+    let mark = catalog.mark();
     let store = Store::new(env, dir.to_owned(), options, catalog, &manifest)?;
     let replay = replay(&store, &manifest)?;
     // Last, when all else fits: a manifest from a backup may not know newer segments, but then the log has a gap.

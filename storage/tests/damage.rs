@@ -205,16 +205,21 @@ fn segment_file() -> Vec<u8> {
         field_type,
     };
     let fields: Vec<FieldInfo> = (0..).zip(types).map(field).collect();
-    let key_of = |series: SeriesId| {
-        Some(Arc::new(SeriesKey::new("m", [("host", format!("host-{}", mixed(series.0.into())))]).unwrap()))
+    let encode_key = |series: SeriesId, out: &mut Vec<u8>| {
+        SeriesKey::new("m", [("host", format!("host-{}", mixed(series.0.into())))]).unwrap().encode(out);
     };
     let (fs, path) = (SimFs::default(), Path::new("/segment"));
     fs.create_dir_all(Path::new("/")).unwrap();
     let mut writer = SegmentWriter::create(&fs, path).unwrap();
     writer.set_property("tier", b"raw");
     for measurement in [1, 2] {
-        writer.begin(MeasurementId(measurement), "m", &fields).unwrap();
+        let measurement = MeasurementId(measurement);
+        writer.begin(measurement, "m", &fields).unwrap();
         (0..32).for_each(|series| writer.push(&rows(series, 32)).unwrap());
+        let key_of = |series, out: &mut Vec<u8>| {
+            encode_key(series, out);
+            Some(measurement)
+        };
         writer.end(&key_of).unwrap();
     }
     writer.finish(&fs).unwrap();

@@ -35,6 +35,13 @@ fn key_of(series: SeriesId) -> Option<Arc<SeriesKey>> {
     Some(Arc::new(SeriesKey::new("m", [("host", format!("host-{}", series.0))]).unwrap()))
 }
 
+fn encoder(measurement: MeasurementId) -> impl Fn(SeriesId, &mut Vec<u8>) -> Option<MeasurementId> {
+    move |series, out| {
+        key_of(series)?.encode(out);
+        Some(measurement)
+    }
+}
+
 fn mixed(n: u64) -> u64 {
     (n ^ 0x5555).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23).wrapping_mul(0x94d0_49bb_1331_11eb)
 }
@@ -95,7 +102,7 @@ fn write(path: &Path, blocks: &[RowBlock]) -> Result<SegmentSummary> {
     for block in blocks {
         writer.push(block)?;
     }
-    writer.end(&key_of)?;
+    writer.end(&encoder(MeasurementId(3)))?;
     writer.finish(&OsFs)
 }
 
@@ -276,7 +283,7 @@ fn sections_are_found_and_empty_ones_left_out() {
         if id != 2 {
             writer.push(&block_of(id..id + 1, 3)).unwrap();
         }
-        writer.end(&key_of).unwrap();
+        writer.end(&encoder(MeasurementId(id))).unwrap();
     }
     writer.finish(&OsFs).unwrap();
     let segment = open(&place.path).unwrap();
@@ -296,7 +303,10 @@ fn writer_refuses_rows_out_of_order() {
     writer.push(&block_of(4..5, 2)).unwrap();
     internal(writer.push(&block_of(4..5, 2)));
     internal(writer.begin(MeasurementId(2), "m", &[]));
-    internal(writer.end(&|_| None));
+    internal(writer.end(&|_, _| None));
+    writer.begin(MeasurementId(1), "m", &[]).unwrap();
+    writer.push(&block_of(4..5, 2)).unwrap();
+    internal(writer.end(&encoder(MeasurementId(2))));
     internal(writer.begin(MeasurementId(1), "m", &[]).and(writer.begin(MeasurementId(1), "m", &[])));
     drop(writer);
     assert!(!OsFs.has(&place.path).unwrap());

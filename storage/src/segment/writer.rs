@@ -5,7 +5,6 @@
 //! dropped leaves that file behind, an orphan that the next writer of the same name or recovery removes.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use super::dictionary::Dictionary;
 use super::layout::{
@@ -17,11 +16,15 @@ use crate::codec::bytes::put_len;
 use crate::codec::{self, Kind, Source, put_numbers, put_times, texts};
 use crate::fs::{File, Fs};
 use crate::model::FieldInfo;
-use crate::model::{Column, ColumnKey, MeasurementId, RowBlock, SeriesId, SeriesKey, StrColumn, Values};
+use crate::model::{Column, ColumnKey, MeasurementId, RowBlock, SeriesId, StrColumn, Values};
 use crate::{Error, ErrorKind, Result};
 
 /// Bytes gathered before they are appended to the file.
 const BUFFER_BYTES: usize = 1 << 20;
+
+/// Appends the canonical key of a series ([`SeriesKey::encode`](crate::model::SeriesKey::encode)) and tells its
+/// measurement; `None` when there is no such series.
+pub type KeyOf<'a> = dyn Fn(SeriesId, &mut Vec<u8>) -> Option<MeasurementId> + 'a;
 
 /// Writes one segment.
 #[derive(Debug)]
@@ -110,7 +113,7 @@ impl SegmentWriter {
     ///
     /// # Errors
     /// `Internal` when `key_of` does not know a series or gives one of another measurement; those of the file system.
-    pub fn end(&mut self, key_of: &dyn Fn(SeriesId) -> Option<Arc<SeriesKey>>) -> Result<()> {
+    pub fn end(&mut self, key_of: &KeyOf<'_>) -> Result<()> {
         let Some(mut open) = self.open.take() else {
             return Err(Error::new(ErrorKind::Internal, "no section to end"));
         };
@@ -293,20 +296,14 @@ impl OpenSection {
         Ok(())
     }
 
-    fn write_series(
-        &mut self,
-        sink: &mut Sink,
-        key_of: &dyn Fn(SeriesId) -> Option<Arc<SeriesKey>>,
-    ) -> Result<()> {
+    fn write_series(&mut self, sink: &mut Sink, key_of: &KeyOf<'_>) -> Result<()> {
         for block in self.series.chunks(SERIES_BLOCK) {
             let mut keys = StrColumn::default();
             for series in block {
-                let key = key_of(*series).filter(|key| key.measurement() == &*self.section.name);
-                let Some(key) = key else {
+                if key_of(*series, &mut keys.bytes) != Some(self.section.measurement) {
                     let message = format!("series {} has no key in {}", series.0, self.section.name);
                     return Err(Error::new(ErrorKind::Internal, message));
-                };
-                key.encode(&mut keys.bytes);
+                }
                 keys.end_text();
             }
             let ids: Vec<u64> = block.iter().map(|series| u64::from(series.0)).collect();

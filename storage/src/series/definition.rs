@@ -50,67 +50,80 @@ impl Definition {
     /// Appends the bytes of the definition.
     ///
     /// # Errors
-    /// `InvalidInput` when a name is longer than 65,535 bytes.
-    pub(crate) fn encode(&self, out: &mut Vec<u8>) -> Result<()> {
+    /// `InvalidInput` when a key is longer than 4 GiB.
+    #[cfg(test)]
+    pub(super) fn encode(&self, out: &mut Vec<u8>) -> Result<()> {
+        let mut encoded = Vec::new();
+        self.borrow(&mut encoded).encode(out)
+    }
+
+    /// The definition with the bytes of its key, which `encoded` is for.
+    pub(super) fn borrow<'a>(&'a self, encoded: &'a mut Vec<u8>) -> RawDefinition<'a> {
+        match self {
+            Self::Measurement { id, name } => RawDefinition::Measurement { id: *id, name },
+            Self::Field { measurement, id, name, field_type } => {
+                RawDefinition::Field { measurement: *measurement, id: *id, name, field_type: *field_type }
+            }
+            Self::Series { id, measurement, key } => {
+                encoded.clear();
+                key.encode(encoded);
+                RawDefinition::Series { id: *id, measurement: *measurement, key: encoded }
+            }
+        }
+    }
+}
+
+/// A definition whose names are borrowed and whose series key is left in its canonical bytes, which are not checked: a
+/// database with many series opens twice as fast when their keys are not decoded.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum RawDefinition<'a> {
+    Measurement { id: MeasurementId, name: &'a str },
+    Field { measurement: MeasurementId, id: FieldId, name: &'a str, field_type: FieldType },
+    Series { id: SeriesId, measurement: MeasurementId, key: &'a [u8] },
+}
+
+impl<'a> RawDefinition<'a> {
+    /// Appends the bytes of the definition.
+    ///
+    /// # Errors
+    /// `InvalidInput` when a key is longer than 4 GiB.
+    pub(super) fn encode(&self, out: &mut Vec<u8>) -> Result<()> {
         match self {
             Self::Measurement { id, name } => {
                 out.push(MEASUREMENT);
                 out.extend_from_slice(&id.0.to_le_bytes());
-                encode_name(name, out)
+                encode_part(name, out);
             }
             Self::Field { measurement, id, name, field_type } => {
                 out.push(FIELD);
                 out.extend_from_slice(&measurement.0.to_le_bytes());
                 out.extend_from_slice(&id.0.to_le_bytes());
                 out.push(*field_type as u8);
-                encode_name(name, out)
+                encode_part(name, out);
             }
             Self::Series { id, measurement, key } => {
                 out.push(SERIES);
                 out.extend_from_slice(&id.0.to_le_bytes());
                 out.extend_from_slice(&measurement.0.to_le_bytes());
-                let mut bytes = Vec::with_capacity(128);
-                key.encode(&mut bytes);
-                let len = u32::try_from(bytes.len());
+                let len = u32::try_from(key.len());
                 let len = len.map_err(|_| Error::invalid("a series key is longer than 4 GiB"))?;
                 out.extend_from_slice(&len.to_le_bytes());
-                out.extend_from_slice(&bytes);
-                Ok(())
+                out.extend_from_slice(key);
             }
         }
+        Ok(())
     }
 
     /// Reads one definition from the front of `bytes` and moves `bytes` behind it.
     ///
     /// # Errors
     /// `Corruption` when the bytes are not a definition.
-    pub(crate) fn decode(bytes: &mut &[u8]) -> Result<Self> {
-        match RawDefinition::decode(bytes)? {
-            RawDefinition::Other(definition) => Ok(definition),
-            RawDefinition::Series { id, measurement, key } => {
-                Ok(Self::Series { id, measurement, key: Arc::new(SeriesKey::decode(key)?) })
-            }
-        }
-    }
-}
-
-/// A definition whose series key is left in the file's bytes: a database with many series opens twice as fast when
-/// their keys are not decoded.
-pub(super) enum RawDefinition<'a> {
-    /// A series; the key is not checked.
-    Series { id: SeriesId, measurement: MeasurementId, key: &'a [u8] },
-    /// Anything else.
-    Other(Definition),
-}
-
-impl<'a> RawDefinition<'a> {
-    /// As [`Definition::decode`].
     pub(super) fn decode(bytes: &mut &'a [u8]) -> Result<Self> {
         let [kind] = take(bytes)?;
         match kind {
             MEASUREMENT => {
                 let id = MeasurementId(u32::from_le_bytes(take(bytes)?));
-                Ok(Self::Other(Definition::Measurement { id, name: decode_name(bytes)? }))
+                Ok(Self::Measurement { id, name: decode_name(bytes)? })
             }
             FIELD => {
                 let measurement = MeasurementId(u32::from_le_bytes(take(bytes)?));
@@ -119,8 +132,7 @@ impl<'a> RawDefinition<'a> {
                 let Some(field_type) = FieldType::from_u8(number) else {
                     return Err(Error::corruption(format!("field type {number} is unknown")));
                 };
-                let name = decode_name(bytes)?;
-                Ok(Self::Other(Definition::Field { measurement, id, name, field_type }))
+                Ok(Self::Field { measurement, id, name: decode_name(bytes)?, field_type })
             }
             SERIES => {
                 let id = SeriesId(u32::from_le_bytes(take(bytes)?));
@@ -130,6 +142,22 @@ impl<'a> RawDefinition<'a> {
             }
             _ => Err(Error::corruption(format!("definition kind {kind} is unknown"))),
         }
+    }
+
+    /// The definition with names of its own.
+    ///
+    /// # Errors
+    /// `Corruption` when the key is not a canonical one.
+    pub(super) fn to_definition(self) -> Result<Definition> {
+        Ok(match self {
+            Self::Measurement { id, name } => Definition::Measurement { id, name: name.into() },
+            Self::Field { measurement, id, name, field_type } => {
+                Definition::Field { measurement, id, name: name.into(), field_type }
+            }
+            Self::Series { id, measurement, key } => {
+                Definition::Series { id, measurement, key: Arc::new(SeriesKey::decode(key)?) }
+            }
+        })
     }
 }
 
@@ -155,17 +183,18 @@ pub(super) fn borrow_key<'a>(mut bytes: &'a [u8], tags: &mut Vec<(&'a str, &'a s
     Some(measurement)
 }
 
-fn encode_name(name: &str, out: &mut Vec<u8>) -> Result<()> {
-    let len = u16::try_from(name.len()).map_err(|_| Error::invalid("a name is longer than 65535 bytes"))?;
+/// Appends a name, or a part of a key: its length in two bytes and its text. No name is longer than that: those of
+/// measurements and tags are bounded by [`SeriesKey::new`], those of fields where rows are resolved.
+pub(super) fn encode_part(part: &str, out: &mut Vec<u8>) {
+    let len = u16::try_from(part.len()).unwrap_or(u16::MAX);
     out.extend_from_slice(&len.to_le_bytes());
-    out.extend_from_slice(name.as_bytes());
-    Ok(())
+    out.extend_from_slice(part.as_bytes());
 }
 
-fn decode_name(bytes: &mut &[u8]) -> Result<Arc<str>> {
+fn decode_name<'a>(bytes: &mut &'a [u8]) -> Result<&'a str> {
     let len = u16::from_le_bytes(take(bytes)?);
     let name = std::str::from_utf8(take_slice(bytes, usize::from(len))?);
-    Ok(name.map_err(|_| Error::corruption("a name is not UTF-8"))?.into())
+    name.map_err(|_| Error::corruption("a name is not UTF-8"))
 }
 
 fn take<const LEN: usize>(bytes: &mut &[u8]) -> Result<[u8; LEN]> {
@@ -236,7 +265,8 @@ mod tests {
 
     #[test]
     fn decode_unknown_kind_is_corruption() {
-        let error = Definition::decode(&mut &[9_u8, 0, 0][..]).map(|_| ()).map_err(|error| error.to_string());
+        let error =
+            RawDefinition::decode(&mut &[9_u8, 0, 0][..]).map(|_| ()).map_err(|error| error.to_string());
         assert_eq!(error, Err("definition kind 9 is unknown".to_owned()));
     }
 }

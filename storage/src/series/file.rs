@@ -6,7 +6,10 @@
 
 #![warn(clippy::indexing_slicing)]
 
+use std::io::Write;
 use std::path::Path;
+
+use zstd::stream::write::Encoder;
 
 use super::definition::{Definition, RawDefinition};
 use crate::fs::{self, Fs};
@@ -31,12 +34,64 @@ pub fn file_name(number: u64) -> String {
     format!("series-{number:016x}.cat")
 }
 
-/// Writes a catalog file, durably and whole.
-///
-/// # Errors
-/// `LimitExceeded` when the definitions are longer than 1 GiB; those of the file system.
-pub fn write(fs: &dyn Fs, dir: &Path, number: u64, definitions: &[Definition]) -> Result<()> {
-    fs::replace(fs, &dir.join(file_name(number)), &encode(definitions)?)
+/// A catalog file in the making; what is added is compressed at once.
+pub(super) struct FileBuilder {
+    packed: Encoder<'static, Vec<u8>>,
+    count: usize,
+    plain_bytes: usize,
+}
+
+impl FileBuilder {
+    pub(super) fn new() -> Result<Self> {
+        let packed = Encoder::new(Vec::new(), ZSTD_LEVEL).map_err(cannot_compress)?;
+        Ok(Self { packed, count: 0, plain_bytes: 0 })
+    }
+
+    /// Bytes of the definitions, before compression.
+    pub(super) fn plain_bytes(&self) -> usize {
+        self.plain_bytes
+    }
+
+    /// Adds so many definitions, as [`RawDefinition::encode`] writes them.
+    ///
+    /// # Errors
+    /// `LimitExceeded` when they are longer than 1 GiB with those before.
+    pub(super) fn push(&mut self, count: usize, plain: &[u8]) -> Result<()> {
+        self.count += count;
+        self.plain_bytes += plain.len();
+        if PLAIN_BYTES_MAX < self.plain_bytes {
+            let message =
+                format!("a catalog file of {} bytes, more than {PLAIN_BYTES_MAX}", self.plain_bytes);
+            return Err(Error::new(ErrorKind::LimitExceeded, message));
+        }
+        self.packed.write_all(plain).map_err(cannot_compress)
+    }
+
+    /// Writes the file, durably and whole.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub(super) fn write(self, fs: &dyn Fs, dir: &Path, number: u64) -> Result<()> {
+        fs::replace(fs, &dir.join(file_name(number)), &self.finish()?)
+    }
+
+    fn finish(self) -> Result<Vec<u8>> {
+        let packed = self.packed.finish().map_err(cannot_compress)?;
+        let mut bytes = Vec::with_capacity(HEADER_BYTES + packed.len() + CRC_BYTES);
+        bytes.extend_from_slice(&MAGIC);
+        bytes.extend_from_slice(&VERSION.to_le_bytes());
+        for size in [self.count, self.plain_bytes] {
+            // Bounded by PLAIN_BYTES_MAX: a definition is at least a byte long.
+            bytes.extend_from_slice(&u32::try_from(size).unwrap_or(u32::MAX).to_le_bytes());
+        }
+        bytes.extend_from_slice(&packed);
+        bytes.extend_from_slice(&crc32fast::hash(&bytes).to_le_bytes());
+        Ok(bytes)
+    }
+}
+
+fn cannot_compress(error: std::io::Error) -> Error {
+    Error::io("cannot compress the catalog", error)
 }
 
 /// Reads a catalog file.
@@ -46,7 +101,7 @@ pub fn write(fs: &dyn Fs, dir: &Path, number: u64, definitions: &[Definition]) -
 pub fn read(fs: &dyn Fs, dir: &Path, number: u64) -> Result<Vec<Definition>> {
     let mut definitions = Vec::new();
     read_each(fs, dir, number, &mut |bytes| {
-        definitions.push(Definition::decode(bytes)?);
+        definitions.push(RawDefinition::decode(bytes)?.to_definition()?);
         Ok(())
     })?;
     Ok(definitions)
@@ -72,29 +127,6 @@ fn read_each(fs: &dyn Fs, dir: &Path, number: u64, take_one: &mut TakeOne<'_>) -
     let path = dir.join(file_name(number));
     let bytes = fs::read_all(fs, &path, FILE_BYTES_MAX)?;
     decode(&bytes, take_one).map_err(|error| error.context(path.display()))
-}
-
-fn encode(definitions: &[Definition]) -> Result<Vec<u8>> {
-    let mut plain = Vec::new();
-    for definition in definitions {
-        definition.encode(&mut plain)?;
-    }
-    if PLAIN_BYTES_MAX < plain.len() {
-        let message = format!("a catalog file of {} bytes, more than {PLAIN_BYTES_MAX}", plain.len());
-        return Err(Error::new(ErrorKind::LimitExceeded, message));
-    }
-    let packed = zstd::bulk::compress(&plain, ZSTD_LEVEL);
-    let packed = packed.map_err(|error| Error::io("cannot compress the catalog", error))?;
-    let mut bytes = Vec::with_capacity(HEADER_BYTES + packed.len() + CRC_BYTES);
-    bytes.extend_from_slice(&MAGIC);
-    bytes.extend_from_slice(&VERSION.to_le_bytes());
-    for size in [definitions.len(), plain.len()] {
-        // Bounded by PLAIN_BYTES_MAX: a definition is at least a byte long.
-        bytes.extend_from_slice(&u32::try_from(size).unwrap_or(u32::MAX).to_le_bytes());
-    }
-    bytes.extend_from_slice(&packed);
-    bytes.extend_from_slice(&crc32fast::hash(&bytes).to_le_bytes());
-    Ok(bytes)
 }
 
 fn decode(bytes: &[u8], take_one: &mut TakeOne<'_>) -> Result<()> {
@@ -160,10 +192,24 @@ mod tests {
     fn collect(read: impl FnOnce(&mut TakeOne<'_>) -> Result<()>) -> Result<Vec<Definition>> {
         let mut definitions = Vec::new();
         read(&mut |bytes| {
-            definitions.push(Definition::decode(bytes)?);
+            definitions.push(RawDefinition::decode(bytes)?.to_definition()?);
             Ok(())
         })?;
         Ok(definitions)
+    }
+
+    fn build(definitions: &[Definition]) -> Result<FileBuilder> {
+        let mut file = FileBuilder::new()?;
+        for definition in definitions {
+            let mut plain = Vec::new();
+            definition.encode(&mut plain)?;
+            file.push(1, &plain)?;
+        }
+        Ok(file)
+    }
+
+    fn encode(definitions: &[Definition]) -> Result<Vec<u8>> {
+        build(definitions)?.finish()
     }
 
     fn decode_all(bytes: &[u8]) -> Result<Vec<Definition>> {
@@ -188,7 +234,7 @@ mod tests {
     #[test]
     fn write_then_read_gives_the_same() -> Result<()> {
         let dir = tempfile::tempdir().map_err(|error| Error::io("temporary directory", error))?;
-        write(&OsFs, dir.path(), 0x1f, &few()?)?;
+        build(&few()?)?.write(&OsFs, dir.path(), 0x1f)?;
         assert_eq!(OsFs.list(dir.path())?, ["series-000000000000001f.cat"]);
         assert_eq!(read(&OsFs, dir.path(), 0x1f)?, few()?);
         assert_eq!(read(&OsFs, dir.path(), 1).map_err(|error| error.kind()), Err(ErrorKind::NotFound));

@@ -1,43 +1,64 @@
-//! The bytes of series keys, in large pieces: a million allocations of a hundred bytes would cost a third more.
+//! The keys of all series, each as a few numbers: its measurement, its set of tag keys and the place of each value in
+//! the dictionary of its tag. The texts stand once, in [`super::postings`]; what they are is not known here.
+//!
+//! Equal keys have equal numbers and different keys different ones, so that a series is found by its numbers, exactly.
 
-/// Keys are not cut: a piece is this long, or as long as the one key in it.
-const PIECE_BYTES: usize = 1 << 20;
+use std::hash::BuildHasher;
 
-/// Keys that are only ever added.
-#[derive(Debug, Default)]
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
+
+use super::pool::Pool;
+use crate::codec::bytes::{Reader, put_varint};
+use crate::model::SeriesId;
+
+/// The numbers of each series, and the series of each.
+#[derive(Default)]
 pub(super) struct Keys {
-    pieces: Vec<Vec<u8>>,
+    /// Varints, by series id.
+    packed: Pool,
+    ids: HashTable<u32>,
+    hasher: RandomState,
 }
 
-/// Where a key is.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct KeyPlace {
-    piece: u32,
-    start: u32,
-    len: u32,
+/// A key as it is kept and compared.
+pub(super) struct PackedKey(Vec<u8>);
+
+impl PackedKey {
+    pub(super) fn new(numbers: &[u32]) -> Self {
+        let mut bytes = Vec::with_capacity(5 * numbers.len());
+        numbers.iter().for_each(|number| put_varint(&mut bytes, u64::from(*number)));
+        Self(bytes)
+    }
 }
 
 impl Keys {
-    pub(super) fn push(&mut self, key: &[u8]) -> KeyPlace {
-        let has_room = |piece: &&mut Vec<u8>| key.len() <= piece.capacity() - piece.len();
-        if self.pieces.last_mut().as_ref().is_none_or(|piece| !has_room(piece)) {
-            self.pieces.push(Vec::with_capacity(PIECE_BYTES.max(key.len())));
-        }
-        let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-        let piece = number(self.pieces.len() - 1);
-        let mut start = 0;
-        if let Some(piece) = self.pieces.last_mut() {
-            start = number(piece.len());
-            piece.extend_from_slice(key);
-        }
-        KeyPlace { piece, start, len: number(key.len()) }
+    /// How many series there are; the next id.
+    pub(super) fn len(&self) -> usize {
+        self.packed.len()
     }
 
-    /// The key at a place that [`Keys::push`] gave.
-    pub(super) fn get(&self, place: KeyPlace) -> &[u8] {
-        let KeyPlace { piece, start, len } = place;
-        let range = start as usize..(start as usize).saturating_add(len as usize);
-        self.pieces.get(piece as usize).and_then(|piece| piece.get(range)).unwrap_or_default()
+    pub(super) fn find(&self, key: &PackedKey) -> Option<SeriesId> {
+        let hash = self.hasher.hash_one(&key.0);
+        self.ids.find(hash, |id| self.packed.get(*id) == key.0).copied().map(SeriesId)
+    }
+
+    /// Adds the key of a series that [`Keys::find`] does not know, and gives it the next id.
+    pub(super) fn push(&mut self, key: &PackedKey) -> SeriesId {
+        let id = self.packed.push(&key.0);
+        let Self { packed, ids, hasher } = self;
+        let rehash = |id: &u32| hasher.hash_one(packed.get(*id));
+        ids.insert_unique(hasher.hash_one(&*key.0), id, rehash);
+        SeriesId(id)
+    }
+
+    /// The numbers of a series; none when there is no such series.
+    pub(super) fn numbers(&self, id: SeriesId, numbers: &mut Vec<u32>) {
+        numbers.clear();
+        let mut reader = Reader::new(self.packed.get(id.0));
+        while let Ok(number) = reader.varint_u32() {
+            numbers.push(number);
+        }
     }
 }
 
@@ -46,14 +67,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn get_returns_what_was_pushed_across_pieces() {
+    fn find_many_keys_each_by_its_numbers() {
         let mut keys = Keys::default();
-        let sizes = [0, 1, PIECE_BYTES - 1, 1, 1, PIECE_BYTES + 5, 7, 400_000, 400_000, 400_000];
-        let texts: Vec<Vec<u8>> = (0..).zip(sizes).map(|(fill, len)| vec![fill; len]).collect();
-        let places: Vec<KeyPlace> = texts.iter().map(|text| keys.push(text)).collect();
-        for (place, text) in places.iter().zip(&texts) {
-            assert_eq!(keys.get(*place), text);
+        let numbers = |n: u32| [n % 3, n % 7, n, n.wrapping_mul(0x9e37_79b9)];
+        for n in 0..5000 {
+            let key = PackedKey::new(&numbers(n));
+            assert_eq!(keys.find(&key), None);
+            assert_eq!(keys.push(&key), SeriesId(n));
         }
-        assert_eq!(keys.pieces.len(), 5);
+        let mut found = Vec::new();
+        for n in 0..5000 {
+            assert_eq!(keys.find(&PackedKey::new(&numbers(n))), Some(SeriesId(n)));
+            keys.numbers(SeriesId(n), &mut found);
+            assert_eq!(found, numbers(n));
+        }
+        // The beginning of a key is another key.
+        assert_eq!(keys.find(&PackedKey::new(&numbers(9)[..3])), None);
+        keys.numbers(SeriesId(5000), &mut found);
+        assert_eq!((found.len(), keys.len()), (0, 5000));
     }
 }

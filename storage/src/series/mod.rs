@@ -1,8 +1,9 @@
 //! The series catalog: which measurements, fields and series a database has, and the dense ids that stand for them.
 //!
 //! Knows nothing of the log, segments or queries. Read in this order: [`definition`] (one entry of the catalog and
-//! its bytes), [`mod@file`] (entries on disk), `limits` (its bounds), `keys` (their bytes), [`postings`] (which series carry a tag value), `names` (raw bytes to
-//! ids), `state` (everything together, without a lock), [`registry`] (the catalog with its lock), `resolve`
+//! its bytes), [`mod@file`] (entries on disk), `limits` (its bounds), `pool` (many strings in one piece), `dictionary`
+//! (the values of a tag and their series), [`postings`] (which series carry a tag value), `keys` (keys as numbers),
+//! `digest` and `raw_keys` (raw keys to ids), `names` (raw field names to ids), `state` (everything together, without a lock), [`registry`] (the catalog with its lock), `resolve`
 //! (rows of a batch to columns with ids).
 //!
 //! Order of events: a write resolves its batch, takes the pending definitions, logs both in one frame and applies
@@ -10,11 +11,15 @@
 //! files, then the log, and defines what it finds; that is idempotent.
 
 pub mod definition;
+mod dictionary;
+mod digest;
 pub mod file;
 mod keys;
 mod limits;
 mod names;
+mod pool;
 pub mod postings;
+mod raw_keys;
 pub mod registry;
 mod resolve;
 mod state;

@@ -1,4 +1,4 @@
-//! Raw bytes to ids, so that a row whose key or field name was seen before costs one hash and no decoding.
+//! Raw field names to ids, so that a row whose fields were seen before costs a hash each and no decoding.
 //!
 //! A cache, not the truth: several spellings may mean the same thing, and an entry may be missing at any time. It is
 //! bounded in entries and in the length of each, and simply stops to take more when it is full.
@@ -8,7 +8,7 @@ use std::hash::{BuildHasher, Hasher};
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
-/// Longer names are decoded each time; bounds the cache in bytes. Ordinary keys are a tenth of it.
+/// Longer names are decoded each time; bounds the cache in bytes.
 const RAW_BYTES_MAX: usize = 4096;
 
 /// What raw bytes mean, by dialect.

@@ -1,17 +1,18 @@
-//! Which series of a measurement carry a tag value: the index behind every matcher.
+//! Which series of a measurement carry a tag value: the index behind every matcher, and the texts of all keys.
 //!
-//! For each tag key there is a dictionary of its values and, for each value, the set of series that carry it. A
-//! matcher is tested on the dictionary, not on series; a series without the tag is judged as if its value were
-//! empty, so sets of absent tags come from "all but those present". Knows nothing of names of series.
+//! For each tag key there is a [`Dictionary`] of its values with their series. A matcher is tested on the dictionary,
+//! not on series; a series without the tag is judged as if its value were empty, so sets of absent tags come from
+//! "all but those present". The tags of a series are also told as numbers (its set of tag keys, then the number of
+//! each value), and numbers as tags: that is how keys are kept. Knows nothing of ids by key.
 
 use std::collections::BTreeMap;
-use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
-use hashbrown::HashTable;
+use hashbrown::HashMap;
 use roaring::RoaringBitmap;
 
+use super::dictionary::Dictionary;
 use crate::model::SeriesId;
 use crate::model::{TagMatcher, TagTest};
 
@@ -19,148 +20,104 @@ use crate::model::{TagMatcher, TagTest};
 #[derive(Debug, Default)]
 pub struct Postings {
     all: RoaringBitmap,
-    tags: BTreeMap<Arc<str>, Tag>,
+    /// In order of first appearance.
+    tags: Vec<Tag>,
+    tag_places: BTreeMap<Arc<str>, u32>,
+    /// Places of tags, in the order of their keys, for each set of tag keys that some series has.
+    tag_sets: Vec<Arc<[u32]>>,
+    tag_set_numbers: HashMap<Arc<[u32]>, u32, RandomState>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Tag {
+    key: Arc<str>,
     present: RoaringBitmap,
     values: Dictionary,
 }
 
-impl Tag {
-    fn insert(&mut self, id: SeriesId, value: &str) {
-        self.present.insert(id.0);
-        self.values.insert(id.0, value);
-    }
-}
-
-/// The values of a tag key with their series. Ids of requests and pods are as many as series, so a value takes
-/// little more than its text: all texts are one, and an entry says where its own ends.
-#[derive(Default)]
-struct Dictionary {
-    text: String,
-    entries: Vec<Entry>,
-    /// Positions of the entries, by text.
-    places: HashTable<u32>,
-    hasher: RandomState,
-    /// Series of the values that more than one carries.
-    sets: Vec<RoaringBitmap>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Entry {
-    text_end: usize,
-    members: Members,
-}
-
-/// Series of one value. Most have one, where a bitmap would cost 100 bytes.
-#[derive(Debug, Clone, Copy)]
-enum Members {
-    One(u32),
-    /// Position of their set.
-    Many(u32),
-}
-
-impl std::fmt::Debug for Dictionary {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.debug_struct("Dictionary").field("values", &self.entries.len()).finish_non_exhaustive()
-    }
-}
-
-impl Dictionary {
-    fn len(&self) -> usize {
-        self.entries.len()
-    }
-
-    fn insert(&mut self, id: u32, value: &str) {
-        match self.place(value).and_then(|place| self.entries.get_mut(place as usize)) {
-            Some(entry) => match entry.members {
-                Members::One(only) => {
-                    entry.members = Members::Many(position(self.sets.len()));
-                    self.sets.push(RoaringBitmap::from_iter([only, id]));
-                }
-                Members::Many(set) => {
-                    self.sets.get_mut(set as usize).map(|set| set.insert(id));
-                }
-            },
-            None => self.push(id, value),
-        }
-    }
-
-    fn push(&mut self, id: u32, value: &str) {
-        let place = position(self.entries.len());
-        self.text.push_str(value);
-        self.entries.push(Entry { text_end: self.text.len(), members: Members::One(id) });
-        let Self { text, entries, places, hasher, .. } = self;
-        let rehash = |place: &u32| hasher.hash_one(value_at(text, entries, *place));
-        places.insert_unique(hasher.hash_one(value), place, rehash);
-    }
-
-    fn place(&self, value: &str) -> Option<u32> {
-        let is_same = |place: &u32| value_at(&self.text, &self.entries, *place) == value;
-        self.places.find(self.hasher.hash_one(value), is_same).copied()
-    }
-
-    fn get(&self, value: &str) -> Option<Members> {
-        Some(self.entries.get(self.place(value)? as usize)?.members)
-    }
-
-    fn iter(&self) -> impl Iterator<Item = (&str, Members)> {
-        let members = self.entries.iter().map(|entry| entry.members);
-        (0..).zip(members).map(|(place, members)| (value_at(&self.text, &self.entries, place), members))
-    }
-
-    fn set(&self, place: u32) -> Option<&RoaringBitmap> {
-        self.sets.get(place as usize)
-    }
-
-    fn add_to(&self, members: Members, set: &mut RoaringBitmap) {
-        match members {
-            Members::One(only) => {
-                set.insert(only);
-            }
-            Members::Many(many) => self.set(many).into_iter().for_each(|many| *set |= many),
-        }
-    }
-
-    fn remove_from(&self, members: Members, set: &mut RoaringBitmap) {
-        match members {
-            Members::One(only) => {
-                set.remove(only);
-            }
-            Members::Many(many) => self.set(many).into_iter().for_each(|many| *set -= many),
-        }
-    }
-}
-
-/// There are never more values than series, whose ids have 32 bits.
+/// There are never more tags or sets of them than tags of all series, which memory bounds far below.
 fn position(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
 
-/// The text of an entry: it begins where the one before ends.
-fn value_at<'a>(text: &'a str, entries: &[Entry], place: u32) -> &'a str {
-    let end_of = |place: usize| entries.get(place).map_or(0, |entry| entry.text_end);
-    let place = place as usize;
-    let start = place.checked_sub(1).map_or(0, end_of);
-    text.get(start..end_of(place)).unwrap_or_default()
-}
-
 impl Postings {
-    /// Adds a series with its tags. Ids come in ascending order, which keeps the sets cheap to grow.
-    pub fn insert<'a>(&mut self, id: SeriesId, tags: impl IntoIterator<Item = (&'a str, &'a str)>) {
+    /// Adds a series with its tags, which come sorted by key, and appends their numbers to `numbers`. Ids come in
+    /// ascending order, which keeps the sets cheap to grow.
+    pub fn insert(&mut self, id: SeriesId, tags: &[(&str, &str)], numbers: &mut Vec<u32>) {
         self.all.insert(id.0);
-        for (tag_key, tag_value) in tags {
-            match self.tags.get_mut(tag_key) {
-                Some(tag) => tag.insert(id, tag_value),
-                None => {
-                    let mut tag = Tag::default();
-                    tag.insert(id, tag_value);
-                    self.tags.insert(tag_key.into(), tag);
-                }
+        let set_number = match self.find_tag_set(tags) {
+            Some(number) => number,
+            None => self.add_tag_set(tags),
+        };
+        numbers.push(set_number);
+        let Some(set) = self.tag_sets.get(set_number as usize) else { return };
+        for (place, (_, value)) in set.iter().zip(tags) {
+            if let Some(tag) = self.tags.get_mut(*place as usize) {
+                tag.present.insert(id.0);
+                numbers.push(tag.values.insert(id.0, value));
             }
         }
+    }
+
+    /// Appends the numbers of tags, which come sorted by key; tells whether all are known. A series that is not
+    /// known may well have tags that are.
+    pub fn find(&self, tags: &[(&str, &str)], numbers: &mut Vec<u32>) -> bool {
+        let Some(set_number) = self.find_tag_set(tags) else { return false };
+        let Some(set) = self.tag_sets.get(set_number as usize) else { return false };
+        numbers.push(set_number);
+        set.iter().zip(tags).all(|(place, (_, value))| {
+            let number = self.tags.get(*place as usize).and_then(|tag| tag.values.find(value));
+            numbers.extend(number);
+            number.is_some()
+        })
+    }
+
+    /// The tags that [`Postings::insert`] gave these numbers for, sorted by key.
+    pub fn tags_of<'a>(&'a self, numbers: &'a [u32]) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let set = numbers.first().and_then(|number| self.tag_sets.get(*number as usize));
+        let values = numbers.iter().skip(1);
+        set.into_iter().flat_map(|set| set.iter()).zip(values).filter_map(|(place, number)| {
+            let tag = self.tags.get(*place as usize)?;
+            Some((&*tag.key, tag.values.text(*number)))
+        })
+    }
+
+    fn find_tag_set(&self, tags: &[(&str, &str)]) -> Option<u32> {
+        // Most series of a measurement have the same tag keys; then nothing has to be looked up.
+        let has_keys = |set: &[u32]| {
+            let is_key = |(place, (key, _)): (&u32, &(&str, &str))| {
+                self.tags.get(*place as usize).is_some_and(|tag| *tag.key == **key)
+            };
+            set.len() == tags.len() && set.iter().zip(tags).all(is_key)
+        };
+        if self.tag_sets.first().is_some_and(|set| has_keys(set)) {
+            return Some(0);
+        }
+        let places = tags.iter().map(|(key, _)| self.tag_places.get(*key).copied());
+        self.tag_set_numbers.get(&*places.collect::<Option<Vec<u32>>>()?).copied()
+    }
+
+    fn add_tag_set(&mut self, tags: &[(&str, &str)]) -> u32 {
+        let set: Arc<[u32]> = tags.iter().map(|(key, _)| self.tag_place(key)).collect();
+        let number = position(self.tag_sets.len());
+        self.tag_sets.push(Arc::clone(&set));
+        self.tag_set_numbers.insert(set, number);
+        number
+    }
+
+    /// The place of a tag, which is made when it is new.
+    fn tag_place(&mut self, key: &str) -> u32 {
+        if let Some(place) = self.tag_places.get(key) {
+            return *place;
+        }
+        let (place, key): (u32, Arc<str>) = (position(self.tags.len()), key.into());
+        self.tag_places.insert(Arc::clone(&key), place);
+        self.tags.push(Tag { key, present: RoaringBitmap::new(), values: Dictionary::default() });
+        place
+    }
+
+    fn tag(&self, key: &str) -> Option<&Tag> {
+        self.tags.get(*self.tag_places.get(key)? as usize)
     }
 
     /// How many series there are.
@@ -170,17 +127,17 @@ impl Postings {
 
     /// How many values a tag key has.
     pub fn value_count(&self, tag_key: &str) -> usize {
-        self.tags.get(tag_key).map_or(0, |tag| tag.values.len())
+        self.tag(tag_key).map_or(0, |tag| tag.values.len())
     }
 
     /// Whether a series carries the value.
     pub fn has_value(&self, tag_key: &str, tag_value: &str) -> bool {
-        self.tags.get(tag_key).is_some_and(|tag| tag.values.place(tag_value).is_some())
+        self.tag(tag_key).is_some_and(|tag| tag.values.find(tag_value).is_some())
     }
 
     /// All tag keys, sorted.
     pub fn tag_keys(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.tags.keys()
+        self.tag_places.keys()
     }
 
     /// The series that pass all matchers.
@@ -196,7 +153,7 @@ impl Postings {
     }
 
     fn narrow(&self, set: &mut RoaringBitmap, matcher: &TagMatcher) {
-        let Some(tag) = self.tags.get(&*matcher.key) else {
+        let Some(tag) = self.tag(&matcher.key) else {
             if !matcher.test.accepts("") {
                 set.clear();
             }
@@ -205,28 +162,10 @@ impl Postings {
         match &matcher.test {
             TagTest::Equal(value) if value.is_empty() => *set -= &tag.present,
             TagTest::NotEqual(value) if value.is_empty() => *set &= &tag.present,
-            TagTest::Equal(value) => match tag.values.get(value) {
-                Some(Members::One(only)) if set.contains(only) => *set = RoaringBitmap::from_iter([only]),
-                Some(Members::Many(many)) => tag.values.set(many).into_iter().for_each(|many| *set &= many),
-                Some(Members::One(_)) | None => set.clear(),
-            },
-            TagTest::NotEqual(value) => {
-                if let Some(members) = tag.values.get(value) {
-                    tag.values.remove_from(members, set);
-                }
-            }
-            TagTest::Is(predicate) if predicate("") => {
-                for (_, members) in tag.values.iter().filter(|(value, _)| !predicate(value)) {
-                    tag.values.remove_from(members, set);
-                }
-            }
-            TagTest::Is(predicate) => {
-                let mut accepted = RoaringBitmap::new();
-                for (_, members) in tag.values.iter().filter(|(value, _)| predicate(value)) {
-                    tag.values.add_to(members, &mut accepted);
-                }
-                *set &= accepted;
-            }
+            TagTest::Equal(value) => tag.values.keep(value, set),
+            TagTest::NotEqual(value) => tag.values.remove(value, set),
+            TagTest::Is(predicate) if predicate("") => tag.values.remove_refused(&**predicate, set),
+            TagTest::Is(predicate) => *set &= tag.values.accepted(&**predicate),
         }
     }
 }
@@ -245,7 +184,7 @@ mod tests {
             &[],
         ];
         for (id, tags) in (0..).zip(series) {
-            postings.insert(SeriesId(id), tags.iter().copied());
+            postings.insert(SeriesId(id), tags, &mut Vec::new());
         }
         postings
     }
@@ -305,7 +244,7 @@ mod tests {
         for round in 0..3 {
             for (id, value) in (round * 5000..).zip(&values) {
                 if id % 7 != 3 || round == 0 {
-                    postings.insert(SeriesId(id), [("t", &**value)]);
+                    postings.insert(SeriesId(id), &[("t", &**value)], &mut Vec::new());
                 }
             }
         }
@@ -316,6 +255,33 @@ mod tests {
                 postings.select(&[matcher("t", TagTest::Equal(value.clone()))]).into_iter().collect();
             let later = [id + 5000, id + 10_000].into_iter().filter(|id| id % 7 != 3);
             assert_eq!(found, [id].into_iter().chain(later).collect::<Vec<_>>(), "{value}");
+        }
+    }
+
+    #[test]
+    fn numbers_of_tags_are_one_to_one() {
+        let mut postings = table();
+        let sets: [&[(&str, &str)]; 6] = [
+            &[("env", "prod"), ("host", "a")],
+            &[("env", "a"), ("host", "prod")],
+            &[("a", "prod"), ("host", "a")],
+            &[("host", "a")],
+            &[("env", "a")],
+            &[],
+        ];
+        let mut seen = Vec::new();
+        for (id, tags) in (5..).zip(sets) {
+            let (mut numbers, mut again) = (Vec::new(), Vec::new());
+            postings.insert(SeriesId(id), tags, &mut numbers);
+            assert!(postings.find(tags, &mut again));
+            assert_eq!(numbers, again);
+            assert_eq!(postings.tags_of(&numbers).collect::<Vec<_>>(), tags);
+            assert!(!seen.contains(&numbers), "{tags:?}");
+            seen.push(numbers);
+        }
+        let unknown: [&[(&str, &str)]; 3] = [&[("env", "b")], &[("gone", "a")], &[("a", "prod")]];
+        for tags in unknown {
+            assert!(!postings.find(tags, &mut Vec::new()), "{tags:?}");
         }
     }
 

@@ -14,8 +14,8 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use quick_cache::sync::Cache;
 
 use super::CatalogLimits;
-use super::definition::{Definition, RawDefinition};
-use super::file;
+use super::definition::Definition;
+use super::file::{self, FileBuilder};
 use super::state::State;
 use crate::fs::Fs;
 use crate::model::{FieldInfo, Schema, SeriesInfo, TagMatcher};
@@ -25,9 +25,25 @@ use crate::{Error, ErrorKind, Result};
 /// Decoded keys kept for readers; they are asked for the same few over and over.
 const KEYS_CACHED: usize = 1 << 16;
 
+/// Definitions that are encoded under the lock at a time.
+const PIECE_DEFINITIONS: usize = 4096;
+/// A catalog file of so many bytes, before compression, is followed by a further one.
+const FILE_PLAIN_BYTES: usize = 256 << 20;
+
 /// A point in the growth of a catalog; the default is the empty catalog. Means nothing to another catalog.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub struct CatalogMark(usize);
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CatalogMark {
+    pub(super) measurements: usize,
+    pub(super) fields: usize,
+    pub(super) series: usize,
+}
+
+impl CatalogMark {
+    /// Whether something was defined between this mark and another.
+    pub fn is_before(self, end: Self) -> bool {
+        self.measurements < end.measurements || self.fields < end.fields || self.series < end.series
+    }
+}
 
 /// Measurements, fields and series with their ids.
 pub struct Catalog {
@@ -90,22 +106,39 @@ impl Catalog {
     /// # Errors
     /// `Corruption` when it contradicts what is known or an id before it is missing.
     pub fn define(&self, definition: &Definition) -> Result<()> {
+        let mut encoded = Vec::with_capacity(128);
+        let definition = definition.borrow(&mut encoded);
         self.write().define(definition)
     }
 
-    /// Defines everything in a catalog file; the quick way for [`file::read`] and [`Catalog::define`]. What stands
-    /// before a failure stays defined.
+    /// Defines everything in a catalog file. What stands before a failure stays defined.
     ///
     /// # Errors
-    /// Those of both.
+    /// Those of [`file::read`] and [`Catalog::define`].
     pub fn load(&self, fs: &dyn Fs, dir: &Path, number: u64) -> Result<()> {
-        file::read_raw(fs, dir, number, &mut |definition| {
-            let mut state = self.write();
-            match definition {
-                RawDefinition::Other(definition) => state.define(&definition),
-                RawDefinition::Series { id, measurement, key } => state.define_series(id, measurement, key),
-            }
-        })
+        file::read_raw(fs, dir, number, &mut |definition| self.write().define(definition))
+    }
+
+    /// Writes the definitions made after a mark to a catalog file, durably and whole. Gives the mark behind those
+    /// that are in it: not all where they are very many, and the next file begins there. Writers are held up by no
+    /// more than a few thousand definitions at a time.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn save(&self, fs: &dyn Fs, dir: &Path, number: u64, after: CatalogMark) -> Result<CatalogMark> {
+        let (mut mark, end) = (after, self.mark());
+        let (mut file, mut plain) = (FileBuilder::new()?, Vec::new());
+        while mark != end && file.plain_bytes() < FILE_PLAIN_BYTES {
+            plain.clear();
+            let mut count = 0;
+            mark = self.read().definitions(mark, end, PIECE_DEFINITIONS, &mut |definition| {
+                count += 1;
+                definition.encode(&mut plain)
+            })?;
+            file.push(count, &plain)?;
+        }
+        file.write(fs, dir, number)?;
+        Ok(mark)
     }
 
     /// Fields and tag keys of a measurement; `None` when there is no such measurement.
@@ -129,6 +162,12 @@ impl Catalog {
     /// Measurement and tags of a series; `None` when there is no such series.
     pub fn key(&self, id: SeriesId) -> Option<Arc<SeriesKey>> {
         self.key_in(&self.read(), id)
+    }
+
+    /// Appends the canonical key of a series ([`SeriesKey::encode`]) and tells its measurement; `None` when there is no
+    /// such series. For those who ask for each series once: nothing is kept in the cache of decoded keys.
+    pub fn encode_key(&self, id: SeriesId, out: &mut Vec<u8>) -> Option<MeasurementId> {
+        self.read().encode_key(id, out)
     }
 
     /// How many series there are.
@@ -160,15 +199,21 @@ impl Catalog {
         Ok(ids.into_iter().filter_map(info).collect())
     }
 
-    /// Every definition, in the order it was made: a measurement stands before its fields and series.
-    pub fn snapshot(&self) -> Vec<Definition> {
-        self.definitions_after(CatalogMark::default()).0
+    /// The mark behind everything that is known.
+    pub fn mark(&self) -> CatalogMark {
+        self.read().mark()
     }
 
-    /// The definitions made after a mark, in order, and the mark behind them.
-    pub fn definitions_after(&self, mark: CatalogMark) -> (Vec<Definition>, CatalogMark) {
-        let state = self.read();
-        (state.definitions_after(mark.0), CatalogMark(state.definition_count()))
+    /// The definitions made after a mark: measurements, then fields, then series, each in the order in which they
+    /// were made.
+    pub fn definitions_after(&self, mark: CatalogMark) -> Vec<Definition> {
+        let (state, mut definitions) = (self.read(), Vec::new());
+        let outcome = state.definitions(mark, state.mark(), usize::MAX, &mut |definition| {
+            definitions.push(definition.to_definition()?);
+            Ok(())
+        });
+        debug_assert!(outcome.is_ok(), "the catalog encoded these keys itself");
+        definitions
     }
 
     fn key_in(&self, state: &State, id: SeriesId) -> Option<Arc<SeriesKey>> {

@@ -1,20 +1,20 @@
 //! Everything the catalog knows, without its lock.
 //!
 //! Entries are only ever added. Ids are positions, given in the order of definition, so "what came after a mark" is
-//! the tail of a list. Judging comes before defining: a row that is refused leaves no trace here.
+//! the tails of three lists. Judging comes before defining: a row that is refused leaves no trace here.
 
-use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
-use hashbrown::{HashMap, HashTable};
+use hashbrown::HashMap;
 
-use super::definition::borrow_key;
-use super::keys::{KeyPlace, Keys};
+use super::definition::{RawDefinition, borrow_key, encode_part};
+use super::keys::{Keys, PackedKey};
 use super::limits::{CatalogLimit, LimitHits, NewSeries, Refusal};
 use super::names::RawNames;
 use super::postings::Postings;
-use super::{CatalogLimits, Definition};
+use super::raw_keys::RawKeys;
+use super::{CatalogLimits, CatalogMark, Definition};
 use crate::model::{FieldId, FieldType, MeasurementId, SeriesId, SeriesKey, ValueRef};
 use crate::{Error, Result};
 
@@ -25,34 +25,17 @@ const FIELD_IDS: usize = 1 << 16;
 
 pub(super) struct State {
     limits: CatalogLimits,
-    /// Every definition, in the order it was made.
-    order: Vec<Entry>,
-    /// Those not yet handed to the log.
+    /// Definitions not yet handed to the log, in the order in which they were made.
     pending: Vec<Definition>,
     measurements: Vec<Measurement>,
     measurement_ids: HashMap<Arc<str>, MeasurementId, RandomState>,
-    series: Vec<Series>,
+    /// Every field, in the order in which they were made.
+    fields: Vec<(MeasurementId, FieldId)>,
+    /// For each series the id of its measurement, then what [`Postings`] makes of its tags.
     keys: Keys,
-    /// Ids by canonical key.
-    series_ids: HashTable<SeriesId>,
-    hasher: RandomState,
-    raw_keys: RawNames<KnownSeries>,
+    raw_keys: RawKeys,
     new_series: NewSeries,
     hits: LimitHits,
-}
-
-/// A definition by its ids alone.
-#[derive(Clone, Copy)]
-enum Entry {
-    Measurement(MeasurementId),
-    Field(MeasurementId, FieldId),
-    Series(SeriesId),
-}
-
-/// A series is kept as its canonical bytes: a tenth of the memory of a decoded key.
-struct Series {
-    measurement: MeasurementId,
-    key: KeyPlace,
 }
 
 pub(super) struct Measurement {
@@ -108,15 +91,12 @@ impl State {
     pub(super) fn new(limits: CatalogLimits) -> Self {
         Self {
             limits,
-            order: Vec::new(),
             pending: Vec::new(),
             measurements: Vec::new(),
             measurement_ids: HashMap::default(),
-            series: Vec::new(),
+            fields: Vec::new(),
             keys: Keys::default(),
-            series_ids: HashTable::new(),
-            hasher: RandomState::default(),
-            raw_keys: RawNames::new(limits.series_max.saturating_mul(SPELLINGS)),
+            raw_keys: RawKeys::new(limits.series_max.saturating_mul(SPELLINGS)),
             new_series: NewSeries::default(),
             hits: LimitHits::default(),
         }
@@ -135,7 +115,7 @@ impl State {
     }
 
     pub(super) fn series_count(&self) -> usize {
-        self.series.len()
+        self.keys.len()
     }
 
     /// The series that a raw key stands for; `None` when that is not cached.
@@ -143,18 +123,36 @@ impl State {
         self.raw_keys.find(dialect, raw)
     }
 
+    /// Appends the canonical key of a series ([`SeriesKey::encode`]) and tells its measurement; `None` when there is no
+    /// such series.
+    pub(super) fn encode_key(&self, id: SeriesId, out: &mut Vec<u8>) -> Option<MeasurementId> {
+        let mut numbers = Vec::with_capacity(16);
+        self.keys.numbers(id, &mut numbers);
+        let (measurement, numbers) = numbers.split_first()?;
+        let measurement = MeasurementId(*measurement);
+        let entry = self.measurement(measurement)?;
+        encode_part(&entry.name, out);
+        for (key, value) in entry.postings.tags_of(numbers) {
+            encode_part(key, out);
+            encode_part(value, out);
+        }
+        Some(measurement)
+    }
+
     /// Decodes the key of a series.
     pub(super) fn key(&self, id: SeriesId) -> Option<SeriesKey> {
-        let key = SeriesKey::decode(self.keys.get(self.series.get(id.0 as usize)?.key));
+        let mut encoded = Vec::with_capacity(128);
+        self.encode_key(id, &mut encoded)?;
+        let key = SeriesKey::decode(&encoded);
         debug_assert!(key.is_ok(), "the catalog encoded this key itself");
         key.ok()
     }
 
-    fn find_series(&self, canonical: &[u8]) -> Option<SeriesId> {
-        let is_same = |id: &SeriesId| {
-            self.series.get(id.0 as usize).is_some_and(|one| self.keys.get(one.key) == canonical)
-        };
-        self.series_ids.find(self.hasher.hash_one(canonical), is_same).copied()
+    fn find_series(&self, measurement: MeasurementId, tags: &[(&str, &str)]) -> Option<SeriesId> {
+        let mut numbers = Vec::with_capacity(16);
+        numbers.push(measurement.0);
+        let is_known = self.measurement(measurement)?.postings.find(tags, &mut numbers);
+        is_known.then(|| self.keys.find(&PackedKey::new(&numbers))).flatten()
     }
 
     pub(super) fn limit_hits(&self) -> Vec<(&'static str, u64)> {
@@ -180,37 +178,36 @@ impl State {
         row: &RowNames<'_>,
         now_ns: i64,
     ) -> std::result::Result<(KnownSeries, Vec<FieldId>), Refusal> {
-        let mut canonical = Vec::with_capacity(128);
-        row.key.encode(&mut canonical);
-        let found = self.find_series(&canonical);
-        let before = self.order.len();
+        let tags: Vec<(&str, &str)> = tags_of(&row.key).collect();
         let measurement = self.measurement_id(row.key.measurement());
+        let found = measurement.and_then(|id| self.find_series(id, &tags));
         let new_fields = self.judge_fields(measurement, row)?;
         if found.is_none() {
             self.judge_series(measurement, &row.key, now_ns)?;
         }
         let measurement = match measurement {
             Some(measurement) => measurement,
-            None => self.add_measurement(row.key.measurement().into()),
+            None => {
+                let name: Arc<str> = row.key.measurement().into();
+                let id = self.add_measurement(Arc::clone(&name));
+                self.pending.push(Definition::Measurement { id, name });
+                id
+            }
         };
         let id = match found {
             Some(id) => id,
             None => {
                 self.new_series.add();
-                self.add_series(measurement, tags_of(&row.key), &canonical)
+                let id = self.add_series(measurement, &tags);
+                self.pending.push(Definition::Series { id, measurement, key: Arc::clone(&row.key) });
+                id
             }
         };
         for (name, field_type) in new_fields {
-            self.add_field(measurement, name.into(), field_type);
-        }
-        for entry in self.order.get(before..).unwrap_or_default() {
-            // The key is at hand here; decoding it once more would cost as much as all the rest.
-            self.pending.extend(match entry {
-                Entry::Series(id) => {
-                    Some(Definition::Series { id: *id, measurement, key: Arc::clone(&row.key) })
-                }
-                Entry::Measurement(_) | Entry::Field(..) => self.definition(*entry),
-            });
+            let name: Arc<str> = name.into();
+            if let Some(id) = self.add_field(measurement, Arc::clone(&name), field_type) {
+                self.pending.push(Definition::Field { measurement, id, name, field_type });
+            }
         }
         let known = KnownSeries { id, measurement };
         self.raw_keys.remember(row.dialect, row.raw_key, known);
@@ -233,7 +230,7 @@ impl State {
             let reason = format!("{rule}{}; the new series is {key}", widest_tag(postings, key));
             Err(Refusal::limit(limit, reason))
         };
-        if series_max <= self.series.len() {
+        if series_max <= self.keys.len() {
             let rule = format!("series limit reached: {series_max} series (limit series_max)");
             return refuse(CatalogLimit::Series, rule);
         }
@@ -315,57 +312,51 @@ impl State {
         let raw_fields = RawNames::new(self.limits.fields_max.saturating_mul(SPELLINGS));
         let (fields, field_ids, postings) = (Vec::new(), HashMap::default(), Postings::default());
         self.measurements.push(Measurement { name, fields, postings, field_ids, raw_fields });
-        self.order.push(Entry::Measurement(id));
         id
     }
 
-    fn add_field(&mut self, measurement: MeasurementId, name: Arc<str>, field_type: FieldType) {
-        let Some(entry) = self.measurements.get_mut(measurement.0 as usize) else { return };
+    fn add_field(
+        &mut self,
+        measurement: MeasurementId,
+        name: Arc<str>,
+        field_type: FieldType,
+    ) -> Option<FieldId> {
+        let entry = self.measurements.get_mut(measurement.0 as usize)?;
         let id = FieldId(u16::try_from(entry.fields.len()).unwrap_or(u16::MAX));
         entry.field_ids.insert(Arc::clone(&name), id);
         entry.fields.push(FieldEntry { name, field_type });
-        self.order.push(Entry::Field(measurement, id));
+        self.fields.push((measurement, id));
+        Some(id)
     }
 
-    fn add_series<'a>(
-        &mut self,
-        measurement: MeasurementId,
-        tags: impl IntoIterator<Item = (&'a str, &'a str)>,
-        canonical: &[u8],
-    ) -> SeriesId {
-        let id = SeriesId(next_id(self.series.len()));
+    /// Adds a series that [`State::find_series`] does not know; its tags come sorted by key.
+    fn add_series(&mut self, measurement: MeasurementId, tags: &[(&str, &str)]) -> SeriesId {
+        let id = SeriesId(next_id(self.keys.len()));
+        let mut numbers = Vec::with_capacity(16);
+        numbers.push(measurement.0);
         if let Some(entry) = self.measurements.get_mut(measurement.0 as usize) {
-            entry.postings.insert(id, tags);
+            entry.postings.insert(id, tags, &mut numbers);
         }
-        let hash = self.hasher.hash_one(canonical);
-        self.series.push(Series { measurement, key: self.keys.push(canonical) });
-        let (series, keys, hasher) = (&self.series, &self.keys, &self.hasher);
-        let rehash =
-            |id: &SeriesId| series.get(id.0 as usize).map_or(0, |one| hasher.hash_one(keys.get(one.key)));
-        self.series_ids.insert_unique(hash, id, rehash);
-        self.order.push(Entry::Series(id));
+        let pushed = self.keys.push(&PackedKey::new(&numbers));
+        assert_eq!(pushed, id, "ids are dense");
         id
     }
 
     /// Takes a definition from a file or the log, with the id it was given there.
-    pub(super) fn define(&mut self, definition: &Definition) -> Result<()> {
+    pub(super) fn define(&mut self, definition: RawDefinition<'_>) -> Result<()> {
         match definition {
-            Definition::Measurement { id, name } => self.define_measurement(*id, name),
-            Definition::Field { measurement, id, name, field_type } => {
-                self.define_field(*measurement, *id, name, *field_type)
+            RawDefinition::Measurement { id, name } => self.define_measurement(id, name),
+            RawDefinition::Field { measurement, id, name, field_type } => {
+                self.define_field(measurement, id, name, field_type)
             }
-            Definition::Series { id, measurement, key } => {
-                let mut encoded = Vec::with_capacity(128);
-                key.encode(&mut encoded);
-                self.define_series(*id, *measurement, &encoded)
-            }
+            RawDefinition::Series { id, measurement, key } => self.define_series(id, measurement, key),
         }
     }
 
-    fn define_measurement(&mut self, id: MeasurementId, name: &Arc<str>) -> Result<()> {
+    fn define_measurement(&mut self, id: MeasurementId, name: &str) -> Result<()> {
         let refuse = |why: &str| Err(contradiction(&format!("measurement \"{name}\" with id {}", id.0), why));
         match self.measurement(id) {
-            Some(known) if known.name == *name => return Ok(()),
+            Some(known) if *known.name == *name => return Ok(()),
             Some(known) => return refuse(&format!("the id belongs to \"{}\"", known.name)),
             None => {}
         }
@@ -375,7 +366,7 @@ impl State {
         if id.0 as usize != self.measurements.len() {
             return refuse(&gap(self.measurements.len()));
         }
-        self.add_measurement(Arc::clone(name));
+        self.add_measurement(name.into());
         Ok(())
     }
 
@@ -383,7 +374,7 @@ impl State {
         &mut self,
         measurement: MeasurementId,
         id: FieldId,
-        name: &Arc<str>,
+        name: &str,
         field_type: FieldType,
     ) -> Result<()> {
         let refuse = |why: &str| {
@@ -395,7 +386,7 @@ impl State {
             return refuse("the measurement is not defined");
         };
         match entry.field(id) {
-            Some(known) if known.name == *name && known.field_type == field_type => return Ok(()),
+            Some(known) if *known.name == *name && known.field_type == field_type => return Ok(()),
             Some(known) => {
                 let (name, type_name) = (&known.name, known.field_type.name());
                 return refuse(&format!("the id belongs to \"{name}\" of type {type_name}"));
@@ -408,17 +399,11 @@ impl State {
         if usize::from(id.0) != entry.fields.len() {
             return refuse(&gap(entry.fields.len()));
         }
-        self.add_field(measurement, Arc::clone(name), field_type);
+        self.add_field(measurement, name.into(), field_type);
         Ok(())
     }
 
-    /// Takes the definition of a series by its encoded key.
-    pub(super) fn define_series(
-        &mut self,
-        id: SeriesId,
-        measurement: MeasurementId,
-        encoded: &[u8],
-    ) -> Result<()> {
+    fn define_series(&mut self, id: SeriesId, measurement: MeasurementId, encoded: &[u8]) -> Result<()> {
         let mut tags = Vec::with_capacity(16);
         let Some(name) = borrow_key(encoded, &mut tags) else {
             // Bytes that are not canonical: no key at all, or tags out of order, which icecore never writes.
@@ -433,18 +418,19 @@ impl State {
         if self.measurement(measurement).is_none_or(|entry| &*entry.name != name) {
             return refuse("the measurement is not defined, or has another name");
         }
-        match self.series.get(id.0 as usize) {
-            Some(known) if self.keys.get(known.key) == encoded => return Ok(()),
-            Some(_) => return refuse("the id belongs to another series"),
+        match self.find_series(measurement, &tags) {
+            Some(known) if known == id => return Ok(()),
+            Some(_) => return refuse("the series has another id"),
             None => {}
         }
-        if self.find_series(encoded).is_some() {
-            return refuse("the series has another id");
+        let next = self.keys.len();
+        if (id.0 as usize) < next {
+            return refuse("the id belongs to another series");
         }
-        if id.0 as usize != self.series.len() {
-            return refuse(&gap(self.series.len()));
+        if id.0 as usize != next {
+            return refuse(&gap(next));
         }
-        self.add_series(measurement, tags, encoded);
+        self.add_series(measurement, &tags);
         Ok(())
     }
 
@@ -456,32 +442,55 @@ impl State {
         !self.pending.is_empty()
     }
 
-    /// How many definitions there are.
-    pub(super) fn definition_count(&self) -> usize {
-        self.order.len()
+    /// The mark behind everything that is known.
+    pub(super) fn mark(&self) -> CatalogMark {
+        let (measurements, fields) = (self.measurements.len(), self.fields.len());
+        CatalogMark { measurements, fields, series: self.keys.len() }
     }
 
-    /// The definitions after the first `skipped`.
-    pub(super) fn definitions_after(&self, skipped: usize) -> Vec<Definition> {
-        self.order.iter().skip(skipped).filter_map(|entry| self.definition(*entry)).collect()
-    }
-
-    fn definition(&self, entry: Entry) -> Option<Definition> {
-        match entry {
-            Entry::Measurement(id) => {
-                let name = Arc::clone(&self.measurement(id)?.name);
-                Some(Definition::Measurement { id, name })
-            }
-            Entry::Field(measurement, id) => {
-                let field = self.measurement(measurement)?.field(id)?;
-                let (name, field_type) = (Arc::clone(&field.name), field.field_type);
-                Some(Definition::Field { measurement, id, name, field_type })
-            }
-            Entry::Series(id) => {
-                let measurement = self.series.get(id.0 as usize)?.measurement;
-                Some(Definition::Series { id, measurement, key: Arc::new(self.key(id)?) })
-            }
+    /// Hands over the definitions between two marks, measurements first, then fields, then series; at most
+    /// `count_max`. Gives the mark behind the last.
+    ///
+    /// # Errors
+    /// Those of `sink`.
+    pub(super) fn definitions(
+        &self,
+        after: CatalogMark,
+        end: CatalogMark,
+        count_max: usize,
+        sink: &mut dyn FnMut(RawDefinition<'_>) -> Result<()>,
+    ) -> Result<CatalogMark> {
+        let (mut mark, mut left) = (after, count_max);
+        let mut range = |next: &mut usize, end: usize| {
+            let range = *next..end.min(next.saturating_add(left));
+            left -= range.len();
+            *next = range.end.max(*next);
+            range
+        };
+        for id in range(&mut mark.measurements, end.measurements) {
+            let (id, name) = (MeasurementId(next_id(id)), self.measurements.get(id).map(|one| &one.name));
+            name.map_or(Ok(()), |name| sink(RawDefinition::Measurement { id, name }))?;
         }
+        for (measurement, id) in self.fields.get(range(&mut mark.fields, end.fields)).unwrap_or_default() {
+            let field = self.measurement(*measurement).and_then(|one| one.field(*id));
+            field.map_or(Ok(()), |field| {
+                sink(RawDefinition::Field {
+                    measurement: *measurement,
+                    id: *id,
+                    name: &field.name,
+                    field_type: field.field_type,
+                })
+            })?;
+        }
+        let mut key = Vec::with_capacity(128);
+        for id in range(&mut mark.series, end.series) {
+            key.clear();
+            let id = SeriesId(next_id(id));
+            let measurement = self.encode_key(id, &mut key);
+            measurement
+                .map_or(Ok(()), |measurement| sink(RawDefinition::Series { id, measurement, key: &key }))?;
+        }
+        Ok(mark)
     }
 }
 

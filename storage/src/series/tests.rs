@@ -67,13 +67,17 @@ fn accept(catalog: &Catalog, lines: &[Line<'_>]) -> Vec<(MeasurementId, RowBlock
     blocks
 }
 
+fn all(catalog: &Catalog) -> Vec<Definition> {
+    catalog.definitions_after(CatalogMark::default())
+}
+
 /// Expects one line to be refused for a reason, and nothing to be defined for it.
 fn check_rejected(catalog: &Catalog, line: Line<'_>, reason: &str) {
-    let before = catalog.snapshot();
+    let before = all(catalog);
     let (blocks, rejected) = resolve_in(catalog, &[line]);
     assert_eq!(rejected, [RowError { line: 1, reason: reason.to_owned() }]);
     assert!(blocks.is_empty());
-    assert_eq!(catalog.snapshot(), before, "a refused row leaves no trace");
+    assert_eq!(all(catalog), before, "a refused row leaves no trace");
 }
 
 #[test]
@@ -123,7 +127,7 @@ fn resolve_new_series_gives_columns_and_definitions() {
     assert_eq!(column(rows, 3), [None, None, None, Some(Value::Int(-1))]);
     assert!(rows.columns.is_sorted_by_key(|column| column.key));
     let pending = catalog.take_pending();
-    assert_eq!(pending, catalog.snapshot());
+    assert!(all(&catalog).iter().all(|definition| pending.contains(definition)));
     assert_eq!(pending.len(), 2 + 3 + 5);
     assert_eq!(catalog.take_pending(), []);
 }
@@ -225,7 +229,7 @@ fn resolve_other_spelling_or_dialect_is_the_same_series() -> Result<()> {
     canonical.push_row(&key, 5, 1);
     let blocks = catalog.resolve(&canonical, TimeRange::ALL, &mut Vec::new());
     assert_eq!(blocks[0].1.series, [SeriesId(0)]);
-    assert_eq!((catalog.series_count(), catalog.snapshot().len()), (1, 3));
+    assert_eq!((catalog.series_count(), all(&catalog).len()), (1, 3));
     Ok(())
 }
 
@@ -338,10 +342,10 @@ fn define_snapshot_gives_the_same_catalog_and_is_idempotent() -> Result<()> {
     let catalog = Catalog::new(LIMITS);
     accept(&catalog, &[("m,t=1", 1, X), ("n", 1, &[("y", ValueRef::Int(1))]), ("m,t=2,u=3", 1, X)]);
     let copy = Catalog::new(CatalogLimits { series_max: 0, fields_max: 0, ..LIMITS });
-    for definition in catalog.snapshot().iter().chain(&catalog.snapshot()) {
+    for definition in all(&catalog).iter().chain(&all(&catalog)) {
         copy.define(definition)?;
     }
-    assert_eq!(copy.snapshot(), catalog.snapshot());
+    assert_eq!(all(&copy), all(&catalog));
     assert_eq!(copy.take_pending(), [], "what comes from the log is not logged again");
     assert_eq!(copy.schema("m"), catalog.schema("m"));
     // Known series are taken even beyond the limits.
@@ -354,15 +358,17 @@ fn load_files_equals_define_one_by_one() -> Result<()> {
     let dir = tempfile::tempdir().map_err(|error| Error::io("temporary directory", error))?;
     let catalog = Catalog::new(LIMITS);
     accept(&catalog, &[("m,t=1", 1, X), ("n", 1, &[("y", ValueRef::Int(1))])]);
-    let (first, mark) = catalog.definitions_after(CatalogMark::default());
-    accept(&catalog, &[("m,t=2,u=é", 1, X)]);
-    file::write(&OsFs, dir.path(), 1, &first)?;
-    file::write(&OsFs, dir.path(), 2, &catalog.definitions_after(mark).0)?;
+    let mark = catalog.save(&OsFs, dir.path(), 1, CatalogMark::default())?;
+    assert!(!mark.is_before(catalog.mark()));
+    accept(&catalog, &[("m,t=2,u=é", 1, &[("z", ValueRef::Bool(true))]), ("o", 1, X)]);
+    assert!(mark.is_before(catalog.mark()));
+    assert_eq!(catalog.save(&OsFs, dir.path(), 2, mark)?, catalog.mark());
+    assert_eq!(file::read(&OsFs, dir.path(), 2)?, catalog.definitions_after(mark));
     let copy = Catalog::new(LIMITS);
     for number in [1, 2, 1] {
         copy.load(&OsFs, dir.path(), number)?;
     }
-    assert_eq!(copy.snapshot(), catalog.snapshot());
+    assert_eq!(all(&copy), all(&catalog));
     assert_eq!((copy.take_pending(), copy.schema("m")), (Vec::new(), catalog.schema("m")));
     let kind = Catalog::new(LIMITS).load(&OsFs, dir.path(), 2).map_err(|error| error.kind());
     assert_eq!(kind, Err(ErrorKind::Corruption), "the first file is missing");
@@ -373,7 +379,7 @@ fn load_files_equals_define_one_by_one() -> Result<()> {
 fn define_contradiction_is_corruption() -> Result<()> {
     let catalog = Catalog::new(LIMITS);
     accept(&catalog, &[("m,t=1", 1, X)]);
-    let before = catalog.snapshot();
+    let before = all(&catalog);
     let measurement = |id, name: &str| Definition::Measurement { id: MeasurementId(id), name: name.into() };
     let field = |measurement, id, name: &str, field_type| Definition::Field {
         measurement: MeasurementId(measurement),
@@ -405,7 +411,7 @@ fn define_contradiction_is_corruption() -> Result<()> {
         let kind = catalog.define(&definition).map_err(|error| error.kind());
         assert_eq!(kind, Err(ErrorKind::Corruption), "{definition:?}");
     }
-    assert_eq!(catalog.snapshot(), before);
+    assert_eq!(all(&catalog), before);
     Ok(())
 }
 
@@ -413,13 +419,51 @@ fn define_contradiction_is_corruption() -> Result<()> {
 fn definitions_after_mark_gives_what_is_new() {
     let catalog = Catalog::new(LIMITS);
     accept(&catalog, &[("m,t=1", 1, X)]);
-    let (first, mark) = catalog.definitions_after(CatalogMark::default());
+    let (first, mark) = (all(&catalog), catalog.mark());
     assert_eq!(first.len(), 3);
     accept(&catalog, &[("m,t=2", 1, X)]);
-    let (second, end) = catalog.definitions_after(mark);
+    let second = catalog.definitions_after(mark);
     assert!(matches!(&second[..], [Definition::Series { id: SeriesId(1), .. }]), "{second:?}");
-    assert_eq!(catalog.definitions_after(end), (Vec::new(), end));
-    assert_eq!(catalog.snapshot(), [first, second].concat());
+    assert_eq!(catalog.definitions_after(catalog.mark()), []);
+    assert_eq!(all(&catalog), [first, second].concat());
+}
+
+/// More than one piece of definitions is encoded under the lock.
+#[test]
+fn save_many_series_loads_the_same() -> Result<()> {
+    let dir = tempfile::tempdir().map_err(|error| Error::io("temporary directory", error))?;
+    let count = 10_000;
+    let many = CatalogLimits {
+        series_max: count,
+        measurement_series_max: count,
+        new_series_per_minute_max: count,
+        tag_values_max: count,
+        fields_max: 1,
+    };
+    let catalog = Catalog::new(many);
+    let keys: Vec<String> = (0..count).map(|n| format!("m{},t={n},u={}", n % 3, n % 100)).collect();
+    let lines: Vec<Line<'_>> = keys.iter().map(|key| (&**key, 1, X)).collect();
+    accept(&catalog, &lines);
+    assert_eq!(catalog.save(&OsFs, dir.path(), 1, CatalogMark::default())?, catalog.mark());
+    let copy = Catalog::new(many);
+    copy.load(&OsFs, dir.path(), 1)?;
+    assert_eq!(all(&copy), all(&catalog));
+    assert_eq!((copy.series_count(), copy.mark()), (count, catalog.mark()));
+    Ok(())
+}
+
+#[test]
+fn encode_key_gives_the_canonical_bytes() {
+    let catalog = Catalog::new(LIMITS);
+    accept(&catalog, &[("m,u=1,t=2", 1, X), ("n", 1, X), ("m,a=é", 1, X), ("m,t=1,u=2", 1, X)]);
+    for id in 0..4 {
+        let (mut encoded, mut expected) = (vec![7], vec![7]);
+        let key = catalog.key(SeriesId(id)).expect("it was made");
+        key.encode(&mut expected);
+        let measurement = catalog.encode_key(SeriesId(id), &mut encoded);
+        assert_eq!((measurement, encoded), (Some(MeasurementId(u32::from(id == 1))), expected));
+    }
+    assert_eq!(catalog.encode_key(SeriesId(4), &mut Vec::new()), None);
 }
 
 #[test]
