@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use icecore_storage::model::SeriesId;
 use icecore_storage::scan::{Meter, SeriesInfo};
 use regex::{Regex, RegexBuilder};
 
@@ -233,6 +234,14 @@ impl Budget {
             info.key.tags().iter().map(|(key, value)| 64 + key.len() + value.len()).sum()
         };
         self.charge_bytes(series.iter().map(|info| (128 + tags_bytes(info)) as u64).sum())
+    }
+
+    /// Charges a list of ids of series, and its copy in a request.
+    ///
+    /// # Errors
+    /// As [`Budget::charge_bytes`].
+    pub(crate) fn charge_ids(&self, series: &[SeriesId]) -> Result<()> {
+        self.charge_bytes(2 * size_of_val(series) as u64)
     }
 
     /// Charges memory until the guard is dropped.

@@ -108,6 +108,13 @@ pub struct Binary {
     pub right: Expr,
 }
 
+impl Binary {
+    /// Whether it is a comparison that keeps the samples for which it holds.
+    pub(crate) fn is_filter(&self) -> bool {
+        self.op.is_comparison() && !self.is_bool
+    }
+}
+
 /// An aggregation.
 #[derive(Debug, Clone)]
 pub struct Aggregate {

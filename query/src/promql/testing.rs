@@ -123,6 +123,10 @@ impl Scan for VecScan {
         Ok(found)
     }
 
+    fn keys(&self, series: &[SeriesId]) -> Result<Vec<SeriesKey>> {
+        Ok(series.iter().map(|id| (*self.series[id.0 as usize]).clone()).collect())
+    }
+
     fn samples(
         &self,
         request: &SampleRequest<'_>,

@@ -132,6 +132,10 @@ impl Scan for TestScan {
         }
     }
 
+    fn keys(&self, series: &[SeriesId]) -> Result<Vec<SeriesKey>> {
+        Ok(series.iter().map(|id| (*self.series[id.0 as usize]).clone()).collect())
+    }
+
     fn samples(
         &self,
         _request: &SampleRequest<'_>,

@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use crate::Result;
 pub use crate::model::schema::{FieldInfo, Schema, SeriesInfo, TagMatcher, TagTest};
-use crate::model::{FieldId, MeasurementId, Partial, RowBlock, SeriesId, Tier, TimeRange};
+use crate::model::{FieldId, MeasurementId, Partial, RowBlock, SeriesId, SeriesKey, Tier, TimeRange};
 
 /// Which end of a window belongs to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -198,6 +198,28 @@ pub trait Scan: Send + Sync {
         range: TimeRange,
         limit: usize,
     ) -> Result<Vec<SeriesInfo>>;
+
+    /// The ids of the series that [`Scan::series`] finds, without their keys: of very many, only few keys may be
+    /// needed, or each only once.
+    ///
+    /// # Errors
+    /// As [`Scan::series`].
+    fn series_ids(
+        &self,
+        measurement: MeasurementId,
+        matchers: &[TagMatcher],
+        range: TimeRange,
+        limit: usize,
+    ) -> Result<Vec<SeriesId>> {
+        let found = self.series(measurement, matchers, range, limit)?;
+        Ok(found.into_iter().map(|info| info.id).collect())
+    }
+
+    /// Measurement and tags of some series of this view, in the order asked.
+    ///
+    /// # Errors
+    /// `Internal` when there is no such series.
+    fn keys(&self, series: &[SeriesId]) -> Result<Vec<SeriesKey>>;
 
     /// Hands over every value of a numeric field, series by series in the order asked; series without values are
     /// skipped. One call of `sink` carries all values of a series.

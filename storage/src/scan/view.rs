@@ -14,7 +14,8 @@ use super::{
 };
 use crate::memtable::Snapshot;
 use crate::model::{
-    Column, ColumnKey, FieldId, FieldType, MeasurementId, RowBlock, SeriesId, Tier, TimeRange, Values,
+    Column, ColumnKey, FieldId, FieldType, MeasurementId, RowBlock, SeriesId, SeriesKey, Tier, TimeRange,
+    Values,
 };
 use crate::rows::merge_sorted;
 use crate::series::Catalog;
@@ -130,6 +131,20 @@ impl Scan for View {
         limit: usize,
     ) -> Result<Vec<SeriesInfo>> {
         self.catalog.select(measurement, matchers, limit)
+    }
+
+    fn series_ids(
+        &self,
+        measurement: MeasurementId,
+        matchers: &[TagMatcher],
+        _range: TimeRange,
+        limit: usize,
+    ) -> Result<Vec<SeriesId>> {
+        self.catalog.select_ids(measurement, matchers, limit)
+    }
+
+    fn keys(&self, series: &[SeriesId]) -> Result<Vec<SeriesKey>> {
+        self.catalog.keys(series)
     }
 
     fn samples(

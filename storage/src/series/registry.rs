@@ -185,6 +185,22 @@ impl Catalog {
         matchers: &[TagMatcher],
         limit: usize,
     ) -> Result<Vec<SeriesInfo>> {
+        let ids = self.select_ids(measurement, matchers, limit)?;
+        let state = self.read();
+        let info = |id| Some(SeriesInfo { id, key: self.key_in(&state, id)? });
+        Ok(ids.into_iter().filter_map(info).collect())
+    }
+
+    /// As [`Catalog::select`], without the keys: four bytes for each series.
+    ///
+    /// # Errors
+    /// As [`Catalog::select`].
+    pub fn select_ids(
+        &self,
+        measurement: MeasurementId,
+        matchers: &[TagMatcher],
+        limit: usize,
+    ) -> Result<Vec<SeriesId>> {
         let state = self.read();
         let Some(entry) = state.measurement(measurement) else { return Ok(Vec::new()) };
         let ids = entry.postings.select(matchers);
@@ -195,8 +211,20 @@ impl Catalog {
                 format!("{found} series of measurement \"{name}\" match, more than the limit of {limit}");
             return Err(Error::new(ErrorKind::LimitExceeded, message));
         }
-        let info = |id| Some(SeriesInfo { id: SeriesId(id), key: self.key_in(&state, SeriesId(id))? });
-        Ok(ids.into_iter().filter_map(info).collect())
+        Ok(ids.into_iter().map(SeriesId).collect())
+    }
+
+    /// Measurement and tags of some series, in the order asked, past the cache: for readers of very many.
+    ///
+    /// # Errors
+    /// `Internal` when there is no such series.
+    pub fn keys(&self, series: &[SeriesId]) -> Result<Vec<SeriesKey>> {
+        let state = self.read();
+        let key_of = |id: &SeriesId| {
+            let unknown = || Error::new(ErrorKind::Internal, format!("there is no series {}", id.0));
+            state.key(*id).ok_or_else(unknown)
+        };
+        series.iter().map(key_of).collect()
     }
 
     /// The mark behind everything that is known.

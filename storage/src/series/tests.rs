@@ -499,3 +499,21 @@ fn select_gives_ascending_keys_within_the_limit() -> Result<()> {
     assert_eq!(catalog.key(SeriesId(9)), None);
     Ok(())
 }
+
+#[test]
+fn select_ids_and_keys_are_those_of_select() -> Result<()> {
+    let catalog = Catalog::new(LIMITS);
+    accept(&catalog, &[("m,t=1", 1, X), ("n,t=1", 1, X), ("m,t=2", 1, X), ("m", 1, X)]);
+    let ids = catalog.select_ids(MeasurementId(0), &[], 3)?;
+    let found = catalog.select(MeasurementId(0), &[], 3)?;
+    assert_eq!(ids, found.iter().map(|one| one.id).collect::<Vec<_>>());
+    let keys: Vec<_> = found.iter().map(|one| (*one.key).clone()).collect();
+    assert_eq!(catalog.keys(&ids)?, keys);
+    assert_eq!(catalog.keys(&[ids[2], ids[0]])?, [keys[2].clone(), keys[0].clone()]);
+    assert_eq!(catalog.keys(&[SeriesId(9)]).expect_err("no such series").kind(), ErrorKind::Internal);
+    assert_eq!(
+        catalog.select_ids(MeasurementId(0), &[], 2).expect_err("three series").kind(),
+        ErrorKind::LimitExceeded
+    );
+    Ok(())
+}

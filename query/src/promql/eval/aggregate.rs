@@ -1,15 +1,16 @@
 //! Aggregations: series to groups by labels, then each step of each group by itself.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::sync::Arc;
-
-use icecore_storage::model::partial::{Compensated, Sum as _};
 
 use super::super::ast::{Aggregate, AggregateOp, Expr};
 use super::super::functions::math;
 use super::super::number::format_float;
-use super::super::value::{HistogramValue, Labels, NAME_LABEL, Sample};
+use super::super::value::{HistogramValue, Labels, Sample};
+use super::roster::is_kept;
 use super::series::{Series, join_equal, series_bytes};
+use super::tally::Tally;
 use super::{Evaluator, Grid, Value};
 use crate::{Error, ErrorKind, Result};
 
@@ -22,14 +23,23 @@ struct Group {
 
 impl Evaluator<'_> {
     pub(super) fn aggregate(&self, expr: &Expr, aggregate: &Aggregate, grid: &Grid) -> Result<Value> {
+        if let Some(value) = self.streamed(expr, aggregate, grid)? {
+            return Ok(value);
+        }
+        self.gathered(expr, aggregate, grid)
+    }
+
+    /// The general way: all series at once.
+    pub(super) fn gathered(&self, expr: &Expr, aggregate: &Aggregate, grid: &Grid) -> Result<Value> {
         let series = self.vector(&aggregate.expr, grid)?;
         // Each may be a group of its own.
         self.context.budget.charge_bytes(series.len() as u64 * series_bytes(0))?;
         let groups = groups_of(aggregate, &series);
         self.context.budget.check_time()?;
         let parameter = match (&aggregate.parameter, aggregate.op) {
+            (Some(q), AggregateOp::Quantile) => self.quantiles(expr, q, grid)?,
             (Some(label), AggregateOp::CountValues) => {
-                let label = self.string(label)?;
+                let label = self.label_of_values(label)?;
                 return self.count_values(aggregate, &label, &series, grid).map(Value::Vector);
             }
             (Some(parameter), _) => self.scalar(parameter, grid)?,
@@ -39,16 +49,11 @@ impl Evaluator<'_> {
             AggregateOp::Topk | AggregateOp::Bottomk => {
                 self.ranked(expr, aggregate.op, series, &groups, &parameter).map(Value::Vector)
             }
-            AggregateOp::Quantile => {
-                if let Some(q) = parameter.iter().find(|q| !(0.0..=1.0).contains(*q)) {
-                    self.warn(expr, format!("quantile value should be between 0 and 1, got {q}"));
-                }
-                self.fold(&series, &groups, grid, |step, samples| {
-                    let mut floats = self.floats(expr, aggregate.op, samples);
-                    let q = parameter.get(step).copied().unwrap_or(f64::NAN);
-                    (!floats.is_empty()).then(|| Sample::Float(math::quantile(q, &mut floats)))
-                })
-            }
+            AggregateOp::Quantile => self.fold(&series, &groups, grid, |step, samples| {
+                let mut floats = self.floats(expr, aggregate.op, samples);
+                let q = parameter.get(step).copied().unwrap_or(f64::NAN);
+                (!floats.is_empty()).then(|| Sample::Float(math::quantile(q, &mut floats)))
+            }),
             op => self.fold(&series, &groups, grid, |_, samples| self.combined(expr, op, samples)),
         }
     }
@@ -103,18 +108,28 @@ impl Evaluator<'_> {
             _ => {}
         }
         let floats = self.floats(expr, op, samples);
-        let first = *floats.first()?;
-        let count = floats.len() as f64;
-        Some(Sample::Float(match op {
-            AggregateOp::Min => floats.iter().fold(first, |a, b| if *b < a || a.is_nan() { *b } else { a }),
-            AggregateOp::Max => floats.iter().fold(first, |a, b| if *b > a || a.is_nan() { *b } else { a }),
-            AggregateOp::Sum => sum(&floats),
-            AggregateOp::Avg => mean(&floats),
-            AggregateOp::Stdvar => variance(&floats),
-            AggregateOp::Stddev => variance(&floats).sqrt(),
-            // The others returned above or have a parameter.
-            _ => count,
-        }))
+        let (first, rest) = floats.split_first()?;
+        let mut tally = Tally::of(op, *first)?;
+        rest.iter().for_each(|value| tally.add(*value));
+        Some(Sample::Float(tally.value(op)))
+    }
+
+    /// The quantiles that `quantile` asks for, one for each step.
+    pub(super) fn quantiles(&self, expr: &Expr, q: &Expr, grid: &Grid) -> Result<Vec<f64>> {
+        let quantiles = self.scalar(q, grid)?;
+        if let Some(q) = quantiles.iter().find(|q| !(0.0..=1.0).contains(*q)) {
+            self.warn(expr, format!("quantile value should be between 0 and 1, got {q}"));
+        }
+        Ok(quantiles)
+    }
+
+    /// The label that `count_values` puts the values into.
+    pub(super) fn label_of_values(&self, label: &Expr) -> Result<String> {
+        let label = self.string(label)?;
+        if label.is_empty() {
+            return Err(Error::new(ErrorKind::Execution, format!("invalid label name {label:?}")));
+        }
+        Ok(label)
     }
 
     /// The floats; histograms are ignored with a remark.
@@ -143,13 +158,8 @@ impl Evaluator<'_> {
             .collect();
         // The order of an instant query: groups as they came, the members by rank.
         let mut order = Vec::new();
-        for (step, k) in parameter.iter().enumerate() {
-            if k.is_nan() {
-                return Err(Error::new(ErrorKind::Execution, "Parameter value is NaN"));
-            }
+        for (step, k) in ranks_of(parameter)?.into_iter().enumerate() {
             self.context.budget.check_time()?;
-            // Saturates; fewer than one keeps nothing.
-            let k = k.max(0.0) as usize;
             for group in groups {
                 let mut has_hist = false;
                 let members = group.members.iter().filter_map(|index| {
@@ -161,15 +171,7 @@ impl Evaluator<'_> {
                 if has_hist {
                     self.info(expr, format!("ignored histograms in {} aggregation", op.name()));
                 }
-                // NaN ranks last in both.
-                ranked.sort_by(|(_, a), (_, b)| {
-                    let by_value = if op == AggregateOp::Topk { b.total_cmp(a) } else { a.total_cmp(b) };
-                    a.is_nan().cmp(&b.is_nan()).then(if a == b {
-                        std::cmp::Ordering::Equal
-                    } else {
-                        by_value
-                    })
-                });
+                ranked.sort_by(|(_, a), (_, b)| by_rank(op, *a, *b));
                 for (index, value) in ranked.into_iter().take(k) {
                     order.push(index);
                     if let Some(series) = kept.get_mut(index) {
@@ -193,34 +195,78 @@ impl Evaluator<'_> {
         series: &[Series],
         grid: &Grid,
     ) -> Result<Vec<Series>> {
-        if label.is_empty() {
-            return Err(Error::new(ErrorKind::Execution, format!("invalid label name {label:?}")));
-        }
-        let mut places: HashMap<Labels, usize> = HashMap::new();
-        let mut found: Vec<Series> = Vec::new();
+        let mut counted = Counted::default();
         for one in series {
             self.context.budget.check_time()?;
             let base = group_labels(aggregate, &one.labels);
             for (step, point) in one.points.iter().enumerate() {
                 let Some(value) = point.as_ref().and_then(Sample::float) else { continue };
-                let labels = base.with(label, &format_float(value));
-                let place = *places.entry(labels.clone()).or_insert(found.len());
-                if place == found.len() {
-                    self.context.budget.charge_samples(grid.count as u64)?;
-                    let bytes = series_bytes(grid.count) + labels.memory_bytes();
-                    self.context.budget.charge_bytes(bytes)?;
-                    let points = vec![None; grid.count];
-                    found.push(Series { labels, drops_name: one.drops_name, points });
-                }
-                if let Some(counted) = found.get_mut(place) {
-                    counted.drops_name |= one.drops_name;
-                    let count = counted.float_at(step).unwrap_or(0.0) + 1.0;
-                    counted.set(step, Some(Sample::Float(count)));
-                }
+                counted.add(self, &base, label, (step, grid.count), value, one.drops_name)?;
             }
         }
-        join_equal(found)
+        counted.series()
     }
+}
+
+/// The series of `count_values`, one for each value met.
+#[derive(Debug, Default)]
+pub(super) struct Counted {
+    places: HashMap<Labels, usize>,
+    found: Vec<Series>,
+}
+
+impl Counted {
+    /// Counts a value of a group at a step of so many.
+    pub(super) fn add(
+        &mut self,
+        evaluator: &Evaluator<'_>,
+        base: &Labels,
+        label: &str,
+        (step, steps): (usize, usize),
+        value: f64,
+        drops_name: bool,
+    ) -> Result<()> {
+        let labels = base.with(label, &format_float(value));
+        let place = *self.places.entry(labels.clone()).or_insert(self.found.len());
+        if place == self.found.len() {
+            let budget = evaluator.context.budget;
+            budget.charge_samples(steps as u64)?;
+            budget.charge_bytes(series_bytes(steps) + labels.memory_bytes())?;
+            self.found.push(Series { labels, drops_name, points: vec![None; steps] });
+        }
+        if let Some(counted) = self.found.get_mut(place) {
+            counted.drops_name |= drops_name;
+            let count = counted.float_at(step).unwrap_or(0.0) + 1.0;
+            counted.set(step, Some(Sample::Float(count)));
+        }
+        Ok(())
+    }
+
+    /// All of them.
+    ///
+    /// # Errors
+    /// As [`join_equal`].
+    pub(super) fn series(self) -> Result<Vec<Series>> {
+        join_equal(self.found)
+    }
+}
+
+/// How many series `topk` and `bottomk` keep at each step.
+///
+/// # Errors
+/// `Execution` when some is NaN.
+pub(super) fn ranks_of(parameter: &[f64]) -> Result<Vec<usize>> {
+    if parameter.iter().any(|k| k.is_nan()) {
+        return Err(Error::new(ErrorKind::Execution, "Parameter value is NaN"));
+    }
+    // Saturates; fewer than one keeps nothing.
+    Ok(parameter.iter().map(|k| k.max(0.0) as usize).collect())
+}
+
+/// The order of `topk` and `bottomk`: the best first, NaN last in both.
+pub(super) fn by_rank(op: AggregateOp, a: f64, b: f64) -> Ordering {
+    let by_value = if op == AggregateOp::Topk { b.total_cmp(&a) } else { a.total_cmp(&b) };
+    a.is_nan().cmp(&b.is_nan()).then(if a == b { Ordering::Equal } else { by_value })
 }
 
 impl Series {
@@ -230,13 +276,8 @@ impl Series {
     }
 }
 
-fn group_labels(aggregate: &Aggregate, labels: &Labels) -> Labels {
-    let is_listed = |name: &str| aggregate.grouping.iter().any(|label| label == name);
-    if aggregate.is_without {
-        labels.filtered(|name| name != NAME_LABEL && !is_listed(name))
-    } else {
-        labels.filtered(is_listed)
-    }
+pub(super) fn group_labels(aggregate: &Aggregate, labels: &Labels) -> Labels {
+    labels.filtered(|name| is_kept(aggregate, name))
 }
 
 fn groups_of(aggregate: &Aggregate, series: &[Series]) -> Vec<Group> {
@@ -265,30 +306,4 @@ fn merged(op: AggregateOp, hists: &[&HistogramValue]) -> Sample {
         total = total.scaled(1.0 / hists.len() as f64);
     }
     Sample::Histogram(Arc::new(total))
-}
-
-fn sum(floats: &[f64]) -> f64 {
-    let mut sum = Compensated::default();
-    floats.iter().for_each(|value| sum.add(*value));
-    sum.to_f64()
-}
-
-fn mean(floats: &[f64]) -> f64 {
-    let count = floats.len() as f64;
-    let total = sum(floats);
-    if total.is_infinite() && floats.iter().all(|value| value.is_finite()) {
-        // The sum overflows although the mean does not.
-        return floats.iter().map(|value| value / count).sum();
-    }
-    total / count
-}
-
-fn variance(floats: &[f64]) -> f64 {
-    let (mut mean, mut m2) = (0.0, 0.0);
-    for (index, value) in floats.iter().enumerate() {
-        let distance = value - mean;
-        mean += distance / (index + 1) as f64;
-        m2 += distance * (value - mean);
-    }
-    m2 / floats.len() as f64
 }

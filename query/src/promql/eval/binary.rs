@@ -112,7 +112,7 @@ impl Evaluator<'_> {
     /// What the samples of two operands make; `None` where a comparison fails or the operator is not defined.
     pub(super) fn pair(&self, expr: &Expr, binary: &Binary, left: &Sample, right: &Sample) -> Option<Sample> {
         match operate(binary.op, left, right) {
-            Ok(result) if !binary.op.is_comparison() || binary.is_bool => Some(result),
+            Ok(result) if !binary.is_filter() => Some(result),
             Ok(Sample::Float(truth)) if truth != 0.0 => Some(left.clone()),
             Ok(_) => None,
             Err(()) => {
@@ -134,20 +134,29 @@ impl Evaluator<'_> {
         is_scalar_left: bool,
     ) -> Vec<Series> {
         for one in &mut series {
-            one.drops_name |= !binary.op.is_comparison() || binary.is_bool;
+            one.drops_name |= !binary.is_filter();
             for (point, scalar) in one.points.iter_mut().zip(scalar) {
                 let Some(sample) = point.take() else { continue };
-                let scalar = Sample::Float(*scalar);
-                let (left, right) = if is_scalar_left { (&scalar, &sample) } else { (&sample, &scalar) };
-                // A comparison that holds keeps the vector's sample, on whichever side it stands.
-                let is_filter = binary.op.is_comparison() && !binary.is_bool;
-                *point = self.pair(expr, binary, left, right);
-                if is_filter && point.is_some() {
-                    *point = Some(sample);
-                }
+                *point = self.point_with_scalar(expr, binary, sample, *scalar, is_scalar_left);
             }
         }
         series.retain(|series| !series.is_empty());
         series
+    }
+
+    /// What an operator makes of a sample and a scalar.
+    pub(super) fn point_with_scalar(
+        &self,
+        expr: &Expr,
+        binary: &Binary,
+        sample: Sample,
+        scalar: f64,
+        is_scalar_left: bool,
+    ) -> Option<Sample> {
+        let scalar = Sample::Float(scalar);
+        let (left, right) = if is_scalar_left { (&scalar, &sample) } else { (&sample, &scalar) };
+        // A comparison that holds keeps the vector's sample, on whichever side it stands.
+        let found = self.pair(expr, binary, left, right)?;
+        Some(if binary.is_filter() { sample } else { found })
     }
 }

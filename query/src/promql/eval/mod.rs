@@ -3,7 +3,8 @@
 //! Read in this order: this file (entry points, grid, dispatch, the final shape), [`series`] (vectors over steps),
 //! [`select`] (names and matchers to series), [`read`] (series to samples), [`window`] (functions over ranges),
 //! [`call`], [`labels`] and [`histogram`] (the other functions), [`binary`] and [`matching`] (operators),
-//! [`aggregate`].
+//! [`aggregate`] and [`tally`]; and the short way of aggregations over very many series: [`leaf`], [`roster`],
+//! [`stream`].
 //!
 //! Metric names are dropped last: operators only mark series whose name is to go, so that `label_replace` can still
 //! use it. When two series are one after that, their points are joined, or it is an error.
@@ -13,10 +14,14 @@ mod binary;
 mod call;
 mod histogram;
 mod labels;
+mod leaf;
 mod matching;
 mod read;
+mod roster;
 mod select;
 mod series;
+mod stream;
+mod tally;
 mod window;
 
 use std::cell::RefCell;
@@ -188,13 +193,16 @@ struct Evaluator<'a> {
     start_ns: i64,
     end_ns: i64,
     step_ns: i64,
+    /// Points of series that wait for their turn in an aggregation.
+    points_max: usize,
     notes: RefCell<Notes>,
 }
 
 impl<'a> Evaluator<'a> {
     fn new(context: &'a Context<'a>, text: &'a str, grid: &Grid) -> Self {
         let Grid { start_ns, step_ns, .. } = *grid;
-        Self { context, text, start_ns, end_ns: start_ns, step_ns, notes: RefCell::default() }
+        let points_max = stream::POINTS_MAX;
+        Self { context, text, start_ns, end_ns: start_ns, step_ns, points_max, notes: RefCell::default() }
     }
 
     /// Evaluates an expression that is not a range vector. What was held on the way is given back: after it, only the

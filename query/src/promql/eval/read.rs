@@ -1,14 +1,14 @@
 //! Series to samples: instant selectors, plain range selectors, and the two ways into storage they share with range
 //! functions (windows of partials, raw samples).
 
-use icecore_storage::model::{Histogram, MINUTE_NS, Numbers, Partial, TimeRange, floor_to};
+use icecore_storage::model::{Histogram, MINUTE_NS, Numbers, Partial, SeriesId, TimeRange, floor_to};
 use icecore_storage::scan::{Bounds, Coverage, SampleRequest, Window, WindowRequest};
 
 use super::super::ast::{Expr, ExprKind, Selector};
 use super::super::functions::math::format_time;
 use super::super::value::{HistogramValue, Labels, MatrixSeries, Sample};
-use super::select::{Statistic, Target, select, statistic_of};
-use super::series::{Series, join_equal, series_bytes};
+use super::select::{Statistic, Target, each_key, select, statistic_of};
+use super::series::{Point, Series, join_equal, series_bytes};
 use super::{Evaluator, Grid, Value, answer_bytes};
 use crate::{Error, ErrorKind, Result};
 
@@ -22,6 +22,25 @@ pub(super) enum Instant {
     Value,
     /// Its time, in seconds.
     Time,
+}
+
+impl Instant {
+    /// What it gives of a window; nothing when the series has ended.
+    pub(super) fn of(self, partial: &Partial) -> Option<Sample> {
+        let numbers = partial.numbers().filter(|numbers| !is_stale(numbers.last))?;
+        Some(Sample::Float(match self {
+            Self::Value => numbers.last,
+            Self::Time => numbers.last_ns as f64 / 1e9,
+        }))
+    }
+}
+
+/// What is read of each series, and at which steps it is set.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct WindowRead<'a> {
+    pub(super) windows: &'a [Window],
+    pub(super) grid: &'a Grid,
+    pub(super) with_hist: bool,
 }
 
 /// Raw samples of one series.
@@ -89,7 +108,7 @@ impl Evaluator<'_> {
         let times = self.shifted(selector.shift, grid);
         let found = statistic_of(selector)?;
         let windows = match found {
-            None => windows_of(&times, i64::try_from(self.context.lookback.as_nanos()).unwrap_or(i64::MAX)),
+            None => windows_of(&times, self.lookback_ns()),
             Some(_) => times
                 .times()
                 .map(|ts_ns| floor_to(ts_ns, MINUTE_NS))
@@ -99,15 +118,13 @@ impl Evaluator<'_> {
         let with_hist = found == Some(Statistic::Hist);
         let series = self.windows(selector, &windows, grid, with_hist, |_, _, partial| match found {
             Some(found) => statistic(found, partial),
-            None => {
-                let numbers = partial.numbers().filter(|numbers| !is_stale(numbers.last))?;
-                Some(Sample::Float(match what {
-                    Instant::Value => numbers.last,
-                    Instant::Time => numbers.last_ns as f64 / 1e9,
-                }))
-            }
+            None => what.of(partial),
         })?;
         Ok(Value::Vector(series))
+    }
+
+    pub(super) fn lookback_ns(&self) -> i64 {
+        i64::try_from(self.context.lookback.as_nanos()).unwrap_or(i64::MAX)
     }
 
     /// Reads one partial per window and makes points of them, at every step of the grid. One window serves all steps.
@@ -121,41 +138,94 @@ impl Evaluator<'_> {
     ) -> Result<Vec<Series>> {
         let mut found = Vec::new();
         for target in self.targets(selector, windows)? {
-            let ids: Vec<_> = target.series.iter().map(|info| info.id).collect();
-            let request = WindowRequest {
-                measurement: target.measurement,
-                field: target.field,
-                series: &ids,
-                windows,
-                bounds: Bounds::LeftOpen,
-                with_hist,
-                resolution: self.context.resolution,
-            };
-            let budget = self.context.budget;
-            let outcome = self.context.scan.windows(&request, budget, &mut |slice| {
-                let answered = slice.windows.iter().zip(slice.partials);
-                let mut points = if windows.len() == grid.count {
-                    let points = answered.enumerate();
-                    points.map(|(step, (window, partial))| point(step, *window, partial)).collect()
-                } else {
-                    // The window is the same at every step; what is made of it may still depend on the step.
-                    let fixed = answered.into_iter().next();
-                    let at = |step| fixed.and_then(|(window, partial)| point(step, *window, partial));
-                    (0..grid.count).map(at).collect::<Vec<_>>()
-                };
-                points.resize(grid.count, None);
-                let series = Series { labels: target.labels(slice.series_idx), drops_name: false, points };
-                if !series.is_empty() {
-                    let charged = budget.charge_samples(grid.count as u64);
-                    let charged = charged.and_then(|()| budget.charge_bytes(series.memory_bytes()));
-                    charged.map_err(|error| budget.stop_scan(error))?;
-                    found.push(series);
-                }
-                Ok(())
-            });
-            self.absorb(&budget.scanned(outcome)?);
+            let mut unnamed = Vec::new();
+            let read = WindowRead { windows, grid, with_hist };
+            let coverage =
+                self.each_window(&target, &target.ids, &read, &mut point, |series_idx, points| {
+                    self.take_points(series_idx, points, &mut unnamed)
+                })?;
+            self.absorb(&coverage);
+            self.named(&target, unnamed, &mut found)?;
         }
         self.in_order(found)
+    }
+
+    /// Keeps the points of a series and charges them.
+    fn take_points(
+        &self,
+        series_idx: usize,
+        points: &mut Vec<Point>,
+        found: &mut Vec<(usize, Vec<Point>)>,
+    ) -> Result<()> {
+        let heap: u64 = points.iter().flatten().map(Sample::heap_bytes).sum();
+        self.context.budget.charge_bytes(series_bytes(points.len()) + heap)?;
+        found.push((series_idx, std::mem::take(points)));
+        Ok(())
+    }
+
+    /// Gives series their labels, and charges those.
+    fn named(
+        &self,
+        target: &Target,
+        unnamed: Vec<(usize, Vec<Point>)>,
+        found: &mut Vec<Series>,
+    ) -> Result<()> {
+        let ids: Vec<SeriesId> =
+            unnamed.iter().filter_map(|(series_idx, _)| target.ids.get(*series_idx).copied()).collect();
+        found.reserve_exact(ids.len());
+        let mut points = unnamed.into_iter().map(|(_, points)| points);
+        let budget = self.context.budget;
+        each_key(self.context.scan, &ids, budget, |_, key| {
+            let labels = target.labels(key);
+            budget.charge_bytes(labels.memory_bytes())?;
+            found.extend(points.next().map(|points| Series { labels, drops_name: false, points }));
+            Ok(())
+        })
+    }
+
+    /// Hands over the points of each series that has some, in the order of `ids`. The sink may take them.
+    pub(super) fn each_window(
+        &self,
+        target: &Target,
+        ids: &[SeriesId],
+        read: &WindowRead<'_>,
+        mut point: impl FnMut(usize, Window, &Partial) -> Option<Sample>,
+        mut sink: impl FnMut(usize, &mut Vec<Point>) -> Result<()>,
+    ) -> Result<Coverage> {
+        let WindowRead { windows, grid, with_hist } = *read;
+        let request = WindowRequest {
+            measurement: target.measurement,
+            field: target.field,
+            series: ids,
+            windows,
+            bounds: Bounds::LeftOpen,
+            with_hist,
+            resolution: self.context.resolution,
+        };
+        let budget = self.context.budget;
+        let mut points = Vec::new();
+        let outcome = self.context.scan.windows(&request, budget, &mut |slice| {
+            let mut answered = slice.windows.iter().zip(slice.partials);
+            points.clear();
+            if windows.len() == grid.count {
+                let answered = answered.enumerate();
+                points.extend(answered.map(|(step, (window, partial))| point(step, *window, partial)));
+            } else {
+                // The window is the same at every step; what is made of it may still depend on the step.
+                let fixed = answered.next();
+                let at = |step| fixed.and_then(|(window, partial)| point(step, *window, partial));
+                points.extend((0..grid.count).map(at));
+            }
+            points.resize(grid.count, None);
+            if points.iter().all(Option::is_none) {
+                return Ok(());
+            }
+            let charged = budget.charge_samples(grid.count as u64);
+            charged
+                .and_then(|()| sink(slice.series_idx, &mut points))
+                .map_err(|error| budget.stop_scan(error))
+        });
+        budget.scanned(outcome)
     }
 
     /// Sorts by labels. Metrics of different fields can have one name (`a_b` of `c`, `a` of `b_c`).
@@ -165,7 +235,7 @@ impl Evaluator<'_> {
         Ok(series)
     }
 
-    fn targets(&self, selector: &Selector, windows: &[Window]) -> Result<Vec<Target>> {
+    pub(super) fn targets(&self, selector: &Selector, windows: &[Window]) -> Result<Vec<Target>> {
         select(self.context.scan, selector, hull(windows), self.context.budget)
     }
 
@@ -178,28 +248,59 @@ impl Evaluator<'_> {
         let mut found = Vec::new();
         let mut total = Coverage::default();
         for target in self.targets(selector, windows)? {
-            let ids: Vec<_> = target.series.iter().map(|info| info.id).collect();
-            let request = SampleRequest {
-                measurement: target.measurement,
-                field: target.field,
-                series: &ids,
-                range: hull(windows),
-            };
             let budget = self.context.budget;
-            let outcome = self.context.scan.samples(&request, budget, &mut |slice| {
-                let both = slice.ts_ns.iter().zip(slice.values).filter(|(_, value)| !is_stale(**value));
-                let (ts_ns, values): (Vec<i64>, Vec<f64>) = both.unzip();
-                let labels = target.labels(slice.series_idx);
-                let bytes = raw_bytes(&labels, ts_ns.len());
-                budget.charge_bytes(bytes).map_err(|error| budget.stop_scan(error))?;
-                found.push(RawSeries { labels, drops_name: false, ts_ns, values });
+            let mut unnamed: Vec<(SeriesId, Vec<i64>, Vec<f64>)> = Vec::new();
+            let range = hull(windows);
+            let coverage = self.each_samples(&target, &target.ids, range, |series_idx, ts_ns, values| {
+                let Some(id) = target.ids.get(series_idx) else { return Ok(()) };
+                budget.charge_bytes(raw_bytes(&Labels::default(), ts_ns.len()))?;
+                unnamed.push((*id, ts_ns.to_vec(), values.to_vec()));
                 Ok(())
-            });
-            total.absorb(&budget.scanned(outcome)?);
+            })?;
+            let ids: Vec<SeriesId> = unnamed.iter().map(|(id, ..)| *id).collect();
+            let mut samples = unnamed.into_iter();
+            each_key(self.context.scan, &ids, budget, |_, key| {
+                let labels = target.labels(key);
+                budget.charge_bytes(labels.memory_bytes())?;
+                let named = |(_, ts_ns, values)| RawSeries { labels, drops_name: false, ts_ns, values };
+                found.extend(samples.next().map(named));
+                Ok(())
+            })?;
+            total.absorb(&coverage);
         }
         self.absorb(&total);
         found.sort_by(|a, b| a.labels.cmp(&b.labels));
         Ok((found, total))
+    }
+
+    /// Hands over the samples of each series that has some, without marks of its end, in the order of `ids`.
+    pub(super) fn each_samples(
+        &self,
+        target: &Target,
+        ids: &[SeriesId],
+        range: TimeRange,
+        mut sink: impl FnMut(usize, &[i64], &[f64]) -> Result<()>,
+    ) -> Result<Coverage> {
+        let request =
+            SampleRequest { measurement: target.measurement, field: target.field, series: ids, range };
+        let budget = self.context.budget;
+        let (mut ts_ns, mut values) = (Vec::new(), Vec::new());
+        let outcome = self.context.scan.samples(&request, budget, &mut |slice| {
+            let done = if slice.values.iter().any(|value| is_stale(*value)) {
+                ts_ns.clear();
+                values.clear();
+                let both = slice.ts_ns.iter().zip(slice.values).filter(|(_, value)| !is_stale(**value));
+                both.for_each(|(ts, value)| {
+                    ts_ns.push(*ts);
+                    values.push(*value);
+                });
+                sink(slice.series_idx, &ts_ns, &values)
+            } else {
+                sink(slice.series_idx, slice.ts_ns, slice.values)
+            };
+            done.map_err(|error| budget.stop_scan(error))
+        });
+        budget.scanned(outcome)
     }
 
     /// A range vector as the whole query: every sample of the window.

@@ -5,8 +5,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use icecore_storage::model::{FieldId, MeasurementId, SeriesSet, TimeRange};
-use icecore_storage::scan::{Scan, Schema, SeriesInfo, TagMatcher, TagTest};
+use icecore_storage::model::{FieldId, MeasurementId, SeriesId, SeriesKey, SeriesSet, TimeRange};
+use icecore_storage::scan::{Scan, Schema, TagMatcher, TagTest};
 
 use super::super::ast::{MatchOp, Matcher, Selector};
 use super::super::value::{Labels, NAME_LABEL};
@@ -68,22 +68,65 @@ pub(super) fn statistic_of(selector: &Selector) -> Result<Option<Statistic>> {
     }
 }
 
-/// A field and the series of its measurement that a selector chose.
+/// A field and the series of its measurement that a selector chose. Their keys are not held: each is asked for when
+/// its labels are made.
 #[derive(Debug)]
 pub(super) struct Target {
     pub(super) measurement: MeasurementId,
     pub(super) field: FieldId,
-    pub(super) series: Vec<SeriesInfo>,
-    metric: Arc<str>,
+    /// Ascending.
+    pub(super) ids: Vec<SeriesId>,
+    pub(super) metric: Arc<str>,
+    /// The name of the metric's label and those of all tags, sorted: series share them.
+    label_names: Vec<Arc<str>>,
 }
 
 impl Target {
-    /// Labels of the series at a position.
-    pub(super) fn labels(&self, series_idx: usize) -> Labels {
-        let tags = self.series.get(series_idx).map(|info| info.key.tags()).unwrap_or_default();
-        let tags = tags.iter().map(|(key, value)| (Arc::from(&**key), Arc::from(&**value)));
-        Labels::new(tags.chain([(Arc::from(NAME_LABEL), Arc::clone(&self.metric))]))
+    /// Labels of the series with this key.
+    pub(super) fn labels(&self, key: &SeriesKey) -> Labels {
+        let shared = |name: &str| match self.label_names.binary_search_by(|known| (**known).cmp(name)) {
+            Ok(place) => self.label_names.get(place).map_or_else(|| Arc::from(name), Arc::clone),
+            Err(_) => Arc::from(name),
+        };
+        self.pairs(key).map(|(name, value)| (shared(name), self.shared_value(name, value))).collect()
     }
+
+    /// Names and values of the labels of the series with this key, by name.
+    pub(super) fn pairs<'a>(&'a self, key: &'a SeriesKey) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let tags = key.tags();
+        let place = tags.partition_point(|(name, _)| &**name < NAME_LABEL);
+        let (before, after) = tags.split_at_checked(place).unwrap_or((tags, &[]));
+        let both = |tags: &'a [(Box<str>, Box<str>)]| tags.iter().map(|(name, value)| (&**name, &**value));
+        both(before).chain([(NAME_LABEL, &*self.metric)]).chain(both(after))
+    }
+
+    fn shared_value(&self, name: &str, value: &str) -> Arc<str> {
+        if name == NAME_LABEL { Arc::clone(&self.metric) } else { Arc::from(value) }
+    }
+}
+
+/// Series whose keys are held at once.
+const KEYS_CHUNK: usize = 1024;
+
+/// Hands over the keys of series one after the other, with their positions.
+///
+/// # Errors
+/// Those of storage, the budget and the sink.
+pub(super) fn each_key(
+    scan: &dyn Scan,
+    ids: &[SeriesId],
+    budget: &Budget,
+    mut sink: impl FnMut(usize, &SeriesKey) -> Result<()>,
+) -> Result<()> {
+    let mut position = 0;
+    for chunk in ids.chunks(KEYS_CHUNK) {
+        budget.check_time()?;
+        for key in scan.keys(chunk)? {
+            sink(position, &key)?;
+            position += 1;
+        }
+    }
+    Ok(())
 }
 
 /// Finds what a selector means.
@@ -101,15 +144,19 @@ pub(super) fn select(
     let mut targets = Vec::new();
     let mut total = 0usize;
     for (schema, field, metric) in fields_of(scan, selector) {
-        let series = scan.series(schema.measurement, &matchers, range, limit)?;
-        total = total.saturating_add(series.len());
+        let ids = scan.series_ids(schema.measurement, &matchers, range, limit)?;
+        total = total.saturating_add(ids.len());
         if total > limit {
             let message = format!("selector {selector} matches more than {limit} series (limit series_max)");
             return Err(Error::new(ErrorKind::LimitExceeded, message));
         }
-        budget.charge_infos(&series)?;
-        if !series.is_empty() {
-            targets.push(Target { measurement: schema.measurement, field, series, metric: metric.into() });
+        budget.charge_ids(&ids)?;
+        if !ids.is_empty() {
+            let mut label_names = schema.tag_keys;
+            label_names.push(NAME_LABEL.into());
+            label_names.sort_unstable();
+            let measurement = schema.measurement;
+            targets.push(Target { measurement, field, ids, metric: metric.into(), label_names });
         }
     }
     Ok(targets)
@@ -128,13 +175,13 @@ pub fn find_series(
 ) -> Result<Vec<Labels>> {
     let mut found = BTreeSet::new();
     for target in select(scan, selector, range, budget)? {
-        budget.check_time()?;
-        for series_idx in 0..target.series.len() {
-            let labels = target.labels(series_idx);
+        each_key(scan, &target.ids, budget, |_, key| {
+            let labels = target.labels(key);
             // Once more for their text.
             budget.charge_bytes(2 * (64 + labels.memory_bytes()))?;
             found.insert(labels);
-        }
+            Ok(())
+        })?;
     }
     Ok(found.into_iter().take(limit).collect())
 }
@@ -164,10 +211,10 @@ pub fn find_measurements(scan: &dyn Scan, selector: &Selector, budget: &Budget) 
             sets.push(SeriesSet { measurement, series: None });
             continue;
         }
-        let found = scan.series(measurement, &matchers, TimeRange::ALL, usize::MAX)?;
-        budget.charge_infos(&found)?;
+        let found = scan.series_ids(measurement, &matchers, TimeRange::ALL, usize::MAX)?;
+        budget.charge_ids(&found)?;
         if !found.is_empty() {
-            sets.push(SeriesSet { measurement, series: Some(found.iter().map(|info| info.id).collect()) });
+            sets.push(SeriesSet { measurement, series: Some(found) });
         }
     }
     if !is_named && let Some((schema, _, metric)) = fields_of(scan, selector).first() {

@@ -10,7 +10,7 @@ use super::super::functions::{Function, Run};
 use super::super::value::{Labels, Sample};
 use super::read::{RawSeries, histogram_of, raw_bytes, statistic, windows_of};
 use super::select::{Statistic, statistic_of};
-use super::series::{Series, series_bytes};
+use super::series::{Point, Series, series_bytes};
 use super::{Evaluator, Grid};
 use crate::{Error, ErrorKind, Result};
 
@@ -20,7 +20,7 @@ const SUBQUERY_STEP_NS: i64 = 60_000_000_000;
 const SUBQUERY_STEPS_MAX: u64 = 1_000_000;
 
 /// Scalar arguments of a range function, one pair per step.
-type Params = Vec<[f64; 2]>;
+pub(super) type Params = Vec<[f64; 2]>;
 
 impl Evaluator<'_> {
     /// A call with one range vector among its arguments.
@@ -43,7 +43,7 @@ impl Evaluator<'_> {
             }
             _ => self.over_subquery(expr, function, matrix, grid, &params)?,
         };
-        if !matches!(function.name, "first_over_time" | "last_over_time") {
+        if !keeps_name(function) {
             series.iter_mut().for_each(|series| series.drops_name = true);
         }
         series.retain(|series| !series.is_empty());
@@ -51,7 +51,13 @@ impl Evaluator<'_> {
     }
 
     /// The scalar arguments at each step.
-    fn params(&self, expr: &Expr, function: &Function, args: &[Expr], grid: &Grid) -> Result<Params> {
+    pub(super) fn params(
+        &self,
+        expr: &Expr,
+        function: &Function,
+        args: &[Expr],
+        grid: &Grid,
+    ) -> Result<Params> {
         self.context.budget.charge_bytes((grid.count * size_of::<[f64; 2]>()) as u64)?;
         let mut params = vec![[0.0; 2]; grid.count];
         let scalars = args.iter().filter(|arg| type_of(arg) == ValueType::Scalar);
@@ -234,19 +240,7 @@ impl Evaluator<'_> {
             self.context.budget.charge_samples(grid.count as u64)?;
             self.context.budget.charge_bytes(series_bytes(grid.count))?;
             let mut points = Vec::with_capacity(grid.count);
-            for step in 0..grid.count {
-                // One window serves all steps when `@` fixes it.
-                let Some(window) = windows.get(step).or(windows.first()) else { continue };
-                let from = raw.ts_ns.partition_point(|ts_ns| *ts_ns <= window.start_ns);
-                let to = raw.ts_ns.partition_point(|ts_ns| *ts_ns <= window.end_ns);
-                let view = RawWindow {
-                    eval_ns: grid.ts_ns(step),
-                    ts_ns: raw.ts_ns.get(from..to).unwrap_or_default(),
-                    values: raw.values.get(from..to).unwrap_or_default(),
-                    params: params.get(step).copied().unwrap_or_default(),
-                };
-                points.push(formula(&view, *window).map(Sample::Float));
-            }
+            points.extend(slid((&raw.ts_ns, &raw.values), windows, grid, params, &formula));
             series.push(Series { labels: raw.labels, drops_name: raw.drops_name, points });
         }
         Ok(series)
@@ -270,6 +264,34 @@ impl Evaluator<'_> {
         };
         Ok(absent_from(&found, labels, grid))
     }
+}
+
+/// Whether the series of a function over ranges keep the name.
+pub(super) fn keeps_name(function: &Function) -> bool {
+    matches!(function.name, "first_over_time" | "last_over_time")
+}
+
+/// What a formula makes of the samples of each window.
+pub(super) fn slid(
+    (ts_ns, values): (&[i64], &[f64]),
+    windows: &[Window],
+    grid: &Grid,
+    params: &Params,
+    formula: impl Fn(&RawWindow<'_>, Window) -> Option<f64>,
+) -> impl Iterator<Item = Point> {
+    (0..grid.count).filter_map(move |step| {
+        // One window serves all steps when `@` fixes it.
+        let window = windows.get(step).or(windows.first())?;
+        let from = ts_ns.partition_point(|ts_ns| *ts_ns <= window.start_ns);
+        let to = ts_ns.partition_point(|ts_ns| *ts_ns <= window.end_ns);
+        let view = RawWindow {
+            eval_ns: grid.ts_ns(step),
+            ts_ns: ts_ns.get(from..to).unwrap_or_default(),
+            values: values.get(from..to).unwrap_or_default(),
+            params: params.get(step).copied().unwrap_or_default(),
+        };
+        Some(formula(&view, *window).map(Sample::Float))
+    })
 }
 
 /// One series with the value 1 wherever none of those found has a point.
