@@ -199,6 +199,7 @@ fn encoding_name(number: u8) -> String {
     let name = match Encoding::from_u8(number) {
         Some(Encoding::Empty) => "empty",
         Some(Encoding::Plain) => "plain",
+        Some(Encoding::Keys) => "keys",
         Some(Encoding::Const) => "const",
         Some(Encoding::Affine) => "affine",
         Some(Encoding::Runs) => "runs",

@@ -4,7 +4,8 @@
 //! A column is written as its validity, then one encoding byte and a payload that holds the valid values only.
 //! The reader knows from elsewhere how many rows there are, so no count in the bytes decides how much memory is
 //! taken. Read in this order: this file (ids, validity), `integers` (where all numbers end up) with `affine`,
-//! `runs`, `scaled`, `plain`, `entropy` and `squeeze`, then `floats` with `decimal`, `bools`, `texts` and `histograms`.
+//! `runs`, `scaled`, `plain`, `entropy` and `squeeze`, then `floats` with `decimal`, `bools`, `texts`,
+//! `histograms` and, for series tables, `keys`.
 
 #![warn(clippy::indexing_slicing)]
 
@@ -16,6 +17,7 @@ mod entropy;
 mod floats;
 mod histograms;
 mod integers;
+pub(crate) mod keys;
 mod plain;
 mod runs;
 mod scaled;
@@ -74,16 +76,18 @@ pub enum Encoding {
     Histograms = 12,
     /// Whole numbers or floats, eight bytes each: what would only grow.
     Plain = 13,
+    /// Series keys, tag by tag.
+    Keys = 14,
 }
 
 impl Encoding {
     /// Reads the number written in a file; `None` for one this version does not know.
     pub fn from_u8(number: u8) -> Option<Self> {
         #[rustfmt::skip]
-        const ALL: [Encoding; 14] = [
+        const ALL: [Encoding; 15] = [
             Encoding::Empty, Encoding::Const, Encoding::Affine, Encoding::Runs, Encoding::Scaled,
             Encoding::Decimal, Encoding::FloatBits, Encoding::Float, Encoding::Bits, Encoding::BoolNumbers,
-            Encoding::Codes, Encoding::Texts, Encoding::Histograms, Encoding::Plain,
+            Encoding::Codes, Encoding::Texts, Encoding::Histograms, Encoding::Plain, Encoding::Keys,
         ];
         ALL.get(usize::from(number)).copied()
     }

@@ -37,14 +37,10 @@ pub(crate) fn decode_bytes(bytes: &[u8], count: usize) -> Result<StrColumn> {
     }
     let mut reader = Reader::new(payload);
     let lengths = integers::decode(reader.slice()?, count)?;
-    let mut total = 0u64;
-    let mut ends = Vec::with_capacity(count);
-    for length in lengths {
-        total = total.saturating_add(length);
-        ends.push(end_of(total)?);
-    }
+    let ends = ends_of(&lengths)?;
     let bytes = unsqueeze(reader.rest(), TEXT_BYTES_MAX)?;
-    if bytes.len() as u64 != total {
+    let total = ends.last().map_or(0, |end| *end as usize);
+    if bytes.len() != total {
         return Err(Error::corruption(format!("{} bytes of text, {total} expected", bytes.len())));
     }
     Ok(StrColumn { bytes: bytes.into_owned(), ends })
@@ -99,7 +95,17 @@ pub(crate) fn slice_of(texts: &StrColumn, index: usize) -> Option<&[u8]> {
     texts.bytes.get(start..end)
 }
 
-fn end_of(total: u64) -> Result<u32> {
+/// Where byte strings of these lengths end.
+pub(super) fn ends_of(lengths: &[u64]) -> Result<Vec<u32>> {
+    let mut total = 0u64;
+    let end_behind = |length: &u64| {
+        total = total.saturating_add(*length);
+        end_of(total)
+    };
+    lengths.iter().map(end_behind).collect()
+}
+
+pub(super) fn end_of(total: u64) -> Result<u32> {
     match u32::try_from(total) {
         Ok(end) if total <= TEXT_BYTES_MAX as u64 => Ok(end),
         _ => Err(Error::corruption(format!("{total} bytes of text, at most {TEXT_BYTES_MAX} fit a page"))),

@@ -28,11 +28,15 @@ const PAGE_ROWS_FULL: usize = 3072;
 const PAGE_BYTES_FULL: usize = 4 << 20;
 /// Series whose keys stand together in one block of the series table.
 const SERIES_BLOCK: usize = 4096;
+/// A block whose keys weigh more ends early: a key has no bound but that of a request.
+const SERIES_BLOCK_BYTES_FULL: usize = 4 << 20;
 
 /// First bytes of a segment; the format version follows as a u16.
 const MAGIC: &[u8; 6] = b"ICESEG";
-/// The format that this version writes, and the only one it reads.
-const VERSION: u16 = 1;
+/// The format that this version writes.
+const VERSION: u16 = 2;
+/// The oldest that it reads: series tables without encoding 14.
+const VERSION_MIN: u16 = 1;
 /// Bytes of the header: magic and version.
 const HEADER_BYTES: u64 = 8;
 /// Last bytes of a segment.

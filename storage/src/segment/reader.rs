@@ -17,9 +17,9 @@ use super::layout::{
     Blob, ColumnInfo, DictionaryInfo, Footer, PageInfo, Section, SegmentSummary, SeriesBlock,
 };
 use super::writer::crc_of;
-use super::{CRC_BYTES, HEADER_BYTES, MAGIC, MAGIC_END, SERIES_BLOCK, TRAILER_BYTES, VERSION};
+use super::{CRC_BYTES, HEADER_BYTES, MAGIC, MAGIC_END, SERIES_BLOCK, TRAILER_BYTES, VERSION, VERSION_MIN};
 use crate::codec::bytes::Reader;
-use crate::codec::{self, Encoding, take_numbers, take_times, texts};
+use crate::codec::{self, Encoding, keys, take_numbers, take_times, texts};
 use crate::fs::{File, Fs};
 use crate::model::{Column, ColumnKey, MeasurementId, SeriesId, SeriesKey, StrColumn, Values};
 use crate::{Error, ErrorKind, Result};
@@ -299,8 +299,8 @@ fn read_footer(file: &dyn File) -> Result<(Footer, SegmentSummary)> {
     reader.take(MAGIC.len())?;
     let version = reader.u16()?;
     // The checksum covers the version, so this is no damage but another writer.
-    if version != VERSION {
-        let message = format!("segment format {version}, this version reads {VERSION}");
+    if !(VERSION_MIN..=VERSION).contains(&version) {
+        let message = format!("segment format {version}, this version reads {VERSION_MIN} to {VERSION}");
         return Err(Error::new(ErrorKind::Conflict, message));
     }
     let footer = Footer::decode(&bytes, HEADER_BYTES..footer_offset)
@@ -354,7 +354,7 @@ fn decode_series(bytes: &[u8], block: &SeriesBlock, name: &str) -> Result<Vec<(S
     }
     let mut reader = Reader::new(bytes);
     let ids = take_numbers(&mut reader, count)?;
-    let keys = texts::decode_bytes(reader.rest(), count)?;
+    let keys = keys::decode(reader.rest(), count)?;
     let mut series: Vec<(SeriesId, Arc<SeriesKey>)> = Vec::with_capacity(count);
     for (index, id) in ids.into_iter().enumerate() {
         let id = SeriesId(u32::try_from(id).map_err(|_| Error::corruption(format!("series id {id}")))?);

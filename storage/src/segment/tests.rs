@@ -314,12 +314,37 @@ fn writer_refuses_rows_out_of_order() {
     write(&place.path, &[block_of(0..1, 1)]).unwrap();
 }
 
+/// Blocks of 4096 long keys once were more than a block may be, and kept the flush from succeeding.
+#[test]
+fn series_with_long_keys_end_their_block_early() {
+    let place = place();
+    let mut writer = SegmentWriter::create(&OsFs, &place.path).unwrap();
+    writer.begin(MeasurementId(3), "m", &fields()).unwrap();
+    writer.push(&block_of(0..6, 1)).unwrap();
+    let long_key = |series: SeriesId| {
+        let tags = (0..16).map(|tag| (format!("{tag:02}"), format!("{}{}", series.0, "x".repeat(65_000))));
+        SeriesKey::new("m", tags).unwrap()
+    };
+    let key_of = |series, out: &mut Vec<u8>| {
+        long_key(series).encode(out);
+        Some(MeasurementId(3))
+    };
+    writer.end(&key_of).unwrap();
+    writer.finish(&OsFs).unwrap();
+    let segment = open(&place.path).unwrap();
+    let section = segment.section(MeasurementId(3)).unwrap();
+    assert_eq!(section.series_blocks.iter().map(|block| block.count).collect::<Vec<_>>(), [5, 1]);
+    let series = segment.series(section).unwrap();
+    assert!((0..6).map(SeriesId).eq(series.iter().map(|(id, _)| *id)));
+    assert!(series.iter().all(|(id, key)| **key == long_key(*id)));
+}
+
 #[test]
 fn version_of_the_future_is_a_conflict() {
     let place = place();
     write(&place.path, &[block_of(0..2, 2)]).unwrap();
     let mut bytes = std::fs::read(&place.path).unwrap();
-    bytes[6] = 2;
+    bytes[6] = u8::try_from(VERSION).unwrap() + 1;
     let trailer = bytes.len() - 16;
     let footer_len = u32::from_le_bytes(bytes[trailer..trailer + 4].try_into().unwrap()) as usize;
     let crc = writer::crc_of(&[&bytes[..8], &bytes[trailer - footer_len..trailer]]);

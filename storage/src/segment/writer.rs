@@ -11,9 +11,9 @@ use super::layout::{
     Blob, ColumnInfo, DictionaryInfo, Footer, PageInfo, Section, SegmentSummary, SeriesBlock,
 };
 use super::page::PageBuilder;
-use super::{CRC_BYTES, MAGIC, MAGIC_END, SERIES_BLOCK, VERSION};
+use super::{CRC_BYTES, MAGIC, MAGIC_END, SERIES_BLOCK, SERIES_BLOCK_BYTES_FULL, VERSION};
 use crate::codec::bytes::put_len;
-use crate::codec::{self, Kind, Source, put_numbers, put_times, texts};
+use crate::codec::{self, Kind, Source, keys, put_numbers, put_times, texts};
 use crate::fs::{File, Fs};
 use crate::model::FieldInfo;
 use crate::model::{Column, ColumnKey, MeasurementId, RowBlock, SeriesId, StrColumn, Values};
@@ -297,26 +297,33 @@ impl OpenSection {
     }
 
     fn write_series(&mut self, sink: &mut Sink, key_of: &KeyOf<'_>) -> Result<()> {
-        for block in self.series.chunks(SERIES_BLOCK) {
-            let mut keys = StrColumn::default();
-            for series in block {
-                if key_of(*series, &mut keys.bytes) != Some(self.section.measurement) {
-                    let message = format!("series {} has no key in {}", series.0, self.section.name);
-                    return Err(Error::new(ErrorKind::Internal, message));
-                }
-                keys.end_text();
+        let (mut ids, mut encoded) = (Vec::new(), StrColumn::default());
+        for series in &self.series {
+            if key_of(*series, &mut encoded.bytes) != Some(self.section.measurement) {
+                let message = format!("series {} has no key in {}", series.0, self.section.name);
+                return Err(Error::new(ErrorKind::Internal, message));
             }
-            let ids: Vec<u64> = block.iter().map(|series| u64::from(series.0)).collect();
-            let (blob, ()) = sink.blob(|out| {
-                put_numbers(out, &ids)?;
-                texts::encode(&keys, out)
-            })?;
-            // Bounded by SERIES_BLOCK.
-            let count = u32::try_from(block.len()).unwrap_or(u32::MAX);
-            self.section.series_blocks.push(SeriesBlock { count, blob });
+            encoded.end_text();
+            ids.push(u64::from(series.0));
+            if SERIES_BLOCK <= ids.len() || SERIES_BLOCK_BYTES_FULL <= encoded.bytes.len() {
+                let (ids, encoded) = (std::mem::take(&mut ids), std::mem::take(&mut encoded));
+                self.section.series_blocks.push(write_series_block(sink, &ids, &encoded)?);
+            }
+        }
+        if !ids.is_empty() {
+            self.section.series_blocks.push(write_series_block(sink, &ids, &encoded)?);
         }
         Ok(())
     }
+}
+
+fn write_series_block(sink: &mut Sink, ids: &[u64], encoded: &StrColumn) -> Result<SeriesBlock> {
+    let (blob, ()) = sink.blob(|out| {
+        put_numbers(out, ids)?;
+        keys::encode(encoded, out)
+    })?;
+    // Bounded by SERIES_BLOCK.
+    Ok(SeriesBlock { count: u32::try_from(ids.len()).unwrap_or(u32::MAX), blob })
 }
 
 /// Each series and how many rows it has, side by side.

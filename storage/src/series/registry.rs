@@ -126,9 +126,21 @@ impl Catalog {
     /// # Errors
     /// Those of the file system.
     pub fn save(&self, fs: &dyn Fs, dir: &Path, number: u64, after: CatalogMark) -> Result<CatalogMark> {
+        self.save_within(FILE_PLAIN_BYTES, fs, dir, number, after)
+    }
+
+    /// As [`Catalog::save`]; the file ends with the piece that reaches `plain_bytes_max` bytes before compression.
+    pub(super) fn save_within(
+        &self,
+        plain_bytes_max: usize,
+        fs: &dyn Fs,
+        dir: &Path,
+        number: u64,
+        after: CatalogMark,
+    ) -> Result<CatalogMark> {
         let (mut mark, end) = (after, self.mark());
         let (mut file, mut plain) = (FileBuilder::new()?, Vec::new());
-        while mark != end && file.plain_bytes() < FILE_PLAIN_BYTES {
+        while mark != end && file.plain_bytes() < plain_bytes_max {
             plain.clear();
             let mut count = 0;
             mark = self.read().definitions(mark, end, PIECE_DEFINITIONS, &mut |definition| {

@@ -449,6 +449,14 @@ fn save_many_series_loads_the_same() -> Result<()> {
     copy.load(&OsFs, dir.path(), 1)?;
     assert_eq!(all(&copy), all(&catalog));
     assert_eq!((copy.series_count(), copy.mark()), (count, catalog.mark()));
+    // A catalog of more than fits one file once kept every flush from succeeding.
+    let (parts, mut mark) = (Catalog::new(many), CatalogMark::default());
+    for number in 2..5 {
+        assert!(mark.is_before(catalog.mark()), "there are three files");
+        mark = catalog.save_within(100_000, &OsFs, dir.path(), number, mark)?;
+        parts.load(&OsFs, dir.path(), number)?;
+    }
+    assert_eq!((mark, all(&parts)), (catalog.mark(), all(&catalog)));
     Ok(())
 }
 
