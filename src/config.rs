@@ -46,20 +46,22 @@ const MEMTABLE_BYTES_MAX: usize = 64 << 20;
 const BODY_BYTES_MAX: usize = 64 << 20;
 
 impl Config {
-    /// Cuts all sizes from one: the memory that everything together is to take. Three eighths are for the memtables of
-    /// a database, three eighths for queries, an eighth for decoded pages, an eighth for bodies on their way. The
-    /// catalog of series and what is being decoded come on top.
+    /// Cuts all sizes from one: the memory that everything together is to take. A quarter is for the memtables of a
+    /// database, three eighths are for queries, an eighth is for decoded pages, an eighth for bodies on their way and an
+    /// eighth for those that are being decoded. The catalog of series, the jobs and what the allocator needs beyond what
+    /// is asked of it come on top: twice as much again should be there.
     #[must_use]
     pub fn with_memory(mut self, bytes: u64) -> Self {
         let share = |eighths: u64| bytes / 8 * eighths;
         let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
         let limits = &mut self.limits;
-        self.options.memory_bytes_max = size(share(3));
+        self.options.memory_bytes_max = size(share(2));
         self.options.memtable_bytes_max = size(share(1) / 2).min(MEMTABLE_BYTES_MAX);
         self.options.cache_bytes_max = size(share(1));
         limits.queries_memory_bytes_max = share(3);
         limits.query.memory_bytes_max = share(2);
         limits.bodies_bytes_max = size(share(1));
+        limits.decoding_bytes_max = size(share(1));
         limits.body_bytes_max = size(share(1) / 2).clamp(limits.body_wire_bytes_max, BODY_BYTES_MAX);
         self
     }
@@ -241,7 +243,8 @@ mod tests {
     fn memory_is_not_given_out_twice() {
         for bytes in [MEMORY_BYTES_MIN, 128 << 20, 1 << 30, 16 << 30] {
             let Config { options, limits, .. } = Config::default().with_memory(bytes);
-            let sizes = [options.memory_bytes_max, options.cache_bytes_max, limits.bodies_bytes_max];
+            let on_their_way = limits.bodies_bytes_max + limits.decoding_bytes_max;
+            let sizes = [options.memory_bytes_max, options.cache_bytes_max, on_their_way];
             let sum = limits.queries_memory_bytes_max + sizes.map(|size| size as u64).iter().sum::<u64>();
             assert_eq!(sum, bytes);
             assert!(limits.query.memory_bytes_max <= limits.queries_memory_bytes_max);

@@ -17,11 +17,14 @@ use icecore_storage::scan::{Coverage, Resolution, Scan};
 use crate::config::{Config, format_age};
 use crate::databases::{DEFAULT_DATABASE, Databases};
 use crate::ingest::line::{self, LineLimits, Precision};
+use crate::limits::Limits;
 use crate::point::{self, Decoded, Point};
 use crate::{Error, ErrorKind, Result};
 
 /// How far an instant selector looks back for a sample, as in Prometheus.
 const LOOKBACK: Duration = Duration::from_secs(300);
+/// Memory of a field of a body that is decoded alone: it may take three times `decoding_bytes_max`.
+const FIELD_BYTES: usize = 32;
 
 /// How one query is run.
 #[derive(Debug, Clone, Copy)]
@@ -89,6 +92,7 @@ pub struct Database {
     engine: Arc<Engine>,
     env: Env,
     query_options: QueryOptions,
+    line_limits: LineLimits,
     /// Memory of all running queries of the data directory.
     queries_memory: Arc<MemoryPool>,
     /// The directory this database was opened with, when it was opened alone.
@@ -126,6 +130,7 @@ impl Database {
             engine: Arc::clone(&inner.engine),
             env: inner.env.clone(),
             query_options: inner.query_options,
+            line_limits: inner.line_limits,
             queries_memory: Arc::clone(&inner.queries_memory),
             home: Some(home),
         })
@@ -135,11 +140,14 @@ impl Database {
         name: &str,
         engine: Arc<Engine>,
         env: Env,
-        limits: QueryLimits,
+        limits: &Limits,
         queries_memory: Arc<MemoryPool>,
     ) -> Self {
-        let query_options = QueryOptions { limits, ..QueryOptions::default() };
-        Self { name: name.to_owned(), engine, env, query_options, queries_memory, home: None }
+        let query_options = QueryOptions { limits: limits.query, ..QueryOptions::default() };
+        let preset = LineLimits::default();
+        let fields_max = (limits.decoding_bytes_max / FIELD_BYTES).clamp(1, preset.fields_max);
+        let line_limits = LineLimits { fields_max, ..preset };
+        Self { name: name.to_owned(), engine, env, query_options, line_limits, queries_memory, home: None }
     }
 
     pub(crate) fn engine(&self) -> &Arc<Engine> {
@@ -181,7 +189,7 @@ impl Database {
     /// # Errors
     /// As [`Database::write`].
     pub fn write_lines(&self, body: &[u8], precision: Precision) -> Result<WriteReport> {
-        self.write_decoded(line::decode(body, precision, self.env.clock.now_ns(), &LineLimits::default()))
+        self.write_decoded(line::decode(body, precision, self.env.clock.now_ns(), &self.line_limits))
     }
 
     fn write_decoded(&self, decoded: Decoded<'_>) -> Result<WriteReport> {

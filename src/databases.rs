@@ -212,7 +212,7 @@ impl Databases {
             .map_err(|error| Error::from(error).context(place()))?;
         let engine = Arc::new(engine);
         self.services.serve(name, Arc::clone(&engine))?;
-        let (limits, memory) = (self.config.limits.query, Arc::clone(&self.queries_memory));
+        let (limits, memory) = (&self.config.limits, Arc::clone(&self.queries_memory));
         let database = Arc::new(Database::of_engine(name, engine, self.env.clone(), limits, memory));
         let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
         open.insert(name.to_owned(), Arc::clone(&database));

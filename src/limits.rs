@@ -31,8 +31,10 @@ pub struct Limits {
     pub queries_memory_bytes_max: u64,
     /// Wire bytes of all bodies that are being received or wait for their turn.
     pub bodies_bytes_max: usize,
-    /// Writes that are in work or wait at once; bounds the memory of decoded bodies.
+    /// Writes that are in work or wait at once.
     pub writes_max: usize,
+    /// Memory of all bodies that are being decoded and written, by estimate; bounds the fields of one body, too.
+    pub decoding_bytes_max: usize,
     /// Databases of a data directory.
     pub databases_max: usize,
     /// Series in the answer to a metadata request.
@@ -59,6 +61,7 @@ impl Default for Limits {
             queries_memory_bytes_max: 512 << 20,
             bodies_bytes_max: 256 << 20,
             writes_max: 32,
+            decoding_bytes_max: 256 << 20,
             databases_max: 64,
             listed_series_max: 100_000,
             drain_time_max: Duration::from_secs(10),

@@ -10,10 +10,11 @@ use crate::config::MEMORY_BYTES_MIN;
 /// The most that is taken without being told to.
 const DEFAULT_BYTES_MAX: u64 = 1 << 30;
 
-/// What a server does with when nothing is said: half of what there is, within bounds.
+/// What a server does with when nothing is said: a third of what there is, within bounds. Under more writes than it can
+/// take it holds up to twice that (`tests/system/run overload`).
 pub(super) fn default_bytes() -> u64 {
     let there = bytes_below(Path::new("/")).unwrap_or(u64::MAX);
-    (there / 2).clamp(MEMORY_BYTES_MIN, DEFAULT_BYTES_MAX)
+    (there / 3).clamp(MEMORY_BYTES_MIN, DEFAULT_BYTES_MAX)
 }
 
 /// The least of the machine's memory and the bounds of all groups, by the files below `root`.

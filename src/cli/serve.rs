@@ -43,7 +43,7 @@ pub(super) struct ServeArgs {
     /// second, `memory` nothing. Existing databases keep theirs.
     #[arg(long, env = "ICECORE_DURABILITY")]
     durability: Option<String>,
-    /// Memory to do with, such as 512M or 2G; sizes of caches and limits follow it. Half of what the machine or the
+    /// Memory to do with, such as 512M or 2G; sizes of caches and limits follow it. A third of what the machine or the
     /// memory group has, at most 1G, when it is not given.
     #[arg(long, env = "ICECORE_MEMORY")]
     memory: Option<String>,

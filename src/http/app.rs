@@ -32,6 +32,8 @@ pub(crate) struct App {
     writes: Arc<Semaphore>,
     inflations: Arc<Semaphore>,
     bodies: Arc<Semaphore>,
+    /// Memory of bodies that are being decoded, in KiB.
+    decoding: Arc<Semaphore>,
 }
 
 impl App {
@@ -50,6 +52,7 @@ impl App {
             writes: Arc::new(Semaphore::new(limits.writes_max)),
             inflations: Arc::new(Semaphore::new(INFLATIONS_MAX)),
             bodies: Arc::new(Semaphore::new(limits.bodies_bytes_max / 1024)),
+            decoding: Arc::new(Semaphore::new(decoding_kib(&limits))),
         }
     }
 
@@ -90,6 +93,21 @@ impl App {
             Ok(Ok(permit)) => Ok(permit),
             Ok(Err(_)) | Err(_) => Err(self
                 .limit_hit(LimitName::Writes, Failure::busy("too many writes at once (limit writes_max)"))),
+        }
+    }
+
+    /// Waits for the memory that decoding and writing a body takes. One that takes more than there is waits until it is
+    /// alone.
+    pub(super) async fn decoding_memory(&self, bytes: usize) -> Result<OwnedSemaphorePermit, Failure> {
+        let kib = bytes.div_ceil(1024).min(decoding_kib(&self.limits));
+        let kib = u32::try_from(kib).unwrap_or(u32::MAX);
+        let turn = Arc::clone(&self.decoding).acquire_many_owned(kib);
+        match tokio::time::timeout(WRITE_WAIT_MAX, turn).await {
+            Ok(Ok(permit)) => Ok(permit),
+            Ok(Err(_)) | Err(_) => {
+                let message = "too many bodies are being written at once (limit decoding_bytes_max)";
+                Err(self.limit_hit(LimitName::Decoding, Failure::busy(message)))
+            }
         }
     }
 
@@ -136,6 +154,10 @@ impl App {
             None => failure,
         })
     }
+}
+
+fn decoding_kib(limits: &Limits) -> usize {
+    (limits.decoding_bytes_max / 1024).clamp(1, u32::MAX as usize)
 }
 
 /// The outcome of a blocking task; one that panicked is an internal error, not a closed connection.
@@ -220,6 +242,20 @@ mod tests {
             assert_eq!(app.body_memory(1).unwrap_err().status.as_u16(), 503);
             drop(memory);
             assert!(app.body_memory(1).is_ok());
+        });
+    }
+
+    #[test]
+    fn decoding_waits_for_its_memory_and_large_bodies_for_all_of_it() {
+        with_app(Limits { decoding_bytes_max: 10 << 10, ..Limits::default() }, |app| async move {
+            let small = app.decoding_memory(4 << 10).await.unwrap();
+            let other = app.decoding_memory(6 << 10).await.unwrap();
+            let large = async { app.decoding_memory(1 << 30).await.unwrap() };
+            let mut large = std::pin::pin!(large);
+            let is_waiting = tokio::time::timeout(Duration::from_millis(1), large.as_mut()).await.is_err();
+            assert!(is_waiting);
+            drop((small, other));
+            drop(large.await);
         });
     }
 

@@ -1,13 +1,14 @@
 //! POST /write and POST /api/v2/write: line protocol in, 204 out when all of it is durable.
 //!
-//! Order: parameters, database, encoding, body under its limit, a turn, decompression and write on a blocking
-//! thread. Good lines of a request with bad ones are kept; the answer names the bad ones.
+//! Order: parameters, database, encoding, body under its limit, a turn, decompression, memory for what the lines become,
+//! and the write, on a blocking thread. Good lines of a request with bad ones are kept; the answer names the bad ones.
 
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
+use tokio::runtime::Handle;
 
 use super::app::{App, join};
 use super::body::{self, Bound, Encoding};
@@ -16,6 +17,7 @@ use super::params::Params;
 use crate::Database;
 use crate::database::WriteReport;
 use crate::ingest::Precision;
+use crate::ingest::line::decoded_bytes;
 use crate::telemetry::LimitName;
 
 /// Header of a 204: how many rows were kept.
@@ -57,9 +59,10 @@ async fn write(app: &Arc<App>, request: Request, dialect: Dialect) -> Result<u64
     let wire = body::read(app, &parts.headers, body, Bound::Lines).await?;
     let permit = app.write_turn(encoding == Encoding::Gzip).await?;
     let worker = Arc::clone(app);
+    let runtime = Handle::current();
     let report = tokio::task::spawn_blocking(move || {
         let _permit = permit;
-        store(&worker, &database, &wire.bytes, encoding, precision)
+        store(&worker, &runtime, &database, &wire.bytes, encoding, precision)
     });
     // A panic is told apart from a refusal; both outcomes are already failures of this room.
     let report = join(report.await.map(Ok))??;
@@ -70,6 +73,7 @@ async fn write(app: &Arc<App>, request: Request, dialect: Dialect) -> Result<u64
 
 fn store(
     app: &App,
+    runtime: &Handle,
     database: &Database,
     wire: &[u8],
     encoding: Encoding,
@@ -86,6 +90,7 @@ fn store(
             unpacked.as_slice()
         }
     };
+    let _memory = runtime.block_on(app.decoding_memory(decoded_bytes(lines)))?;
     Ok(database.write_lines(lines, precision)?)
 }
 

@@ -11,6 +11,8 @@ use crate::version::{LiveSegment, Version};
 /// Rows that one piece holds at most, unless a single series has more. Small enough for a piece and its cells to stay
 /// in the processor's caches.
 const PIECE_ROWS_MAX: u64 = 32 * 1024;
+/// Values that one piece holds at most, unless a single series has more: rows of many fields are many bytes.
+const PIECE_VALUES_MAX: u64 = 512 * 1024;
 
 /// Measurements of the segments, ascending.
 pub(crate) fn measurements(inputs: &[&LiveSegment]) -> Vec<MeasurementId> {
@@ -58,6 +60,8 @@ pub(crate) fn merged(
 
 /// Last series of each piece: page ends, so far apart that a piece stays within its bound.
 fn piece_ends(sources: &[Source<'_>]) -> Vec<SeriesId> {
+    let fields = sources.iter().map(|source| source.section.fields.len()).max().unwrap_or(0) as u64;
+    let rows_max = PIECE_ROWS_MAX.min(PIECE_VALUES_MAX / fields.max(1));
     let pages = sources.iter().flat_map(|source| &source.section.pages);
     let mut pages: Vec<(SeriesId, u32)> = pages.map(|page| (page.last_series, page.rows)).collect();
     pages.sort_unstable();
@@ -66,7 +70,7 @@ fn piece_ends(sources: &[Source<'_>]) -> Vec<SeriesId> {
     for (place, (last, page_rows)) in pages.iter().enumerate() {
         rows += u64::from(*page_rows);
         let is_last_of_series = pages.get(place + 1).is_none_or(|(next, _)| next != last);
-        if is_last_of_series && (rows >= PIECE_ROWS_MAX || place + 1 == pages.len()) {
+        if is_last_of_series && (rows >= rows_max || place + 1 == pages.len()) {
             ends.push(*last);
             rows = 0;
         }
