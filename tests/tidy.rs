@@ -52,7 +52,7 @@ const CRATES: &[Crate] = &[
     },
     Crate {
         source: "query/src",
-        layers: &[&["budget", "error", "memory"], &["promql", "select"]],
+        layers: &[&["budget", "error", "memory", "testing"], &["keys"], &["promql", "select"]],
         reexports: &[
             ("Error", "error"),
             ("ErrorKind", "error"),

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use icecore_storage::model::SeriesId;
+use icecore_storage::model::{SeriesId, SeriesKey};
 use icecore_storage::scan::{Meter, SeriesInfo};
 use regex::{Regex, RegexBuilder};
 
@@ -230,10 +230,7 @@ impl Budget {
     /// # Errors
     /// As [`Budget::charge_bytes`].
     pub fn charge_infos(&self, series: &[SeriesInfo]) -> Result<()> {
-        let tags_bytes = |info: &SeriesInfo| -> usize {
-            info.key.tags().iter().map(|(key, value)| 64 + key.len() + value.len()).sum()
-        };
-        self.charge_bytes(series.iter().map(|info| (128 + tags_bytes(info)) as u64).sum())
+        self.charge_bytes(series.iter().map(|info| key_bytes(&info.key)).sum())
     }
 
     /// Charges a list of ids of series, and its copy in a request.
@@ -315,6 +312,12 @@ impl Meter for Budget {
         }
         Ok(())
     }
+}
+
+/// An estimate of the memory that the key of a series takes.
+pub(crate) fn key_bytes(key: &SeriesKey) -> u64 {
+    let tags: usize = key.tags().iter().map(|(key, value)| 64 + key.len() + value.len()).sum();
+    (128 + tags) as u64
 }
 
 /// Memory that is given back when this is dropped.

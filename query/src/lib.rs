@@ -10,9 +10,12 @@ extern crate self as icecore_query;
 
 pub mod budget;
 pub mod error;
+mod keys;
 pub mod memory;
 pub mod promql;
 pub mod select;
+#[cfg(test)]
+mod testing;
 
 pub use budget::{Budget, Limits};
 pub use error::{Error, ErrorKind, Result};

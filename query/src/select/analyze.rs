@@ -47,6 +47,8 @@ pub(crate) struct Plan<'a> {
     /// For each call the place of its field among the bound fields.
     pub(crate) call_places: Vec<Option<usize>>,
     pub(crate) filter: Filter,
+    /// Whether rows must come with the tags of their series: to show, to test or to sort them.
+    pub(crate) needs_tags: bool,
 }
 
 /// The schemas that the sources name, sorted by measurement, each once.
@@ -222,7 +224,10 @@ impl<'a> Plan<'a> {
         let calls = binder.calls.clone();
         let call_places =
             calls.iter().map(|call| call.field.as_ref().map(|field| binder.column(field))).collect();
-        Ok(Self { schema, shape, items, binder, call_places, filter })
+        let mut leaves = Leaves::default();
+        items.iter().chain(&filter.row_tests).for_each(|node| node.leaves(&mut leaves));
+        let needs_tags = shape == Shape::Rows || !leaves.tags.is_empty();
+        Ok(Self { schema, shape, items, binder, call_places, filter, needs_tags })
     }
 }
 

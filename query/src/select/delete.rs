@@ -44,10 +44,7 @@ pub fn chosen(context: &Context<'_>, statement: &Statement) -> Result<Chosen> {
         }
         let mut series = None;
         if !split.rest.is_empty() {
-            let mut found =
-                context.scan.series(schema.measurement, &filter.matchers, split.range, usize::MAX)?;
-            found.retain(|info| filter.accepts_series(info));
-            series = Some(found.iter().map(|info| info.id).collect::<Vec<_>>());
+            series = Some(filter.series(context, schema.measurement, split.range, usize::MAX)?);
         }
         context.budget.check_time()?;
         if series.as_ref().is_none_or(|series| !series.is_empty()) {

@@ -5,12 +5,15 @@
 
 use std::sync::Arc;
 
-use icecore_storage::scan::{SeriesInfo, TagMatcher, TagTest};
+use icecore_storage::model::{MeasurementId, SeriesId, SeriesKey, TimeRange};
+use icecore_storage::scan::{TagMatcher, TagTest};
 
+use super::Context;
 use super::ast::{Compare, Expr};
 use super::node::{Binder, Leaves, Node, Row, Tags};
 use super::scalar::Cell;
 use crate::Result;
+use crate::keys::each_key;
 
 /// A condition without its bounds of time, bound to one measurement.
 #[derive(Debug, Default)]
@@ -52,9 +55,35 @@ impl Filter {
     }
 
     /// Whether a series that passed the matchers passes the rest.
-    pub(crate) fn accepts_series(&self, series: &SeriesInfo) -> bool {
-        let row = Row { tags: Tags::Key(&series.key), ..Row::default() };
+    pub(crate) fn accepts_series(&self, key: &SeriesKey) -> bool {
+        let row = Row { tags: Tags::Key(key), ..Row::default() };
         self.series_tests.iter().all(|test| test.holds(&row))
+    }
+
+    /// The series of a measurement that pass, ascending by id.
+    ///
+    /// # Errors
+    /// `LimitExceeded` when more than `limit` pass the matchers; those of storage and the budget.
+    pub(crate) fn series(
+        &self,
+        context: &Context<'_>,
+        measurement: MeasurementId,
+        range: TimeRange,
+        limit: usize,
+    ) -> Result<Vec<SeriesId>> {
+        let ids = context.scan.series_ids(measurement, &self.matchers, range, limit)?;
+        context.budget.charge_ids(&ids)?;
+        if self.series_tests.is_empty() {
+            return Ok(ids);
+        }
+        let mut passed = Vec::new();
+        each_key(context.scan, &ids, context.budget, |position, key| {
+            if self.accepts_series(key) {
+                passed.extend(ids.get(position).copied());
+            }
+            Ok(())
+        })?;
+        Ok(passed)
     }
 
     /// Whether a row passes.

@@ -4,22 +4,26 @@
 //! allows, what is read: ascending, each series is left after the rows that can be on the page; descending, time is
 //! walked backwards in slices that double.
 
-use icecore_storage::model::{HOUR_NS, TimeRange};
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use icecore_storage::model::{HOUR_NS, SeriesKey, TimeRange};
 use icecore_storage::scan::{Coverage, Flow};
 
 use super::Context;
 use super::analyze::Plan;
 use super::ast::{Order, Page};
-use super::node::{Leaves, Row};
+use super::node::{Leaves, Row, Tags};
 use super::rows;
 use super::run::Groups;
 use super::scalar::{Cell, row_bytes};
 use crate::Result;
+use crate::budget::key_bytes;
 
 /// A row of the answer while it waits for its place.
 struct Waiting {
     ts_ns: i64,
-    series_idx: usize,
+    key: Arc<SeriesKey>,
     columns: Vec<Cell>,
 }
 
@@ -33,6 +37,8 @@ struct Collector<'a> {
     /// How many rows from the start of the answer are enough.
     needed: Option<usize>,
     rows: Vec<Waiting>,
+    /// The series of the last row, and its key, which its rows share.
+    last: Option<(usize, Arc<SeriesKey>)>,
     /// The most rows that were held at once.
     peak: usize,
 }
@@ -56,7 +62,7 @@ pub(crate) fn read(
     }
     let needed = page.needed();
     let mut collector =
-        Collector { context, plan, groups, is_field, order, needed, rows: Vec::new(), peak: 0 };
+        Collector { context, plan, groups, is_field, order, needed, rows: Vec::new(), last: None, peak: 0 };
     match (needed, order) {
         (Some(needed), Order::Ascending) => collector.read_first(group, range, needed, coverage)?,
         (Some(needed), Order::Descending) => collector.read_last(group, range, needed, coverage)?,
@@ -144,8 +150,15 @@ impl Collector<'_> {
         if !has_value {
             return Ok(false);
         }
-        self.charge_row(&columns)?;
-        self.rows.push(Waiting { ts_ns: row.ts_ns, series_idx, columns });
+        let known = self.last.as_ref().filter(|(known, _)| *known == series_idx).map(|(_, key)| key);
+        let (key, is_new) = match (known, row.tags) {
+            (Some(key), _) => (Arc::clone(key), false),
+            (None, Tags::Key(key)) => (Arc::new(key.clone()), true),
+            (None, Tags::None | Tags::Value(_)) => return Ok(false),
+        };
+        self.charge_row(&columns, is_new.then_some(&*key))?;
+        self.last = Some((series_idx, Arc::clone(&key)));
+        self.rows.push(Waiting { ts_ns: row.ts_ns, key, columns });
         match self.needed {
             None => self.context.budget.charge_points(self.plan.items.len() as u64)?,
             // Twice the page before each cut keeps the cost of sorting low and memory bounded.
@@ -162,26 +175,20 @@ impl Collector<'_> {
     }
 
     /// Charges a row that is held beyond all those that were; places that a cut freed are charged already.
-    fn charge_row(&mut self, columns: &[Cell]) -> Result<()> {
+    fn charge_row(&mut self, columns: &[Cell], new_key: Option<&SeriesKey>) -> Result<()> {
         if self.rows.len() < self.peak {
             return Ok(());
         }
         self.peak = self.rows.len() + 1;
         let texts: u64 = columns.iter().map(Cell::heap_bytes).sum();
         let bytes = size_of::<Waiting>() as u64 + row_bytes(columns.len()) + texts;
-        self.context.budget.charge_bytes(bytes)
+        self.context.budget.charge_bytes(bytes + new_key.map_or(0, key_bytes))
     }
 
     /// By time; at equal times by tags.
     fn sort(&mut self) {
-        let groups = self.groups;
         let by_tags = |left: &Waiting, right: &Waiting| {
-            let key = |row: &Waiting| groups.key(row.series_idx);
-            if left.series_idx == right.series_idx {
-                std::cmp::Ordering::Equal
-            } else {
-                key(left).cmp(&key(right))
-            }
+            if Arc::ptr_eq(&left.key, &right.key) { Ordering::Equal } else { left.key.cmp(&right.key) }
         };
         match self.order {
             Order::Ascending => {

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use icecore_storage::model::{FieldId, RowBlock, SeriesId, TimeRange};
+use icecore_storage::model::{FieldId, RowBlock, SeriesId, SeriesKey, TimeRange};
 use icecore_storage::scan::{Coverage, Flow, RowRequest};
 
 use super::Context;
@@ -47,7 +47,7 @@ pub(crate) fn scan(
     let places: Vec<usize> = plan.binder.fields.iter().map(|field| place_of(field.id)).collect();
     let request = RowRequest { measurement: plan.schema.measurement, fields: &fields, series, range };
     let mut failure: Option<Error> = None;
-    let mut on_block = |block: &RowBlock| match hand_over(plan, groups, &places, block, sink) {
+    let mut on_block = |block: &RowBlock| match hand_over(context, plan, groups, &places, block, sink) {
         Ok(flow) => Ok(flow),
         Err(error) => {
             failure = Some(error);
@@ -59,26 +59,38 @@ pub(crate) fn scan(
     failure.map_or(Ok(()), Err)
 }
 
+/// The series that rows are handed over of.
+struct Current {
+    id: SeriesId,
+    series_idx: usize,
+    key: Option<SeriesKey>,
+}
+
+impl Current {
+    fn of(context: &Context<'_>, plan: &Plan<'_>, groups: &Groups, id: SeriesId) -> Result<Option<Self>> {
+        let Ok(series_idx) = groups.ids().binary_search(&id) else { return Ok(None) };
+        let key = if plan.needs_tags { context.scan.keys(&[id])?.pop() } else { None };
+        Ok(Some(Self { id, series_idx, key }))
+    }
+}
+
 fn hand_over(
+    context: &Context<'_>,
     plan: &Plan<'_>,
     groups: &Groups,
     places: &[usize],
     block: &RowBlock,
     sink: &mut Sink<'_>,
 ) -> Result<Flow> {
-    let mut current: Option<(SeriesId, usize)> = None;
+    let mut current: Option<Current> = None;
     for (index, (id, ts_ns)) in block.series.iter().zip(&block.ts_ns).enumerate() {
-        let series_idx = match current {
-            Some((known, series_idx)) if known == *id => series_idx,
-            _ => {
-                let Ok(series_idx) = groups.ids().binary_search(id) else { continue };
-                current = Some((*id, series_idx));
-                series_idx
-            }
-        };
-        let tags = groups.key(series_idx).map_or(Tags::None, Tags::Key);
+        if current.as_ref().is_none_or(|current| current.id != *id) {
+            current = Current::of(context, plan, groups, *id)?;
+        }
+        let Some(Current { series_idx, key, .. }) = &current else { continue };
+        let tags = key.as_ref().map_or(Tags::None, Tags::Key);
         let row = Row { ts_ns: *ts_ns, tags, columns: &block.columns, places, index, calls: &[] };
-        if plan.filter.accepts_row(&row) && sink(series_idx, &row)? == Flow::Stop {
+        if plan.filter.accepts_row(&row) && sink(*series_idx, &row)? == Flow::Stop {
             return Ok(Flow::Stop);
         }
     }

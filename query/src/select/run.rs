@@ -1,10 +1,9 @@
 //! One SELECT from plan to table: measurements, series, groups, the way to read, paging, messages.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
 
-use icecore_storage::model::{SeriesId, SeriesKey};
-use icecore_storage::scan::{Coverage, SeriesInfo};
+use icecore_storage::model::SeriesId;
+use icecore_storage::scan::Coverage;
 
 use super::analyze::{Columns, Plan, Shape, schemas};
 use super::ast::{Fill, Order, Select};
@@ -12,41 +11,69 @@ use super::frame::Frame;
 use super::scalar::{Cell, row_bytes};
 use super::time::{TimeSplit, rfc3339, split_time};
 use super::{Context, Table, TableSeries, raw, rows, windows};
+use crate::keys::each_key;
 use crate::{Error, ErrorKind, Result};
 
 /// The series of a measurement that a statement reads, ascending by id, and the groups they belong to.
 #[derive(Debug, Default)]
 pub(crate) struct Groups {
     ids: Vec<SeriesId>,
-    keys: Vec<Arc<SeriesKey>>,
-    owners: Vec<usize>,
-    /// The series of each group, ascending by id.
+    /// The group of each series; empty when there is only one group.
+    owners: Vec<u32>,
+    /// The series of each group, ascending by id; empty when there is only one group.
     members: Vec<Vec<SeriesId>>,
     /// Tag values of each group, sorted.
     values: Vec<Vec<String>>,
 }
 
+/// What a group takes beside the texts of its tags.
+const GROUP_BYTES: usize = 256;
+
 impl Groups {
-    /// Groups series by the values of some tags.
-    pub(crate) fn of(series: Vec<SeriesInfo>, group_keys: &[String]) -> Self {
-        let values_of = |info: &SeriesInfo| -> Vec<String> {
-            group_keys.iter().map(|key| info.key.tag(key).unwrap_or_default().to_owned()).collect()
-        };
-        let mut places: BTreeMap<Vec<String>, usize> =
-            series.iter().map(|info| (values_of(info), 0)).collect();
-        for (place, slot) in places.values_mut().enumerate() {
-            *slot = place;
+    /// Groups series by the values of some tags. Their keys are looked at once, and not at all where there is
+    /// nothing to group by.
+    ///
+    /// # Errors
+    /// Those of storage and the budget.
+    pub(crate) fn of(context: &Context<'_>, ids: Vec<SeriesId>, group_keys: &[String]) -> Result<Self> {
+        let budget = context.budget;
+        if group_keys.is_empty() {
+            return Ok(Self { ids, values: vec![Vec::new()], ..Self::default() });
         }
-        let owners: Vec<usize> =
-            series.iter().map(|info| places.get(&values_of(info)).copied().unwrap_or(0)).collect();
-        let mut members = vec![Vec::new(); places.len()];
-        for (info, owner) in series.iter().zip(&owners) {
-            if let Some(group) = members.get_mut(*owner) {
-                group.push(info.id);
+        // An owner, a member, and a position while groups are sorted.
+        budget.charge_bytes((ids.len() * 3 * size_of::<u32>()) as u64)?;
+        let mut places: HashMap<Vec<String>, u32> = HashMap::new();
+        let mut met: Vec<u32> = Vec::with_capacity(ids.len());
+        let mut values: Vec<String> = Vec::new();
+        each_key(context.scan, &ids, budget, |_, key| {
+            values.resize_with(group_keys.len(), String::new);
+            for (value, group_key) in values.iter_mut().zip(group_keys) {
+                value.clear();
+                value.push_str(key.tag(group_key).unwrap_or_default());
             }
+            let next = u32::try_from(places.len()).unwrap_or(u32::MAX);
+            let place = places.get(&values).copied();
+            met.push(place.unwrap_or(next));
+            if place.is_none() {
+                let texts: usize = values.iter().map(|value| size_of::<String>() + value.len()).sum();
+                budget.charge_bytes((GROUP_BYTES + 2 * texts) as u64)?;
+                places.insert(values.clone(), next);
+            }
+            Ok(())
+        })?;
+        let mut sorted: Vec<(Vec<String>, u32)> = places.into_iter().collect();
+        sorted.sort_unstable();
+        let mut numbers = vec![0; sorted.len()];
+        for (number, (_, place)) in (0..).zip(&sorted) {
+            numbers.get_mut(*place as usize).into_iter().for_each(|into| *into = number);
         }
-        let (ids, keys) = series.into_iter().map(|info| (info.id, info.key)).unzip();
-        Self { ids, keys, owners, members, values: places.into_keys().collect() }
+        let mut members = vec![Vec::new(); sorted.len()];
+        let mut owners = met;
+        for (owner, id) in owners.iter_mut().zip(&ids) {
+            *owner = numbers.get(*owner as usize).copied().unwrap_or_default();
+            members.get_mut(*owner as usize).into_iter().for_each(|group| group.push(*id));
+        }
+        Ok(Self { ids, owners, members, values: sorted.into_iter().map(|(values, _)| values).collect() })
     }
 
     /// Number of groups.
@@ -61,17 +88,16 @@ impl Groups {
 
     /// The series of one group, ascending by id.
     pub(crate) fn ids_of(&self, group: usize) -> &[SeriesId] {
-        self.members.get(group).map(Vec::as_slice).unwrap_or_default()
+        if self.members.is_empty() { &self.ids } else { self.members.get(group).map_or(&[], Vec::as_slice) }
     }
 
     /// The group of a series, by its place.
     pub(crate) fn owner(&self, series_idx: usize) -> Option<usize> {
-        self.owners.get(series_idx).copied()
-    }
-
-    /// The key of a series, by its place.
-    pub(crate) fn key(&self, series_idx: usize) -> Option<&SeriesKey> {
-        self.keys.get(series_idx).map(|key| &**key)
+        if self.owners.is_empty() {
+            Some(0)
+        } else {
+            self.owners.get(series_idx).map(|owner| *owner as usize)
+        }
     }
 }
 
@@ -121,14 +147,11 @@ impl Runner<'_> {
             return Ok(Vec::new());
         }
         let limit = self.context.budget.limits().series_max;
-        let mut series =
-            self.context.scan.series(plan.schema.measurement, &plan.filter.matchers, range, limit)?;
-        series.retain(|info| plan.filter.accepts_series(info));
+        let series = plan.filter.series(self.context, plan.schema.measurement, range, limit)?;
         if series.is_empty() {
             return Ok(Vec::new());
         }
-        self.charge_groups(&series)?;
-        let groups = Groups::of(series, &self.columns.group_keys);
+        let groups = Groups::of(self.context, series, &self.columns.group_keys)?;
         let frame = Frame {
             range,
             has_start: self.split.has_start,
@@ -154,14 +177,6 @@ impl Runner<'_> {
             rows,
         };
         Ok(tables.map(table).collect())
-    }
-
-    /// Charges the series found and what groups them, each for a group of its own.
-    fn charge_groups(&self, series: &[SeriesInfo]) -> Result<()> {
-        let keys = self.columns.group_keys.len() as u64;
-        let each = 256 + keys * 128;
-        self.context.budget.charge_infos(series)?;
-        self.context.budget.charge_bytes(series.len() as u64 * each)
     }
 
     /// Charges the series of the answer without their rows: names of tags and columns stand in each, and in its text.
@@ -308,5 +323,41 @@ impl Runner<'_> {
             next = frame.next_bucket(bucket_ns);
         }
         Ok(rows)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use icecore_storage::scan::Resolution;
+
+    use super::super::{execute, parse};
+    use super::*;
+    use crate::testing::Wide;
+    use crate::{Budget, Limits};
+
+    /// 50,000 series: with the keys of all of them held, each of these takes more than 14 MiB.
+    #[test]
+    fn statements_over_many_series_take_little_memory() {
+        let scan = Wide { series: 50_000 };
+        let ask = |text: &str, memory_bytes_max: u64| {
+            let budget = Budget::untimed(Limits { memory_bytes_max, ..Limits::default() });
+            let context = Context { scan: &scan, budget: &budget, now_ns: 5, resolution: Resolution::Auto };
+            execute(&context, parse(text)?.first().unwrap())
+        };
+        let mib = 1 << 20;
+        for (text, bytes, values) in [
+            ("SELECT count(value), max(value) FROM wide", mib, "Int(50000), Float(7142.7"),
+            ("SELECT count(value) FROM wide WHERE value > 7000", mib, "Int(999)"),
+            ("SELECT max(value) FROM wide", mib, "Time(1), Float(7142.7"),
+            ("SELECT mean(value) FROM wide GROUP BY namespace LIMIT 1", 2 * mib, "Float(3567"),
+            ("SELECT count(value) FROM wide WHERE namespace = 'n1' OR pod = 'p0'", mib, "Int(1001)"),
+            ("SELECT value FROM wide LIMIT 1", 4 * mib, "Time(1), Float(0.0)"),
+        ] {
+            let table = format!("{:?}", ask(text, bytes).unwrap());
+            assert!(table.contains(values), "{text}: {table}");
+        }
+        for text in ["SELECT count(value) FROM wide", "SELECT mean(value) FROM wide GROUP BY pod"] {
+            assert_eq!(ask(text, mib / 4).unwrap_err().kind(), ErrorKind::LimitExceeded, "{text}");
+        }
     }
 }

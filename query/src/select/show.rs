@@ -126,7 +126,7 @@ fn find(context: &Context<'_>, show: &Show, schema: &Schema) -> Result<Vec<Serie
     let limit = context.budget.limits().series_max;
     let mut found = context.scan.series(schema.measurement, &filter.matchers, split.range, limit)?;
     context.budget.charge_infos(&found)?;
-    found.retain(|info| filter.accepts_series(info));
+    found.retain(|info| filter.accepts_series(&info.key));
     context.budget.check_time()?;
     Ok(found)
 }

@@ -7,9 +7,10 @@ use icecore_storage::scan::{Bounds, Coverage, SampleRequest, Window, WindowReque
 use super::super::ast::{Expr, ExprKind, Selector};
 use super::super::functions::math::format_time;
 use super::super::value::{HistogramValue, Labels, MatrixSeries, Sample};
-use super::select::{Statistic, Target, each_key, select, statistic_of};
+use super::select::{Statistic, Target, select, statistic_of};
 use super::series::{Point, Series, join_equal, series_bytes};
 use super::{Evaluator, Grid, Value, answer_bytes};
+use crate::keys::each_key;
 use crate::{Error, ErrorKind, Result};
 
 /// Bits of the NaN by which Prometheus marks the end of a series.

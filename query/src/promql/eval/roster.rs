@@ -11,9 +11,10 @@ use super::super::ast::Aggregate;
 use super::super::value::{Labels, NAME_LABEL};
 use super::Evaluator;
 use super::aggregate::group_labels;
-use super::select::{Target, each_key};
+use super::select::Target;
 use crate::Result;
 use crate::budget::Held;
+use crate::keys::each_key;
 
 /// Series in order, with their groups. Series are named by their position in the list that was given.
 #[derive(Debug, Default)]

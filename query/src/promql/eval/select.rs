@@ -10,6 +10,7 @@ use icecore_storage::scan::{Scan, Schema, TagMatcher, TagTest};
 
 use super::super::ast::{MatchOp, Matcher, Selector};
 use super::super::value::{Labels, NAME_LABEL};
+use crate::keys::each_key;
 use crate::{Budget, Error, ErrorKind, Result};
 
 /// The label that asks for a statistic of windows.
@@ -103,30 +104,6 @@ impl Target {
     fn shared_value(&self, name: &str, value: &str) -> Arc<str> {
         if name == NAME_LABEL { Arc::clone(&self.metric) } else { Arc::from(value) }
     }
-}
-
-/// Series whose keys are held at once.
-const KEYS_CHUNK: usize = 1024;
-
-/// Hands over the keys of series one after the other, with their positions.
-///
-/// # Errors
-/// Those of storage, the budget and the sink.
-pub(super) fn each_key(
-    scan: &dyn Scan,
-    ids: &[SeriesId],
-    budget: &Budget,
-    mut sink: impl FnMut(usize, &SeriesKey) -> Result<()>,
-) -> Result<()> {
-    let mut position = 0;
-    for chunk in ids.chunks(KEYS_CHUNK) {
-        budget.check_time()?;
-        for key in scan.keys(chunk)? {
-            sink(position, &key)?;
-            position += 1;
-        }
-    }
-    Ok(())
 }
 
 /// Finds what a selector means.

@@ -23,11 +23,12 @@ use super::super::value::Sample;
 use super::aggregate::{Counted, by_rank, ranks_of};
 use super::leaf::Leaf;
 use super::roster::{Roster, has_one_group, position};
-use super::select::{Target, each_key};
+use super::select::Target;
 use super::series::Series;
 use super::tally::{Tally, depends_on_order};
 use super::{Evaluator, Grid, Value};
 use crate::budget::Held;
+use crate::keys::each_key;
 use crate::{Budget, Result};
 
 /// Points that wait for their turn at once: 36 MiB.
