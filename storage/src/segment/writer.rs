@@ -21,7 +21,7 @@ use crate::model::{Column, ColumnKey, MeasurementId, RowBlock, SeriesId, SeriesK
 use crate::{Error, ErrorKind, Result};
 
 /// Bytes gathered before they are appended to the file.
-const BUFFER_BYTES: usize = 1 << 20;
+const BUFFER_BYTES: usize = 256 << 10;
 
 /// Writes one segment.
 #[derive(Debug)]
