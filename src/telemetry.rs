@@ -80,6 +80,7 @@ pub(crate) struct Telemetry {
     segments: IntGaugeVec,
     segment_bytes: IntGaugeVec,
     segment_rows: IntGaugeVec,
+    written_bytes: IntCounterVec,
     tombstones: IntGaugeVec,
     cache_bytes: IntGaugeVec,
     cache_reads: IntCounterVec,
@@ -137,6 +138,11 @@ impl Telemetry {
             segments: gauges("icecore_segments", "Segment files.", &["db", "tier"])?,
             segment_bytes: gauges("icecore_segment_bytes", "Bytes of segment files.", &["db", "tier"])?,
             segment_rows: gauges("icecore_segment_rows", "Rows or cells in segments.", &["db", "tier"])?,
+            written_bytes: counters(
+                "icecore_segment_written_bytes_total",
+                "Bytes of segments written, by job: flush (raw rows, once), compaction (and purge) or rollup.",
+                &["db", "job"],
+            )?,
             tombstones: gauges(
                 "icecore_tombstones",
                 "Deletes whose rows are hidden and not purged yet.",
@@ -196,6 +202,13 @@ impl Telemetry {
             self.corrupt_reads.with_label_values(&[name]).inc_by(stats.corrupt_reads);
             self.cache_reads.with_label_values(&[name, "hit"]).inc_by(stats.cache_hits);
             self.cache_reads.with_label_values(&[name, "miss"]).inc_by(stats.cache_misses);
+            for (job, bytes) in [
+                ("flush", stats.flushed_bytes),
+                ("compaction", stats.compacted_bytes),
+                ("rollup", stats.rolled_bytes),
+            ] {
+                self.written_bytes.with_label_values(&[name, job]).inc_by(bytes);
+            }
             set(&self.cache_bytes, &[name], stats.cache_bytes);
             set(&self.series, &[name], stats.series);
             set(&self.memtable_bytes, &[name], stats.memtable_bytes);
@@ -228,6 +241,7 @@ impl Telemetry {
         self.rows.reset();
         self.corrupt_reads.reset();
         self.cache_reads.reset();
+        self.written_bytes.reset();
         for gauge in [
             &self.series,
             &self.cache_bytes,

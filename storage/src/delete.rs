@@ -197,7 +197,7 @@ fn cell_step(manifest: &Manifest, span: TimeRange, frozen: &[TimeRange]) -> Step
 /// Those of the file system, `Corruption` of an input; nothing has changed then, and the rows stay hidden.
 pub(crate) fn run(store: &Store, manifest: &mut Manifest, step: &Step) -> Result<()> {
     match step {
-        Step::Roll(work) => rollup::job::run(store, manifest, work),
+        Step::Roll(work) => rollup::job::run(store, manifest, std::slice::from_ref(work)),
         Step::Press { span, from } => rollup::job::press(store, manifest, *span, *from),
         Step::Rewrite(merge) => compact::run(store, manifest, merge),
     }

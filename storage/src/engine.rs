@@ -61,6 +61,12 @@ pub struct EngineStats {
     pub segment_bytes: [u64; 4],
     /// Rows (or cells) in those files, by tier.
     pub segment_rows: [u64; 4],
+    /// Bytes of segments that flushes have written since the engine was opened: raw rows, once.
+    pub flushed_bytes: u64,
+    /// Bytes that compactions and purges have: raw rows again.
+    pub compacted_bytes: u64,
+    /// Bytes that rollups have: cells.
+    pub rolled_bytes: u64,
     /// Deletes whose rows are hidden and not purged yet.
     pub tombstones: u64,
     /// Log records replayed when the engine was opened.
@@ -79,6 +85,15 @@ pub struct EngineStats {
     pub is_poisoned: bool,
     /// By the name of each option that bounds writes: rows (of the catalog's bounds) or batches refused.
     pub limit_hits: Vec<(&'static str, u64)>,
+}
+
+impl EngineStats {
+    /// How often a byte of raw rows was written to segments: by flushes, compactions, purges and rollups, over flushes.
+    /// 0 before the first flush.
+    pub fn write_amplification(&self) -> f64 {
+        let written = self.flushed_bytes + self.compacted_bytes + self.rolled_bytes;
+        if self.flushed_bytes == 0 { 0.0 } else { written as f64 / self.flushed_bytes as f64 }
+    }
 }
 
 /// Rows of a batch, by measurement.
@@ -216,6 +231,9 @@ impl Engine {
             rows_written: self.rows_written.load(Ordering::Relaxed),
             memtable_bytes: version.memtable_bytes() as u64,
             wal_bytes: self.log.bytes(),
+            flushed_bytes: self.store.written.flushed.load(Ordering::Relaxed),
+            compacted_bytes: self.store.written.compacted.load(Ordering::Relaxed),
+            rolled_bytes: self.store.written.rolled.load(Ordering::Relaxed),
             tombstones: version.tombstones.len() as u64,
             replayed_records: self.replayed_records,
             torn_bytes: self.torn_bytes,

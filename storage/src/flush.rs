@@ -13,7 +13,7 @@ use crate::memtable::Memtable;
 use crate::model::{RowBlock, Tier, TimeRange, floor_to};
 use crate::rows::{append_rows, merge_in_pieces};
 use crate::series::CatalogMark;
-use crate::version::{Edit, Frozen, Store};
+use crate::version::{Edit, Frozen, Store, Written};
 
 /// A catalog of more delta files than this is written anew as one.
 const CATALOG_FILES_MAX: usize = 16;
@@ -60,6 +60,7 @@ fn write(store: &Store, manifest: &mut Manifest, frozen: &Frozen, mark: CatalogM
             edit.add.extend(draft.finish(store, generation)?);
         }
     }
+    Written::count(&store.written.flushed, &edit);
     store.commit(manifest, edit)?;
     Ok(mark)
 }

@@ -114,6 +114,9 @@ pub struct Options {
     pub tombstones_max: usize,
     /// Series that those deletes name, in all.
     pub tombstone_series_max: usize,
+    /// Bytes a second that compaction and rollup write, on average; `None`: as much as there is to do. One job is never
+    /// interrupted: after it the next waits. Flushes do not wait, so the limit never holds up writes.
+    pub background_bytes_per_second_max: Option<u64>,
     /// Free disk space below which writes are refused.
     pub free_bytes_min: u64,
 }
@@ -136,6 +139,7 @@ impl Default for Options {
             future_max: Duration::from_secs(600),
             tombstones_max: 1000,
             tombstone_series_max: 4_000_000,
+            background_bytes_per_second_max: None,
             free_bytes_min: 256 << 20,
         }
     }

@@ -8,6 +8,7 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::clock::Clock;
 use crate::fs::Fs;
@@ -131,6 +132,24 @@ pub(crate) struct Edit {
     pub(crate) flushed_oldest: bool,
 }
 
+/// Bytes of the segment files that the jobs have written since the engine was opened, by the kind of job.
+#[derive(Debug, Default)]
+pub(crate) struct Written {
+    /// Flushes: raw rows, once.
+    pub(crate) flushed: AtomicU64,
+    /// Compactions and purges: raw rows again.
+    pub(crate) compacted: AtomicU64,
+    /// Rollups: cells.
+    pub(crate) rolled: AtomicU64,
+}
+
+impl Written {
+    /// Counts the files that a job wants to add.
+    pub(crate) fn count(counter: &AtomicU64, edit: &Edit) {
+        counter.fetch_add(edit.add.iter().map(|meta| meta.bytes).sum(), Ordering::Relaxed);
+    }
+}
+
 /// The directory of a database and what is live in it.
 #[derive(Debug)]
 pub(crate) struct Store {
@@ -139,6 +158,7 @@ pub(crate) struct Store {
     pub(crate) options: Options,
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) cache: Arc<PageCache>,
+    pub(crate) written: Written,
     version: RwLock<Arc<Version>>,
     /// Held while a batch is applied and while a reader notes how far the memtables are: for moments, no I/O.
     applying: Mutex<()>,
@@ -172,7 +192,8 @@ impl Store {
         };
         let version = RwLock::new(Arc::new(version));
         let (applying, doubtful) = (Mutex::new(()), Mutex::new(Vec::new()));
-        Ok(Self { env, dir, options, catalog, cache, version, applying, doubtful })
+        let written = Written::default();
+        Ok(Self { env, dir, options, catalog, cache, written, version, applying, doubtful })
     }
 
     /// Makes a batch visible to readers as a whole.

@@ -118,7 +118,8 @@ impl Folder {
                     let source = Source { field_idx, with_hist, ts_ns, values: &values, valid };
                     open.press(&source, runs, builder, scratch);
                 }
-                (Open::Text { row, count }, Values::Str(_)) => {
+                // Which rows have a text is all that counts: the texts need not have been read.
+                (Open::Text { row, count }, Values::Str(_) | Values::Bool(_)) => {
                     count_texts((row, count), field_idx, column, ts_ns, runs, builder);
                 }
                 _ => debug_assert!(false, "values of one field have one type"),

@@ -1,8 +1,10 @@
 //! What the rows of some series become in each layer.
 //!
 //! As a rule, rows become cells of a minute, those become cells of five minutes, and those cells of an hour. Where a
-//! minute holds few rows of a series, the rows are smaller than a cell of them and quicker to read: there the rows
-//! are their own 1m layer, and the cells of five minutes are folded from them at once. A row at time `t` is a cell
+//! minute holds few rows of a series, the rows are smaller than a cell of them and quicker to write and to read: there
+//! the rows are their own 1m layer, and likewise their own 5m layer where five minutes hold few. The first layer of
+//! cells is then folded from the rows at once. The 1h layer always holds cells, so that the reading of a long time is
+//! bounded by its hours. A row at time `t` is a cell
 //! whose edge lies at `t` and whose interior is empty; readers add the edges and interiors within a piece of time, and
 //! need not know which they have.
 //!
@@ -14,9 +16,12 @@ use crate::Result;
 use crate::model::{Column, ColumnKey, FieldInfo, RowBlock, Stat, Tier, Values, floor_to};
 use crate::rows::{append_rows, merge_sorted};
 
-/// Up to this many rows a minute rows are kept instead of cells: a row every five seconds. At one every ten seconds
-/// cells took 4.7 times the bytes of the rows (`docs/benchmarks.md`, shape `tsbs`).
-const ROWS_PER_CELL_MAX: usize = 12;
+/// Layers that may hold rows in place of cells, and up to how many rows of a series for each of its windows: a row
+/// every five seconds in the 1m layer, one every ten in the 5m layer. At one every ten seconds 1m cells took 4.7 times
+/// the bytes of the rows and 5m cells 2.2 times (`docs/benchmarks.md`, shape `tsbs`).
+const SPARSE: [(Tier, usize); 2] = [(Tier::M1, 12), (Tier::M5, 30)];
+/// Series are told apart by how many layers keep their rows: none, the first, or both.
+const CLASSES: usize = SPARSE.len() + 1;
 
 /// The 1m, 5m and 1h layers of all rows of some series in a span of hours; rows and cells are sorted by (series,
 /// time), each pair once.
@@ -24,14 +29,39 @@ const ROWS_PER_CELL_MAX: usize = 12;
 /// # Errors
 /// None for rows that have the fields' types.
 pub(crate) fn layers(rows: RowBlock, fields: &[FieldInfo]) -> Result<[RowBlock; 3]> {
-    let (sparse, dense) = part(rows);
-    let dense_m1 = fold(&dense, fields, Tier::M1);
-    let dense_m5 = coarsen(&dense_m1, fields, Tier::M5)?;
-    let sparse_m5 = fold(&sparse, fields, Tier::M5);
-    let m1 = join(into_edges(sparse), dense_m1);
-    let m5 = join(sparse_m5, dense_m5);
-    let h1 = coarsen(&m5, fields, Tier::H1)?;
-    Ok([m1, m5, h1])
+    let mut joined: [Vec<RowBlock>; 3] = Default::default();
+    for (class, rows) in part(rows).into_iter().enumerate().filter(|(_, rows)| !rows.is_empty()) {
+        for (layer, all) in layers_of(rows, class, fields)?.into_iter().zip(&mut joined) {
+            all.push(layer);
+        }
+    }
+    Ok(joined.map(|mut blocks| match blocks.len() {
+        1 => blocks.pop().unwrap_or_default(),
+        _ => merge_sorted(&blocks),
+    }))
+}
+
+/// The layers of rows of which the first `sparse` layers keep the rows.
+fn layers_of(rows: RowBlock, sparse: usize, fields: &[FieldInfo]) -> Result<[RowBlock; 3]> {
+    let mut layers: [RowBlock; 3] = Default::default();
+    let cells = Tier::CELLS.into_iter().zip(&mut layers).skip(sparse);
+    let mut finer: Option<&RowBlock> = None;
+    for (tier, layer) in cells {
+        *layer = match finer {
+            None => fold(&rows, fields, tier),
+            Some(finer) => coarsen(finer, fields, tier)?,
+        };
+        finer = Some(layer);
+    }
+    if 0 < sparse {
+        let edges = into_edges(rows);
+        for layer in layers.iter_mut().take(sparse).skip(1) {
+            layer.clone_from(&edges);
+        }
+        let [first, ..] = &mut layers;
+        *first = edges;
+    }
+    Ok(layers)
 }
 
 fn fold(rows: &RowBlock, fields: &[FieldInfo], tier: Tier) -> RowBlock {
@@ -40,42 +70,40 @@ fn fold(rows: &RowBlock, fields: &[FieldInfo], tier: Tier) -> RowBlock {
     folder.finish()
 }
 
-/// Two layers of different series as one.
-fn join(one: RowBlock, other: RowBlock) -> RowBlock {
-    match (one.is_empty(), other.is_empty()) {
-        (_, true) => one,
-        (true, false) => other,
-        (false, false) => merge_sorted(&[one, other]),
-    }
-}
-
-/// The rows of sparse series, and those of the others.
-fn part(rows: RowBlock) -> (RowBlock, RowBlock) {
+/// The rows of the series of each class.
+fn part(rows: RowBlock) -> [RowBlock; CLASSES] {
     let mut runs = Vec::new();
     let mut start = 0;
     for run in rows.series.chunk_by(|one, next| one == next) {
         let end = start + run.len();
-        runs.push((start, end, is_sparse(rows.ts_ns.get(start..end).unwrap_or_default())));
+        runs.push((start, end, class_of(rows.ts_ns.get(start..end).unwrap_or_default())));
         start = end;
     }
-    if runs.iter().all(|(_, _, is_sparse)| *is_sparse) {
-        return (rows, RowBlock::default());
+    let mut parts: [RowBlock; CLASSES] = Default::default();
+    let first = runs.first().map_or(0, |(_, _, class)| *class);
+    if runs.iter().all(|(_, _, class)| *class == first) {
+        if let Some(part) = parts.get_mut(first) {
+            *part = rows;
+        }
+        return parts;
     }
-    if !runs.iter().any(|(_, _, is_sparse)| *is_sparse) {
-        return (RowBlock::default(), rows);
+    for (start, end, class) in runs {
+        if let Some(part) = parts.get_mut(class) {
+            append_rows(part, &rows, start, end);
+        }
     }
-    let (mut sparse, mut dense) = (RowBlock::default(), RowBlock::default());
-    for (start, end, is_sparse) in runs {
-        append_rows(if is_sparse { &mut sparse } else { &mut dense }, &rows, start, end);
-    }
-    (sparse, dense)
+    parts
 }
 
-/// Whether the rows of a series at these times are kept as they are.
-fn is_sparse(ts_ns: &[i64]) -> bool {
-    let is_same_minute =
-        |one: &i64, next: &i64| floor_to(*one, Tier::M1.width_ns()) == floor_to(*next, Tier::M1.width_ns());
-    ts_ns.len() <= ts_ns.chunk_by(is_same_minute).count().saturating_mul(ROWS_PER_CELL_MAX)
+/// How many layers keep the rows of a series at these times: a layer never does without the finer ones.
+fn class_of(ts_ns: &[i64]) -> usize {
+    SPARSE.iter().take_while(|(tier, rows_max)| is_sparse(ts_ns, tier.width_ns(), *rows_max)).count()
+}
+
+/// Whether the rows of a series at these times are no more than so many for each of its windows.
+fn is_sparse(ts_ns: &[i64], width_ns: i64, rows_max: usize) -> bool {
+    let is_same_window = |one: &i64, next: &i64| floor_to(*one, width_ns) == floor_to(*next, width_ns);
+    ts_ns.len() <= ts_ns.chunk_by(is_same_window).count().saturating_mul(rows_max)
 }
 
 /// Raw rows as cells without interior. Of a text only stays that there was one, as in every cell.
@@ -124,9 +152,12 @@ mod tests {
     }
 
     #[test]
-    fn is_sparse_up_to_a_row_in_five_seconds() {
-        let times = |count: i64| (0..count).map(|k| k * 60_000_000_000 / count).collect::<Vec<i64>>();
-        assert!(is_sparse(&times(12)) && !is_sparse(&times(13)) && is_sparse(&[]));
+    fn class_of_a_row_in_five_seconds_and_in_ten() {
+        let class =
+            |rows: i64| class_of(&(0..rows).map(|k| k * 300_000_000_000 / rows).collect::<Vec<i64>>());
+        assert_eq!([class(61), class(60), class(31), class(30), class(0)], [0, 1, 1, 2, 2]);
+        let burst: Vec<i64> = (0..13).collect();
+        assert_eq!(class_of(&burst), 0, "few rows in five minutes, too many for one");
     }
 
     #[test]
@@ -138,7 +169,7 @@ mod tests {
             let column = Column { key: ColumnKey::value(FieldId(0)), values, valid: None };
             RowBlock { series: vec![SeriesId(series); times.len()], ts_ns: times, columns: vec![column] }
         };
-        let alone = [series(1, 10), series(2, 1), series(3, 30)];
+        let alone = [series(1, 10), series(2, 1), series(3, 30), series(4, 6)];
         let together = layers(merge_sorted(&alone), std::slice::from_ref(&info)).unwrap();
         let each = alone.map(|rows| layers(rows, std::slice::from_ref(&info)).unwrap());
         for (tier, found) in together.iter().enumerate() {
@@ -147,7 +178,7 @@ mod tests {
         }
         assert_eq!(
             each.map(|layers| layers.map(|layer| layer.len())),
-            [[360, 12, 1], [60, 12, 1], [120, 12, 1]]
+            [[360, 360, 1], [60, 12, 1], [120, 120, 1], [600, 12, 1]]
         );
     }
 }

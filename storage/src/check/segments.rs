@@ -45,8 +45,8 @@ impl Checker<'_> {
         if let Err(error) = judge_summary(meta, segment.summary()) {
             self.segment_damage(meta, &path, &error);
         }
-        // Sparse rows are in the 1m tier as cells at their own times.
-        let width_ns = if meta.tier == Tier::M1 { 1 } else { meta.tier.width_ns() };
+        // Sparse rows are in the 1m and 5m tiers as cells at their own times.
+        let width_ns = if meta.tier == Tier::H1 { meta.tier.width_ns() } else { 1 };
         segment.verify_parts(width_ns, &mut |damage| self.part_damage(meta, &path, damage));
         for section in segment.sections() {
             if let Err(error) = judge_columns(meta.tier, section) {

@@ -241,12 +241,7 @@ pub type Decoded = (Values, Option<Vec<bool>>);
 /// `Corruption` when the bytes are not such a column.
 pub fn decode(kind: Kind, rows: usize, dictionary: Option<&StrColumn>, bytes: &[u8]) -> Result<Decoded> {
     let mut reader = Reader::new(bytes);
-    let valid = match reader.u8()? {
-        ALL_VALID => None,
-        NONE_VALID => Some(vec![false; rows]),
-        SOME_VALID => Some(bools::decode(reader.slice()?, rows)?),
-        form => return Err(Error::corruption(format!("unknown validity form {form}"))),
-    };
+    let valid = take_validity(&mut reader, rows)?;
     let count = valid.as_ref().map_or(rows, |valid| valid.iter().filter(|valid| **valid).count());
     let values = decode_dense(kind, count, dictionary, reader.rest())?;
     let Some(valid) = valid else { return Ok((values, None)) };
@@ -259,6 +254,23 @@ pub fn decode(kind: Kind, rows: usize, dictionary: Option<&StrColumn>, bytes: &[
         Values::Hist(values) => Values::Hist(spread_histograms(&values, &valid)),
     };
     Ok((values, Some(valid)))
+}
+
+/// Which of `rows` rows of a column have a value (`None`: all), without the values.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_validity(rows: usize, bytes: &[u8]) -> Result<Option<Vec<bool>>> {
+    take_validity(&mut Reader::new(bytes), rows)
+}
+
+fn take_validity(reader: &mut Reader<'_>, rows: usize) -> Result<Option<Vec<bool>>> {
+    match reader.u8()? {
+        ALL_VALID => Ok(None),
+        NONE_VALID => Ok(Some(vec![false; rows])),
+        SOME_VALID => bools::decode(reader.slice()?, rows).map(Some),
+        form => Err(Error::corruption(format!("unknown validity form {form}"))),
+    }
 }
 
 fn decode_dense(kind: Kind, count: usize, dictionary: Option<&StrColumn>, bytes: &[u8]) -> Result<Values> {

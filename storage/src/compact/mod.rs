@@ -10,7 +10,8 @@ use crate::draft::{Draft, schema_of};
 use crate::manifest::{Manifest, RolledSpan, SegmentMeta};
 use crate::model::{RowBlock, Tier, TimeRange};
 use crate::scan::merge::{measurements, merged};
-use crate::version::{Edit, Store};
+use crate::segment::Texts;
+use crate::version::{Edit, Store, Written};
 use crate::{Error, ErrorKind, Result};
 
 /// Carries out one merge.
@@ -30,7 +31,7 @@ fn write(store: &Store, manifest: &mut Manifest, merge: &Merge) -> Result<()> {
     for measurement in measurements(&inputs) {
         let schema = schema_of(store, measurement)?;
         let mut sink = |rows: RowBlock| draft.push(store, &schema, &rows);
-        merged(&version, &inputs, measurement, TimeRange::ALL, &mut sink)?;
+        merged(&version, &inputs, measurement, (TimeRange::ALL, Texts::Whole), &mut sink)?;
     }
     let output = draft.finish(store, last.meta.generation)?;
     let is_masked = |id: &u64| manifest.tombstones.iter().any(|tombstone| tombstone.is_pending(*id));
@@ -39,6 +40,7 @@ fn write(store: &Store, manifest: &mut Manifest, merge: &Merge) -> Result<()> {
     }
     let mut edit =
         Edit { add: output.into_iter().collect(), remove: merge.inputs.clone(), ..Edit::default() };
+    Written::count(&store.written.compacted, &edit);
     let inputs: Vec<&SegmentMeta> = inputs.iter().map(|live| &live.meta).collect();
     let spans = manifest.rolled.iter();
     edit.rolled = Some(spans.map(|span| cover_output(span, &inputs, edit.add.first())).collect());

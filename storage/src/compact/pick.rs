@@ -1,8 +1,11 @@
 //! Which raw segments to merge: a pure choice on sizes and times.
 //!
 //! Within a partition, segments are merged in runs of neighbouring generations (so that the later write still wins
-//! afterwards). An open partition merges runs of similar size, which bounds how often a row is rewritten; a closed
-//! one is merged into a single segment once.
+//! afterwards). An open partition merges runs of similar size, which bounds how often a row is rewritten; what is left
+//! is merged when the partition closes. A large segment that shares hardly any time with the others of its partition
+//! is left as it is, so that history that comes in order is written once: a merge would find no duplicates there, save
+//! a few percent, and a read of a short time would have to go through the pages of the whole partition. Only when
+//! asked for, everything becomes one segment.
 //!
 //! After a change of the retention, partitions of different width share hours. A run then ends where a segment of
 //! another partition comes between its generations: the output takes the last generation, and would otherwise
@@ -15,9 +18,15 @@ use crate::manifest::SegmentMeta;
 use crate::model::{Tier, TimeRange};
 
 /// Neighbours of one size class that are merged together.
-const RUN_LEN_MIN: usize = 4;
+const RUN_LEN_MIN: usize = 8;
 /// Sizes within this factor are one class.
 const CLASS_FACTOR: u64 = 4;
+/// Segments up to this size are one class: they cost more to open than to read.
+const CLASS_BYTES_MIN: u64 = 16 << 10;
+/// A segment of so many rows is large: 64 full pages.
+const LARGE_ROWS_MIN: u64 = 256 * 1024;
+/// Large segments may share this part of the shorter one's time: senders side by side are not exactly in step.
+const SHARED_PART_MAX: i128 = 8;
 
 /// Segments to replace by one, oldest generation first.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +50,9 @@ pub(crate) fn pick(
         let is_receiving = receiving.is_some_and(|hour| hour.overlaps(&TimeRange::new(start_ns, end_ns)));
         let is_closed = end_ns <= closed_before_ns && !is_receiving;
         members.sort_by_key(|meta| (meta.generation, meta.id));
-        for neighbours in unbroken_runs(&members, segments) {
+        let is_left = |meta| closed_before_ns < i64::MAX && is_large_and_apart(meta, &members);
+        let is_left: Vec<bool> = members.iter().map(|meta| is_left(meta)).collect();
+        for neighbours in unbroken_runs(&members, &is_left, segments) {
             let run = if is_closed { neighbours } else { similar_run(neighbours) };
             if run.len() > 1 {
                 merges.push(Merge { inputs: run.iter().map(|meta| meta.id).collect() });
@@ -51,9 +62,23 @@ pub(crate) fn pick(
     merges
 }
 
-/// Cuts the segments of a partition wherever one of another partition, with rows in its time, lies between.
+/// Whether a segment is left as it is: large, and with hardly any time in common with another one of its partition.
+fn is_large_and_apart(meta: &SegmentMeta, members: &[&SegmentMeta]) -> bool {
+    let times = |meta: &SegmentMeta| TimeRange::new(meta.min_ts_ns, meta.max_ts_ns.saturating_add(1));
+    let length = |range: TimeRange| i128::from(range.end_ns) - i128::from(range.start_ns);
+    let own = times(meta);
+    let is_apart = |other: &&SegmentMeta| {
+        let other = times(other);
+        length(own.intersect(&other)).max(0) * SHARED_PART_MAX <= length(own).min(length(other))
+    };
+    LARGE_ROWS_MIN <= meta.rows && members.iter().filter(|other| other.id != meta.id).all(is_apart)
+}
+
+/// Cuts the segments of a partition at those that are left as they are, and wherever one of another partition, with
+/// rows in its time, lies between.
 fn unbroken_runs<'a, 'b>(
     members: &'a [&'b SegmentMeta],
+    is_left: &[bool],
     segments: &[SegmentMeta],
 ) -> Vec<&'a [&'b SegmentMeta]> {
     let age = |meta: &SegmentMeta| (meta.generation, meta.id);
@@ -66,7 +91,16 @@ fn unbroken_runs<'a, 'b>(
     let is_unbroken = |left: &&SegmentMeta, right: &&SegmentMeta| {
         !strangers.iter().any(|stranger| age(left) < *stranger && *stranger < age(right))
     };
-    members.chunk_by(is_unbroken).collect()
+    let mut runs = Vec::new();
+    let mut start = 0;
+    for ends in is_left.chunk_by(|left, right| !left && !right) {
+        let end = start + ends.len();
+        if !ends.contains(&true) {
+            runs.extend(members.get(start..end).unwrap_or_default().chunk_by(is_unbroken));
+        }
+        start = end;
+    }
+    runs
 }
 
 /// The newest run of neighbours of one size class, when it is long enough.
@@ -88,8 +122,7 @@ fn class_of(meta: &&&SegmentMeta) -> u32 {
 }
 
 fn class(bytes: u64) -> u32 {
-    // Everything below a mebibyte is one class: such segments cost more to open than to read.
-    (bytes >> 20).max(1).ilog(CLASS_FACTOR)
+    (bytes / CLASS_BYTES_MIN).max(1).ilog(CLASS_FACTOR)
 }
 
 #[cfg(test)]
@@ -119,11 +152,33 @@ mod tests {
 
     #[test]
     fn pick_open_partition_merges_runs_of_similar_size() {
-        check(&[1, 1, 1], 0, &[]);
-        check(&[1, 1, 1, 1], 0, &[&[1, 2, 3, 4]]);
-        check(&[100, 1, 1, 1, 1], 0, &[&[2, 3, 4, 5]]);
-        check(&[100, 1, 1, 1], 0, &[]);
-        check(&[20, 20, 20, 20, 1], 0, &[&[1, 2, 3, 4]]);
+        check(&[1; 7], 0, &[]);
+        check(&[1; 8], 0, &[&[1, 2, 3, 4, 5, 6, 7, 8]]);
+        check(&[100, 1, 1, 1, 1, 1, 1, 1, 1], 0, &[&[2, 3, 4, 5, 6, 7, 8, 9]]);
+        check(&[100, 1, 1, 1, 1, 1, 1, 1], 0, &[]);
+        check(&[20, 20, 20, 20, 20, 20, 20, 20, 1], 0, &[&[1, 2, 3, 4, 5, 6, 7, 8]]);
+    }
+
+    #[test]
+    fn pick_large_segments_apart_are_left_as_they_are() {
+        let large = |id, min_ts_ns, max_ts_ns| SegmentMeta {
+            min_ts_ns,
+            max_ts_ns,
+            rows: LARGE_ROWS_MIN,
+            partition: TimeRange::new(0, 1000),
+            ..meta(id, 0, 10)
+        };
+        let small = |id, min_ts_ns, max_ts_ns| SegmentMeta { rows: 9, ..large(id, min_ts_ns, max_ts_ns) };
+        let check = |segments: &[SegmentMeta], expected: &[&[u64]]| {
+            let merges = pick(segments, i64::MAX - 1, None);
+            assert_eq!(merges.iter().map(|merge| &merge.inputs[..]).collect::<Vec<_>>(), expected);
+        };
+        check(&[large(1, 0, 79), large(2, 70, 149), large(3, 140, 219)], &[]);
+        check(&[large(1, 0, 79), large(2, 69, 149)], &[&[1, 2]]);
+        check(&[large(1, 0, 79), large(2, 80, 149), small(3, 20, 20)], &[]);
+        check(&[large(1, 0, 79), small(2, 20, 20), large(3, 80, 149)], &[&[1, 2]]);
+        check(&[small(1, 0, 9), large(2, 10, 90), small(3, 91, 99), small(4, 95, 99)], &[&[3, 4]]);
+        assert_eq!(pick(&[large(1, 0, 79), large(2, 80, 149)], i64::MAX, None).len(), 1, "asked for");
     }
 
     #[test]

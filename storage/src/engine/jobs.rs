@@ -12,11 +12,11 @@ use crate::delete::{self, DeleteReport};
 use crate::flush;
 use crate::manifest::Manifest;
 use crate::memtable::Memtable;
-use crate::model::{MINUTE_NS, SeriesSet, Tier, TimeRange};
+use crate::model::{MINUTE_NS, SECOND_NS, SeriesSet, Tier, TimeRange};
 use crate::options::{Durability, Retention};
 use crate::retention::{self, Guard, RetentionReport};
 use crate::rolled::RawSegment;
-use crate::rollup::{self, PickSettings};
+use crate::rollup::{self, PickSettings, Work};
 use crate::segment::Segment;
 use crate::series::CatalogMark;
 use crate::snapshot::{self, Moment, SnapshotReport};
@@ -36,6 +36,8 @@ pub(super) struct Jobs {
     flushed_ns: Option<i64>,
     /// Nothing names the directory any more: no job may touch it.
     is_retired: bool,
+    /// Monotonic time before which compaction and rollup do not start: what they wrote is spread over it.
+    rests_until_ns: i64,
     /// Segments that a job found damaged. Their partitions are left to retention: a segment never changes, so
     /// that trying again could only fail again, and hold up what else there is to do.
     damaged: BTreeSet<u64>,
@@ -50,6 +52,7 @@ impl Jobs {
             retention_ran_ns: i64::MIN,
             flushed_ns: None,
             is_retired: false,
+            rests_until_ns: i64::MIN,
             damaged: BTreeSet::new(),
         }
     }
@@ -263,11 +266,17 @@ impl Engine {
     /// Merges what is worth it; the first failure, after all have been tried.
     fn compact(&self, jobs: &mut Jobs, closed_before_ns: i64, receiving: Option<TimeRange>) -> Result<()> {
         let mut outcome = Ok(());
+        let is_forced = closed_before_ns == i64::MAX;
         for merge in compact::pick(&jobs.manifest.segments, closed_before_ns, receiving) {
             if !jobs.may_read(&merge.inputs) {
                 continue;
             }
+            if !is_forced && self.is_resting(jobs) {
+                break;
+            }
+            let before = self.background_bytes();
             let merged = compact::run(&self.store, &mut jobs.manifest, &merge);
+            self.rest(jobs, before);
             jobs.note_damage(&self.store, &merge.inputs, &merged);
             outcome = outcome.and(merged).and(self.flush_due(jobs));
         }
@@ -280,16 +289,54 @@ impl Engine {
         let raw: Vec<RawSegment> = raw.map(RawSegment::from).collect();
         let raw_floor_ns = jobs.manifest.floors_ns[0];
         let settings = PickSettings { lateness_ns: LATENESS_NS, force: is_forced, raw_floor_ns, receiving };
+        let mut works = rollup::pick(&raw, &jobs.manifest.rolled, now_ns, settings);
+        works.retain(|work| jobs.may_read(&work.inputs));
         let mut outcome = Ok(());
-        for work in rollup::pick(&raw, &jobs.manifest.rolled, now_ns, settings) {
-            if !jobs.may_read(&work.inputs) {
-                continue;
+        for works in rollup::together(&works) {
+            if !is_forced && self.is_resting(jobs) {
+                break;
             }
-            let rolled = rollup::job::run(&self.store, &mut jobs.manifest, &work);
-            jobs.note_damage(&self.store, &work.inputs, &rolled);
+            let before = self.background_bytes();
+            let rolled = self.roll_together(jobs, works);
+            self.rest(jobs, before);
             outcome = outcome.and(rolled).and(self.flush_due(jobs));
         }
         outcome
+    }
+
+    /// Rolls spans at once; after damage those that do not need what is damaged.
+    fn roll_together(&self, jobs: &mut Jobs, works: &[Work]) -> Result<()> {
+        let rolled = rollup::job::run(&self.store, &mut jobs.manifest, works);
+        let inputs: Vec<u64> = works.iter().flat_map(|work| work.inputs.iter().copied()).collect();
+        jobs.note_damage(&self.store, &inputs, &rolled);
+        let is_damage = rolled.as_ref().is_err_and(|error| error.kind() == ErrorKind::Corruption);
+        let mut outcome = rolled;
+        if is_damage && 1 < works.len() {
+            for work in works.iter().filter(|work| jobs.may_read(&work.inputs)).collect::<Vec<_>>() {
+                let alone = rollup::job::run(&self.store, &mut jobs.manifest, std::slice::from_ref(work));
+                jobs.note_damage(&self.store, &work.inputs, &alone);
+                outcome = outcome.and(alone);
+            }
+        }
+        outcome
+    }
+
+    fn background_bytes(&self) -> u64 {
+        let written = &self.store.written;
+        written.compacted.load(Ordering::Relaxed) + written.rolled.load(Ordering::Relaxed)
+    }
+
+    fn is_resting(&self, jobs: &Jobs) -> bool {
+        self.store.env.clock.monotonic_ns() < jobs.rests_until_ns
+    }
+
+    /// After a job: puts off the next one for as long as the bytes written since `before` may take.
+    fn rest(&self, jobs: &mut Jobs, before: u64) {
+        let Some(rate) = self.store.options.background_bytes_per_second_max else { return };
+        let bytes = self.background_bytes().saturating_sub(before);
+        let rest_ns = u128::from(bytes) * u128::from(SECOND_NS.unsigned_abs()) / u128::from(rate.max(1));
+        let start_ns = jobs.rests_until_ns.max(self.store.env.clock.monotonic_ns());
+        jobs.rests_until_ns = start_ns.saturating_add(i64::try_from(rest_ns).unwrap_or(i64::MAX));
     }
 
     /// The hour that the newest flush ended in, until the next one is overdue.

@@ -3,6 +3,7 @@
 mod damage;
 mod deletes;
 mod faults;
+mod load;
 mod machine;
 mod moments;
 mod programs;

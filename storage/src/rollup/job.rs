@@ -1,5 +1,6 @@
-//! The roll: raw rows of a span become layers of one minute, five minutes and an hour, and one manifest commit swaps
-//! them in. `pick` decides, `cells::layers` presses, this file acts.
+//! The roll: raw rows of spans become layers of one minute, five minutes and an hour, and one manifest commit swaps
+//! them in. `pick` decides, `cells::layers` presses, this file acts. Spans that need the same segments are rolled
+//! together: a page holds rows of all its times, and would otherwise be decoded once for each span.
 //!
 //! [`press`] does the same from the finest cells that are kept, for a span of which something was deleted after its
 //! raw rows were dropped. Deleted rows and cells are left out by both.
@@ -10,22 +11,26 @@ use crate::cells::{coarsen, layers};
 use crate::draft::{Draft, schema_of};
 use crate::manifest::{Manifest, RolledSpan};
 use crate::model::{FieldInfo, RowBlock, Tier, TimeRange};
+use crate::rows::append_rows;
 use crate::scan::merge::{measurements, merged};
-use crate::version::{Edit, LiveSegment, Store, Version};
+use crate::segment::Texts;
+use crate::version::{Edit, LiveSegment, Store, Version, Written};
 
-/// Rolls one span, replacing the cells it had.
+/// Rolls spans that follow one another, replacing the cells they had.
 ///
 /// # Errors
 /// Those of the file system, `Corruption` of an input; nothing has changed then.
-pub(crate) fn run(store: &Store, manifest: &mut Manifest, work: &Work) -> Result<()> {
+pub(crate) fn run(store: &Store, manifest: &mut Manifest, works: &[Work]) -> Result<()> {
     store.attempt(manifest, |manifest| {
         let version = store.version();
+        let is_input = |id: &u64| works.iter().any(|work| work.inputs.contains(id));
         let inputs: Vec<&LiveSegment> =
-            version.of_tier(Tier::Raw).filter(|live| work.inputs.contains(&live.meta.id)).collect();
-        let mut edit = write(store, manifest, &version, work.span, &inputs)?;
+            version.of_tier(Tier::Raw).filter(|live| is_input(&live.meta.id)).collect();
+        let spans: Vec<TimeRange> = works.iter().map(|work| work.span).collect();
+        let mut edit = write(store, manifest, &version, &spans, &inputs)?;
         let mut rolled = manifest.rolled.clone();
-        rolled.retain(|span| span.span != work.span);
-        rolled.push(RolledSpan { span: work.span, covers: work.inputs.clone() });
+        rolled.retain(|rolled| !spans.contains(&rolled.span));
+        rolled.extend(works.iter().map(|work| RolledSpan { span: work.span, covers: work.inputs.clone() }));
         rolled.sort_by_key(|span| span.span.start_ns);
         edit.rolled = Some(rolled);
         store.commit(manifest, edit)
@@ -41,44 +46,78 @@ pub(crate) fn press(store: &Store, manifest: &mut Manifest, span: TimeRange, fro
         let version = store.version();
         let cells = version.segments.iter().filter(|live| from.max(Tier::M1) <= live.meta.tier);
         let inputs: Vec<&LiveSegment> = cells.filter(|live| live.meta.partition == span).collect();
-        let edit = write(store, manifest, &version, span, &inputs)?;
+        let edit = write(store, manifest, &version, &[span], &inputs)?;
         store.commit(manifest, edit)
     })
 }
 
-/// Writes the cell files of a span, each measurement from the finest of the inputs that have it; the edit swaps them
-/// for those it had.
+/// Writes the cell files of ascending spans, each measurement from the finest of the inputs that have it; the edit
+/// swaps them for those they had.
 fn write(
     store: &Store,
     manifest: &mut Manifest,
     version: &Version,
-    span: TimeRange,
+    spans: &[TimeRange],
     inputs: &[&LiveSegment],
 ) -> Result<Edit> {
-    let mut drafts = Tier::CELLS.map(|tier| Draft::new(manifest, tier, span));
+    let mut drafts: Vec<[Draft; 3]> =
+        spans.iter().map(|span| Tier::CELLS.map(|tier| Draft::new(manifest, tier, *span))).collect();
+    let hull = spans.first().zip(spans.last());
+    let hull = hull.map_or(TimeRange::new(0, 0), |(first, last)| TimeRange::new(first.start_ns, last.end_ns));
     for measurement in measurements(inputs) {
         let schema = schema_of(store, measurement)?;
         let holders = inputs.iter().filter(|live| live.segment.section(measurement).is_some());
         let Some(finest) = holders.map(|live| live.meta.tier).min() else { continue };
         let of_finest: Vec<&LiveSegment> =
             inputs.iter().copied().filter(|live| live.meta.tier == finest).collect();
-        merged(version, &of_finest, measurement, span, &mut |block| {
-            let layers = match finest {
-                Tier::Raw => layers(block, &schema.fields)?,
-                Tier::M1 | Tier::M5 | Tier::H1 => coarser(block, finest, &schema.fields)?,
-            };
-            drafts.iter_mut().zip(&layers).try_for_each(|(draft, cells)| draft.push(store, &schema, cells))
+        merged(version, &of_finest, measurement, (hull, Texts::Presence), &mut |block| {
+            for (drafts, rows) in drafts.iter_mut().zip(cut(block, spans)) {
+                let layers = match finest {
+                    Tier::Raw => layers(rows, &schema.fields)?,
+                    Tier::M1 | Tier::M5 | Tier::H1 => coarser(rows, finest, &schema.fields)?,
+                };
+                for (draft, cells) in drafts.iter_mut().zip(&layers) {
+                    draft.push(store, &schema, cells)?;
+                }
+            }
+            Ok(())
         })?;
     }
     let generation = manifest.next_file;
     let mut edit = Edit::default();
-    for draft in drafts {
+    for draft in drafts.into_iter().flatten() {
         edit.add.extend(draft.finish(store, generation)?);
     }
+    Written::count(&store.written.rolled, &edit);
     // Cells of a span lie in files of exactly that span, so the files it replaces are those with its bounds.
-    let old = manifest.segments.iter().filter(|meta| meta.tier != Tier::Raw && meta.partition == span);
+    let old =
+        manifest.segments.iter().filter(|meta| meta.tier != Tier::Raw && spans.contains(&meta.partition));
     edit.remove = old.map(|meta| meta.id).collect();
     Ok(edit)
+}
+
+/// The rows of each of the ascending spans, which are sorted by (series, time).
+fn cut(rows: RowBlock, spans: &[TimeRange]) -> Vec<RowBlock> {
+    if spans.len() == 1 {
+        return vec![rows];
+    }
+    let mut parts = vec![RowBlock::default(); spans.len()];
+    let mut start = 0;
+    for run in rows.series.chunk_by(|one, next| one == next) {
+        let end = start + run.len();
+        for (span, part) in spans.iter().zip(&mut parts) {
+            let times = rows.ts_ns.get(start..end).unwrap_or_default();
+            start += times.partition_point(|ts_ns| *ts_ns < span.start_ns);
+            let times = rows.ts_ns.get(start..end).unwrap_or_default();
+            let len = times.partition_point(|ts_ns| *ts_ns < span.end_ns);
+            if 0 < len {
+                append_rows(part, &rows, start, start + len);
+            }
+            start += len;
+        }
+        start = end;
+    }
+    parts
 }
 
 /// The cells of a tier and of the coarser ones; nothing for finer ones.

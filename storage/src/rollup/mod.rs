@@ -6,4 +6,4 @@
 pub(crate) mod job;
 mod pick;
 
-pub(crate) use pick::{PickSettings, Work, newest_hour, pick};
+pub(crate) use pick::{PickSettings, Work, newest_hour, pick, together};

@@ -81,6 +81,15 @@ pub(crate) fn pick(
     works
 }
 
+/// Spans rolled at a time. Each holds buffers of three files.
+const TOGETHER_MAX: usize = 8;
+
+/// Cuts ascending works into those that are rolled together: neighbours that share a segment.
+pub(crate) fn together(works: &[Work]) -> Vec<&[Work]> {
+    let shares = |one: &Work, next: &Work| one.inputs.iter().any(|id| next.inputs.contains(id));
+    works.chunk_by(shares).flat_map(|works| works.chunks(TOGETHER_MAX)).collect()
+}
+
 /// Whether cells that cover `covers` lack one of these segments.
 fn is_dirty(segments: &[RawSegment], covers: &[u64]) -> bool {
     let covers: BTreeSet<u64> = covers.iter().copied().collect();
@@ -158,6 +167,17 @@ mod tests {
 
     fn work(span: TimeRange, inputs: &[u64], replaces: Option<TimeRange>) -> Work {
         Work { span, inputs: inputs.to_vec(), replaces }
+    }
+
+    #[test]
+    fn together_neighbours_that_share_a_segment() {
+        let works = |inputs: &[&[u64]]| -> Vec<Work> {
+            (0..).zip(inputs).map(|(at, inputs)| work(hours(at, at + 1), inputs, None)).collect()
+        };
+        let lengths = |works: &[Work]| together(works).iter().map(|works| works.len()).collect::<Vec<_>>();
+        assert_eq!(lengths(&works(&[&[1], &[1, 2], &[2], &[3], &[4]])), [3, 1, 1]);
+        assert_eq!(lengths(&works(&[&[1][..]; 9])), [8, 1], "buffers of three files each");
+        assert_eq!(lengths(&[]), [] as [usize; 0]);
     }
 
     #[test]

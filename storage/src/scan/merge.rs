@@ -4,7 +4,7 @@
 use crate::Result;
 use crate::model::{Column, MeasurementId, RowBlock, SeriesId, TimeRange};
 use crate::rows::merge_sorted;
-use crate::segment::{LoadedPage, Section, Segment};
+use crate::segment::{LoadedPage, Section, Segment, Texts};
 use crate::tombstone::Mask;
 use crate::version::{LiveSegment, Version};
 
@@ -29,14 +29,14 @@ pub(crate) fn merged(
     version: &Version,
     inputs: &[&LiveSegment],
     measurement: MeasurementId,
-    range: TimeRange,
+    (range, texts): (TimeRange, Texts),
     sink: &mut dyn FnMut(RowBlock) -> Result<()>,
 ) -> Result<()> {
     let mut sources = Vec::with_capacity(inputs.len());
     for live in inputs {
         if let Some(section) = live.segment.section(measurement) {
             let mask = version.mask(measurement, live);
-            sources.push(Source { segment: &live.segment, section, mask, last: None });
+            sources.push(Source { segment: &live.segment, section, mask, texts, last: None });
         }
     }
     let mut from = SeriesId(0);
@@ -83,6 +83,7 @@ struct Source<'a> {
     segment: &'a Segment,
     section: &'a Section,
     mask: Mask,
+    texts: Texts,
     /// The page read last, which may go on in the next piece.
     last: Option<(usize, LoadedPage)>,
 }
@@ -104,7 +105,7 @@ impl Source<'_> {
             }
             let loaded = match self.last.take() {
                 Some((known, loaded)) if known == index => loaded,
-                _ => self.segment.load(self.section, index)?,
+                _ => self.segment.load(self.section, index, self.texts)?,
             };
             let mut run_start = 0;
             for (series, run_end) in &loaded.keys.series {

@@ -16,8 +16,8 @@ pub mod writer;
 
 pub use cache::{PageCache, PageKeys};
 pub use layout::{Blob, ColumnInfo, PageInfo, Section, SegmentSummary};
-pub(crate) use reader::LoadedPage;
 pub use reader::{Damage, Segment};
+pub(crate) use reader::{LoadedPage, Texts};
 pub use writer::SegmentWriter;
 
 /// Rows of a page at most: decoding one for a single value stays cheap, and larger ones save less than 1 %.

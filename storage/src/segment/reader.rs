@@ -19,7 +19,7 @@ use super::layout::{
 use super::writer::crc_of;
 use super::{CRC_BYTES, HEADER_BYTES, MAGIC, MAGIC_END, SERIES_BLOCK, TRAILER_BYTES, VERSION, VERSION_MIN};
 use crate::codec::bytes::Reader;
-use crate::codec::{self, Encoding, keys, take_numbers, take_times, texts};
+use crate::codec::{self, Encoding, Kind, keys, take_numbers, take_times, texts};
 use crate::fs::{File, Fs};
 use crate::model::{Column, ColumnKey, MeasurementId, SeriesId, SeriesKey, StrColumn, Values};
 use crate::{Error, ErrorKind, Result};
@@ -138,10 +138,14 @@ impl Segment {
     ///
     /// # Errors
     /// As [`Segment::keys`].
-    pub(crate) fn load(&self, section: &Section, page: usize) -> Result<LoadedPage> {
+    pub(crate) fn load(&self, section: &Section, page: usize, texts: Texts) -> Result<LoadedPage> {
         let page = self.page(section, page)?;
         let mut columns = Vec::with_capacity(page.columns.len());
         for info in &page.columns {
+            if texts == Texts::Presence && info.kind == Kind::Str {
+                columns.push(self.read_presence(page, info)?);
+                continue;
+            }
             let dictionary = match info.encoding == Encoding::Codes as u8 {
                 true => Some(self.dictionary(section, info.key)?),
                 false => None,
@@ -226,6 +230,16 @@ impl Segment {
     ) -> Result<Column> {
         let (values, valid): (Values, _) =
             self.read(info.blob, |bytes| codec::decode(info.kind, page.rows as usize, dictionary, bytes))?;
+        self.checked(info, values, valid)
+    }
+
+    fn read_presence(&self, page: &PageInfo, info: &ColumnInfo) -> Result<Column> {
+        let rows = page.rows as usize;
+        let valid = self.read(info.blob, |bytes| codec::decode_validity(rows, bytes))?;
+        self.checked(info, Values::Bool(vec![true; rows]), valid)
+    }
+
+    fn checked(&self, info: &ColumnInfo, values: Values, valid: Option<Vec<bool>>) -> Result<Column> {
         let nulls = valid.as_ref().map_or(0, |valid| valid.iter().filter(|valid| !**valid).count());
         if nulls != info.nulls as usize {
             return Err(self.damaged(info.blob, &format!("{nulls} nulls, {} expected", info.nulls)));
@@ -250,6 +264,15 @@ impl Segment {
     fn read_dictionary(&self, info: &DictionaryInfo) -> Result<StrColumn> {
         self.read(info.blob, |bytes| texts::decode(bytes, info.texts as usize))
     }
+}
+
+/// What a job wants of the columns of texts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Texts {
+    /// The texts.
+    Whole,
+    /// Which rows have one: the column is one of truth values.
+    Presence,
 }
 
 /// A decoded page.

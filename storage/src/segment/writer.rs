@@ -20,7 +20,7 @@ use crate::model::{Column, ColumnKey, MeasurementId, RowBlock, SeriesId, StrColu
 use crate::{Error, ErrorKind, Result};
 
 /// Bytes gathered before they are appended to the file.
-const BUFFER_BYTES: usize = 1 << 20;
+const BUFFER_BYTES: usize = 256 << 10;
 
 /// Appends the canonical key of a series ([`SeriesKey::encode`](crate::model::SeriesKey::encode)) and tells its
 /// measurement; `None` when there is no such series.

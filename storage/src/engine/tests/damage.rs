@@ -106,8 +106,7 @@ fn quarantine_cells_with_raw_rows_are_computed_anew() {
             of_tier(&rig, tier).iter().map(|meta| meta.rows).sum::<u64>(),
             match tier {
                 // A row every ten seconds: the rows themselves.
-                Tier::M1 => 720,
-                Tier::M5 => 24,
+                Tier::M1 | Tier::M5 => 720,
                 Tier::H1 | Tier::Raw => 2,
             }
         );

@@ -171,12 +171,13 @@ fn without_raw(floors_gone: usize) -> Engine {
 
 #[test]
 fn delete_without_raw_rows_takes_whole_cells_of_the_finest_tier() {
-    // Seconds 7:30 to 21:00 of the first hour: minutes 7 to 20, or 5 to 24, or the hour.
+    // Seconds 7:30 to 21:00 of the first hour: from minute 7, or minute 5, or the hour. The finer layers hold rows, so
+    // that the end is exact.
     let range = TimeRange::new(START_NS + 450 * SECOND_NS, START_NS + 1260 * SECOND_NS);
     let five = |of_first: &[u64]| [of_first, &vec![15; 24 - of_first.len()]].concat();
     for (gone, tier, first_hour, fives) in [
         (1, Tier::M1, 180 - 42, Some(five(&[15, 6, 0, 0, 12]))),
-        (2, Tier::M5, 180 - 60, Some(five(&[15, 0, 0, 0, 0]))),
+        (2, Tier::M5, 180 - 48, Some(five(&[15, 0, 0, 0, 12]))),
         (3, Tier::H1, 0, None),
     ] {
         let engine = without_raw(gone);

@@ -242,9 +242,11 @@ fn flush_that_keeps_failing_does_not_fill_the_disk_and_holds_up_no_retention() {
         assert!(engine.store.version().frozen.len() == 1 && files(&fs) == before, "{after}");
         write(&engine, &batch(21)).unwrap();
     }
-    clock.set(START_NS + 8 * HOUR_NS);
-    let floor_ns = engine.store.version().floors_ns[0];
     engine.roll(&mut lock(&engine.jobs), true, None).unwrap();
+    write(&engine, &batch(22)).unwrap();
+    clock.set(START_NS + 8 * HOUR_NS - MINUTE_NS);
+    clock.advance(MINUTE_NS);
+    let floor_ns = engine.store.version().floors_ns[0];
     fs.fail_at(fs.operations(), Fault::NoSpace);
     engine.maintain().unwrap_err();
     // The rows that wait for their flush hold back the floor, no more: the pass itself went through.

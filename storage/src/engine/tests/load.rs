@@ -1,0 +1,103 @@
+//! What steady loads cost: how often a byte is written, and that background work keeps to its rate.
+
+use super::world::{Random, TestRow, env, write};
+use super::*;
+use crate::model::Value;
+
+/// Writes what `rows_of` gives for each minute of some hours, a memtable and a pass of the jobs a minute, and lets the
+/// last hour close.
+fn run(hours: i64, rows_of: &mut dyn FnMut(i64) -> Vec<TestRow>) -> EngineStats {
+    let (fs, clock) = (Arc::new(SimFs::default()), Arc::new(ManualClock::new(START_NS)));
+    let engine = Engine::open(env(&fs, &clock), Path::new("/db"), Options::default(), Retention::default());
+    let engine = engine.unwrap();
+    for minute in 0..hours * 60 {
+        write(&engine, &rows_of(START_NS + minute * MINUTE_NS)).unwrap();
+        clock.advance(MINUTE_NS);
+        engine.maintain().unwrap();
+    }
+    for _ in 0..20 {
+        clock.advance(MINUTE_NS);
+        engine.maintain().unwrap();
+    }
+    assert_eq!(engine.stats().segment_rows[1..].iter().filter(|rows| 0 < **rows).count(), 3, "all is rolled");
+    engine.stats()
+}
+
+fn check(stats: &EngineStats) {
+    let written = stats.write_amplification();
+    assert!((1.0..=4.0).contains(&written), "{written} times: {stats:?}");
+}
+
+#[test]
+fn write_amplification_of_scraped_metrics_is_at_most_four() {
+    const FIELDS: [&str; 4] = ["user", "system", "idle", "nice"];
+    let hosts: Vec<String> = (0..40).map(|host| format!("host_{host}")).collect();
+    let hosts: Vec<&'static str> = hosts.into_iter().map(|host| &*host.leak()).collect();
+    let mut random = Random(5);
+    let mut walks = vec![50_i64; hosts.len() * FIELDS.len()];
+    check(&run(4, &mut |start_ns| {
+        let mut rows = Vec::new();
+        for second in (0..60).step_by(10) {
+            for (number, host) in hosts.iter().enumerate() {
+                let mut step = |(field, name): (usize, &&'static str)| {
+                    let walk = &mut walks[number * FIELDS.len() + field];
+                    *walk = (*walk + random.below(3).cast_signed() - 1).clamp(0, 100);
+                    (*name, Value::Int(*walk))
+                };
+                let fields = FIELDS.iter().enumerate().map(&mut step).collect();
+                rows.push(TestRow { measurement: "cpu", host, ts_ns: start_ns + second * SECOND_NS, fields });
+            }
+        }
+        rows
+    }));
+}
+
+#[test]
+fn write_amplification_of_events_is_at_most_four() {
+    let mut random = Random(7);
+    check(&run(4, &mut |start_ns| {
+        let event = |number: i64| {
+            let latency = Value::Float(random.below(900_000) as f64 / 1000.0);
+            let fields = vec![
+                ("latency_ms", latency),
+                ("bytes", Value::Int(random.below(200_000).cast_signed())),
+                ("user", Value::Str(format!("u{:05}", random.below(30_000)))),
+            ];
+            let ts_ns = start_ns + number * 150_000_000 + random.below(150_000_000).cast_signed();
+            TestRow {
+                measurement: "requests",
+                host: ["a", "b", "c"][random.below(3) as usize],
+                ts_ns,
+                fields,
+            }
+        };
+        (0..400).map(event).collect()
+    }));
+}
+
+#[test]
+fn background_rate_puts_off_the_next_job_but_no_flush() {
+    let (fs, clock) = (Arc::new(SimFs::default()), Arc::new(ManualClock::new(START_NS + 4 * HOUR_NS)));
+    let options = Options { background_bytes_per_second_max: Some(100), ..Options::default() };
+    // Partitions of an hour: two rolls.
+    let engine = Engine::open(env(&fs, &clock), Path::new("/db"), options, Retention::default()).unwrap();
+    let row = |ts_ns| TestRow { measurement: "m", host: "a", ts_ns, fields: vec![("v", Value::Int(1))] };
+    write(&engine, &[row(START_NS), row(START_NS + HOUR_NS)]).unwrap();
+    engine.flush().unwrap();
+    clock.advance(2 * MINUTE_NS);
+    let cells = || engine.stats().segments[1];
+    engine.maintain().unwrap();
+    engine.maintain().unwrap();
+    assert_eq!(cells(), 1, "the second waits");
+    let rest_ns = SECOND_NS * engine.stats().rolled_bytes.cast_signed() / 100;
+    write(&engine, &[row(START_NS + 4 * HOUR_NS)]).unwrap();
+    clock.advance(rest_ns - 1);
+    engine.flush().unwrap();
+    engine.maintain().unwrap();
+    assert_eq!((cells(), engine.stats().memtable_bytes), (1, 0), "a flush does not wait");
+    clock.advance(1);
+    engine.maintain().unwrap();
+    assert_eq!(cells(), 2);
+    engine.seal().unwrap();
+    assert_eq!(cells(), 3, "what is asked for does not wait");
+}
