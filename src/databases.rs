@@ -541,6 +541,7 @@ mod tests {
             fields: &fields,
             series: &series,
             range: TimeRange::ALL,
+            bounds: &[],
         };
         let mut rows = 0;
         let mut sink = |block: &RowBlock| {

@@ -54,7 +54,8 @@ fn content(view: &dyn Scan) -> Content {
         let ids: Vec<SeriesId> = series.iter().map(|info| info.id).collect();
         let fields: Vec<_> = schema.fields.iter().map(|field| field.id).collect();
         let (measurement_id, range) = (schema.measurement, TimeRange::ALL);
-        let request = RowRequest { measurement: measurement_id, fields: &fields, series: &ids, range };
+        let request =
+            RowRequest { measurement: measurement_id, fields: &fields, series: &ids, range, bounds: &[] };
         let mut sink = |block: &RowBlock| {
             for row in 0..block.len() {
                 let info = series.iter().find(|info| info.id == block.series[row]).unwrap();

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use icecore_storage::model::{MeasurementId, SeriesId, SeriesKey, TimeRange};
-use icecore_storage::scan::{TagMatcher, TagTest};
+use icecore_storage::scan::{FieldInfo, TagMatcher, TagTest, ValueBounds};
 
 use super::Context;
 use super::ast::{Compare, Expr};
@@ -86,10 +86,43 @@ impl Filter {
         Ok(passed)
     }
 
+    /// What the numbers of a row that passes lie between; `fields` are those that the conditions are bound to.
+    pub(crate) fn bounds(&self, fields: &[FieldInfo]) -> Vec<ValueBounds> {
+        let mut bounds = Vec::new();
+        self.row_tests.iter().for_each(|test| bounds_of(test, fields, &mut bounds));
+        bounds
+    }
+
     /// Whether a row passes.
     pub(crate) fn accepts_row(&self, row: &Row<'_>) -> bool {
         self.row_tests.iter().all(|test| test.holds(row))
     }
+}
+
+/// The bounds that a conjunct sets to one field; wider than said where a float cannot tell.
+fn bounds_of(node: &Node, fields: &[FieldInfo], bounds: &mut Vec<ValueBounds>) {
+    let (op, place, number) = match node {
+        Node::All(parts) => return parts.iter().for_each(|part| bounds_of(part, fields, bounds)),
+        Node::Compare { op, left, right } => match (&**left, &**right) {
+            (Node::Column(place), Node::Const(number)) => (*op, *place, number),
+            (Node::Const(number), Node::Column(place)) => (op.flipped(), *place, number),
+            _ => return,
+        },
+        _ => return,
+    };
+    let (low, high) = match number {
+        Cell::Float(number) => (*number, *number),
+        Cell::Int(number) => ((*number as f64).next_down(), (*number as f64).next_up()),
+        Cell::UInt(number) => ((*number as f64).next_down(), (*number as f64).next_up()),
+        Cell::Null | Cell::Time(_) | Cell::Bool(_) | Cell::Text(_) => return,
+    };
+    let (min, max) = match op {
+        Compare::Eq => (low, high),
+        Compare::Gt | Compare::Ge => (low, f64::INFINITY),
+        Compare::Lt | Compare::Le => (f64::NEG_INFINITY, high),
+        Compare::Ne => return,
+    };
+    bounds.extend(fields.get(place).map(|field| ValueBounds { field: field.id, min, max }));
 }
 
 /// The test that an expression over one tag makes of its value.
@@ -107,4 +140,55 @@ fn tag_test(node: Node) -> TagTest {
         }
     }
     TagTest::Is(Arc::new(move |value: &str| node.holds(&Row { tags: Tags::Value(value), ..Row::default() })))
+}
+
+#[cfg(test)]
+mod tests {
+    use icecore_storage::model::{FieldId, FieldType};
+    use proptest::prelude::*;
+
+    use super::super::scalar::{Scalar, compare};
+    use super::*;
+
+    fn number() -> impl Strategy<Value = Cell> {
+        let floats = [0.0, -0.0, f64::NAN, f64::INFINITY, 9_007_199_254_740_993.0, 0.5, 3.0];
+        prop_oneof![
+            prop::sample::select(floats.to_vec()).prop_map(Cell::Float),
+            (0..60_u32, -2..3_i64).prop_map(|(bits, more)| Cell::Int((1_i64 << bits) + more)),
+            (50..64_u32, 0..3_u64).prop_map(|(bits, less)| Cell::UInt((1_u64 << bits) - less)),
+            (-4..4_i64).prop_map(Cell::Int),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn numbers_for_which_a_comparison_holds_lie_between_its_bounds(
+            value in number(),
+            constant in number(),
+            op in prop::sample::select(vec![Compare::Eq, Compare::Ne, Compare::Lt, Compare::Le, Compare::Gt, Compare::Ge]),
+            is_flipped in any::<bool>(),
+        ) {
+            let fields = [FieldInfo { id: FieldId(3), name: "f".into(), field_type: FieldType::Float }];
+            let (column, node) = (Box::new(Node::Column(0)), Box::new(Node::Const(constant.clone())));
+            let (left, right) = if is_flipped { (node, column) } else { (column, node) };
+            let mut bounds = Vec::new();
+            bounds_of(&Node::All(vec![Node::Compare { op, left, right }]), &fields, &mut bounds);
+            let holds = match is_flipped {
+                true => compare(op, constant.scalar(), value.scalar()),
+                false => compare(op, value.scalar(), constant.scalar()),
+            };
+            let float = match value.scalar() {
+                Scalar::Float(value) => value,
+                Scalar::Int(value) => value as f64,
+                Scalar::UInt(value) => value as f64,
+                _ => f64::NAN,
+            };
+            for ValueBounds { field, min, max } in bounds {
+                prop_assert_eq!(field, FieldId(3));
+                prop_assert!(!holds || (min <= float && float <= max), "{:?} {:?} {:?}: {} {}", value, op, constant, min, max);
+            }
+        }
+    }
 }

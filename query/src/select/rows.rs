@@ -45,7 +45,9 @@ pub(crate) fn scan(
     }
     let place_of = |id: FieldId| fields.iter().position(|other| *other == id).unwrap_or(usize::MAX);
     let places: Vec<usize> = plan.binder.fields.iter().map(|field| place_of(field.id)).collect();
-    let request = RowRequest { measurement: plan.schema.measurement, fields: &fields, series, range };
+    let bounds = plan.filter.bounds(&plan.binder.fields);
+    let measurement = plan.schema.measurement;
+    let request = RowRequest { measurement, fields: &fields, series, range, bounds: &bounds };
     let mut failure: Option<Error> = None;
     let mut on_block = |block: &RowBlock| match hand_over(context, plan, groups, &places, block, sink) {
         Ok(flow) => Ok(flow),

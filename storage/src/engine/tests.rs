@@ -7,6 +7,7 @@ mod load;
 mod machine;
 mod moments;
 mod programs;
+mod rows;
 #[cfg(shuttle)]
 mod schedules;
 mod snapshots;
@@ -275,13 +276,14 @@ fn scans_tell_their_buffers_before_they_grow() {
     let measurement = view.schema("cpu").unwrap().measurement;
     let (series, range) = (&[SeriesId(0)], TimeRange::ALL);
     let samples = SampleRequest { measurement, field: FieldId(0), series, range };
-    let whole = crate::scan::RowRequest { measurement, fields: &[FieldId(0)], series, range };
+    let whole = crate::scan::RowRequest { measurement, fields: &[FieldId(0)], series, range, bounds: &[] };
     let read = |meter: &BuffersMax| {
         let samples = view.samples(&samples, meter, &mut |_| Ok(()));
         let rows = view.rows(&whole, meter, &mut |_| Ok(crate::scan::Flow::Continue));
         [samples, rows].map(|outcome| outcome.map_err(|error| error.kind()))
     };
-    let enough = rows.len() as u64 * 42;
+    // Time, series, value and whether it is there: as read, merged, and in the block.
+    let enough = rows.len() as u64 * 3 * 21;
     assert!(read(&BuffersMax(enough)).iter().all(|found| found.is_ok()));
     assert!(read(&BuffersMax(enough / 2)).iter().all(|found| *found == Err(ErrorKind::LimitExceeded)));
 }

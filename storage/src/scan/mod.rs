@@ -6,12 +6,13 @@
 //! was read and whether an answer had to be rounded; they never name a tier.
 //!
 //! Inside: `view` is the one implementation; `source` reads rows of a series from segments and memtable runs,
-//! `gather` merges them, `windows` carries out what [`cover`] plans and [`sliding`] merges; `merge` reads whole
+//! `gather` merges them, `rows` hands over whole rows, `windows` carries out what [`cover`] plans and [`sliding`] merges; `merge` reads whole
 //! partitions for the jobs.
 
 pub mod cover;
 mod gather;
 pub(crate) mod merge;
+mod rows;
 pub mod sliding;
 mod source;
 pub(crate) mod view;
@@ -121,6 +122,19 @@ pub struct RowRequest<'a> {
     pub series: &'a [SeriesId],
     /// The time.
     pub range: TimeRange,
+    /// What the caller looks for: rows that miss one of these may be left out.
+    pub bounds: &'a [ValueBounds],
+}
+
+/// A number of a row must lie between two numbers; a row without it, or with NaN, does not.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ValueBounds {
+    /// The field.
+    pub field: FieldId,
+    /// No number that is looked for is less.
+    pub min: f64,
+    /// No number that is looked for is more.
+    pub max: f64,
 }
 
 /// Whether a scan goes on after a block.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::Result;
 use crate::model::{Column, ColumnKey, MeasurementId, RowBlock, SeriesId, TimeRange};
-use crate::segment::{PageKeys, Section, Segment};
+use crate::segment::{PAGE_ROWS_MAX, PageInfo, PageKeys, Section, Segment};
 use crate::tombstone::Mask;
 
 /// Sorted, unique rows (or cells) of one measurement.
@@ -61,6 +61,8 @@ pub(crate) struct Cursor<'a> {
     /// What is deleted, when something is.
     mask: Option<&'a Mask>,
     keys: &'a [ColumnKey],
+    /// Pages of a segment that are not to be read.
+    without: &'a [bool],
 }
 
 impl<'a> Cursor<'a> {
@@ -79,7 +81,42 @@ impl<'a> Cursor<'a> {
             Source::Segment(_, mask) if !mask.is_empty() => Some(mask),
             Source::Segment(..) | Source::Run(_) => None,
         };
-        Self { place, mask, keys }
+        Self { place, mask, keys, without: &[] }
+    }
+
+    /// Passes over the pages of a segment that are marked.
+    pub(super) fn without_pages(self, without: &'a [bool]) -> Self {
+        Self { without, ..self }
+    }
+
+    /// A guess at the rows of a series in a range, from the index alone; not far below.
+    pub(super) fn rows_about(&self, series: SeriesId, range: TimeRange) -> u64 {
+        match &self.place {
+            Place::Nothing => 0,
+            Place::Run { block, .. } => run_rows(block, series, range).len() as u64,
+            Place::Segment { section, .. } => {
+                let pages = section.pages.get(section.pages_of(series)).unwrap_or_default();
+                pages.iter().filter(|page| reaches(page, range)).map(rows_of_one).sum()
+            }
+        }
+    }
+
+    /// Adds stretches of the rows of a series in a range: the time after each, and its rows.
+    pub(super) fn stretches(&self, series: SeriesId, range: TimeRange, out: &mut Vec<(i64, u64)>) {
+        match &self.place {
+            Place::Nothing => {}
+            Place::Run { block, .. } => {
+                let rows = run_rows(block, series, range);
+                let times = block.ts_ns.get(rows).unwrap_or_default();
+                let stretch = |times: &[i64]| Some((times.last()?.saturating_add(1), times.len() as u64));
+                out.extend(times.chunks(PAGE_ROWS_MAX).filter_map(stretch));
+            }
+            Place::Segment { section, .. } => {
+                let pages = section.pages.get(section.pages_of(series)).unwrap_or_default();
+                let reaching = pages.iter().filter(|page| reaches(page, range));
+                out.extend(reaching.map(|page| (page.max_ts_ns.saturating_add(1), rows_of_one(page))));
+            }
+        }
     }
 
     /// Hands over the rows of a series in a time range that are not deleted, in order, a slice per page or less.
@@ -103,10 +140,7 @@ impl<'a> Cursor<'a> {
         match &mut self.place {
             Place::Nothing => Ok(()),
             Place::Run { block, columns } => {
-                let start = block.series.partition_point(|other| *other < series);
-                let len =
-                    block.series.get(start..).unwrap_or_default().partition_point(|other| *other == series);
-                let rows = narrow(&block.ts_ns, start..start + len, range);
+                let rows = run_rows(block, series, range);
                 match block.ts_ns.get(rows.clone()) {
                     Some(ts_ns) if !ts_ns.is_empty() => {
                         sink(&Slice { ts_ns, rows, columns: Columns::Run(columns) })
@@ -118,7 +152,7 @@ impl<'a> Cursor<'a> {
                 let first = section.pages.partition_point(|page| page.last_series < series);
                 let candidates = section.pages.iter().enumerate().skip(first);
                 for (index, info) in candidates.take_while(|(_, info)| info.first_series <= series) {
-                    if info.max_ts_ns < range.start_ns || range.end_ns <= info.min_ts_ns {
+                    if !reaches(info, range) || self.without.get(index) == Some(&true) {
                         continue;
                     }
                     if page.as_ref().is_none_or(|page| page.index != index) {
@@ -140,6 +174,24 @@ impl<'a> Cursor<'a> {
             }
         }
     }
+}
+
+/// Whether a page may hold rows in a range.
+fn reaches(page: &PageInfo, range: TimeRange) -> bool {
+    page.min_ts_ns < range.end_ns && range.start_ns <= page.max_ts_ns
+}
+
+/// A guess at the rows of one of the series of a page.
+fn rows_of_one(page: &PageInfo) -> u64 {
+    let series = page.last_series.0.saturating_sub(page.first_series.0).saturating_add(1);
+    u64::from(page.rows) / u64::from(series) + 1
+}
+
+/// The rows of a series in a range.
+fn run_rows(block: &RowBlock, series: SeriesId, range: TimeRange) -> Range<usize> {
+    let start = block.series.partition_point(|other| *other < series);
+    let len = block.series.get(start..).unwrap_or_default().partition_point(|other| *other == series);
+    narrow(&block.ts_ns, start..start + len, range)
 }
 
 fn load(

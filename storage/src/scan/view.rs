@@ -7,23 +7,18 @@
 use std::sync::Arc;
 
 use super::gather::{self, Samples};
-use super::source::{Cursor, Slice, Source};
+use super::source::{Cursor, Source};
 use super::{
     Coverage, Flow, Meter, RowRequest, SampleRequest, SampleSlice, Scan, Schema, SeriesInfo, TagMatcher,
-    WindowRequest, WindowSlice, windows,
+    WindowRequest, WindowSlice, rows, windows,
 };
 use crate::memtable::Snapshot;
 use crate::model::{
-    Column, ColumnKey, FieldId, FieldType, MeasurementId, RowBlock, SeriesId, SeriesKey, Tier, TimeRange,
-    Values,
+    ColumnKey, FieldId, FieldType, MeasurementId, RowBlock, SeriesId, SeriesKey, Tier, TimeRange,
 };
-use crate::rows::merge_sorted;
 use crate::series::Catalog;
 use crate::version::{LiveSegment, Store, Version};
 use crate::{Error, ErrorKind, Result};
-
-/// Rows that a block handed to a row sink holds at most, unless one series slice has more.
-const BLOCK_ROWS: usize = 4096;
 
 /// A pinned version, ready to be read.
 #[derive(Debug)]
@@ -105,7 +100,7 @@ impl View {
     }
 
     /// The part of a range that raw rows still answer, and where they begin when that is not all.
-    fn raw_range(&self, range: TimeRange) -> (TimeRange, Option<i64>) {
+    pub(super) fn raw_range(&self, range: TimeRange) -> (TimeRange, Option<i64>) {
         let floor_ns = self.version.floors_ns[0];
         let gone_before_ns = (range.start_ns < floor_ns).then_some(floor_ns);
         (TimeRange::new(range.start_ns.max(floor_ns), range.end_ns), gone_before_ns)
@@ -194,95 +189,6 @@ impl Scan for View {
         meter: &dyn Meter,
         sink: &mut dyn FnMut(&RowBlock) -> Result<Flow>,
     ) -> Result<Coverage> {
-        let (range, raw_gone_before_ns) = self.raw_range(request.range);
-        let mut coverage = Coverage { raw_gone_before_ns, ..Coverage::default() };
-        let mut template = Vec::with_capacity(request.fields.len());
-        for field in request.fields {
-            let values = Values::new(self.field_type(request.measurement, *field)?);
-            template.push(Column { key: ColumnKey::value(*field), values, valid: None });
-        }
-        let keys: Vec<ColumnKey> = template.iter().map(|column| column.key).collect();
-        let sources = self.raw_sources(request.measurement, range);
-        let mut cursors: Vec<Cursor<'_>> =
-            sources.iter().map(|source| Cursor::new(source, request.measurement, &keys)).collect();
-        let empty = RowBlock { columns: template, ..RowBlock::default() };
-        let mut block = empty.clone();
-        for series in request.series {
-            let rows = series_rows(&mut cursors, *series, range, &empty, meter)?;
-            meter.charge(rows.len() as u64)?;
-            coverage.rows += rows.len() as u64;
-            append_present(&mut block, &rows, &keys);
-            if block.len() >= BLOCK_ROWS && sink(&std::mem::replace(&mut block, empty.clone()))? == Flow::Stop
-            {
-                return Ok(coverage);
-            }
-        }
-        if !block.is_empty() {
-            sink(&block)?;
-        }
-        Ok(coverage)
-    }
-}
-
-/// All rows of one series, merged over the sources; columns sorted by key.
-fn series_rows(
-    cursors: &mut [Cursor<'_>],
-    series: SeriesId,
-    range: TimeRange,
-    empty: &RowBlock,
-    meter: &dyn Meter,
-) -> Result<RowBlock> {
-    let mut bytes = 0;
-    let mut blocks: Vec<Arc<RowBlock>> = Vec::with_capacity(cursors.len());
-    for cursor in cursors {
-        let mut block = empty.clone();
-        cursor.read(series, range, &mut |slice| {
-            // Twice: merging makes new ones of them.
-            bytes += 2 * slice_bytes(slice, block.columns.len());
-            meter.buffers(bytes)?;
-            block.ts_ns.extend_from_slice(slice.ts_ns);
-            block.series.resize(block.ts_ns.len(), series);
-            for (place, into) in block.columns.iter_mut().enumerate() {
-                match slice.column(place) {
-                    Some(column) => into.extend_from(column, slice.rows.clone()),
-                    None => slice.rows.clone().for_each(|_| into.push_null()),
-                }
-            }
-            Ok(())
-        })?;
-        if !block.is_empty() {
-            block.columns.sort_unstable_by_key(|column| column.key);
-            blocks.push(Arc::new(block));
-        }
-    }
-    Ok(merge_sorted(&blocks))
-}
-
-/// An estimate of the memory that the rows of a slice take.
-fn slice_bytes(slice: &Slice<'_>, columns: usize) -> u64 {
-    let texts = (0..columns).filter_map(|place| match &slice.column(place)?.values {
-        Values::Str(texts) => Some(slice.rows.clone().map(|row| texts.get(row).len()).sum::<usize>()),
-        _ => None,
-    });
-    let texts: usize = texts.sum();
-    // Time, series, and for each column a value and whether it is there.
-    (texts + slice.ts_ns.len() * (12 + 9 * columns)) as u64
-}
-
-/// Appends the rows that have at least one value; `keys` gives the order of the columns in `into`.
-fn append_present(into: &mut RowBlock, rows: &RowBlock, keys: &[ColumnKey]) {
-    let sources: Vec<Option<&Column>> = keys.iter().map(|key| rows.column(*key)).collect();
-    for (row, (series, ts_ns)) in rows.series.iter().zip(&rows.ts_ns).enumerate() {
-        if !sources.iter().flatten().any(|column| column.is_valid(row)) {
-            continue;
-        }
-        into.series.push(*series);
-        into.ts_ns.push(*ts_ns);
-        for (column, source) in into.columns.iter_mut().zip(&sources) {
-            match source {
-                Some(source) => column.push_from(source, row),
-                None => column.push_null(),
-            }
-        }
+        rows::run(self, request, meter, sink)
     }
 }

@@ -75,6 +75,7 @@ pub(super) fn content(view: &dyn Scan) -> Content {
             fields: &fields,
             series: &ids,
             range: TimeRange::ALL,
+            bounds: &[],
         };
         let mut sink = |block: &RowBlock| {
             for row in 0..block.len() {

@@ -1,0 +1,211 @@
+//! Raw rows in blocks: series by series, and of a long series slice of time by slice of time, so that what is held
+//! does not grow with the range and a sink that has enough ends the reading.
+//!
+//! Order of events: find the sources; mark the pages that cannot hold a row inside the bounds of the request
+//! ([`useless_pages`]); for each series cut the range where about [`SLICE_ROWS`] rows lie ([`cuts`]); read each slice
+//! from all sources, merge, and hand over full blocks.
+
+use std::sync::Arc;
+
+use super::source::{Cursor, Slice, Source};
+use super::view::View;
+use super::{Coverage, Flow, Meter, RowRequest, ValueBounds};
+use crate::Result;
+use crate::codec::Kind;
+use crate::model::{Column, ColumnKey, MeasurementId, RowBlock, SeriesId, TimeRange, Values};
+use crate::rows::merge_sorted;
+use crate::segment::PageInfo;
+
+/// Rows that a block handed to a sink holds at most, unless one slice of a series has more.
+const BLOCK_ROWS: usize = 4096;
+/// Rows of a series that are read at once, about.
+const SLICE_ROWS: u64 = 4 * BLOCK_ROWS as u64;
+
+/// Carries out a request for rows.
+pub(super) fn run(
+    view: &View,
+    request: &RowRequest<'_>,
+    meter: &dyn Meter,
+    sink: &mut dyn FnMut(&RowBlock) -> Result<Flow>,
+) -> Result<Coverage> {
+    let (range, raw_gone_before_ns) = view.raw_range(request.range);
+    let mut coverage = Coverage { raw_gone_before_ns, ..Coverage::default() };
+    let mut template = Vec::with_capacity(request.fields.len());
+    for field in request.fields {
+        let values = Values::new(view.field_type(request.measurement, *field)?);
+        template.push(Column { key: ColumnKey::value(*field), values, valid: None });
+    }
+    let keys: Vec<ColumnKey> = template.iter().map(|column| column.key).collect();
+    let sources = view.raw_sources(request.measurement, range);
+    let useless = useless_pages(&sources, request.measurement, request.bounds);
+    let mut cursors: Vec<Cursor<'_>> = sources
+        .iter()
+        .zip(&useless)
+        .map(|(source, useless)| Cursor::new(source, request.measurement, &keys).without_pages(useless))
+        .collect();
+    let empty = RowBlock { columns: template, ..RowBlock::default() };
+    let mut block = empty.clone();
+    let mut ends = Vec::new();
+    for series in request.series {
+        cuts(&cursors, *series, range, &mut ends);
+        let mut start_ns = range.start_ns;
+        for end_ns in ends.iter().copied().chain([range.end_ns]) {
+            let slice = TimeRange::new(start_ns, end_ns);
+            start_ns = end_ns;
+            let rows = series_rows(&mut cursors, *series, slice, &empty, meter)?;
+            meter.charge(rows.len() as u64)?;
+            coverage.rows += rows.len() as u64;
+            append_present(&mut block, &rows, &keys);
+            if block.len() >= BLOCK_ROWS && sink(&std::mem::replace(&mut block, empty.clone()))? == Flow::Stop
+            {
+                return Ok(coverage);
+            }
+        }
+    }
+    if !block.is_empty() {
+        sink(&block)?;
+    }
+    Ok(coverage)
+}
+
+/// Times at which the range of a series is cut, ascending: after every [`SLICE_ROWS`] rows or so, by the indexes of
+/// its sources.
+fn cuts(cursors: &[Cursor<'_>], series: SeriesId, range: TimeRange, ends: &mut Vec<i64>) {
+    ends.clear();
+    let total: u64 = cursors.iter().map(|cursor| cursor.rows_about(series, range)).sum();
+    if total <= SLICE_ROWS {
+        return;
+    }
+    let mut stretches = Vec::new();
+    for cursor in cursors {
+        cursor.stretches(series, range, &mut stretches);
+    }
+    stretches.sort_unstable();
+    let mut rows = 0;
+    for (end_ns, more) in stretches {
+        rows += more;
+        if SLICE_ROWS <= rows && end_ns < range.end_ns && ends.last().is_none_or(|last| *last < end_ns) {
+            ends.push(end_ns);
+            rows = 0;
+        }
+    }
+}
+
+/// Marks the pages of each source whose rows all miss the bounds, by the index. A page counts only where no other
+/// source may hold one of its rows: there a value that misses may hide one that does not, written earlier.
+fn useless_pages(sources: &[Source], measurement: MeasurementId, bounds: &[ValueBounds]) -> Vec<Vec<bool>> {
+    let pages_of = |source: &Source| match source {
+        Source::Segment(segment, _) => segment.section(measurement).map(|section| section.pages.len()),
+        Source::Run(_) => None,
+    };
+    let mut useless: Vec<Vec<bool>> =
+        sources.iter().map(|source| vec![false; pages_of(source).unwrap_or_default()]).collect();
+    if bounds.is_empty() {
+        return useless;
+    }
+    for (place, source) in sources.iter().enumerate() {
+        let Source::Segment(segment, _) = source else { continue };
+        let Some(section) = segment.section(measurement) else { continue };
+        for (index, page) in section.pages.iter().enumerate() {
+            let others = || sources.iter().enumerate().filter(|(other, _)| *other != place);
+            let is_useless = bounds.iter().any(|bounds| misses(page, bounds))
+                && !others().any(|(_, other)| may_share_rows(other, measurement, page));
+            if let Some(mark) = useless.get_mut(place).and_then(|marks| marks.get_mut(index)) {
+                *mark = is_useless;
+            }
+        }
+    }
+    useless
+}
+
+/// Whether no row of a page has a value inside the bounds. NaN is inside of none.
+fn misses(page: &PageInfo, bounds: &ValueBounds) -> bool {
+    let Some(column) = page.column(ColumnKey::value(bounds.field)) else { return true };
+    // The index has no bounds of texts, and NaN where all numbers are NaN.
+    let is_number = !matches!(column.kind, Kind::Str | Kind::Hist);
+    is_number && !(column.min <= bounds.max && bounds.min <= column.max)
+}
+
+/// Whether a source may hold rows of a series and time that a page holds.
+fn may_share_rows(source: &Source, measurement: MeasurementId, page: &PageInfo) -> bool {
+    match source {
+        Source::Segment(segment, _) => segment.section(measurement).is_some_and(|section| {
+            let first = section.pages.partition_point(|other| other.last_series < page.first_series);
+            let candidates = section.pages.iter().skip(first);
+            section.min_ts_ns <= page.max_ts_ns
+                && page.min_ts_ns <= section.max_ts_ns
+                && candidates
+                    .take_while(|other| other.first_series <= page.last_series)
+                    .any(|other| other.min_ts_ns <= page.max_ts_ns && page.min_ts_ns <= other.max_ts_ns)
+        }),
+        Source::Run(block) => {
+            let start = block.series.partition_point(|series| *series < page.first_series);
+            let end = block.series.partition_point(|series| *series <= page.last_series);
+            let times = block.ts_ns.get(start..end).unwrap_or_default();
+            times.iter().any(|ts_ns| page.min_ts_ns <= *ts_ns && *ts_ns <= page.max_ts_ns)
+        }
+    }
+}
+
+/// The rows of one series in a slice, merged over the sources; columns sorted by key.
+fn series_rows(
+    cursors: &mut [Cursor<'_>],
+    series: SeriesId,
+    range: TimeRange,
+    empty: &RowBlock,
+    meter: &dyn Meter,
+) -> Result<RowBlock> {
+    let mut bytes = 0;
+    let mut blocks: Vec<Arc<RowBlock>> = Vec::with_capacity(cursors.len());
+    for cursor in cursors {
+        let mut block = empty.clone();
+        cursor.read(series, range, &mut |slice| {
+            // Merging makes new ones of them, and the block takes those over.
+            bytes += 3 * slice_bytes(slice, block.columns.len());
+            meter.buffers(bytes)?;
+            block.ts_ns.extend_from_slice(slice.ts_ns);
+            block.series.resize(block.ts_ns.len(), series);
+            for (place, into) in block.columns.iter_mut().enumerate() {
+                match slice.column(place) {
+                    Some(column) => into.extend_from(column, slice.rows.clone()),
+                    None => slice.rows.clone().for_each(|_| into.push_null()),
+                }
+            }
+            Ok(())
+        })?;
+        if !block.is_empty() {
+            block.columns.sort_unstable_by_key(|column| column.key);
+            blocks.push(Arc::new(block));
+        }
+    }
+    Ok(merge_sorted(&blocks))
+}
+
+/// An estimate of the memory that the rows of a slice take.
+fn slice_bytes(slice: &Slice<'_>, columns: usize) -> u64 {
+    let texts = (0..columns).filter_map(|place| match &slice.column(place)?.values {
+        Values::Str(texts) => Some(slice.rows.clone().map(|row| texts.get(row).len()).sum::<usize>()),
+        _ => None,
+    });
+    let texts: usize = texts.sum();
+    // Time, series, and for each column a value and whether it is there.
+    (texts + slice.ts_ns.len() * (12 + 9 * columns)) as u64
+}
+
+/// Appends the rows that have at least one value; `keys` gives the order of the columns in `into`.
+fn append_present(into: &mut RowBlock, rows: &RowBlock, keys: &[ColumnKey]) {
+    let sources: Vec<Option<&Column>> = keys.iter().map(|key| rows.column(*key)).collect();
+    for (row, (series, ts_ns)) in rows.series.iter().zip(&rows.ts_ns).enumerate() {
+        if !sources.iter().flatten().any(|column| column.is_valid(row)) {
+            continue;
+        }
+        into.series.push(*series);
+        into.ts_ns.push(*ts_ns);
+        for (column, source) in into.columns.iter_mut().zip(&sources) {
+            match source {
+                Some(source) => column.push_from(source, row),
+                None => column.push_null(),
+            }
+        }
+    }
+}
