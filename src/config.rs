@@ -20,6 +20,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Retention of databases that are created.
     pub retention: Retention,
+    /// Measurements that keep every event, in databases that are created: see [`NewDatabase::keep_duplicates`].
+    pub keep_duplicates: Vec<String>,
     /// Options of each database's engine. `durability` is that of databases that are created: each keeps its own.
     pub options: Options,
     /// Bounds of the server.
@@ -32,6 +34,7 @@ impl Default for Config {
             data_dir: PathBuf::from("icecore-data"),
             listen: SocketAddr::from(([127, 0, 0, 1], 8086)),
             retention: Retention::default(),
+            keep_duplicates: Vec::new(),
             options: Options::default(),
             limits: Limits::default(),
         }
@@ -68,17 +71,21 @@ impl Config {
 
     /// What a database is created with when nothing else is said.
     pub fn new_database(&self) -> NewDatabase {
-        NewDatabase { retention: self.retention, durability: self.options.durability }
+        let (retention, durability) = (self.retention, self.options.durability);
+        NewDatabase { retention, durability, keep_duplicates: self.keep_duplicates.clone() }
     }
 }
 
 /// What a database is created with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct NewDatabase {
     /// How long its layers are kept; may be changed later.
     pub retention: Retention,
     /// What an acknowledged write has survived; stays as it is.
     pub durability: Durability,
+    /// Measurements of which two different rows of one series at one time are two events: both are kept, and their times
+    /// told apart in the nanoseconds. Of other measurements the last wins. Stays as it is.
+    pub keep_duplicates: Vec<String>,
 }
 
 /// Reads a durability: `fsync`, `interval` or `memory`.

@@ -16,6 +16,7 @@ use icecore_storage::scan::{Coverage, Resolution, Scan};
 
 use crate::config::{Config, format_age};
 use crate::databases::{DEFAULT_DATABASE, Databases};
+use crate::duplicates::Duplicates;
 use crate::ingest::line::{self, LineLimits, Precision};
 use crate::limits::Limits;
 use crate::point::{self, Decoded, Point};
@@ -93,6 +94,8 @@ pub struct Database {
     env: Env,
     query_options: QueryOptions,
     line_limits: LineLimits,
+    /// For measurements that keep every event, when there are some.
+    duplicates: Option<Arc<Duplicates>>,
     /// Memory of all running queries of the data directory.
     queries_memory: Arc<MemoryPool>,
     /// The directory this database was opened with, when it was opened alone.
@@ -131,6 +134,7 @@ impl Database {
             env: inner.env.clone(),
             query_options: inner.query_options,
             line_limits: inner.line_limits,
+            duplicates: inner.duplicates.clone(),
             queries_memory: Arc::clone(&inner.queries_memory),
             home: Some(home),
         })
@@ -138,6 +142,7 @@ impl Database {
 
     pub(crate) fn of_engine(
         name: &str,
+        keep_duplicates: &[String],
         engine: Arc<Engine>,
         env: Env,
         limits: &Limits,
@@ -147,7 +152,9 @@ impl Database {
         let preset = LineLimits::default();
         let fields_max = (limits.decoding_bytes_max / FIELD_BYTES).clamp(1, preset.fields_max);
         let line_limits = LineLimits { fields_max, ..preset };
-        Self { name: name.to_owned(), engine, env, query_options, line_limits, queries_memory, home: None }
+        let duplicates = Duplicates::new(keep_duplicates).map(Arc::new);
+        let name = name.to_owned();
+        Self { name, engine, env, query_options, line_limits, duplicates, queries_memory, home: None }
     }
 
     pub(crate) fn engine(&self) -> &Arc<Engine> {
@@ -156,6 +163,16 @@ impl Database {
 
     pub(crate) fn env(&self) -> &Env {
         &self.env
+    }
+
+    #[cfg(test)]
+    pub(crate) fn duplicates(&self) -> Option<&Duplicates> {
+        self.duplicates.as_deref()
+    }
+
+    /// The measurements that keep every event, sorted; see [`Config::keep_duplicates`].
+    pub fn keep_duplicates(&self) -> Vec<String> {
+        self.duplicates.as_ref().map(|duplicates| duplicates.measurements()).unwrap_or_default()
     }
 
     /// The directory it was opened with, when it was opened alone.
@@ -180,7 +197,7 @@ impl Database {
     /// `Unavailable`, `DiskFull` or `Poisoned`: nothing was kept.
     pub fn write(&self, points: &[Point]) -> Result<WriteReport> {
         let mut arena = Vec::new();
-        self.write_decoded(point::batch(points, &mut arena))
+        self.write_decoded(point::batch(points, &mut arena), Precision::Ns)
     }
 
     /// Writes InfluxDB line protocol; lines without a time get the present. Lines that cannot be taken are named
@@ -189,12 +206,20 @@ impl Database {
     /// # Errors
     /// As [`Database::write`].
     pub fn write_lines(&self, body: &[u8], precision: Precision) -> Result<WriteReport> {
-        self.write_decoded(line::decode(body, precision, self.env.clock.now_ns(), &self.line_limits))
+        let decoded = line::decode(body, precision, self.env.clock.now_ns(), &self.line_limits);
+        self.write_decoded(decoded, precision)
     }
 
-    fn write_decoded(&self, decoded: Decoded<'_>) -> Result<WriteReport> {
-        let mut report =
-            WriteReport { accepted: 0, rejected: decoded.rejected, rejected_count: decoded.rejected_count };
+    fn write_decoded(&self, mut decoded: Decoded<'_>, precision: Precision) -> Result<WriteReport> {
+        // The turn lasts until the batch is stored.
+        let turn = self.duplicates.as_ref().map(|duplicates| duplicates.begin());
+        let refused = match &turn {
+            Some(turn) => turn.place(&mut decoded.batch, precision, &|| self.engine.view())?,
+            None => Vec::new(),
+        };
+        let rejected_count = decoded.rejected_count + refused.len();
+        let mut report = WriteReport { accepted: 0, rejected: decoded.rejected, rejected_count };
+        report.rejected.extend(refused);
         if decoded.batch.rows.is_empty() {
             return Ok(report);
         }

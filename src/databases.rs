@@ -49,6 +49,9 @@ const CATALOG: &str = "databases";
 const DB: &str = "db";
 const CATALOG_BYTES_MAX: u64 = 1 << 20;
 const NAME_CHARS_MAX: usize = 128;
+/// Measurements of a database that keep every event, and bytes of the name of one: the list must stay small.
+const KEEP_DUPLICATES_MAX: usize = 32;
+const KEEP_NAME_BYTES_MAX: usize = 256;
 
 /// All databases of one data directory, open, with their background threads.
 #[derive(Debug)]
@@ -112,8 +115,9 @@ impl Databases {
             lock: Mutex::new(Some(lock)),
         };
         let preset = databases.config.new_database();
-        for (id, Entry { name, durability }) in catalog.iter() {
-            databases.open_one(id, name, NewDatabase { durability: *durability, ..preset })?;
+        for (id, Entry { name, durability, keep_duplicates }) in catalog.iter() {
+            let (durability, keep_duplicates) = (*durability, keep_duplicates.clone());
+            databases.open_one(id, name, &NewDatabase { durability, keep_duplicates, ..preset.clone() })?;
         }
         databases.create(DEFAULT_DATABASE, preset)?;
         Ok(databases)
@@ -127,10 +131,11 @@ impl Databases {
     /// The database of this name, created when it is not there. An existing one keeps what it was created with.
     ///
     /// # Errors
-    /// `InvalidInput` for a name that cannot be; `LimitExceeded` when there are too many; `Unavailable` after
+    /// `InvalidInput` for a name that cannot be, or too many measurements; `LimitExceeded` when there are too many; `Unavailable` after
     /// [`Databases::close`]; those of the file system.
     pub fn create(&self, name: &str, new: NewDatabase) -> Result<Arc<Database>> {
         check_name(name)?;
+        check_keep_duplicates(&new.keep_duplicates)?;
         let mut catalog = self.lock_catalog();
         if let Some(database) = self.get(name) {
             return Ok(database);
@@ -145,12 +150,12 @@ impl Databases {
             return Err(Error::new(ErrorKind::LimitExceeded, message));
         }
         let mut next = catalog.clone();
-        let id = next.add(name, new.durability);
+        let id = next.add(name, new.durability, &new.keep_duplicates);
         // The number is taken once its line is on disk, also when opening the engine then fails: numbers are
         // never used for two names.
         replace(self.env.fs.as_ref(), &self.dir.join(CATALOG), &next.encode())?;
         *catalog = next;
-        self.open_one(id, name, new)
+        self.open_one(id, name, &new)
     }
 
     /// Drops a database with all its data, durably; `false` when there is none of this name. Queries that are
@@ -203,7 +208,7 @@ impl Databases {
         self.dir.join(DB).join(id.to_string())
     }
 
-    fn open_one(&self, id: u32, name: &str, new: NewDatabase) -> Result<Arc<Database>> {
+    fn open_one(&self, id: u32, name: &str, new: &NewDatabase) -> Result<Arc<Database>> {
         let dir = self.dir_of(id);
         let place = || format!("database {name:?} in {}", dir.display());
         self.env.fs.create_dir_all(&dir)?;
@@ -213,7 +218,8 @@ impl Databases {
         let engine = Arc::new(engine);
         self.services.serve(name, Arc::clone(&engine))?;
         let (limits, memory) = (&self.config.limits, Arc::clone(&self.queries_memory));
-        let database = Arc::new(Database::of_engine(name, engine, self.env.clone(), limits, memory));
+        let (env, keep) = (self.env.clone(), &new.keep_duplicates);
+        let database = Arc::new(Database::of_engine(name, keep, engine, env, limits, memory));
         let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
         open.insert(name.to_owned(), Arc::clone(&database));
         Ok(database)
@@ -229,12 +235,12 @@ impl Databases {
         query: &Query,
         statement: &Statement,
         name: Option<&str>,
-        new: NewDatabase,
+        new: &NewDatabase,
     ) -> Result<Table> {
         match statement {
             Statement::ShowDatabases => return Ok(databases_table(&self.names())),
             Statement::CreateDatabase { name, .. } => {
-                self.create(name, new)?;
+                self.create(name, new.clone())?;
                 return Ok(Table { series: Vec::new(), messages: Vec::new(), coverage: Coverage::default() });
             }
             Statement::DropDatabase { name } => {
@@ -412,6 +418,20 @@ pub fn check_name(name: &str) -> Result<()> {
         || name.contains(|symbol: char| symbol.is_control() || matches!(symbol, '/' | '\\'))
     {
         return Err(Error::invalid(format!("database name {name:?} holds a slash or a control character")));
+    }
+    Ok(())
+}
+
+fn check_keep_duplicates(measurements: &[String]) -> Result<()> {
+    if KEEP_DUPLICATES_MAX < measurements.len() {
+        let message = format!("at most {KEEP_DUPLICATES_MAX} measurements of a database keep every event");
+        return Err(Error::invalid(message));
+    }
+    for name in measurements {
+        if name.is_empty() || KEEP_NAME_BYTES_MAX < name.len() || name.contains(char::is_control) {
+            let form = format!("1 to {KEEP_NAME_BYTES_MAX} bytes without control characters");
+            return Err(Error::invalid(format!("{name:?} cannot keep every event: a name of {form} can")));
+        }
     }
     Ok(())
 }

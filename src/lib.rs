@@ -33,6 +33,7 @@
 pub mod config;
 pub mod database;
 pub mod databases;
+mod duplicates;
 pub mod error;
 pub mod ingest;
 pub mod limits;

@@ -67,6 +67,7 @@ const CRATES: &[Crate] = &[
         layers: &[
             &["error", "limits", "point", "config"],
             &["ingest", "telemetry", "services"],
+            &["duplicates"],
             &["database", "databases"],
             &["alert"],
             &["http"],

@@ -75,7 +75,7 @@ fn ask_directory(args: &QueryArgs, time_ns: Option<i64>) -> Result<(), Ended> {
         let query = database.query(QueryOptions::default());
         for statement in select::parse(&args.text).map_err(Error::from)? {
             let new = databases.config().new_database();
-            print_table(args, databases.run_statement(&query, &statement, Some(&args.db), new)?);
+            print_table(args, databases.run_statement(&query, &statement, Some(&args.db), &new)?);
         }
     } else {
         let time_ns = time_ns.unwrap_or_else(|| database.now_ns());

@@ -43,6 +43,10 @@ pub(super) struct ServeArgs {
     /// second, `memory` nothing. Existing databases keep theirs.
     #[arg(long, env = "ICECORE_DURABILITY")]
     durability: Option<String>,
+    /// A measurement that keeps every event, in new databases: rows of one series at one time stay apart unless they are
+    /// the same. May be given more than once. Existing databases keep what they were created with.
+    #[arg(long, value_name = "MEASUREMENT")]
+    keep_duplicates: Vec<String>,
     /// Memory to do with, such as 512M or 2G; sizes of caches and limits follow it. A third of what the machine or the
     /// memory group has, at most 1G, when it is not given.
     #[arg(long, env = "ICECORE_MEMORY")]
@@ -93,6 +97,7 @@ fn config(args: &ServeArgs) -> Result<Config, Ended> {
         data_dir: args.data_dir.clone(),
         listen: args.listen,
         retention,
+        keep_duplicates: args.keep_duplicates.clone(),
         options,
         ..Config::default()
     };

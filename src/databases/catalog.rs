@@ -1,12 +1,12 @@
 //! The list of databases as it lies on disk: a head line with the layout and a checksum, then one line a database.
 //!
 //! ```text
-//! icecore databases 2 <FNV-1a 64 of all that follows, 16 hex digits>
+//! icecore databases 3 <FNV-1a 64 of all that follows and the byte 3, 16 hex digits>
 //! next <number>
-//! <number> TAB <name> TAB <durability>
+//! <number> TAB <name> TAB <durability> { TAB <measurement that keeps every event> }
 //! ```
 //! A number is never used twice. Names hold no control characters, so a line is a line. Version 1 had no durability;
-//! its databases get that of new ones.
+//! its databases get that of new ones. Version 2 had no measurements. The sum of both was of what follows alone.
 
 #![warn(clippy::indexing_slicing)]
 
@@ -18,7 +18,8 @@ use crate::{Error, ErrorKind, Result};
 
 const HEAD: &str = "icecore databases ";
 /// Version of the list that this build writes.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
+const VERSION_WITHOUT_MEASUREMENTS: u32 = 2;
 const VERSION_WITHOUT_DURABILITY: u32 = 1;
 
 /// Numbers, names and durabilities of the databases.
@@ -33,6 +34,8 @@ pub(super) struct Catalog {
 pub(super) struct Entry {
     pub(super) name: String,
     pub(super) durability: Durability,
+    /// Measurements that keep every event.
+    pub(super) keep_duplicates: Vec<String>,
 }
 
 impl Default for Catalog {
@@ -43,9 +46,10 @@ impl Default for Catalog {
 
 impl Catalog {
     /// Takes the next number for a name.
-    pub(super) fn add(&mut self, name: &str, durability: Durability) -> u32 {
+    pub(super) fn add(&mut self, name: &str, durability: Durability, keep_duplicates: &[String]) -> u32 {
         let id = self.next_id;
-        self.entries.insert(id, Entry { name: name.to_owned(), durability });
+        let keep_duplicates = keep_duplicates.to_vec();
+        self.entries.insert(id, Entry { name: name.to_owned(), durability, keep_duplicates });
         self.next_id = id.saturating_add(1);
         id
     }
@@ -75,10 +79,14 @@ impl Catalog {
     /// The bytes of the file.
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut body = format!("next {}\n", self.next_id);
-        for (id, Entry { name, durability }) in &self.entries {
-            body.push_str(&format!("{id}\t{name}\t{}\n", durability.name()));
+        for (id, Entry { name, durability, keep_duplicates }) in &self.entries {
+            body.push_str(&format!("{id}\t{name}\t{}", durability.name()));
+            for measurement in keep_duplicates {
+                body.push_str(&format!("\t{measurement}"));
+            }
+            body.push('\n');
         }
-        format!("{HEAD}{VERSION} {:016x}\n{body}", fnv1a(body.as_bytes())).into_bytes()
+        format!("{HEAD}{VERSION} {:016x}\n{body}", sum_of(VERSION, &body)).into_bytes()
     }
 
     /// Reads the bytes of the file; databases of version 1 get `durability`.
@@ -92,17 +100,17 @@ impl Catalog {
             .strip_prefix(HEAD)
             .and_then(|rest| rest.split_once(' '))
             .ok_or_else(|| damaged("unknown head line"))?;
-        if sum != format!("{:016x}", fnv1a(body.as_bytes())) {
+        let version = version.parse::<u32>().map_err(|_| damaged("unknown head line"))?;
+        if version <= VERSION && sum != format!("{:016x}", sum_of(version, body)) {
             return Err(damaged("checksum does not match"));
         }
-        let preset = match version.parse::<u32>() {
-            Ok(VERSION) => None,
-            Ok(VERSION_WITHOUT_DURABILITY) => Some(durability),
-            Ok(other) => {
-                let message = format!("list of databases of version {other}; this icecore reads 1 and 2");
+        let preset = match version {
+            VERSION | VERSION_WITHOUT_MEASUREMENTS => None,
+            VERSION_WITHOUT_DURABILITY => Some(durability),
+            other => {
+                let message = format!("list of databases of version {other}; this icecore reads 1 to 3");
                 return Err(Error::new(ErrorKind::Conflict, message));
             }
-            Err(_) => return Err(damaged("unknown head line")),
         };
         let mut lines = body.lines();
         let next =
@@ -122,18 +130,26 @@ impl Catalog {
 
 fn decode_line(line: &str, preset: Option<Durability>) -> Option<(u32, Entry)> {
     let (id, rest) = line.split_once('\t')?;
-    let (name, durability) = match preset {
-        Some(durability) => (rest, durability),
-        None => {
-            let (name, durability) = rest.split_once('\t')?;
-            (name, Durability::of_name(durability)?)
-        }
+    let mut parts = rest.split('\t');
+    let name = parts.next()?.to_owned();
+    let durability = match preset {
+        Some(durability) => durability,
+        None => Durability::of_name(parts.next()?)?,
     };
-    Some((id.parse().ok()?, Entry { name: name.to_owned(), durability }))
+    let keep_duplicates = parts.map(str::to_owned).collect();
+    Some((id.parse().ok()?, Entry { name, durability, keep_duplicates }))
 }
 
 fn damaged(what: &str) -> Error {
     Error::new(ErrorKind::Corruption, format!("list of databases is damaged: {what}"))
+}
+
+/// The sum in the head line. One bit makes version 2 of version 3, so the sum tells them apart.
+fn sum_of(version: u32, body: &str) -> u64 {
+    match version {
+        VERSION => fnv1a(&[body.as_bytes(), b"3"].concat()),
+        _ => fnv1a(body.as_bytes()),
+    }
 }
 
 /// FNV-1a over 64 bits. Each step is a bijection, so a change of any single byte changes the sum.
@@ -149,8 +165,8 @@ mod tests {
 
     fn sample() -> Catalog {
         let mut catalog = Catalog::default();
-        catalog.add("default", Durability::Fsync);
-        catalog.add("web shop", Durability::Memory);
+        catalog.add("default", Durability::Fsync, &[]);
+        catalog.add("web shop", Durability::Memory, &["orders".to_owned(), "log in".to_owned()]);
         catalog
     }
 
@@ -168,6 +184,16 @@ mod tests {
         assert_eq!(decode(&catalog.encode()).unwrap(), catalog);
     }
 
+    /// Written by version 2 of the list.
+    #[test]
+    fn catalog_of_version_2_keeps_no_duplicates() {
+        let text = "icecore databases 2 SUM\nnext 2\n1\tdefault\tmemory\n";
+        let sum = format!("{:016x}", fnv1a(text.split_once('\n').unwrap().1.as_bytes()));
+        let catalog = decode(text.replace("SUM", &sum).as_bytes()).unwrap();
+        let entry = catalog.iter().next().unwrap().1;
+        assert_eq!((entry.durability, entry.keep_duplicates.len()), (Durability::Memory, 0));
+    }
+
     #[test]
     fn catalog_round_trips() {
         assert_eq!(decode(&sample().encode()).unwrap(), sample());
@@ -180,13 +206,13 @@ mod tests {
         assert_eq!((catalog.remove("web shop"), catalog.remove("web shop")), (Some(2), None));
         assert_eq!([1, 2, 3].map(|id| catalog.is_dropped(id)), [false, true, false]);
         assert_eq!(decode(&catalog.encode()).unwrap(), catalog);
-        assert_eq!(catalog.add("web shop", Durability::Fsync), 3);
+        assert_eq!(catalog.add("web shop", Durability::Fsync, &[]), 3);
     }
 
     #[test]
     fn catalog_of_another_version_is_a_conflict() {
         let text = String::from_utf8(sample().encode()).unwrap();
-        let newer = text.replacen("databases 2 ", "databases 3 ", 1);
+        let newer = text.replacen("databases 3 ", "databases 4 ", 1);
         let error = decode(newer.as_bytes()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
     }

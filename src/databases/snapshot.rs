@@ -105,7 +105,7 @@ impl Database {
             return home.snapshot(to);
         }
         let mut catalog = Catalog::default();
-        catalog.add(self.name(), self.stats().durability);
+        catalog.add(self.name(), self.stats().durability, &self.keep_duplicates());
         write(self.env().fs.as_ref(), &catalog, &[self], to)
     }
 }

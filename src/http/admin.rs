@@ -75,7 +75,12 @@ pub(super) async fn health(State(app): State<Arc<App>>) -> Response {
         .all()
         .iter()
         .map(|database| {
-            (database.name().to_owned(), json!({"durability": database.stats().durability.name()}))
+            let mut said = json!({"durability": database.stats().durability.name()});
+            let keep_duplicates = database.keep_duplicates();
+            if !keep_duplicates.is_empty() {
+                said["keep_duplicates"] = json!(keep_duplicates);
+            }
+            (database.name().to_owned(), said)
         })
         .collect();
     let body = json!({

@@ -80,6 +80,10 @@ fn new_database(app: &App, params: &Params) -> Result<NewDatabase, Failure> {
     if let Some(text) = params.get("durability") {
         new.durability = parse_durability(text)?;
     }
+    if params.get("keep_duplicates").is_some() {
+        let names = params.all("keep_duplicates").filter(|name| !name.is_empty());
+        new.keep_duplicates = names.map(str::to_owned).collect();
+    }
     Ok(new)
 }
 
@@ -172,7 +176,7 @@ impl Scope {
         if statement.is_delete() && self.is_from_page {
             return Err(DELETE_FROM_PAGE.to_owned());
         }
-        let answered = self.databases.run_statement(query, statement, self.name.as_deref(), self.new);
+        let answered = self.databases.run_statement(query, statement, self.name.as_deref(), &self.new);
         answered.map_err(|error| error.to_string())
     }
 }

@@ -19,7 +19,7 @@ use icecore_storage::model::SECOND_NS;
 use super::app::App;
 use super::route::router;
 use crate::telemetry::Telemetry;
-use crate::{Config, Databases, Durability, Options};
+use crate::{Config, Databases, Durability, Limits, Options};
 
 struct Rig {
     fs: SimFs,
@@ -123,6 +123,21 @@ fn full_memory_is_503_until_a_flush() {
     assert!(body.contains("memory_bytes_max"), "{body}");
     assert_eq!(rig.send(Method::POST, "/api/v1/admin/flush", "").0, 200);
     assert_eq!(rig.write("m x=2").0, 204);
+}
+
+#[test]
+fn body_of_more_fields_than_memory_is_cut_and_smaller_ones_are_taken() {
+    let limits = Limits { decoding_bytes_max: 320, ..Limits::default() };
+    let clock = Arc::new(ManualClock::new(1_704_067_200 * SECOND_NS));
+    let rig = Rig::on(SimFs::default(), clock, Config { limits, ..Config::default() });
+    let line = "m a=1,b=2,c=3,d=4\n";
+    let (status, _, body) = rig.write(&line.repeat(3));
+    assert_eq!(status, 400);
+    assert!(
+        body.contains("line 3: more than 10 fields in one request") && body.contains("written=2"),
+        "{body}"
+    );
+    assert_eq!(rig.write(&line.repeat(2)).0, 204, "alone, a body takes all the memory there is");
 }
 
 #[test]

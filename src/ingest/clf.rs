@@ -6,8 +6,8 @@
 //! one behind a hash.
 //!
 //! The log knows seconds, and two requests in one second are two events. Equal times are told apart in the
-//! nanosecond digits by a hash of the line and of how often this same line came before; a digit that is taken in
-//! this second is stepped over. So reading the file again gives the same points, and no two lines share one. This
+//! nanosecond digits by a hash of the line and of how often this same line came before (`places`); a digit that is taken
+//! in this second is stepped over. So reading the file again gives the same points, and no two lines share one. This
 //! memory covers the last seconds met ([`SECONDS_MAX`]), in any order.
 
 #![warn(clippy::indexing_slicing)]
@@ -18,6 +18,7 @@ use std::io::BufRead;
 use icecore_storage::model::{SECOND_NS, TIMESTAMP_MAX, TIMESTAMP_MIN, Value};
 use jiff::civil::DateTime;
 
+use super::places;
 use super::records::{ImportOptions, Line, Lines, RecordError, stable_hash};
 use crate::point::Point;
 
@@ -66,7 +67,7 @@ impl<R: BufRead> ClfReader<R> {
         let text = std::str::from_utf8(bytes).map_err(|_| RecordError::record(line, "invalid UTF-8"))?;
         let mut point = self.options.point();
         let second = take_fields(text, &mut point).map_err(|reason| RecordError::record(line, reason))?;
-        let offset_ns = i64::from(self.seconds.offset_ns(second, bytes));
+        let offset_ns = self.seconds.offset_ns(second, bytes);
         let ts_ns = second.checked_mul(SECOND_NS).and_then(|ns| ns.checked_add(offset_ns));
         match ts_ns.filter(|ts_ns| (TIMESTAMP_MIN..=TIMESTAMP_MAX).contains(ts_ns)) {
             Some(ts_ns) => Ok(Some(point.at_ns(ts_ns))),
@@ -219,15 +220,14 @@ struct Seconds {
 
 #[derive(Debug, Default)]
 struct Second {
-    offsets: HashSet<u32>,
+    offsets: HashSet<i64>,
     /// How often each line, by its hash, has come.
     occurrences: HashMap<u64, u64>,
 }
 
 impl Seconds {
     /// A place within the second that no other line of this second has.
-    fn offset_ns(&mut self, second: i64, line: &[u8]) -> u32 {
-        const NS: u32 = 1_000_000_000;
+    fn offset_ns(&mut self, second: i64, line: &[u8]) -> i64 {
         if !self.seconds.contains_key(&second) {
             if SECONDS_MAX <= self.order.len()
                 && let Some(oldest) = self.order.pop_front()
@@ -240,12 +240,9 @@ impl Seconds {
         let occurrence = taken.occurrences.entry(stable_hash(&[line])).or_default();
         let hash = stable_hash(&[line, &occurrence.to_le_bytes()]);
         *occurrence += 1;
-        let mut offset = u32::try_from(hash % u64::from(NS)).unwrap_or(0);
         // A file cannot hold a thousand million lines of one second within the memory that they would take.
-        while !taken.offsets.insert(offset) {
-            offset = (offset + 1) % NS;
-        }
-        offset
+        let free = places::within(0, SECOND_NS, hash).find(|offset| taken.offsets.insert(*offset));
+        free.unwrap_or_default()
     }
 }
 

@@ -10,6 +10,7 @@ mod cli;
 mod clients;
 mod crash;
 mod delete;
+mod duplicates;
 mod limits;
 mod query;
 mod real;
