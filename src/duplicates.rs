@@ -241,7 +241,8 @@ fn read(
     let fields: Vec<_> = schema.fields.iter().map(|field| field.id).collect();
     let seconds: BTreeSet<i64> = missing.iter().map(|(_, second_ns)| *second_ns).collect();
     for range in ranges(&seconds) {
-        let request = RowRequest { measurement: schema.measurement, fields: &fields, series: &ids, range };
+        let request =
+            RowRequest { measurement: schema.measurement, fields: &fields, series: &ids, range, bounds: &[] };
         let mut sink = |block: &RowBlock| {
             for (row, (series, ts_ns)) in block.series.iter().zip(&block.ts_ns).enumerate() {
                 let Some(number) = numbers.get(series) else { continue };

@@ -57,6 +57,7 @@ impl Rig {
             fields: &fields,
             series: &series,
             range: TimeRange::ALL,
+            bounds: &[],
         };
         let mut times = Vec::new();
         let mut sink = |block: &RowBlock| {
