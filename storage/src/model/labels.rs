@@ -46,6 +46,13 @@ impl SeriesKey {
         Ok(Self { measurement: measurement.into(), tags })
     }
 
+    /// A key of parts that come from a key that was made before: sorted, and not checked again.
+    pub(crate) fn from_sorted<'a>(measurement: &str, tags: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
+        let tags: Vec<(Box<str>, Box<str>)> = tags.map(|(key, value)| (key.into(), value.into())).collect();
+        debug_assert!(tags.is_sorted_by(|(one, _), (next, _)| one < next));
+        Self { measurement: measurement.into(), tags }
+    }
+
     /// The measurement.
     pub fn measurement(&self) -> &str {
         &self.measurement

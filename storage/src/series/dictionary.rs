@@ -203,6 +203,11 @@ mod tests {
     /// Values of one, few and many series, ids above 31 bits, a series twice, and ids out of order.
     #[test]
     fn sets_of_every_size_are_those_of_a_map() {
+        check_sets(1);
+        check_sets(2);
+    }
+
+    fn check_sets(times: usize) {
         let ids = [0, 1, 2, 3, 5, IS_SET - 1, IS_SET, u32::MAX, 4];
         let mut dictionary = Dictionary::default();
         let mut expected: BTreeMap<String, Vec<u32>> = BTreeMap::new();
@@ -210,7 +215,7 @@ mod tests {
             for round in 0..count {
                 let id = ids[value] ^ (7 * round as u32);
                 let value = format!("v{value}");
-                for _ in 0..2 {
+                for _ in 0..times {
                     dictionary.insert(id, &value);
                 }
                 expected.entry(value).or_default().push(id);

@@ -53,12 +53,13 @@ impl Keys {
     }
 
     /// The numbers of a series; none when there is no such series.
-    pub(super) fn numbers(&self, id: SeriesId, numbers: &mut Vec<u32>) {
-        numbers.clear();
+    pub(super) fn numbers(&self, id: SeriesId) -> Vec<u32> {
+        let mut numbers = Vec::with_capacity(16);
         let mut reader = Reader::new(self.packed.get(id.0));
         while let Ok(number) = reader.varint_u32() {
             numbers.push(number);
         }
+        numbers
     }
 }
 
@@ -75,15 +76,12 @@ mod tests {
             assert_eq!(keys.find(&key), None);
             assert_eq!(keys.push(&key), SeriesId(n));
         }
-        let mut found = Vec::new();
         for n in 0..5000 {
             assert_eq!(keys.find(&PackedKey::new(&numbers(n))), Some(SeriesId(n)));
-            keys.numbers(SeriesId(n), &mut found);
-            assert_eq!(found, numbers(n));
+            assert_eq!(keys.numbers(SeriesId(n)), numbers(n));
         }
         // The beginning of a key is another key.
         assert_eq!(keys.find(&PackedKey::new(&numbers(9)[..3])), None);
-        keys.numbers(SeriesId(5000), &mut found);
-        assert_eq!((found.len(), keys.len()), (0, 5000));
+        assert_eq!((keys.numbers(SeriesId(5000)).len(), keys.len()), (0, 5000));
     }
 }

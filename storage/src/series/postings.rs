@@ -1,6 +1,6 @@
 //! Which series of a measurement carry a tag value: the index behind every matcher, and the texts of all keys.
 //!
-//! For each tag key there is a [`Dictionary`] of its values with their series. A matcher is tested on the dictionary,
+//! For each tag key there is a `Dictionary` of its values with their series. A matcher is tested on the dictionary,
 //! not on series; a series without the tag is judged as if its value were empty, so sets of absent tags come from
 //! "all but those present". The tags of a series are also told as numbers (its set of tag keys, then the number of
 //! each value), and numbers as tags: that is how keys are kept. Knows nothing of ids by key.

@@ -126,26 +126,31 @@ impl State {
     /// Appends the canonical key of a series ([`SeriesKey::encode`]) and tells its measurement; `None` when there is no
     /// such series.
     pub(super) fn encode_key(&self, id: SeriesId, out: &mut Vec<u8>) -> Option<MeasurementId> {
-        let mut numbers = Vec::with_capacity(16);
-        self.keys.numbers(id, &mut numbers);
-        let (measurement, numbers) = numbers.split_first()?;
-        let measurement = MeasurementId(*measurement);
-        let entry = self.measurement(measurement)?;
-        encode_part(&entry.name, out);
-        for (key, value) in entry.postings.tags_of(numbers) {
+        let numbers = self.keys.numbers(id);
+        let (id, measurement, tags) = self.parts_of(&numbers)?;
+        encode_part(&measurement.name, out);
+        for (key, value) in tags {
             encode_part(key, out);
             encode_part(value, out);
         }
-        Some(measurement)
+        Some(id)
     }
 
-    /// Decodes the key of a series.
+    /// The key of a series.
     pub(super) fn key(&self, id: SeriesId) -> Option<SeriesKey> {
-        let mut encoded = Vec::with_capacity(128);
-        self.encode_key(id, &mut encoded)?;
-        let key = SeriesKey::decode(&encoded);
-        debug_assert!(key.is_ok(), "the catalog encoded this key itself");
-        key.ok()
+        let numbers = self.keys.numbers(id);
+        let (_, measurement, tags) = self.parts_of(&numbers)?;
+        Some(SeriesKey::from_sorted(&measurement.name, tags))
+    }
+
+    /// Measurement and tags of the numbers of a key.
+    fn parts_of<'a>(
+        &'a self,
+        numbers: &'a [u32],
+    ) -> Option<(MeasurementId, &'a Measurement, impl Iterator<Item = (&'a str, &'a str)>)> {
+        let (id, numbers) = numbers.split_first()?;
+        let measurement = self.measurement(MeasurementId(*id))?;
+        Some((MeasurementId(*id), measurement, measurement.postings.tags_of(numbers)))
     }
 
     fn find_series(&self, measurement: MeasurementId, tags: &[(&str, &str)]) -> Option<SeriesId> {
