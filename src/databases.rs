@@ -388,6 +388,8 @@ fn load_catalog(fs: &dyn Fs, dir: &Path, durability: Durability) -> Result<Catal
     let path = dir.join(CATALOG);
     if fs.has(&path)? {
         let bytes = read_all(fs, &path, CATALOG_BYTES_MAX)?;
+        // It may have been renamed and not synced; what it does not name is removed after this.
+        fs.sync_dir(dir)?;
         return Catalog::decode(&bytes, durability).map_err(|error| error.context(path.display()));
     }
     let db = dir.join(DB);
@@ -543,6 +545,27 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn list_of_a_process_that_died_before_syncing_it_is_the_last_word_after_a_start() {
+        let list = Path::new("/data").join(CATALOG);
+        let (fs, env) = sim();
+        prepare(&env);
+        open_sim(&env).unwrap().drop_database("shop").unwrap();
+        let without_shop = fs.get(&list).unwrap();
+        let (fs, env) = sim();
+        prepare(&env);
+        let temporary = list.with_extension("tmp");
+        let mut file = fs.create(&temporary).unwrap();
+        file.append(&without_shop).unwrap();
+        file.sync().unwrap();
+        fs.rename(&temporary, &list).unwrap();
+        let databases = open_sim(&env).unwrap();
+        assert!(databases.get("shop").is_none());
+        databases.close().unwrap();
+        fs.crash_losing_unsynced();
+        assert!(open_sim(&env).unwrap().get("shop").is_none(), "what was removed does not come back empty");
     }
 
     #[test]

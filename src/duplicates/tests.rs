@@ -218,6 +218,19 @@ fn what_is_known_is_forgotten_and_read_again() {
 }
 
 #[test]
+fn event_that_was_moved_is_found_when_what_moved_it_is_deleted() {
+    let rig = Rig::new();
+    let database = rig.database();
+    rig.write(&format!("e x=1 {NOW_NS}\ne x=2 {NOW_NS}"), Precision::Ns);
+    let moved = *rig.times("e").last().unwrap();
+    assert_ne!(moved, NOW_NS);
+    database.delete("e", TimeRange::new(NOW_NS, NOW_NS + 1)).unwrap();
+    *database.duplicates().unwrap().lock() = Known::default();
+    rig.write(&format!("e x=2 {NOW_NS}"), Precision::Ns);
+    assert_eq!(rig.times("e"), [moved]);
+}
+
+#[test]
 fn threads_that_write_at_one_time_lose_nothing() {
     let rig = Rig::new();
     std::thread::scope(|scope| {

@@ -34,7 +34,12 @@ pub(crate) fn open(env: Env, dir: &Path, options: Options, retention: Retention)
         fs.create_dir_all(&part)?;
     }
     let manifest = match Manifest::load(&*fs, dir)? {
-        Some(manifest) => manifest,
+        Some(manifest) => {
+            // A process that died between the rename and the sync left a name that a power cut still takes back.
+            // What follows removes what this manifest does not name, so it must be the last word.
+            fs.sync_dir(dir)?;
+            manifest
+        }
         None => create(&env, dir, retention)?,
     };
     let catalog = Arc::new(Catalog::new(limits_of(&options)));
