@@ -3,7 +3,11 @@
 //! the processor.
 //!
 //! All rows are long past, so their hours are closed: what background work is due is done after every batch and counts
-//! as flush.
+//! as flush. After the last row the engine's clock jumps two minutes ahead, and what is due then, until nothing is, is the
+//! rest. Writing everything into one segment, which only an order does, is shown apart.
+//!
+//! Then the same with writers of their own threads and one thread for the background work, as in the server: the time on
+//! the wall until nothing is due any more.
 //!
 //! Run with `cargo bench --bench ingest [-- ROWS [tsbs|events]]`; pin it to a core with `taskset -c 0` for the figure of one core.
 //! Prints one line per part; the last lines are the sums that docs/benchmarks.md quotes.
@@ -13,10 +17,12 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use icecore::ingest::line::{LineLimits, Precision, decode};
 use icecore_storage::Engine;
-use icecore_storage::clock::SystemClock;
+use icecore_storage::clock::{Clock, SystemClock};
 use icecore_storage::engine::Env;
 use icecore_storage::fs::OsFs;
 use icecore_storage::options::{Options, Retention};
@@ -29,6 +35,26 @@ mod cost;
 
 use batches::{BATCH_LINES, batches};
 use cost::{Cost, Moment};
+
+/// Long enough for the engine to find that no more rows come.
+const QUIET_NS: i64 = 120_000_000_000;
+
+/// The machine's clock, and how far ahead of it this one is.
+#[derive(Debug, Default)]
+struct JumpingClock {
+    machine: SystemClock,
+    ahead_ns: AtomicI64,
+}
+
+impl Clock for JumpingClock {
+    fn now_ns(&self) -> i64 {
+        self.machine.now_ns() + self.ahead_ns.load(Ordering::SeqCst)
+    }
+
+    fn monotonic_ns(&self) -> i64 {
+        self.machine.monotonic_ns() + self.ahead_ns.load(Ordering::SeqCst)
+    }
+}
 
 struct Shape {
     name: &'static str,
@@ -43,18 +69,23 @@ fn main() {
     let is_wanted = |shape: &str| only.is_none_or(|only| only == shape);
     if is_wanted("tsbs") {
         let lines = common::tsbs_lines(1_000, rows);
-        run(&Shape { name: "tsbs (10 tags, 10 integer fields)", lines, fields: 10 }, rows);
+        let shape = Shape { name: "tsbs (10 tags, 10 integer fields)", lines, fields: 10 };
+        run(&shape, rows);
+        scale(&shape, rows);
     }
     if is_wanted("events") {
         let lines = common::event_lines(rows);
-        run(&Shape { name: "events (3 tags, 5 fields)", lines, fields: 5 }, rows);
+        let shape = Shape { name: "events (3 tags, 5 fields)", lines, fields: 5 };
+        run(&shape, rows);
+        scale(&shape, rows);
     }
 }
 
 fn run(shape: &Shape, rows: usize) {
     println!("\n{}: {rows} rows, {} bytes of text", shape.name, shape.lines.len());
     let scratch = tempfile::tempdir().expect("a temporary directory");
-    let engine = open(scratch.path());
+    let clock = Arc::new(JumpingClock::default());
+    let engine = open(scratch.path(), &clock);
     let limits = LineLimits::default();
     let bodies = batches(&shape.lines);
 
@@ -76,6 +107,11 @@ fn run(shape: &Shape, rows: usize) {
     let start = Moment::now();
     engine.flush().expect("a healthy disk");
     flush += start.cost();
+    clock.ahead_ns.store(QUIET_NS, Ordering::SeqCst);
+    let start = Moment::now();
+    engine.maintain().expect("a healthy disk");
+    let rest = start.cost();
+    let amplification = engine.stats().write_amplification();
     let start = Moment::now();
     engine.seal().expect("a healthy disk");
     let seal = start.cost();
@@ -87,13 +123,14 @@ fn run(shape: &Shape, rows: usize) {
         ("parse", parse),
         ("resolve, log, fdatasync, memtable", write),
         ("flush and the work due after it", flush),
-        ("the rest of compaction and rollup", seal),
+        ("the rest of compaction and rollup", rest),
     ] {
         print_part(part, cost, values);
         all += cost;
     }
     print_part("all", all, values);
-    let rate = |time: std::time::Duration| values / time.as_secs_f64() / 1e6;
+    print_part("all into one segment, not in the sum", seal, values);
+    let rate = |time: Duration| values / time.as_secs_f64() / 1e6;
     println!(
         "  {:.2} M values/s on the wall, {:.2} M values/s of one core, all included",
         rate(all.wall),
@@ -103,6 +140,7 @@ fn run(shape: &Shape, rows: usize) {
     let ack = |percent: usize| acks[(acks.len() - 1) * percent / 100];
     println!("  durable ack of {BATCH_LINES} lines: p50 {:?}, p99 {:?}", ack(50), ack(99));
     let bytes = engine.stats().segment_bytes;
+    println!("  segment bytes written: {amplification:.2} times those of the raw rows as flushed");
     println!(
         "  on disk: raw {:.2} B/row ({:.3} B/value); cells 1m {} B, 5m {} B, 1h {} B",
         bytes[0] as f64 / rows as f64,
@@ -114,11 +152,70 @@ fn run(shape: &Shape, rows: usize) {
 }
 
 fn print_part(part: &str, cost: Cost, values: f64) {
-    let per_value = |time: std::time::Duration| time.as_secs_f64() * 1e9 / values;
+    let per_value = |time: Duration| time.as_secs_f64() * 1e9 / values;
     println!("  {part:<34} {:>9.1} {:>9.1}", per_value(cost.wall), per_value(cost.cpu));
 }
 
-fn open(dir: &Path) -> Engine {
-    let env = Env { fs: Arc::new(OsFs), clock: Arc::new(SystemClock::default()) };
+/// One thread that does everything, then one and two writers beside a thread for the background work.
+fn scale(shape: &Shape, rows: usize) {
+    let values = (rows * shape.fields) as f64;
+    let bodies = batches(&shape.lines);
+    let mut alone = None;
+    for (writers, name) in [(0, "one thread in all"), (1, "1 writer"), (2, "2 writers")] {
+        let time = scaled(&bodies, writers).as_secs_f64();
+        let alone = *alone.get_or_insert(time);
+        println!(
+            "  {name:<18} {:>6.2} M values/s on the wall, {:.2} times one",
+            values / time / 1e6,
+            alone / time
+        );
+    }
+}
+
+/// Time until all is written and no work is due; 0 writers: this thread does it all.
+fn scaled(bodies: &[&str], writers: usize) -> Duration {
+    let scratch = tempfile::tempdir().expect("a temporary directory");
+    let clock = Arc::new(JumpingClock::default());
+    let engine = open(scratch.path(), &clock);
+    let (next, is_over) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let write_next = || {
+        let body = bodies.get(next.fetch_add(1, Ordering::SeqCst));
+        body.map(|body| {
+            let decoded = decode(body.as_bytes(), Precision::Ns, 0, &LineLimits::default());
+            engine.write(&decoded.batch).expect("a healthy disk");
+        })
+    };
+    let start = Instant::now();
+    if writers == 0 {
+        while write_next().is_some() {
+            engine.maintain().expect("a healthy disk");
+        }
+    }
+    std::thread::scope(|scope| {
+        let service = (0 < writers).then(|| {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::SeqCst) {
+                    engine.wait_for_work(Duration::from_millis(20));
+                    engine.maintain().expect("a healthy disk");
+                }
+            })
+        });
+        let threads: Vec<_> = (0..writers).map(|_| scope.spawn(|| while write_next().is_some() {})).collect();
+        for thread in threads {
+            thread.join().expect("a writer that does not panic");
+        }
+        is_over.store(true, Ordering::SeqCst);
+        if let Some(service) = service {
+            service.join().expect("background work that does not panic");
+        }
+    });
+    engine.flush().expect("a healthy disk");
+    clock.ahead_ns.store(QUIET_NS, Ordering::SeqCst);
+    engine.maintain().expect("a healthy disk");
+    start.elapsed()
+}
+
+fn open(dir: &Path, clock: &Arc<JumpingClock>) -> Engine {
+    let env = Env { fs: Arc::new(OsFs), clock: Arc::clone(clock) as Arc<dyn Clock> };
     Engine::open(env, dir, Options::default(), Retention::FOREVER).expect("a new database")
 }

@@ -81,8 +81,8 @@ pub(crate) fn pick(
     works
 }
 
-/// Spans rolled at a time. Each holds buffers of three files.
-const TOGETHER_MAX: usize = 8;
+/// Spans rolled at a time. Each holds buffers of three files, and a flush that falls due waits for all of them.
+const TOGETHER_MAX: usize = 4;
 
 /// Cuts ascending works into those that are rolled together: neighbours that share a segment.
 pub(crate) fn together(works: &[Work]) -> Vec<&[Work]> {
@@ -176,7 +176,7 @@ mod tests {
         };
         let lengths = |works: &[Work]| together(works).iter().map(|works| works.len()).collect::<Vec<_>>();
         assert_eq!(lengths(&works(&[&[1], &[1, 2], &[2], &[3], &[4]])), [3, 1, 1]);
-        assert_eq!(lengths(&works(&[&[1][..]; 9])), [8, 1], "buffers of three files each");
+        assert_eq!(lengths(&works(&[&[1][..]; 9])), [4, 4, 1], "a bound on the time until a flush");
         assert_eq!(lengths(&[]), [] as [usize; 0]);
     }
 
