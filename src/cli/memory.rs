@@ -4,6 +4,8 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+use std::{env, os::unix::process::CommandExt as _, process::Command, thread};
 
 use crate::config::MEMORY_BYTES_MIN;
 
@@ -16,6 +18,32 @@ pub(super) fn default_bytes() -> u64 {
     let there = bytes_below(Path::new("/")).unwrap_or(u64::MAX);
     (there / 3).clamp(MEMORY_BYTES_MIN, DEFAULT_BYTES_MAX)
 }
+
+/// Runs this program anew with one arena of the allocator for each core; returns when that is so already, or cannot be.
+///
+/// glibc gives up to eight arenas a core to threads, and takes little back from one that was full once: bodies that are
+/// decoded in many threads then hold memory that no limit knows. It reads the number before `main`, so the process
+/// replaces itself, once; whoever sets `MALLOC_ARENA_MAX` decides.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+pub(super) fn bound_arenas() {
+    const ARENAS: &str = "MALLOC_ARENA_MAX";
+    if env::var_os(ARENAS).is_some() {
+        return;
+    }
+    let Ok(program) = env::current_exe() else { return };
+    let arenas = thread::available_parallelism().map_or(2, |cores| cores.get().max(2));
+    let mut args = env::args_os();
+    let mut anew = Command::new(program);
+    if let Some(name) = args.next() {
+        anew.arg0(name);
+    }
+    let error = anew.args(args).env(ARENAS, arenas.to_string()).exec();
+    tracing::debug!(%error, "the allocator keeps its arenas");
+}
+
+/// Other allocators have bounds of their own.
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+pub(super) fn bound_arenas() {}
 
 /// The least of the machine's memory and the bounds of all groups, by the files below `root`.
 fn bytes_below(root: &Path) -> Option<u64> {

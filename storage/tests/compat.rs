@@ -1,5 +1,5 @@
-//! Databases that an earlier build wrote are opened, and hold what they were given. `tests/compat/v1` is a fixture of
-//! format version 1 of all files; `tests/compat/program.rs` says what is in it.
+//! Databases that an earlier build wrote are opened, and hold what they were given. `tests/compat/v1` is a fixture
+//! of format version 1 of all files, `v2` of segments in version 2; `tests/compat/program.rs` says what is in both.
 
 #![expect(unreachable_pub, reason = "the program is shared with the example that makes the fixture")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panic, its helpers too")]
@@ -177,8 +177,12 @@ fn verify(dir: &Path) {
     assert!(report.findings.is_empty(), "{report:?}");
 }
 
-fn fixture() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/compat/v1")
+/// The fixtures, and the one in the format that is written now.
+const VERSIONS: [&str; 2] = ["v1", NEWEST];
+const NEWEST: &str = "v2";
+
+fn fixture(version: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/compat").join(version)
 }
 
 /// Every file below a directory, with its bytes.
@@ -196,12 +200,13 @@ fn files(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     found
 }
 
-/// A copy of the fixture that may be written to.
-fn copy() -> (tempfile::TempDir, PathBuf) {
+/// A copy of a fixture that may be written to.
+fn copy(version: &str) -> (tempfile::TempDir, PathBuf) {
     let home = tempfile::tempdir().unwrap();
     let dir = home.path().join("db");
-    for (path, bytes) in files(&fixture()) {
-        let to = dir.join(path.strip_prefix(fixture()).unwrap());
+    let fixture = fixture(version);
+    for (path, bytes) in files(&fixture) {
+        let to = dir.join(path.strip_prefix(&fixture).unwrap());
         fs::create_dir_all(to.parent().unwrap()).unwrap();
         fs::write(to, bytes).unwrap();
     }
@@ -209,9 +214,11 @@ fn copy() -> (tempfile::TempDir, PathBuf) {
 }
 
 #[test]
-fn fixture_of_version_1_holds_what_it_was_given() {
-    let (_home, dir) = copy();
-    verify(&dir);
+fn fixtures_of_all_versions_hold_what_they_were_given() {
+    for version in VERSIONS {
+        let (_home, dir) = copy(version);
+        verify(&dir);
+    }
 }
 
 #[test]
@@ -223,14 +230,17 @@ fn fixture_made_now_holds_what_it_was_given() {
 }
 
 #[test]
-fn fixture_is_small_and_has_every_tier_and_encoding() {
-    assert!(files(&fixture()).values().map(Vec::len).sum::<usize>() < 200 << 10);
+fn fixtures_are_small_and_have_every_tier_and_encoding() {
     let disk: Arc<dyn Fs> = Arc::new(OsFs);
-    let layout = inspect::directory(&disk, &fixture()).unwrap();
-    let tiers: BTreeSet<Tier> = layout.segments.iter().filter_map(|segment| Some(segment.place?.0)).collect();
-    assert_eq!(tiers.len(), 4);
-    let found: BTreeSet<&str> =
-        layout.columns.values().flat_map(|sum| sum.encodings.keys()).map(String::as_str).collect();
+    let mut found = BTreeSet::new();
+    for version in VERSIONS {
+        assert!(files(&fixture(version)).values().map(Vec::len).sum::<usize>() < 200 << 10);
+        let layout = inspect::directory(&disk, &fixture(version)).unwrap();
+        let tiers = layout.segments.iter().filter_map(|segment| Some(segment.place?.0));
+        assert_eq!(tiers.collect::<BTreeSet<Tier>>().len(), 4);
+        let encodings = layout.columns.into_values().flat_map(|sum| sum.encodings.into_keys());
+        found.extend(encodings);
+    }
     let all = [
         "affine",
         "bits",
@@ -247,7 +257,7 @@ fn fixture_is_small_and_has_every_tier_and_encoding() {
         "scaled",
         "texts",
     ];
-    assert_eq!(found, BTreeSet::from(all));
+    assert_eq!(found, all.map(String::from).into());
 }
 
 /// A file of the fixture, where its version stands, and how its checksum is made right again.
@@ -288,7 +298,7 @@ const KINDS: [Kind; 4] = [
 #[test]
 fn file_of_a_newer_version_is_refused_by_name_and_untouched() {
     for Kind { name, version_offset, seal } in KINDS {
-        let (_home, dir) = copy();
+        let (_home, dir) = copy(NEWEST);
         let found = files(&dir).into_iter().find(|(path, _)| path.to_string_lossy().ends_with(name));
         let (path, mut bytes) = found.unwrap();
         bytes[version_offset] = 99;
