@@ -32,7 +32,7 @@ const CRATES: &[Crate] = &[
             &["model", "error", "fs", "clock", "sync", "testing", "pipeline"],
             &["codec", "options"],
             &["wal", "memtable", "rows", "series", "segment", "cells"],
-            &["version", "manifest", "rolled", "tombstone"],
+            &["version", "manifest", "rolled", "tombstone", "pace"],
             &["scan", "view", "draft"],
             &[
                 "flush",

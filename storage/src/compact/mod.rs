@@ -30,7 +30,7 @@ fn write(store: &Store, numbers: &mut FileNumbers<'_>, merge: &Merge) -> Result<
     let inputs: Vec<_> =
         version.of_tier(Tier::Raw).filter(|live| merge.inputs.contains(&live.meta.id)).collect();
     let (Some(first), Some(last)) = (inputs.first(), inputs.last()) else { return Ok(()) };
-    let mut draft = Draft::new(numbers, Tier::Raw, first.meta.partition);
+    let mut draft = Draft::in_background(numbers, Tier::Raw, first.meta.partition);
     let read = |sink: &mut Sink<'_, (Arc<Schema>, RowBlock)>| {
         measurements(&inputs).into_iter().try_for_each(|measurement| {
             let schema = Arc::new(schema_of(store, measurement)?);

@@ -64,7 +64,7 @@ fn write(
     inputs: &[&LiveSegment],
 ) -> Result<Edit> {
     let mut drafts: Vec<[Draft; 3]> =
-        spans.iter().map(|span| Tier::CELLS.map(|tier| Draft::new(numbers, tier, *span))).collect();
+        spans.iter().map(|span| Tier::CELLS.map(|tier| Draft::in_background(numbers, tier, *span))).collect();
     let press = |sink: &mut Sink<'_, (Arc<Schema>, Vec<[RowBlock; 3]>)>| {
         measurements(inputs).into_iter().try_for_each(|measurement| {
             let schema = Arc::new(schema_of(store, measurement)?);
