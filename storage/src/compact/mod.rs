@@ -8,8 +8,8 @@ pub(crate) use pick::{Merge, pick};
 
 use crate::draft::{Draft, schema_of};
 use crate::manifest::{Manifest, RolledSpan, SegmentMeta};
-use crate::model::{RowBlock, Tier, TimeRange};
-use crate::scan::merge::{measurements, merged};
+use crate::model::{Tier, TimeRange};
+use crate::scan::merge::{Piece, PieceSize, measurements, merged};
 use crate::segment::Texts;
 use crate::version::{Edit, Store, Written};
 use crate::{Error, ErrorKind, Result};
@@ -19,10 +19,20 @@ use crate::{Error, ErrorKind, Result};
 /// # Errors
 /// Those of the file system, `Corruption` of an input; nothing has changed then.
 pub(crate) fn run(store: &Store, manifest: &mut Manifest, merge: &Merge) -> Result<()> {
-    store.attempt(manifest, |manifest| write(store, manifest, merge))
+    run_in_pieces(store, manifest, merge, PieceSize::USUAL)
 }
 
-fn write(store: &Store, manifest: &mut Manifest, merge: &Merge) -> Result<()> {
+/// As [`run`]. The file is the same, whatever the size of the pieces.
+pub(crate) fn run_in_pieces(
+    store: &Store,
+    manifest: &mut Manifest,
+    merge: &Merge,
+    size: PieceSize,
+) -> Result<()> {
+    store.attempt(manifest, |manifest| write(store, manifest, merge, size))
+}
+
+fn write(store: &Store, manifest: &mut Manifest, merge: &Merge, size: PieceSize) -> Result<()> {
     let version = store.version();
     let inputs: Vec<_> =
         version.of_tier(Tier::Raw).filter(|live| merge.inputs.contains(&live.meta.id)).collect();
@@ -30,8 +40,8 @@ fn write(store: &Store, manifest: &mut Manifest, merge: &Merge) -> Result<()> {
     let mut draft = Draft::new(manifest, Tier::Raw, first.meta.partition);
     for measurement in measurements(&inputs) {
         let schema = schema_of(store, measurement)?;
-        let mut sink = |rows: RowBlock| draft.push(store, &schema, &rows);
-        merged(&version, &inputs, measurement, (TimeRange::ALL, Texts::Whole), &mut sink)?;
+        let mut sink = |piece: Piece| draft.push(store, &schema, &piece.rows);
+        merged(&version, &inputs, measurement, (TimeRange::ALL, Texts::Whole), size, &mut sink)?;
     }
     let output = draft.finish(store, last.meta.generation)?;
     let is_masked = |id: &u64| manifest.tombstones.iter().any(|tombstone| tombstone.is_pending(*id));

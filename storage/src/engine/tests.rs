@@ -6,6 +6,7 @@ mod faults;
 mod load;
 mod machine;
 mod moments;
+mod pieces;
 mod programs;
 mod rows;
 #[cfg(shuttle)]

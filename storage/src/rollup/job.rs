@@ -7,12 +7,12 @@
 
 use super::Work;
 use crate::Result;
-use crate::cells::{coarsen, layers};
+use crate::cells::{Layers, Presser, coarsen};
 use crate::draft::{Draft, schema_of};
 use crate::manifest::{Manifest, RolledSpan};
 use crate::model::{FieldInfo, RowBlock, Tier, TimeRange};
 use crate::rows::append_rows;
-use crate::scan::merge::{measurements, merged};
+use crate::scan::merge::{Piece, PieceSize, measurements, merged};
 use crate::segment::Texts;
 use crate::version::{Edit, LiveSegment, Store, Version, Written};
 
@@ -21,13 +21,23 @@ use crate::version::{Edit, LiveSegment, Store, Version, Written};
 /// # Errors
 /// Those of the file system, `Corruption` of an input; nothing has changed then.
 pub(crate) fn run(store: &Store, manifest: &mut Manifest, works: &[Work]) -> Result<()> {
+    run_in_pieces(store, manifest, works, PieceSize::USUAL)
+}
+
+/// As [`run`]. The files are the same, whatever the size of the pieces.
+pub(crate) fn run_in_pieces(
+    store: &Store,
+    manifest: &mut Manifest,
+    works: &[Work],
+    size: PieceSize,
+) -> Result<()> {
     store.attempt(manifest, |manifest| {
         let version = store.version();
         let is_input = |id: &u64| works.iter().any(|work| work.inputs.contains(id));
         let inputs: Vec<&LiveSegment> =
             version.of_tier(Tier::Raw).filter(|live| is_input(&live.meta.id)).collect();
         let spans: Vec<TimeRange> = works.iter().map(|work| work.span).collect();
-        let mut edit = write(store, manifest, &version, &spans, &inputs)?;
+        let mut edit = write(store, manifest, &version, (&spans, &inputs), size)?;
         let mut rolled = manifest.rolled.clone();
         rolled.retain(|rolled| !spans.contains(&rolled.span));
         rolled.extend(works.iter().map(|work| RolledSpan { span: work.span, covers: work.inputs.clone() }));
@@ -46,7 +56,7 @@ pub(crate) fn press(store: &Store, manifest: &mut Manifest, span: TimeRange, fro
         let version = store.version();
         let cells = version.segments.iter().filter(|live| from.max(Tier::M1) <= live.meta.tier);
         let inputs: Vec<&LiveSegment> = cells.filter(|live| live.meta.partition == span).collect();
-        let edit = write(store, manifest, &version, &[span], &inputs)?;
+        let edit = write(store, manifest, &version, (&[span], &inputs), PieceSize::OF_CELLS)?;
         store.commit(manifest, edit)
     })
 }
@@ -57,8 +67,8 @@ fn write(
     store: &Store,
     manifest: &mut Manifest,
     version: &Version,
-    spans: &[TimeRange],
-    inputs: &[&LiveSegment],
+    (spans, inputs): (&[TimeRange], &[&LiveSegment]),
+    size: PieceSize,
 ) -> Result<Edit> {
     let mut drafts: Vec<[Draft; 3]> =
         spans.iter().map(|span| Tier::CELLS.map(|tier| Draft::new(manifest, tier, *span))).collect();
@@ -70,18 +80,23 @@ fn write(
         let Some(finest) = holders.map(|live| live.meta.tier).min() else { continue };
         let of_finest: Vec<&LiveSegment> =
             inputs.iter().copied().filter(|live| live.meta.tier == finest).collect();
-        merged(version, &of_finest, measurement, (hull, Texts::Presence), &mut |block| {
-            for (drafts, rows) in drafts.iter_mut().zip(cut(block, spans)) {
-                let layers = match finest {
-                    Tier::Raw => layers(rows, &schema.fields)?,
-                    Tier::M1 | Tier::M5 | Tier::H1 => coarser(rows, finest, &schema.fields)?,
+        let mut pressers: Vec<Presser<'_>> =
+            spans.iter().map(|span| Presser::new(*span, &schema.fields)).collect();
+        let mut sink = |piece: Piece| {
+            let parts = pressers.iter_mut().zip(cut(piece.rows, spans));
+            for (drafts, (presser, rows)) in drafts.iter_mut().zip(parts) {
+                let mut write = |layers: Layers| {
+                    let mut layers = drafts.iter_mut().zip(&layers);
+                    layers.try_for_each(|(draft, cells)| draft.push(store, &schema, cells))
                 };
-                for (draft, cells) in drafts.iter_mut().zip(&layers) {
-                    draft.push(store, &schema, cells)?;
+                match finest {
+                    Tier::Raw => presser.push(rows, piece.goes_on, &mut write)?,
+                    Tier::M1 | Tier::M5 | Tier::H1 => write(coarser(rows, finest, &schema.fields)?)?,
                 }
             }
             Ok(())
-        })?;
+        };
+        merged(version, &of_finest, measurement, (hull, Texts::Presence), size, &mut sink)?;
     }
     let generation = manifest.next_file;
     let mut edit = Edit::default();
@@ -121,7 +136,7 @@ fn cut(rows: RowBlock, spans: &[TimeRange]) -> Vec<RowBlock> {
 }
 
 /// The cells of a tier and of the coarser ones; nothing for finer ones.
-fn coarser(cells: RowBlock, finest: Tier, fields: &[FieldInfo]) -> Result<[RowBlock; 3]> {
+fn coarser(cells: RowBlock, finest: Tier, fields: &[FieldInfo]) -> Result<Layers> {
     let mut layers = [RowBlock::default(), RowBlock::default(), RowBlock::default()];
     let mut last = cells;
     for (tier, layer) in Tier::CELLS.into_iter().zip(&mut layers).filter(|(tier, _)| finest <= *tier) {

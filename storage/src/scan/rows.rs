@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::source::{Cursor, Slice, Source};
 use super::view::View;
-use super::{Coverage, Flow, Meter, RowRequest, ValueBounds};
+use super::{Coverage, Flow, Meter, RowRequest, ValueBounds, slices};
 use crate::Result;
 use crate::codec::Kind;
 use crate::model::{Column, ColumnKey, MeasurementId, RowBlock, SeriesId, TimeRange, Values};
@@ -78,17 +78,9 @@ fn cuts(cursors: &[Cursor<'_>], series: SeriesId, range: TimeRange, ends: &mut V
     }
     let mut stretches = Vec::new();
     for cursor in cursors {
-        cursor.stretches(series, range, &mut stretches);
+        cursor.stretches(series, range, SLICE_ROWS / cursors.len() as u64, &mut stretches);
     }
-    stretches.sort_unstable();
-    let mut rows = 0;
-    for (end_ns, more) in stretches {
-        rows += more;
-        if SLICE_ROWS <= rows && end_ns < range.end_ns && ends.last().is_none_or(|last| *last < end_ns) {
-            ends.push(end_ns);
-            rows = 0;
-        }
-    }
+    slices::cut(stretches, range, SLICE_ROWS, ends);
 }
 
 /// Marks the pages of each source whose rows all miss the bounds, by the index. A page counts only where no other
