@@ -6,8 +6,8 @@
 //! as flush. After the last row the engine's clock jumps two minutes ahead, and what is due then, until nothing is, is the
 //! rest. Writing everything into one segment, which only an order does, is shown apart.
 //!
-//! Then the same with writers of their own threads and one thread for the background work, as in the server: the time on
-//! the wall until nothing is due any more.
+//! Then the same with writers of their own threads and two threads for the background work, as in the server: the time on
+//! the wall until nothing is due any more, and on all processors.
 //!
 //! Run with `cargo bench --bench ingest [-- ROWS [tsbs|events]]`; pin it to a core with `taskset -c 0` for the figure of one core.
 //! Prints one line per part; the last lines are the sums that docs/benchmarks.md quotes.
@@ -26,6 +26,7 @@ use icecore_storage::clock::{Clock, SystemClock};
 use icecore_storage::engine::Env;
 use icecore_storage::fs::OsFs;
 use icecore_storage::options::{Options, Retention};
+use rustix::time::ClockId;
 
 #[path = "common/batches.rs"]
 mod batches;
@@ -34,10 +35,13 @@ mod common;
 mod cost;
 
 use batches::{BATCH_LINES, batches};
-use cost::{Cost, Moment};
+use cost::{Cost, Moment, spent};
 
 /// Long enough for the engine to find that no more rows come.
 const QUIET_NS: i64 = 120_000_000_000;
+
+/// Longest wait for work.
+const STEP: Duration = Duration::from_millis(20);
 
 /// The machine's clock, and how far ahead of it this one is.
 #[derive(Debug, Default)]
@@ -156,24 +160,27 @@ fn print_part(part: &str, cost: Cost, values: f64) {
     println!("  {part:<34} {:>9.1} {:>9.1}", per_value(cost.wall), per_value(cost.cpu));
 }
 
-/// One thread that does everything, then one and two writers beside a thread for the background work.
+/// One thread that does everything, then one and two writers beside the threads of the background work.
 fn scale(shape: &Shape, rows: usize) {
     let values = (rows * shape.fields) as f64;
     let bodies = batches(&shape.lines);
     let mut alone = None;
     for (writers, name) in [(0, "one thread in all"), (1, "1 writer"), (2, "2 writers")] {
-        let time = scaled(&bodies, writers).as_secs_f64();
+        let (wall, cpu) = scaled(&bodies, writers);
+        let time = wall.as_secs_f64();
         let alone = *alone.get_or_insert(time);
         println!(
-            "  {name:<18} {:>6.2} M values/s on the wall, {:.2} times one",
+            "  {name:<18} {:>6.2} M values/s on the wall, {:.2} times one; {:.1} ns/value on the processors",
             values / time / 1e6,
-            alone / time
+            alone / time,
+            cpu.as_secs_f64() * 1e9 / values
         );
     }
 }
 
-/// Time until all is written and no work is due; 0 writers: this thread does it all.
-fn scaled(bodies: &[&str], writers: usize) -> Duration {
+/// Time on the wall and of all threads on the processors until all is written and no work is due; 0 writers: this
+/// thread does it all.
+fn scaled(bodies: &[&str], writers: usize) -> (Duration, Duration) {
     let scratch = tempfile::tempdir().expect("a temporary directory");
     let clock = Arc::new(JumpingClock::default());
     let engine = open(scratch.path(), &clock);
@@ -185,34 +192,37 @@ fn scaled(bodies: &[&str], writers: usize) -> Duration {
             engine.write(&decoded.batch).expect("a healthy disk");
         })
     };
-    let start = Instant::now();
+    let (start, spent_before) = (Instant::now(), spent(ClockId::ProcessCPUTime));
     if writers == 0 {
         while write_next().is_some() {
             engine.maintain().expect("a healthy disk");
         }
     }
     std::thread::scope(|scope| {
-        let service = (0 < writers).then(|| {
+        if 0 < writers {
             scope.spawn(|| {
                 while !is_over.load(Ordering::SeqCst) {
-                    engine.wait_for_work(Duration::from_millis(20));
-                    engine.maintain().expect("a healthy disk");
+                    engine.wait_for_flush(STEP);
+                    engine.flush_due().expect("a healthy disk");
                 }
-            })
-        });
+            });
+            scope.spawn(|| {
+                while !is_over.load(Ordering::SeqCst) {
+                    engine.wait_for_jobs(STEP);
+                    engine.run_jobs().expect("a healthy disk");
+                }
+            });
+        }
         let threads: Vec<_> = (0..writers).map(|_| scope.spawn(|| while write_next().is_some() {})).collect();
         for thread in threads {
             thread.join().expect("a writer that does not panic");
         }
         is_over.store(true, Ordering::SeqCst);
-        if let Some(service) = service {
-            service.join().expect("background work that does not panic");
-        }
     });
     engine.flush().expect("a healthy disk");
     clock.ahead_ns.store(QUIET_NS, Ordering::SeqCst);
     engine.maintain().expect("a healthy disk");
-    start.elapsed()
+    (start.elapsed(), spent(ClockId::ProcessCPUTime) - spent_before)
 }
 
 fn open(dir: &Path, clock: &Arc<JumpingClock>) -> Engine {

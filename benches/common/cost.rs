@@ -4,6 +4,8 @@
 use std::ops::{AddAssign, Sub};
 use std::time::{Duration, Instant};
 
+use rustix::time::{ClockId, clock_gettime};
+
 /// Wall and processor time of the calling thread.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Cost {
@@ -23,16 +25,20 @@ pub(crate) struct Moment {
 impl Moment {
     /// This moment.
     pub(crate) fn now() -> Self {
-        let cpu = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-        // Both parts of a processor time are 0 or more.
-        let cpu = Duration::new(cpu.tv_sec.unsigned_abs(), u32::try_from(cpu.tv_nsec).unwrap_or(0));
-        Self { wall: Instant::now(), cpu }
+        Self { wall: Instant::now(), cpu: spent(ClockId::ThreadCPUTime) }
     }
 
     /// What has been spent since.
     pub(crate) fn cost(self) -> Cost {
         Self::now() - self
     }
+}
+
+/// Processor time of the calling thread or of the process, by the clock.
+pub(crate) fn spent(clock: ClockId) -> Duration {
+    let spent = clock_gettime(clock);
+    // Both parts of a processor time are 0 or more.
+    Duration::new(spent.tv_sec.unsigned_abs(), u32::try_from(spent.tv_nsec).unwrap_or(0))
 }
 
 impl Sub for Moment {

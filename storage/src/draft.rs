@@ -2,10 +2,10 @@
 //! by themselves, and an empty one leaves nothing behind. Knows nothing of why it is written.
 
 use crate::Result;
-use crate::manifest::{Manifest, SegmentMeta};
+use crate::manifest::SegmentMeta;
 use crate::model::{MeasurementId, RowBlock, Schema, Tier, TimeRange};
 use crate::segment::SegmentWriter;
-use crate::version::Store;
+use crate::version::{FileNumbers, Store};
 use crate::{Error, ErrorKind};
 
 /// One segment of one tier and partition.
@@ -20,8 +20,8 @@ pub(crate) struct Draft {
 
 impl Draft {
     /// Takes a file number; touches no file yet.
-    pub(crate) fn new(manifest: &mut Manifest, tier: Tier, partition: TimeRange) -> Self {
-        Self { id: manifest.take_file_number(), tier, partition, writer: None, section: None }
+    pub(crate) fn new(numbers: &mut FileNumbers<'_>, tier: Tier, partition: TimeRange) -> Self {
+        Self { id: numbers.take(), tier, partition, writer: None, section: None }
     }
 
     /// Adds rows of a measurement. Over all calls they are sorted by (measurement, series, time), each once.

@@ -7,37 +7,32 @@ mod pick;
 pub(crate) use pick::{Merge, pick};
 
 use crate::draft::{Draft, schema_of};
-use crate::manifest::{Manifest, RolledSpan, SegmentMeta};
+use crate::manifest::{RolledSpan, SegmentMeta};
 use crate::model::{Tier, TimeRange};
 use crate::scan::merge::{Piece, PieceSize, measurements, merged};
 use crate::segment::Texts;
-use crate::version::{Edit, Store, Written};
+use crate::version::{Edit, FileNumbers, Store, Written};
 use crate::{Error, ErrorKind, Result};
 
 /// Carries out one merge.
 ///
 /// # Errors
 /// Those of the file system, `Corruption` of an input; nothing has changed then.
-pub(crate) fn run(store: &Store, manifest: &mut Manifest, merge: &Merge) -> Result<()> {
-    run_in_pieces(store, manifest, merge, PieceSize::USUAL)
+pub(crate) fn run(store: &Store, merge: &Merge) -> Result<()> {
+    run_in_pieces(store, merge, PieceSize::USUAL)
 }
 
 /// As [`run`]. The file is the same, whatever the size of the pieces.
-pub(crate) fn run_in_pieces(
-    store: &Store,
-    manifest: &mut Manifest,
-    merge: &Merge,
-    size: PieceSize,
-) -> Result<()> {
-    store.attempt(manifest, |manifest| write(store, manifest, merge, size))
+pub(crate) fn run_in_pieces(store: &Store, merge: &Merge, size: PieceSize) -> Result<()> {
+    store.attempt(|numbers| write(store, numbers, merge, size))
 }
 
-fn write(store: &Store, manifest: &mut Manifest, merge: &Merge, size: PieceSize) -> Result<()> {
-    let version = store.version();
+fn write(store: &Store, numbers: &mut FileNumbers<'_>, merge: &Merge, size: PieceSize) -> Result<()> {
+    let (manifest, version) = store.live();
     let inputs: Vec<_> =
         version.of_tier(Tier::Raw).filter(|live| merge.inputs.contains(&live.meta.id)).collect();
     let (Some(first), Some(last)) = (inputs.first(), inputs.last()) else { return Ok(()) };
-    let mut draft = Draft::new(manifest, Tier::Raw, first.meta.partition);
+    let mut draft = Draft::new(numbers, Tier::Raw, first.meta.partition);
     for measurement in measurements(&inputs) {
         let schema = schema_of(store, measurement)?;
         let mut sink = |piece: Piece| draft.push(store, &schema, &piece.rows);
@@ -54,7 +49,7 @@ fn write(store: &Store, manifest: &mut Manifest, merge: &Merge, size: PieceSize)
     let inputs: Vec<&SegmentMeta> = inputs.iter().map(|live| &live.meta).collect();
     let spans = manifest.rolled.iter();
     edit.rolled = Some(spans.map(|span| cover_output(span, &inputs, edit.add.first())).collect());
-    store.commit(manifest, edit)
+    store.commit(edit)
 }
 
 /// The span with the inputs replaced by the output, when the cells cover all inputs that reach into it (even none:

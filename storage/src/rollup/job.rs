@@ -9,41 +9,36 @@ use super::Work;
 use crate::Result;
 use crate::cells::{Layers, Presser, coarsen};
 use crate::draft::{Draft, schema_of};
-use crate::manifest::{Manifest, RolledSpan};
+use crate::manifest::RolledSpan;
 use crate::model::{FieldInfo, RowBlock, Tier, TimeRange};
 use crate::rows::append_rows;
 use crate::scan::merge::{Piece, PieceSize, measurements, merged};
 use crate::segment::Texts;
-use crate::version::{Edit, LiveSegment, Store, Version, Written};
+use crate::version::{Edit, FileNumbers, LiveSegment, Store, Version, Written};
 
 /// Rolls spans that follow one another, replacing the cells they had.
 ///
 /// # Errors
 /// Those of the file system, `Corruption` of an input; nothing has changed then.
-pub(crate) fn run(store: &Store, manifest: &mut Manifest, works: &[Work]) -> Result<()> {
-    run_in_pieces(store, manifest, works, PieceSize::USUAL)
+pub(crate) fn run(store: &Store, works: &[Work]) -> Result<()> {
+    run_in_pieces(store, works, PieceSize::USUAL)
 }
 
 /// As [`run`]. The files are the same, whatever the size of the pieces.
-pub(crate) fn run_in_pieces(
-    store: &Store,
-    manifest: &mut Manifest,
-    works: &[Work],
-    size: PieceSize,
-) -> Result<()> {
-    store.attempt(manifest, |manifest| {
+pub(crate) fn run_in_pieces(store: &Store, works: &[Work], size: PieceSize) -> Result<()> {
+    store.attempt(|numbers| {
         let version = store.version();
         let is_input = |id: &u64| works.iter().any(|work| work.inputs.contains(id));
         let inputs: Vec<&LiveSegment> =
             version.of_tier(Tier::Raw).filter(|live| is_input(&live.meta.id)).collect();
         let spans: Vec<TimeRange> = works.iter().map(|work| work.span).collect();
-        let mut edit = write(store, manifest, &version, (&spans, &inputs), size)?;
-        let mut rolled = manifest.rolled.clone();
+        let mut edit = write(store, numbers, &version, (&spans, &inputs), size)?;
+        let mut rolled = version.rolled.clone();
         rolled.retain(|rolled| !spans.contains(&rolled.span));
         rolled.extend(works.iter().map(|work| RolledSpan { span: work.span, covers: work.inputs.clone() }));
         rolled.sort_by_key(|span| span.span.start_ns);
         edit.rolled = Some(rolled);
-        store.commit(manifest, edit)
+        store.commit(edit)
     })
 }
 
@@ -51,13 +46,13 @@ pub(crate) fn run_in_pieces(
 ///
 /// # Errors
 /// Those of the file system, `Corruption` of an input; nothing has changed then.
-pub(crate) fn press(store: &Store, manifest: &mut Manifest, span: TimeRange, from: Tier) -> Result<()> {
-    store.attempt(manifest, |manifest| {
+pub(crate) fn press(store: &Store, span: TimeRange, from: Tier) -> Result<()> {
+    store.attempt(|numbers| {
         let version = store.version();
         let cells = version.segments.iter().filter(|live| from.max(Tier::M1) <= live.meta.tier);
         let inputs: Vec<&LiveSegment> = cells.filter(|live| live.meta.partition == span).collect();
-        let edit = write(store, manifest, &version, (&[span], &inputs), PieceSize::OF_CELLS)?;
-        store.commit(manifest, edit)
+        let edit = write(store, numbers, &version, (&[span], &inputs), PieceSize::OF_CELLS)?;
+        store.commit(edit)
     })
 }
 
@@ -65,13 +60,13 @@ pub(crate) fn press(store: &Store, manifest: &mut Manifest, span: TimeRange, fro
 /// swaps them for those they had.
 fn write(
     store: &Store,
-    manifest: &mut Manifest,
+    numbers: &mut FileNumbers<'_>,
     version: &Version,
     (spans, inputs): (&[TimeRange], &[&LiveSegment]),
     size: PieceSize,
 ) -> Result<Edit> {
     let mut drafts: Vec<[Draft; 3]> =
-        spans.iter().map(|span| Tier::CELLS.map(|tier| Draft::new(manifest, tier, *span))).collect();
+        spans.iter().map(|span| Tier::CELLS.map(|tier| Draft::new(numbers, tier, *span))).collect();
     let hull = spans.first().zip(spans.last());
     let hull = hull.map_or(TimeRange::new(0, 0), |(first, last)| TimeRange::new(first.start_ns, last.end_ns));
     for measurement in measurements(inputs) {
@@ -98,15 +93,15 @@ fn write(
         };
         merged(version, &of_finest, measurement, (hull, Texts::Presence), size, &mut sink)?;
     }
-    let generation = manifest.next_file;
+    let generation = store.next_file();
     let mut edit = Edit::default();
     for draft in drafts.into_iter().flatten() {
         edit.add.extend(draft.finish(store, generation)?);
     }
     Written::count(&store.written.rolled, &edit);
     // Cells of a span lie in files of exactly that span, so the files it replaces are those with its bounds.
-    let old =
-        manifest.segments.iter().filter(|meta| meta.tier != Tier::Raw && spans.contains(&meta.partition));
+    let live = version.segments.iter().map(|live| &live.meta);
+    let old = live.filter(|meta| meta.tier != Tier::Raw && spans.contains(&meta.partition));
     edit.remove = old.map(|meta| meta.id).collect();
     Ok(edit)
 }

@@ -83,16 +83,15 @@ fn files(shape: &Shape, size: PieceSize) -> Vec<BTreeMap<String, Vec<u8>>> {
     let content = || format!("{:?}", content(&*engine.view()));
     let expected = content();
     let mut found = Vec::new();
-    let jobs = &mut *engine.jobs().unwrap();
-    let raw: Vec<RawSegment> = jobs.manifest.segments.iter().map(RawSegment::from).collect();
+    let raw: Vec<RawSegment> = engine.store.manifest().segments.iter().map(RawSegment::from).collect();
     let settings = PickSettings { lateness_ns: 0, force: true, raw_floor_ns: i64::MIN, receiving: None };
     let works = rollup::pick(&raw, &[], NOW_NS, settings);
     for works in rollup::together(&works) {
-        rollup::job::run_in_pieces(&engine.store, &mut jobs.manifest, works, size).unwrap();
+        rollup::job::run_in_pieces(&engine.store, works, size).unwrap();
     }
     found.push(segments(&fs));
-    for merge in compact::pick(&jobs.manifest.segments, i64::MAX, None) {
-        compact::run_in_pieces(&engine.store, &mut jobs.manifest, &merge, size).unwrap();
+    for merge in compact::pick(&engine.store.manifest().segments, i64::MAX, None) {
+        compact::run_in_pieces(&engine.store, &merge, size).unwrap();
     }
     found.push(segments(&fs));
     assert!(content() == expected, "rows differ");
