@@ -1,23 +1,31 @@
 //! What the jobs hold of a long series does not grow with its rows: a series of many fields is written in parts that
 //! overlap in time, merged and rolled.
 //!
+//! And what a memtable says it holds is what it holds.
+//!
 //! In its own binary, because the allocator counts for a whole process. With `ICECORE_TEST_SCALE` set, a million rows of
 //! 60 fields.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot make its files should fail")]
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use icecore_storage::clock::ManualClock;
 use icecore_storage::engine::{Engine, Env};
 use icecore_storage::fs::OsFs;
+use icecore_storage::memtable::Memtable;
 use icecore_storage::model::batch::{CANONICAL, Field, WriteBatch};
-use icecore_storage::model::{HOUR_NS, SECOND_NS, SeriesKey, ValueRef};
+use icecore_storage::model::{
+    Column, ColumnKey, FieldId, HOUR_NS, MeasurementId, RowBlock, SECOND_NS, SeriesId, SeriesKey, StrColumn,
+    ValueRef, Values,
+};
 use icecore_storage::options::{Durability, Options, Retention};
 use peak_alloc::PeakAlloc;
 
 #[global_allocator]
 static ALLOCATOR: PeakAlloc = PeakAlloc;
+/// One test at a time may allocate.
+static ALONE: Mutex<()> = Mutex::new(());
 
 /// 2024-01-01T00:00:00Z.
 const START_NS: i64 = 1_704_067_200 * SECOND_NS;
@@ -64,6 +72,7 @@ impl Shape {
 
 #[test]
 fn peak_of_merging_and_rolling_a_long_series_is_bounded() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let shape = Shape::new();
     let home = tempfile::tempdir().unwrap();
     let clock = Arc::new(ManualClock::new(START_NS + 2 * HOUR_NS));
@@ -88,6 +97,37 @@ fn peak_of_merging_and_rolling_a_long_series_is_bounded() {
     assert_eq!((stats.segments[0], stats.segment_rows[0]), (1, shape.rows.unsigned_abs()));
     assert_eq!(stats.segment_rows[1..], [60, 12, 1]);
     assert!(peak <= shape.fields * PEAK_BYTES_OF_FIELD_MAX, "{peak} bytes were allocated");
+}
+
+/// Rows that come with every second batch out of order, a text and a field that some lack.
+fn block(batch: i64) -> RowBlock {
+    let numbers: Vec<i64> = (0..300).map(|k| (batch ^ 1) * 300 + k).collect();
+    let mut texts = StrColumn::default();
+    numbers.iter().for_each(|number| texts.push(&format!("text {}", number % 1000)));
+    let column = |field, values, valid| Column { key: ColumnKey::value(FieldId(field)), values, valid };
+    let some = numbers.iter().map(|number| number % 3 > 0).collect();
+    RowBlock {
+        series: vec![SeriesId(1); numbers.len()],
+        columns: vec![
+            column(0, Values::F64(numbers.iter().map(|number| *number as f64).collect()), None),
+            column(1, Values::I64(numbers.clone()), Some(some)),
+            column(2, Values::Str(texts), None),
+        ],
+        ts_ns: numbers,
+    }
+}
+
+#[test]
+fn memtable_counts_what_it_holds() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let before = ALLOCATOR.current_usage();
+    let memtable = Memtable::new();
+    for batch in 0..500 {
+        memtable.apply(MeasurementId(1 + batch % 2), &block(batch.into()));
+        let (counted, held) = (memtable.bytes(), ALLOCATOR.current_usage() - before);
+        // Beside the rows there are the tables themselves.
+        assert!((counted..counted + 4096).contains(&held), "batch {batch}: {counted} counted, {held} held");
+    }
 }
 
 /// Seen with `--nocapture`.

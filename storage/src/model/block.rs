@@ -390,6 +390,29 @@ impl RowBlock {
         self.ts_ns.is_empty()
     }
 
+    /// Gives back the room that nothing has grown into.
+    pub(crate) fn shrink_to_fit(&mut self) {
+        self.series.shrink_to_fit();
+        self.ts_ns.shrink_to_fit();
+        self.columns.shrink_to_fit();
+        for column in &mut self.columns {
+            if let Some(valid) = &mut column.valid {
+                valid.shrink_to_fit();
+            }
+            match &mut column.values {
+                Values::F64(values) => values.shrink_to_fit(),
+                Values::I64(values) => values.shrink_to_fit(),
+                Values::U64(values) => values.shrink_to_fit(),
+                Values::Bool(values) => values.shrink_to_fit(),
+                Values::Str(texts) => {
+                    texts.bytes.shrink_to_fit();
+                    texts.ends.shrink_to_fit();
+                }
+                Values::Hist(_) => {}
+            }
+        }
+    }
+
     /// The column with this key.
     pub fn column(&self, key: ColumnKey) -> Option<&Column> {
         self.columns.iter().find(|column| column.key == key)
