@@ -7,7 +7,7 @@
 //! Each measurement has its own lock, so that sorting one does not hold up appends to the others. Appending to two
 //! measurements is not one step for a reader; the engine takes a [`Snapshot`] between two batches. That notes only
 //! how many rows there are; they are sorted when they are asked for, or at the last moment before the active chunk
-//! becomes a run and forgets which of its rows came first.
+//! becomes a run and forgets which of its rows came first. A frozen memtable is settled: all of it is runs.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -165,6 +165,17 @@ impl Memtable {
         table.runs.iter().cloned().chain(active_run).collect()
     }
 
+    /// Sorts what is not sorted yet, in place: for a memtable that takes no more rows, so that its flush needs no copies.
+    pub fn settle(&self) {
+        let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
+        for table in tables.values() {
+            let mut table = lock(table);
+            let before = table.bytes();
+            table.end_chunk();
+            self.bytes.fetch_add(table.bytes().wrapping_sub(before), Ordering::SeqCst);
+        }
+    }
+
     /// Notes what is there now. Not one step for appends that come at the same time.
     pub fn snapshot(&self) -> Snapshot {
         let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
@@ -208,13 +219,24 @@ impl Table {
         self.active_run = None;
         self.active_bytes = block_bytes(&self.active);
         if CHUNK_ROWS_MAX <= self.active.len() || CHUNK_BYTES_MAX <= self.active_bytes {
+            self.end_chunk();
+        }
+    }
+
+    /// Makes a run of the active chunk.
+    fn end_chunk(&mut self) {
+        if !self.active.is_empty() {
             for mark in std::mem::take(&mut self.marks).iter().filter_map(Weak::upgrade) {
                 self.run_of(&mark);
             }
-            let mut run = sort_rows(std::mem::take(&mut self.active));
-            run.shrink_to_fit();
+            let active = std::mem::take(&mut self.active);
+            let run = self.active_run.take().unwrap_or_else(|| {
+                let mut run = sort_rows(active);
+                run.shrink_to_fit();
+                Arc::new(run)
+            });
             self.runs_bytes += block_bytes(&run);
-            self.runs.push(Arc::new(run));
+            self.runs.push(run);
             self.active_bytes = 0;
         }
     }
@@ -413,6 +435,27 @@ mod tests {
         check(&unread);
         let later = memtable.snapshot().runs(M);
         assert_eq!(later.iter().map(|run| run.len()).collect::<Vec<_>>(), [CHUNK_ROWS_MAX]);
+    }
+
+    #[test]
+    fn settled_memtable_has_its_runs_without_copies_and_snapshots_keep_theirs() {
+        let memtable = Memtable::new();
+        memtable.apply(M, &block(&[(1, 5, 0, 1), (1, 3, 0, 2)]));
+        let early = memtable.snapshot();
+        memtable.apply(M, &block(&[(1, 5, 0, 7)]));
+        let late = memtable.snapshot();
+        let cached = memtable.runs(M);
+        memtable.settle();
+        let counted = memtable.bytes();
+        memtable.settle();
+        let settled = memtable.runs(M);
+        assert!(Arc::ptr_eq(&settled[0], &cached[0]), "what a query sorted is not sorted again");
+        assert_eq!((settled.len(), memtable.bytes()), (1, counted));
+        let int = |value| Some(Value::Int(value));
+        assert_eq!(rows_of(&settled[0]), [(1, 3, vec![int(2)]), (1, 5, vec![int(7)])]);
+        assert_eq!(rows_of(&late.runs(M)[0]), rows_of(&settled[0]));
+        assert_eq!(rows_of(&early.runs(M)[0]), [(1, 3, vec![int(2)]), (1, 5, vec![int(1)])]);
+        assert!(memtable.snapshot().runs(M).len() == 1 && early.runs(M).len() == 1);
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! What the jobs hold of a long series does not grow with its rows: a series of many fields is written in parts that
-//! overlap in time, merged and rolled.
+//! overlap in time, flushed, merged and rolled.
 //!
 //! And what a memtable says it holds is what it holds.
 //!
@@ -34,6 +34,9 @@ const PARTS: i64 = 8;
 const BATCH_ROWS: usize = 1000;
 /// For each field: a page of each part and a slice of all of them three times, or the cells of an hour.
 const PEAK_BYTES_OF_FIELD_MAX: usize = 3 << 19;
+
+/// A flush needs a piece of the memtable twice.
+const FLUSH_BYTES_OF_FIELD_MAX: usize = 1 << 19;
 
 struct Shape {
     rows: i64,
@@ -71,7 +74,7 @@ impl Shape {
 }
 
 #[test]
-fn peak_of_merging_and_rolling_a_long_series_is_bounded() {
+fn peaks_of_flushing_merging_and_rolling_a_long_series_are_bounded() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let shape = Shape::new();
     let home = tempfile::tempdir().unwrap();
@@ -86,7 +89,12 @@ fn peak_of_merging_and_rolling_a_long_series_is_bounded() {
     let engine = Engine::open(env, &home.path().join("db"), options, Retention::default()).unwrap();
     for part in 0..PARTS {
         shape.write(&engine, part);
+        let before = ALLOCATOR.current_usage();
+        ALLOCATOR.reset_peak_usage();
         engine.flush().unwrap();
+        let peak = ALLOCATOR.peak_usage() - before;
+        show(&shape, before, peak);
+        assert!(peak <= shape.fields * FLUSH_BYTES_OF_FIELD_MAX, "{peak} bytes were allocated");
     }
     let before = ALLOCATOR.current_usage();
     ALLOCATOR.reset_peak_usage();

@@ -8,7 +8,7 @@ use super::slices;
 use crate::Result;
 use crate::codec::Kind;
 use crate::model::{Column, MeasurementId, RowBlock, SeriesId, TimeRange};
-use crate::rows::merge_sorted;
+use crate::rows::{cut_times, merge_sorted};
 use crate::segment::{LoadedPage, PAGE_ROWS_FULL, PageInfo, Section, Segment, Texts};
 use crate::tombstone::Mask;
 use crate::version::{LiveSegment, Version};
@@ -159,9 +159,7 @@ fn ends_of(sources: &[Source<'_>], series: SeriesId, range: TimeRange, rows_max:
     let stretches = sources
         .iter()
         .flat_map(|source| slices::stretches(source.section, series, range, weight_of, stretch_rows));
-    let mut ends = Vec::new();
-    slices::cut(stretches.collect(), range, rows_max, &mut ends);
-    ends
+    cut_times(stretches.collect(), range.end_ns, rows_max)
 }
 
 /// The rows of a page, or more when it is full with fewer.

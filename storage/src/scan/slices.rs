@@ -1,11 +1,10 @@
-//! Where the time of a long series is cut, so that what is read of it at once is bounded. Looks at the index alone:
-//! pages say until when they reach and about how many rows of the series they hold. Knows nothing of rows.
+//! What the index says of the rows of a series: pages tell until when they reach and about how many rows of it they hold.
+//! By that its time is cut ([`cut_times`](crate::rows::cut_times)), so that what is read of a long series at once is
+//! bounded. Reads no page.
 
 use crate::model::{SeriesId, TimeRange};
+use crate::rows::Stretch;
 use crate::segment::{PageInfo, Section};
-
-/// A part of the rows of a series: the time after its last row, and how many rows it has, about.
-pub(super) type Stretch = (i64, u64);
 
 /// A page counts as so many stretches at most.
 const PARTS_MAX: u64 = 64;
@@ -35,20 +34,6 @@ pub(super) fn stretches(
     })
 }
 
-/// Times at which a range is cut, ascending: after every `rows_max` rows or so, and only where more rows follow.
-pub(super) fn cut(mut stretches: Vec<Stretch>, range: TimeRange, rows_max: u64, ends: &mut Vec<i64>) {
-    stretches.sort_unstable();
-    let last_ns = stretches.last().map_or(range.end_ns, |(end_ns, _)| range.end_ns.min(*end_ns));
-    let mut rows = 0;
-    for (end_ns, more) in stretches {
-        rows += more;
-        if rows_max <= rows && end_ns < last_ns && ends.last().is_none_or(|last| *last < end_ns) {
-            ends.push(end_ns);
-            rows = 0;
-        }
-    }
-}
-
 /// Whether a page may hold rows in a range.
 pub(super) fn reaches(page: &PageInfo, range: TimeRange) -> bool {
     page.min_ts_ns < range.end_ns && range.start_ns <= page.max_ts_ns
@@ -67,24 +52,4 @@ pub(super) fn rows_within(page: &PageInfo, range: TimeRange) -> usize {
 pub(super) fn rows_of_one(page: &PageInfo) -> u64 {
     let series = page.last_series.0.saturating_sub(page.first_series.0).saturating_add(1);
     u64::from(page.rows) / u64::from(series) + 1
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn cut_ends_after_so_many_rows_within_the_range() {
-        let check = |stretches: &[Stretch], expected: &[i64]| {
-            let mut ends = Vec::new();
-            cut(stretches.to_vec(), TimeRange::new(0, 100), 10, &mut ends);
-            assert_eq!(ends, expected, "{stretches:?}");
-        };
-        check(&[], &[]);
-        check(&[(10, 9), (20, 9), (30, 9), (40, 9), (50, 9)], &[20, 40]);
-        check(&[(50, 9), (40, 9), (10, 9), (30, 9), (20, 9)], &[20, 40]);
-        check(&[(10, 9), (20, 9), (30, 9), (40, 9)], &[20]);
-        check(&[(10, 10), (10, 10), (20, 10), (30, 10)], &[10, 20]);
-        check(&[(50, 10), (100, 10), (200, 10)], &[50]);
-    }
 }

@@ -5,9 +5,10 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::slices::{self, Stretch, reaches, rows_of_one};
+use super::slices::{self, reaches, rows_of_one};
 use crate::Result;
 use crate::model::{Column, ColumnKey, MeasurementId, RowBlock, SeriesId, TimeRange};
+use crate::rows::Stretch;
 use crate::segment::{PAGE_ROWS_MAX, PageKeys, Section, Segment};
 use crate::tombstone::Mask;
 
