@@ -10,10 +10,15 @@
 //!
 //! What is sparse is decided for each series on its own, so that all layers are a pure function of the rows, however
 //! these came in pieces. See `docs/decisions/0004-sparse-rows-are-their-own-1m-layer.md`. Knows nothing of files.
+//!
+//! A long series comes in slices of time ([`Presser`]): its first rows wait until there are more than a sparse series
+//! may have, and then it is pressed hour by hour.
 
 use super::fold::{Folder, coarsen};
 use crate::Result;
-use crate::model::{Column, ColumnKey, FieldInfo, RowBlock, Stat, Tier, Values, floor_to};
+use crate::model::{
+    Column, ColumnKey, FieldInfo, HOUR_NS, RowBlock, Stat, Tier, TimeRange, Values, floor_to,
+};
 use crate::rows::{append_rows, merge_sorted};
 
 /// Layers that may hold rows in place of cells, and up to how many rows of a series for each of its windows: a row
@@ -23,12 +28,97 @@ const SPARSE: [(Tier, usize); 2] = [(Tier::M1, 12), (Tier::M5, 30)];
 /// Series are told apart by how many layers keep their rows: none, the first, or both.
 const CLASSES: usize = SPARSE.len() + 1;
 
-/// The 1m, 5m and 1h layers of all rows of some series in a span of hours; rows and cells are sorted by (series,
-/// time), each pair once.
-///
-/// # Errors
-/// None for rows that have the fields' types.
-pub(crate) fn layers(rows: RowBlock, fields: &[FieldInfo]) -> Result<[RowBlock; 3]> {
+/// The 1m, 5m and 1h layers of some rows.
+pub(crate) type Layers = [RowBlock; 3];
+
+/// Presses the rows of a span of whole hours, which come in pieces: of whole series, or slices of one.
+#[derive(Debug)]
+pub(crate) struct Presser<'a> {
+    fields: &'a [FieldInfo],
+    /// A series with more rows in the span is dense, wherever they are.
+    sparse_max: usize,
+    /// Rows of a series that goes on, until it is known to be dense.
+    waiting: Vec<RowBlock>,
+    waiting_rows: usize,
+    /// The hour that a dense series has come to.
+    hour: Option<(i64, Folder)>,
+}
+
+impl<'a> Presser<'a> {
+    /// A presser of rows with these fields.
+    pub(crate) fn new(span: TimeRange, fields: &'a [FieldInfo]) -> Self {
+        let [(tier, rows_max), ..] = SPARSE;
+        let windows = span.end_ns.saturating_sub(span.start_ns) / tier.width_ns();
+        let sparse_max = usize::try_from(windows).unwrap_or(0).saturating_mul(rows_max);
+        Self { fields, sparse_max, waiting: Vec::new(), waiting_rows: 0, hour: None }
+    }
+
+    /// Adds rows that follow those before; `goes_on` tells whether more rows of their series, of which there is then
+    /// one alone, follow. Hands over layers that are complete, in order.
+    ///
+    /// # Errors
+    /// None for rows that have the fields' types.
+    pub(crate) fn push(
+        &mut self,
+        rows: RowBlock,
+        goes_on: bool,
+        sink: &mut dyn FnMut(Layers) -> Result<()>,
+    ) -> Result<()> {
+        if !goes_on && self.waiting_rows == 0 {
+            return if rows.is_empty() { Ok(()) } else { sink(layers(rows, self.fields)?) };
+        }
+        self.waiting_rows += rows.len();
+        self.waiting.push(rows);
+        if self.sparse_max < self.waiting_rows {
+            for rows in std::mem::take(&mut self.waiting) {
+                self.fold_hours(&rows, sink)?;
+            }
+        }
+        if goes_on {
+            return Ok(());
+        }
+        self.waiting_rows = 0;
+        self.end_hour(sink)?;
+        let rows = merge_sorted(&std::mem::take(&mut self.waiting));
+        if rows.is_empty() { Ok(()) } else { sink(layers(rows, self.fields)?) }
+    }
+
+    /// Folds rows of a dense series; hands over the hours that end in them.
+    fn fold_hours(&mut self, rows: &RowBlock, sink: &mut dyn FnMut(Layers) -> Result<()>) -> Result<()> {
+        let mut start = 0;
+        while let Some(rest) = rows.ts_ns.get(start..)
+            && let Some(first_ns) = rest.first()
+        {
+            let hour_ns = floor_to(*first_ns, HOUR_NS);
+            let end = start + rest.partition_point(|ts_ns| ts_ns.saturating_sub(hour_ns) < HOUR_NS);
+            if self.hour.as_ref().is_some_and(|(before_ns, _)| *before_ns != hour_ns) {
+                self.end_hour(sink)?;
+            }
+            let (_, folder) = self.hour.get_or_insert_with(|| (hour_ns, Folder::new(self.fields, Tier::M1)));
+            if start == 0 && end == rows.len() {
+                folder.push(rows);
+            } else {
+                let mut part = RowBlock::default();
+                append_rows(&mut part, rows, start, end);
+                folder.push(&part);
+            }
+            start = end;
+        }
+        Ok(())
+    }
+
+    fn end_hour(&mut self, sink: &mut dyn FnMut(Layers) -> Result<()>) -> Result<()> {
+        let Some((_, folder)) = self.hour.take() else { return Ok(()) };
+        let minutes = folder.finish();
+        let fives = coarsen(&minutes, self.fields, Tier::M5)?;
+        let hours = coarsen(&fives, self.fields, Tier::H1)?;
+        sink([minutes, fives, hours])
+    }
+}
+
+/// The layers of all rows of some series in a span of hours; rows and cells are sorted by (series, time), each pair
+/// once.
+fn layers(rows: RowBlock, fields: &[FieldInfo]) -> Result<Layers> {
     let mut joined: [Vec<RowBlock>; 3] = Default::default();
     for (class, rows) in part(rows).into_iter().enumerate().filter(|(_, rows)| !rows.is_empty()) {
         for (layer, all) in layers_of(rows, class, fields)?.into_iter().zip(&mut joined) {
@@ -42,8 +132,8 @@ pub(crate) fn layers(rows: RowBlock, fields: &[FieldInfo]) -> Result<[RowBlock; 
 }
 
 /// The layers of rows of which the first `sparse` layers keep the rows.
-fn layers_of(rows: RowBlock, sparse: usize, fields: &[FieldInfo]) -> Result<[RowBlock; 3]> {
-    let mut layers: [RowBlock; 3] = Default::default();
+fn layers_of(rows: RowBlock, sparse: usize, fields: &[FieldInfo]) -> Result<Layers> {
+    let mut layers: Layers = Default::default();
     let cells = Tier::CELLS.into_iter().zip(&mut layers).skip(sparse);
     let mut finer: Option<&RowBlock> = None;
     for (tier, layer) in cells {

@@ -7,6 +7,7 @@ mod lanes;
 mod load;
 mod machine;
 mod moments;
+mod pieces;
 mod programs;
 mod rows;
 #[cfg(shuttle)]

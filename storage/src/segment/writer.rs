@@ -242,9 +242,6 @@ impl OpenSection {
         let (keys, ()) = sink.blob(|out| encode_keys(&runs, &rows.ts_ns, out))?;
         let mut columns = Vec::with_capacity(rows.columns.len());
         for column in &rows.columns {
-            if column.valid.as_ref().is_some_and(|valid| !valid.contains(&true)) {
-                continue;
-            }
             columns.push(self.write_column(sink, column)?);
         }
         let bounds = rows.series.first().zip(rows.series.last());
