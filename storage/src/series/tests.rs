@@ -1,5 +1,7 @@
 //! The catalog: resolving, limits, races and selection.
 
+mod leaves;
+
 use std::sync::{Arc, Barrier};
 
 use super::*;
