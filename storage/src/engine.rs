@@ -32,6 +32,7 @@ use crate::options::{Durability, Options, Retention};
 use crate::recovery::{self, Recovered};
 pub use crate::retention::{Guard, RetentionReport};
 use crate::scan::{Scan, view::View};
+pub use crate::series::RefusedRows;
 pub use crate::snapshot::SnapshotReport;
 use crate::sync::{Mutex as LaneLock, RwLock};
 pub use crate::version::Env;
@@ -91,6 +92,8 @@ pub struct EngineStats {
     pub is_poisoned: bool,
     /// By the name of each option that bounds writes: rows (of the catalog's bounds) or batches refused.
     pub limit_hits: Vec<(&'static str, u64)>,
+    /// Rows that the catalog's bounds refused, by measurement and tag key; some hundred entries at most.
+    pub refused: Vec<RefusedRows>,
 }
 
 impl EngineStats {
@@ -273,6 +276,7 @@ impl Engine {
             corrupt_reads: self.store.cache.corrupt_reads(),
             is_poisoned: self.log.is_poisoned(),
             limit_hits: self.limit_hits(),
+            refused: self.store.catalog.refused(),
             ..EngineStats::default()
         };
         for meta in version.segments.iter().map(|live| &live.meta) {

@@ -26,7 +26,7 @@ mod resolve;
 mod state;
 
 pub use definition::Definition;
-pub use limits::CatalogLimits;
+pub use limits::{CatalogLimits, RefusedRows};
 pub use registry::{Catalog, CatalogMark};
 
 #[cfg(test)]

@@ -15,10 +15,10 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use quick_cache::sync::Cache;
 use roaring::RoaringBitmap;
 
-use super::CatalogLimits;
 use super::definition::{Definition, RawDefinition};
 use super::file::{self, FileBuilder};
 use super::state::State;
+use super::{CatalogLimits, RefusedRows};
 use crate::fs::Fs;
 use crate::model::{FieldInfo, Schema, SeriesInfo, TagMatcher};
 use crate::model::{MeasurementId, SeriesId, SeriesKey};
@@ -86,6 +86,12 @@ impl Catalog {
     /// Rows refused by each bound of [`CatalogLimits`], by its name.
     pub fn limit_hits(&self) -> Vec<(&'static str, u64)> {
         self.read().limit_hits()
+    }
+
+    /// The same rows by measurement and by the tag key that is to blame, each once; at most a hundred of those, the rest
+    /// under one name for each bound.
+    pub fn refused(&self) -> Vec<RefusedRows> {
+        self.read().refused()
     }
 
     // Entries are added and taken out by code that cannot panic half-way, so the state behind a poisoned lock is whole.

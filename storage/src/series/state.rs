@@ -12,7 +12,7 @@ use roaring::RoaringBitmap;
 
 use super::definition::{RawDefinition, borrow_key, encode_part};
 use super::keys::{Keys, PackedKey};
-use super::limits::{CatalogLimit, LimitHits, NewSeries, Refusal};
+use super::limits::{CatalogLimit, LimitHits, NewSeries, Refusal, RefusedRows};
 use super::names::RawNames;
 use super::postings::Postings;
 use super::raw_keys::RawKeys;
@@ -172,6 +172,10 @@ impl State {
         self.hits.named()
     }
 
+    pub(super) fn refused(&self) -> Vec<RefusedRows> {
+        self.hits.refused()
+    }
+
     /// Finds or makes the series and fields of a row.
     pub(super) fn intern(
         &mut self,
@@ -179,8 +183,8 @@ impl State {
         now_ns: i64,
     ) -> std::result::Result<(KnownSeries, Vec<FieldId>), String> {
         self.define_row(row, now_ns).map_err(|refusal| {
-            if let Some(limit) = refusal.limit {
-                self.hits.add(limit);
+            if let Some((limit, tag_key)) = refusal.limit {
+                self.hits.add(limit, row.key.measurement(), &tag_key.unwrap_or_default());
             }
             refusal.reason
         })
@@ -240,13 +244,18 @@ impl State {
             self.limits;
         let postings = measurement.and_then(|id| self.measurement(id)).map(|one| &one.postings);
         let refuse = |limit: CatalogLimit, rule: String| {
-            let reason = format!("{rule}{}; the new series is {key}", widest_tag(postings, key));
-            Err(Refusal::limit(limit, reason))
+            let widest = widest_tag(postings, key);
+            let hint = widest.map_or(String::new(), |(values, tag_key)| {
+                format!(", tag key \"{tag_key}\" has {values} values")
+            });
+            let reason = format!("{rule}{hint}; the new series is {key}");
+            Err(Refusal::limit(limit, widest.map(|(_, tag_key)| tag_key), reason))
         };
         if self.keys.next() == u32::MAX {
             // Ids are never given twice, also those of series that left.
             return Err(Refusal::limit(
                 CatalogLimit::Series,
+                None,
                 "this database has no ids for new series".to_owned(),
             ));
         }
@@ -269,7 +278,7 @@ impl State {
                 let reason = format!(
                     "tag value limit reached: {tag_values_max} values of tag key \"{tag_key}\" on measurement \"{name}\" (limit tag_values_max); the new value is \"{value}\""
                 );
-                return Err(Refusal::limit(CatalogLimit::TagValues, reason));
+                return Err(Refusal::limit(CatalogLimit::TagValues, Some(tag_key), reason));
             }
         }
         if new_series_per_minute_max <= new_count {
@@ -308,7 +317,7 @@ impl State {
             let reason = format!(
                 "field limit reached: {fields_max} fields on measurement \"{measurement}\" (limit fields_max); the new field is \"{name}\""
             );
-            return Err(Refusal::limit(CatalogLimit::Fields, reason));
+            return Err(Refusal::limit(CatalogLimit::Fields, None, reason));
         }
         Ok(new_fields)
     }
@@ -528,14 +537,11 @@ impl State {
     }
 }
 
-/// Names the tag key of a series that has the most values: the one to look at when there are too many series.
-fn widest_tag(postings: Option<&Postings>, key: &SeriesKey) -> String {
+/// The tag key of a series that has the most values, and how many: the one to look at when there are too many series.
+fn widest_tag<'a>(postings: Option<&Postings>, key: &'a SeriesKey) -> Option<(usize, &'a str)> {
     let counts =
         tags_of(key).map(|(tag_key, _)| (postings.map_or(0, |one| one.value_count(tag_key)), tag_key));
-    match counts.max() {
-        Some((values, tag_key)) if 0 < values => format!(", tag key \"{tag_key}\" has {values} values"),
-        _ => String::new(),
-    }
+    counts.max().filter(|(values, _)| 0 < *values)
 }
 
 /// The id after `count` others. There are never more measurements than series, and those are bounded by the limit
