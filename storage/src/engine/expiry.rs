@@ -2,7 +2,8 @@
 //!
 //! Order: ids that no segment names ([`expiry::take_named`]; meanwhile no job drops or merges any); the lane of flushes,
 //! and segments that it made meanwhile; a moment without writers, so that nobody is between resolving a row and applying
-//! it; ids that have no row in a memtable, and so none in the log behind its floor, leave; a catalog file says so and the
+//! it; ids that have no row in a memtable, and so none in the log behind its floor, leave; then they are swept from the
+//! catalog's tables while writers go on; a catalog file says so and the
 //! manifest names it. From the quiet moment on a key that is written again gets a new id, and the log has the leave before
 //! that: a crash at any time finds the series there or gone, and never half. Why:
 //! `docs/decisions/0007-how-series-expire.md`.
@@ -63,6 +64,8 @@ impl Engine {
         // What is not in a catalog file yet was just defined.
         let mark = self.flushes()?.mark;
         let mut ids = store.catalog.living_before(mark);
+        // First what is written now: it need not be looked for in files.
+        self.take_held(&mut ids);
         expiry::take_named(before.segments.iter(), &mut ids)?;
         if ids.is_empty() && !store.catalog.has_unsaved_leaves() {
             return Ok(0);
@@ -72,28 +75,25 @@ impl Engine {
         let now = store.version();
         expiry::take_named(now.segments.iter().filter(|live| !known.contains(&live.meta.id)), &mut ids)?;
         let left = self.leave(ids);
+        store.catalog.sweep();
         if store.catalog.has_unsaved_leaves() {
             flushes.mark = flush::save_catalog(store, flushes.mark)?;
         }
         Ok(left)
     }
 
+    fn take_held(&self, ids: &mut RoaringBitmap) {
+        self.store.version().memtables().for_each(|memtable| *ids -= memtable.held(ids));
+    }
+
     /// Lets those of the ids leave that have no rows in memory; tells how many.
     fn leave(&self, mut ids: RoaringBitmap) -> u64 {
-        let take_held = |ids: &mut RoaringBitmap| {
-            self.store.version().memtables().for_each(|memtable| *ids -= memtable.held(ids));
-        };
-        // Most of the looking is done while writers go on.
-        take_held(&mut ids);
-        if ids.is_empty() {
-            return 0;
-        }
         let _quiet = self.writing.write().unwrap_or_else(PoisonError::into_inner);
         if self.log.is_poisoned() {
             // The log may have rows that are not in a memtable, and a restart would bring them.
             return 0;
         }
-        take_held(&mut ids);
+        self.take_held(&mut ids);
         self.store.catalog.leave(&ids);
         ids.len()
     }

@@ -1,11 +1,12 @@
 //! How series leave: what nothing on disk and nothing in memory names any more is not found, listed or counted, and
 //! its id is never given again. Knows nothing of why a series may leave, nor of files.
 //!
-//! Order of events: [`State::leave`] takes series from hash tables and postings, and makes pending definitions of that, so
-//! that the log says so before it has a series of the same key under a new id. What left is in the next catalog file
-//! ([`State::unsaved_between`]), and [`State::note_saved`] ends its way. Texts and keys stay until half of them are of
-//! series that left, and then until the next time that series leave ([`State::shrink`]): a reader that selected a series
-//! before it left still gets its key.
+//! Order of events: [`State::leave`] notes ids, so that no row gets one of them from then on, and makes pending definitions
+//! of that, so that the log says so before it has a series of the same key under a new id. [`State::sweep`] takes them from
+//! hash tables and postings, in pieces. What left is in the next catalog file ([`State::unsaved_below`]), and
+//! [`State::note_saved`] ends its way. Texts and keys stay until half of them are of series that left, and then until the
+//! next time that series leave, when what is there is copied ([`Copied`]): a reader that selected a series before it left
+//! still gets its key.
 
 use std::iter::Peekable;
 use std::ops::Range;
@@ -36,16 +37,24 @@ impl State {
 
     /// Series leave; those that have left, or never were, are passed over.
     pub(super) fn leave(&mut self, ids: &RoaringBitmap) {
-        let left = self.take_out(ids.range(..self.keys.next()).collect());
-        let leaves =
-            ranges(left.iter()).map(|(first, count)| Definition::Left { first: SeriesId(first), count });
+        let left = ids.range(..self.keys.next()).filter(|id| !self.left.contains(*id)).collect();
+        let leaves = ranges(RoaringBitmap::iter(&left))
+            .map(|(first, count)| Definition::Left { first: SeriesId(first), count });
         self.pending.extend(leaves);
+        self.note_left(&left);
     }
 
-    /// Takes series that are there out of everything but their keys; gives their ids. All of them are given out.
-    fn take_out(&mut self, ids: RoaringBitmap) -> RoaringBitmap {
-        let left = ids - &self.left;
-        for id in left.iter().map(SeriesId) {
+    fn note_left(&mut self, left: &RoaringBitmap) {
+        self.raw_keys.forget(left);
+        self.left |= left;
+        self.unsaved |= left;
+        self.unswept |= left;
+    }
+
+    /// Takes at most so many of the series that left out of everything but their keys; tells whether there are more.
+    pub(super) fn sweep(&mut self, count_max: usize) -> bool {
+        let piece: RoaringBitmap = self.unswept.iter().take(count_max).collect();
+        for id in piece.iter().map(SeriesId) {
             let numbers = self.keys.numbers(id);
             if let Some((measurement, numbers)) = numbers.split_first()
                 && let Some(entry) = self.measurements.get_mut(*measurement as usize)
@@ -54,10 +63,8 @@ impl State {
             }
             self.keys.remove(id);
         }
-        self.raw_keys.forget(&left);
-        self.left |= &left;
-        self.unsaved |= &left;
-        left
+        self.unswept -= piece;
+        !self.unswept.is_empty()
     }
 
     /// What a catalog file or the log says of ids: they left. Of ids that were not given out yet it stands in the place
@@ -68,7 +75,8 @@ impl State {
             |why: &str| Err(contradiction(&format!("{count} series from id {} that left", first.0), why));
         let Some(end) = end.filter(|_| 0 < count) else { return refuse("there are no such ids") };
         if end <= next {
-            self.take_out((first.0..end).collect());
+            self.note_left(&(first.0..end).filter(|id| !self.left.contains(*id)).collect());
+            self.sweep(usize::MAX);
         } else if first.0 == next {
             self.left.insert_range(first.0..end);
             self.keys.skip_to(end);
@@ -99,33 +107,52 @@ impl State {
         self.pending.retain(|definition| !matches!(definition, Definition::Left { .. }));
     }
 
-    /// Makes everything anew from the series that are there, when more keys are of series that left.
-    pub(super) fn shrink(&mut self) {
-        if self.keys.removed() <= self.keys.len() {
-            return;
-        }
-        let old: Vec<Postings> =
-            self.measurements.iter_mut().map(|entry| std::mem::take(&mut entry.postings)).collect();
-        let living = self.living_below(self.keys.next());
-        let mut keys = Keys::default();
-        for id in &living {
+    /// Whether more keys are of series that left than of others.
+    pub(super) fn is_mostly_left(&self) -> bool {
+        self.keys.len() < self.keys.removed()
+    }
+
+    /// Copies the next series that are there, at most about so many ids; tells whether there are more.
+    pub(super) fn copy_to(&self, copied: &mut Copied, count_max: u32) -> bool {
+        copied.postings.resize_with(self.measurements.len(), Postings::default);
+        let (start, next) = (copied.keys.next(), self.keys.next());
+        let end = next.min(start.saturating_add(count_max));
+        for id in (start..end).filter(|id| !self.left.contains(*id)) {
             let numbers = self.keys.numbers(SeriesId(id));
             let Some((measurement, numbers)) = numbers.split_first() else { continue };
             let place = *measurement as usize;
-            let (Some(old), Some(entry)) = (old.get(place), self.measurements.get_mut(place)) else {
+            let (Some(old), Some(new)) = (self.measurements.get(place), copied.postings.get_mut(place))
+            else {
                 continue;
             };
-            let tags: Vec<(&str, &str)> = old.tags_of(numbers).collect();
+            let tags: Vec<(&str, &str)> = old.postings.tags_of(numbers).collect();
             let mut packed = Vec::with_capacity(1 + numbers.len());
             packed.push(*measurement);
-            entry.postings.insert(SeriesId(id), &tags, &mut packed);
-            keys.skip_to(id);
-            keys.push(&PackedKey::new(&packed));
+            new.insert(SeriesId(id), &tags, &mut packed);
+            copied.keys.skip_to(id);
+            copied.keys.push(&PackedKey::new(&packed));
         }
-        keys.skip_to(self.keys.next());
-        assert_eq!(keys.len(), self.keys.len(), "every series that is there has a key");
-        self.keys = keys;
+        copied.keys.skip_to(end);
+        end < next
     }
+
+    /// Goes on with a copy of all that is there; gives what it replaces, which takes a while to drop.
+    pub(super) fn replace(&mut self, mut copied: Copied) -> Copied {
+        assert_eq!(copied.keys.len(), self.keys.len(), "every series that is there has a key");
+        std::mem::swap(&mut self.keys, &mut copied.keys);
+        for (entry, postings) in self.measurements.iter_mut().zip(&mut copied.postings) {
+            std::mem::swap(&mut entry.postings, postings);
+        }
+        copied
+    }
+}
+
+/// Keys and postings of the series that are there, without those that left.
+#[derive(Default)]
+pub(super) struct Copied {
+    /// By measurement.
+    postings: Vec<Postings>,
+    keys: Keys,
 }
 
 fn between(set: &RoaringBitmap, ids: Range<usize>) -> Ranges<'_> {

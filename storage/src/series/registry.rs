@@ -17,6 +17,7 @@ use roaring::RoaringBitmap;
 
 use super::definition::{Definition, RawDefinition};
 use super::file::{self, FileBuilder};
+use super::leaves::Copied;
 use super::state::State;
 use super::{CatalogLimits, RefusedRows};
 use crate::fs::Fs;
@@ -177,15 +178,31 @@ impl Catalog {
         file.push(count, &plain)
     }
 
-    /// Series leave: they are not found, selected or counted any more. Their keys can be had until series leave again.
-    /// Means damage unless nothing names them: no segment, no row in memory or in the log, no write under way.
+    /// Series leave: no row gets one of these ids from now on. Means damage unless nothing names them: no segment, no row
+    /// in memory or in the log, no write under way. [`Catalog::sweep`] does the rest.
     pub fn leave(&self, ids: &RoaringBitmap) {
         self.write().leave(ids);
     }
 
-    /// Gives back the memory of series that left earlier, once they are the most.
+    /// Afterwards the series that left are not selected or counted any more. Their keys can be had until series leave
+    /// again. Holds up others for moments only, as does [`Catalog::shrink`].
+    pub fn sweep(&self) {
+        while self.write().sweep(PIECE_DEFINITIONS) {}
+    }
+
+    /// Gives back the memory of series that left earlier, once they are the most. No series may leave meanwhile.
     pub fn shrink(&self) {
-        self.write().shrink();
+        self.sweep();
+        if !self.read().is_mostly_left() {
+            return;
+        }
+        let mut copied = Copied::default();
+        while self.read().copy_to(&mut copied, PIECE_DEFINITIONS as u32) {}
+        let mut state = self.write();
+        state.copy_to(&mut copied, u32::MAX);
+        let replaced = state.replace(copied);
+        drop(state);
+        drop(replaced);
     }
 
     /// Ids of the series that are there and were defined before a mark.

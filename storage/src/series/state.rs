@@ -40,6 +40,8 @@ pub(super) struct State {
     pub(super) left: RoaringBitmap,
     /// Those of them that no catalog file names so.
     pub(super) unsaved: RoaringBitmap,
+    /// Those of them that are still in hash tables and postings.
+    pub(super) unswept: RoaringBitmap,
     new_series: NewSeries,
     hits: LimitHits,
 }
@@ -105,6 +107,7 @@ impl State {
             raw_keys: RawKeys::new(limits.series_max.saturating_mul(SPELLINGS)),
             left: RoaringBitmap::new(),
             unsaved: RoaringBitmap::new(),
+            unswept: RoaringBitmap::new(),
             new_series: NewSeries::default(),
             hits: LimitHits::default(),
         }
@@ -161,11 +164,17 @@ impl State {
         Some((MeasurementId(*id), measurement, measurement.postings.tags_of(numbers)))
     }
 
-    fn find_series(&self, measurement: MeasurementId, tags: &[(&str, &str)]) -> Option<SeriesId> {
+    /// The series with these tags. One that has just left is not it, and makes room for the next of that key.
+    fn find_series(&mut self, measurement: MeasurementId, tags: &[(&str, &str)]) -> Option<SeriesId> {
         let mut numbers = Vec::with_capacity(16);
         numbers.push(measurement.0);
         let is_known = self.measurement(measurement)?.postings.find(tags, &mut numbers);
-        is_known.then(|| self.keys.find(&PackedKey::new(&numbers))).flatten()
+        let found = is_known.then(|| self.keys.find(&PackedKey::new(&numbers))).flatten()?;
+        if self.left.contains(found.0) {
+            self.keys.remove(found);
+            return None;
+        }
+        Some(found)
     }
 
     pub(super) fn limit_hits(&self) -> Vec<(&'static str, u64)> {

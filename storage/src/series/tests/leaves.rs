@@ -37,6 +37,7 @@ fn leave_takes_a_series_from_every_answer_and_limit() -> Result<()> {
         "series limit reached: 3 series (limit series_max), tag key \"t\" has 2 values; the new series is m{t=\"3\"}",
     );
     catalog.leave(&ids(&[1, 77]));
+    catalog.sweep();
     assert_eq!((catalog.series_count(), listed(&catalog, M)), (2, vec![(0, "m{t=\"1\"}".to_owned())]));
     assert_eq!(catalog.schema("m").map(|schema| schema.tag_keys), Some(vec!["t".into()]));
     assert_eq!(catalog.key(SeriesId(1)).map(|key| key.to_string()), Some("m{t=\"2\",u=\"1\"}".to_owned()));
@@ -44,6 +45,7 @@ fn leave_takes_a_series_from_every_answer_and_limit() -> Result<()> {
     // Room for one series and one value; the raw key was cached.
     assert_eq!(accept(&catalog, &[("m,t=3", 2, X), ("m,t=1", 2, X)])[0].1.series, [SeriesId(3), SeriesId(0)]);
     catalog.leave(&ids(&[3]));
+    catalog.sweep();
     assert_eq!(
         accept(&catalog, &[("m,t=2,u=1", 3, X)])[0].1.series,
         [SeriesId(4)],
@@ -59,6 +61,7 @@ fn leave_is_pending_before_the_same_key_under_a_new_id() {
     accept(&catalog, &[("m,t=1", 1, X), ("m,t=2", 1, X), ("m,t=3", 1, X), ("m,t=4", 1, X)]);
     catalog.take_pending();
     catalog.leave(&ids(&[0, 2, 3]));
+    catalog.sweep();
     accept(&catalog, &[("m,t=3", 2, X)]);
     let pending = catalog.take_pending();
     assert!(
@@ -67,11 +70,32 @@ fn leave_is_pending_before_the_same_key_under_a_new_id() {
         "{pending:?}"
     );
     catalog.leave(&ids(&[1]));
+    catalog.sweep();
     catalog.leave(&ids(&[0, 1, 2, 9]));
+    catalog.sweep();
     assert_eq!(catalog.take_pending(), [left(1, 1)], "each leaves once");
     catalog.leave(&ids(&[4]));
+    catalog.sweep();
     catalog.note_saved();
     assert_eq!((catalog.take_pending(), catalog.has_unsaved_leaves()), (Vec::new(), false));
+}
+
+#[test]
+fn key_that_comes_back_before_the_sweep_is_found_under_its_new_id() {
+    for is_swept in [false, true] {
+        let catalog = Catalog::new(LIMITS);
+        accept(&catalog, &[("m,t=1", 1, X), ("m,t=2", 1, X)]);
+        catalog.leave(&ids(&[0]));
+        for spelling in ["m,t=1", "m,t=1,", "m,t=1", "m,t=1,,"] {
+            assert_eq!(accept(&catalog, &[(spelling, 2, X)])[0].1.series, [SeriesId(2)], "{spelling}");
+            if is_swept {
+                catalog.sweep();
+            }
+        }
+        catalog.sweep();
+        assert_eq!(listed(&catalog, M).iter().map(|(id, _)| *id).collect::<Vec<_>>(), [1, 2]);
+        assert_eq!((catalog.series_count(), catalog.left()), (2, ids(&[0])));
+    }
 }
 
 /// A catalog of files and then of a log.
@@ -94,6 +118,7 @@ fn replay_of_every_part_of_files_and_log_agrees() -> Result<()> {
     let first = catalog.take_pending();
     let mark = catalog.save(&OsFs, dir.path(), 1, CatalogMark::default())?;
     catalog.leave(&ids(&[0, 1]));
+    catalog.sweep();
     accept(&catalog, &[("m,t=4", 2, X), ("m,t=2", 2, X)]);
     let second = catalog.take_pending();
     catalog.save(&OsFs, dir.path(), 2, mark)?;
@@ -129,6 +154,7 @@ fn save_whole_keeps_ids_and_names_what_left_in_its_place() -> Result<()> {
     let keys: Vec<String> = (0..20).map(|n| format!("m,t={n}")).collect();
     accept(&catalog, &keys.iter().map(|key| (&**key, 1, X)).collect::<Vec<_>>());
     catalog.leave(&ids(&[0, 1, 2, 7, 18, 19]));
+    catalog.sweep();
     catalog.save(&OsFs, dir.path(), 1, CatalogMark::default())?;
     let found: Vec<_> = file::read(&OsFs, dir.path(), 1)?
         .into_iter()
@@ -172,9 +198,11 @@ fn shrink_gives_back_what_left_before_and_changes_no_answer() {
     let keys: Vec<String> = (0..60).map(|n| format!("m{},t={},u={n},w{}=1", n % 2, n % 7, n % 3)).collect();
     accept(&catalog, &keys.iter().map(|key| (&**key, 1, X)).collect::<Vec<_>>());
     catalog.leave(&(0..30).collect());
+    catalog.sweep();
     catalog.shrink();
     assert!(catalog.key(SeriesId(3)).is_some(), "as many are there as have left");
     catalog.leave(&ids(&[31]));
+    catalog.sweep();
     let before = (listed(&catalog, M), listed(&catalog, MeasurementId(1)), all(&catalog), catalog.mark());
     catalog.shrink();
     let after = (listed(&catalog, M), listed(&catalog, MeasurementId(1)), all(&catalog), catalog.mark());
@@ -210,6 +238,12 @@ fn keys_that_come_and_leave_equal_a_map() -> Result<()> {
         let leaving: Vec<&str> = model.keys().copied().filter(|_| below(5) == 0).collect();
         catalog.shrink();
         catalog.leave(&leaving.iter().filter_map(|key| model.remove(key)).collect());
+        if let Some(key) = leaving.first().filter(|_| round % 2 == 0) {
+            assert_eq!(accept(&catalog, &[(key, 1, X)])[0].1.series, [SeriesId(next)], "round {round}");
+            model.insert(key, next);
+            next += 1;
+        }
+        catalog.sweep();
         let mut expected: Vec<(u32, String)> = model
             .iter()
             .map(|(key, id)| {
