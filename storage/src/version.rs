@@ -19,6 +19,7 @@ use crate::manifest::{Manifest, RolledSpan, SegmentMeta};
 use crate::memtable::{Memtable, Snapshot};
 use crate::model::{MeasurementId, RowBlock, Tier, TimeRange};
 use crate::options::{Options, Retention};
+use crate::pace::Pace;
 use crate::rolled::Lost;
 use crate::segment::{PageCache, Segment};
 use crate::series::{Catalog, file as catalog_file};
@@ -180,6 +181,7 @@ pub(crate) struct Store {
     pub(crate) written: Written,
     /// Whether rows were dropped since the last look for series to leave, or may have been before the start.
     pub(crate) has_dropped: AtomicBool,
+    pub(crate) pace: Pace,
     /// Above the number of every file there is.
     next_file: AtomicU64,
     /// What is durably live. Held by a commit from its first look to the publishing.
@@ -217,6 +219,7 @@ impl Store {
         };
         let version = RwLock::new(Arc::new(version));
         let next_file = AtomicU64::new(manifest.next_file);
+        let pace = Pace::new(options.background_bytes_per_second_max);
         Ok(Self {
             env,
             dir,
@@ -225,6 +228,7 @@ impl Store {
             cache,
             written: Written::default(),
             has_dropped: AtomicBool::new(true),
+            pace,
             next_file,
             manifest: Mutex::new(Arc::new(manifest)),
             version,

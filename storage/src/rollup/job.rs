@@ -5,12 +5,15 @@
 //! [`press`] does the same from the finest cells that are kept, for a span of which something was deleted after its
 //! raw rows were dropped. Deleted rows and cells are left out by both.
 
+use std::sync::Arc;
+
 use super::Work;
 use crate::Result;
 use crate::cells::{coarsen, layers};
 use crate::draft::{Draft, schema_of};
 use crate::manifest::RolledSpan;
-use crate::model::{FieldInfo, RowBlock, Tier, TimeRange};
+use crate::model::{FieldInfo, RowBlock, Schema, Tier, TimeRange};
+use crate::pipeline::{Sink, pipe};
 use crate::rows::append_rows;
 use crate::scan::merge::{measurements, merged};
 use crate::segment::Texts;
@@ -61,28 +64,19 @@ fn write(
     inputs: &[&LiveSegment],
 ) -> Result<Edit> {
     let mut drafts: Vec<[Draft; 3]> =
-        spans.iter().map(|span| Tier::CELLS.map(|tier| Draft::new(numbers, tier, *span))).collect();
-    let hull = spans.first().zip(spans.last());
-    let hull = hull.map_or(TimeRange::new(0, 0), |(first, last)| TimeRange::new(first.start_ns, last.end_ns));
-    for measurement in measurements(inputs) {
-        let schema = schema_of(store, measurement)?;
-        let holders = inputs.iter().filter(|live| live.segment.section(measurement).is_some());
-        let Some(finest) = holders.map(|live| live.meta.tier).min() else { continue };
-        let of_finest: Vec<&LiveSegment> =
-            inputs.iter().copied().filter(|live| live.meta.tier == finest).collect();
-        merged(version, &of_finest, measurement, (hull, Texts::Presence), &mut |block| {
-            for (drafts, rows) in drafts.iter_mut().zip(cut(block, spans)) {
-                let layers = match finest {
-                    Tier::Raw => layers(rows, &schema.fields)?,
-                    Tier::M1 | Tier::M5 | Tier::H1 => coarser(rows, finest, &schema.fields)?,
-                };
-                for (draft, cells) in drafts.iter_mut().zip(&layers) {
-                    draft.push(store, &schema, cells)?;
-                }
-            }
-            Ok(())
-        })?;
-    }
+        spans.iter().map(|span| Tier::CELLS.map(|tier| Draft::in_background(numbers, tier, *span))).collect();
+    let press = |sink: &mut Sink<'_, (Arc<Schema>, Vec<[RowBlock; 3]>)>| {
+        measurements(inputs).into_iter().try_for_each(|measurement| {
+            let schema = Arc::new(schema_of(store, measurement)?);
+            press_measurement(version, inputs, &schema, spans, &mut |layers| {
+                sink((Arc::clone(&schema), layers))
+            })
+        })
+    };
+    pipe(press, |(schema, layers)| {
+        let cells = drafts.iter_mut().flatten().zip(layers.iter().flatten());
+        cells.into_iter().try_for_each(|(draft, cells)| draft.push(store, &schema, cells))
+    })?;
     let generation = store.next_file();
     let mut edit = Edit::default();
     for draft in drafts.into_iter().flatten() {
@@ -94,6 +88,29 @@ fn write(
     let old = live.filter(|meta| meta.tier != Tier::Raw && spans.contains(&meta.partition));
     edit.remove = old.map(|meta| meta.id).collect();
     Ok(edit)
+}
+
+/// The layers of each span for rows of a measurement, piece by piece, from the finest of the inputs that have it.
+fn press_measurement(
+    version: &Version,
+    inputs: &[&LiveSegment],
+    schema: &Schema,
+    spans: &[TimeRange],
+    sink: &mut dyn FnMut(Vec<[RowBlock; 3]>) -> Result<()>,
+) -> Result<()> {
+    let holders = inputs.iter().copied();
+    let holders = holders.filter(|live| live.segment.section(schema.measurement).is_some());
+    let Some(finest) = holders.clone().map(|live| live.meta.tier).min() else { return Ok(()) };
+    let of_finest: Vec<&LiveSegment> = holders.filter(|live| live.meta.tier == finest).collect();
+    let hull = spans.first().zip(spans.last());
+    let hull = hull.map_or(TimeRange::new(0, 0), |(first, last)| TimeRange::new(first.start_ns, last.end_ns));
+    merged(version, &of_finest, schema.measurement, (hull, Texts::Presence), &mut |block| {
+        let pressed = cut(block, spans).into_iter().map(|rows| match finest {
+            Tier::Raw => layers(rows, &schema.fields),
+            Tier::M1 | Tier::M5 | Tier::H1 => coarser(rows, finest, &schema.fields),
+        });
+        sink(pressed.collect::<Result<_>>()?)
+    })
 }
 
 /// The rows of each of the ascending spans, which are sorted by (series, time).
