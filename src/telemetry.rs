@@ -73,6 +73,7 @@ pub(crate) struct Telemetry {
     requests: IntCounterVec,
     query_seconds: HistogramVec,
     limit_hits: IntCounterVec,
+    refused_rows: IntCounterVec,
     series: IntGaugeVec,
     memtable_bytes: IntGaugeVec,
     wal_bytes: IntGaugeVec,
@@ -127,7 +128,12 @@ impl Telemetry {
                 "Requests, or rows of writes, that met a limit.",
                 &["limit"],
             )?,
-            series: gauges("icecore_series", "Series known.", &["db"])?,
+            refused_rows: counters(
+                "icecore_refused_rows_total",
+                "Rows refused by a bound of series, tag values or fields, with the tag key that is to blame.",
+                &["db", "limit", "measurement", "tag_key"],
+            )?,
+            series: gauges("icecore_series", "Series that have rows, or had until lately.", &["db"])?,
             memtable_bytes: gauges("icecore_memtable_bytes", "Bytes in memory.", &["db"])?,
             wal_bytes: gauges("icecore_wal_bytes", "Bytes of log files.", &["db"])?,
             replayed_records: gauges(
@@ -209,6 +215,10 @@ impl Telemetry {
             ] {
                 self.written_bytes.with_label_values(&[name, job]).inc_by(bytes);
             }
+            for refused in &stats.refused {
+                let labels = [name, refused.limit, &refused.measurement, &refused.tag_key];
+                self.refused_rows.with_label_values(&labels).inc_by(refused.rows);
+            }
             set(&self.cache_bytes, &[name], stats.cache_bytes);
             set(&self.series, &[name], stats.series);
             set(&self.memtable_bytes, &[name], stats.memtable_bytes);
@@ -242,6 +252,7 @@ impl Telemetry {
         self.corrupt_reads.reset();
         self.cache_reads.reset();
         self.written_bytes.reset();
+        self.refused_rows.reset();
         for gauge in [
             &self.series,
             &self.cache_bytes,

@@ -40,6 +40,7 @@ const CRATES: &[Crate] = &[
                 "rollup",
                 "delete",
                 "retention",
+                "expiry",
                 "recovery",
                 "snapshot",
                 "check",

@@ -94,6 +94,10 @@ fn limits_of_the_catalog_name_the_tag_key_and_are_counted() {
         let wanted = format!("icecore_limit_hits_total{{limit=\"{name}\"}} 1\n");
         assert!(metrics.contains(&wanted), "{name}: {metrics}");
         assert_eq!(rig.get("/metrics").matches(&*wanted).count(), 1, "a page read twice counts once");
+        let tag_key = if name == "fields_max" { "" } else { "id" };
+        let labels = format!("db=\"default\",limit=\"{name}\",measurement=\"m\",tag_key=\"{tag_key}\"");
+        let wanted = format!("icecore_refused_rows_total{{{labels}}} 1\n");
+        assert!(metrics.contains(&wanted) && rig.get("/metrics").contains(&wanted), "{name}: {metrics}");
     }
 }
 

@@ -6,10 +6,12 @@
 //!   ([`Engine::maintain`] steps all). There are two lanes: flushes (`engine/flushes.rs`), one at a time under the
 //!   `flushes` lock, and all else (`engine/jobs.rs`), one at a time under the `jobs` lock.
 //!
-//! Lock order: `jobs`, then `flushes`, then the log's own lock, then that of batch application, then that of the
-//! manifest, then the version slot and the memtable's. No lock is held across I/O except `jobs`, `flushes`, the log's
-//! and the manifest's. Nothing after the append of a write can fail it.
+//! Lock order: `jobs`, then `flushes`, then `writing`, then the log's own lock, then that of batch application, then that
+//! of the manifest, then the version slot and the memtable's. No lock is held across I/O except `jobs`, `flushes`,
+//! `writing` (shared, by the writes that wait for the log), the log's and the manifest's. Nothing after the append of a
+//! write can fail it.
 
+mod expiry;
 mod flushes;
 mod jobs;
 
@@ -30,8 +32,9 @@ use crate::options::{Durability, Options, Retention};
 use crate::recovery::{self, Recovered};
 pub use crate::retention::{Guard, RetentionReport};
 use crate::scan::{Scan, view::View};
+pub use crate::series::RefusedRows;
 pub use crate::snapshot::SnapshotReport;
-use crate::sync::Mutex as LaneLock;
+use crate::sync::{Mutex as LaneLock, RwLock};
 pub use crate::version::Env;
 use crate::version::{Store, wal_dir};
 use crate::wal::{self, GroupCommit, Hooks};
@@ -89,6 +92,8 @@ pub struct EngineStats {
     pub is_poisoned: bool,
     /// By the name of each option that bounds writes: rows (of the catalog's bounds) or batches refused.
     pub limit_hits: Vec<(&'static str, u64)>,
+    /// Rows that the catalog's bounds refused, by measurement and tag key; some hundred entries at most.
+    pub refused: Vec<RefusedRows>,
 }
 
 impl EngineStats {
@@ -115,6 +120,8 @@ pub struct Engine {
     has_jobs: AtomicBool,
     /// Monotonic time of the newest flush since the engine was opened; `i64::MIN` before it.
     flushed_ns: AtomicI64,
+    /// Shared by writers, from resolving rows to their being applied. Held alone, for a moment, when series leave.
+    writing: RwLock<()>,
     /// Guards nothing but the waiting: work and memory are looked at anew after each signal.
     gate: Mutex<()>,
     has_work: Condvar,
@@ -181,6 +188,7 @@ impl Engine {
             is_retired: AtomicBool::new(false),
             has_jobs: AtomicBool::new(true),
             flushed_ns: AtomicI64::new(i64::MIN),
+            writing: RwLock::new(()),
             gate: Mutex::new(()),
             has_work: Condvar::new(),
             has_memory: Condvar::new(),
@@ -208,6 +216,7 @@ impl Engine {
         self.wait_for_memory()?;
         let mut rejected = Vec::new();
         self.store.catalog.tick(self.store.env.clock.monotonic_ns());
+        let writing = self.writing.read().unwrap_or_else(PoisonError::into_inner);
         let blocks = self.store.catalog.resolve(batch, self.write_window(), &mut rejected);
         let accepted: u64 = blocks.iter().map(|(_, rows)| rows.len() as u64).sum();
         if accepted > 0 {
@@ -216,6 +225,7 @@ impl Engine {
                 wal::record::encode_rows(&blocks, &mut payload);
             }
             self.log.commit(&*self.store, payload, blocks)?;
+            drop(writing);
             self.rows_written.fetch_add(accepted, Ordering::Relaxed);
             self.note_rows();
         }
@@ -266,6 +276,7 @@ impl Engine {
             corrupt_reads: self.store.cache.corrupt_reads(),
             is_poisoned: self.log.is_poisoned(),
             limit_hits: self.limit_hits(),
+            refused: self.store.catalog.refused(),
             ..EngineStats::default()
         };
         for meta in version.segments.iter().map(|live| &live.meta) {

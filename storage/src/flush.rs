@@ -67,7 +67,21 @@ fn write(
     }
     Written::count(&store.written.flushed, &edit);
     store.commit(edit)?;
+    store.catalog.note_saved();
     Ok(mark)
+}
+
+/// Writes what the catalog files do not say yet, without rows; returns how far the catalog is on disk afterwards.
+///
+/// # Errors
+/// Those of the file system; nothing has changed then.
+pub(crate) fn save_catalog(store: &Store, mark: CatalogMark) -> Result<CatalogMark> {
+    store.attempt(|numbers| {
+        let (catalog_files, mark) = write_catalog(store, &store.manifest().catalog_files, numbers, mark)?;
+        store.commit(Edit { catalog_files: Some(catalog_files), ..Edit::default() })?;
+        store.catalog.note_saved();
+        Ok(mark)
+    })
 }
 
 /// Starts of the partitions that rows from the floor on fall into, ascending.
@@ -107,7 +121,8 @@ fn fill(store: &Store, memtable: &Memtable, width_ns: i64, floor_ns: i64, drafts
     })
 }
 
-/// Writes the definitions made since the mark as a new catalog file; the whole catalog when there are many files.
+/// Writes the definitions made since the mark, and what left, as a new catalog file; the whole catalog when there are
+/// many files. Nothing leaves meanwhile: series leave in the lane of flushes.
 fn write_catalog(
     store: &Store,
     files: &[u64],
@@ -115,14 +130,16 @@ fn write_catalog(
     mark: CatalogMark,
 ) -> Result<(Vec<u64>, CatalogMark)> {
     let (mut files, mut mark, end) = (files.to_vec(), mark, store.catalog.mark());
-    if mark != end && CATALOG_FILES_MAX <= files.len() {
+    let mut is_saved = mark == end && !store.catalog.has_unsaved_leaves();
+    if !is_saved && CATALOG_FILES_MAX <= files.len() {
         mark = CatalogMark::default();
         files.clear();
     }
-    while mark.is_before(end) {
+    while !is_saved {
         let number = numbers.take();
         mark = store.catalog.save(&*store.env.fs, &store.series_dir(), number, mark)?;
         files.push(number);
+        is_saved = !mark.is_before(end);
     }
     Ok((files, mark))
 }

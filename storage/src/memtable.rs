@@ -13,6 +13,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock, Weak};
 
+use roaring::RoaringBitmap;
+
 use crate::model::{Column, MeasurementId, RowBlock, TimeRange, Values};
 use crate::rows::{append_column, pad_nulls, sort_rows};
 use crate::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
@@ -174,6 +176,19 @@ impl Memtable {
             table.end_chunk();
             self.bytes.fetch_add(table.bytes().wrapping_sub(before), Ordering::SeqCst);
         }
+    }
+
+    /// Which of some series have rows. Looks at every row: some 5 ns each.
+    pub fn held(&self, among: &RoaringBitmap) -> RoaringBitmap {
+        let mut held = RoaringBitmap::new();
+        for measurement in self.measurements() {
+            let Some(table) = self.table(measurement) else { continue };
+            let table = lock(&table);
+            let runs = table.runs.iter().map(|run| &**run).chain([&table.active]);
+            let ids = runs.flat_map(|rows| &rows.series).map(|series| series.0);
+            held.extend(ids.filter(|id| among.contains(*id)));
+        }
+        held
     }
 
     /// Notes what is there now. Not one step for appends that come at the same time.

@@ -45,6 +45,7 @@ pub(crate) fn open(env: Env, dir: &Path, options: Options, retention: Retention)
     for number in &manifest.catalog_files {
         catalog.load(&*fs, &series_dir(dir), *number)?;
     }
+    catalog.note_saved();
     let mark = catalog.mark();
     let store = Store::new(env, dir.to_owned(), options, catalog, manifest)?;
     let manifest = store.manifest();
@@ -134,6 +135,13 @@ fn replay(store: &Store, manifest: &Manifest) -> Result<ReplayReport> {
         }
         Ok(())
     })?;
+    let left = store.catalog.left();
+    if !left.is_empty()
+        && let Some(id) = active.held(&left).min()
+    {
+        let message = format!("the log has rows of series {id}, which has left the catalog");
+        return Err(Error::corruption(message).context(dir.display()));
+    }
     if report.torn_bytes > 0 {
         tracing::warn!(bytes = report.torn_bytes, "dropped a torn, unacknowledged tail of the log");
     }

@@ -11,7 +11,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::clock::Clock;
 use crate::fs::Fs;
@@ -179,6 +179,8 @@ pub(crate) struct Store {
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) cache: Arc<PageCache>,
     pub(crate) written: Written,
+    /// Whether rows were dropped since the last look for series to leave, or may have been before the start.
+    pub(crate) has_dropped: AtomicBool,
     pub(crate) pace: Pace,
     /// Above the number of every file there is.
     next_file: AtomicU64,
@@ -225,6 +227,7 @@ impl Store {
             catalog,
             cache,
             written: Written::default(),
+            has_dropped: AtomicBool::new(true),
             pace,
             next_file,
             manifest: Mutex::new(Arc::new(manifest)),
@@ -349,6 +352,10 @@ impl Store {
         next.tombstones = edit.tombstones.unwrap_or(next.tombstones);
         tombstone::forget(&mut next.tombstones, &edit.remove);
         next.store(&*self.env.fs, &self.dir)?;
+        let has_dropped = next.floors_ns != manifest.floors_ns
+            || next.tombstones.len() < manifest.tombstones.len()
+            || (edit.add.is_empty() && !edit.remove.is_empty());
+        self.has_dropped.fetch_or(has_dropped, Ordering::AcqRel);
         *manifest = Arc::new(next);
         let mut given_up = Vec::new();
         let lost = Lost::of(&manifest);

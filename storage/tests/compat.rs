@@ -1,6 +1,6 @@
 //! Databases that an earlier build wrote are opened, and hold what they were given. `tests/compat/v1` is a fixture
-//! of format version 1 of all files, `v2` of segments in version 2, `v2-dense` one with cells of one minute;
-//! `tests/compat/program.rs` says what is in them.
+//! of format version 1 of all files, `v2` of segments in version 2, `v2-dense` one with cells of one minute, `v3` of
+//! catalog and log files in version 2, with series that left; `tests/compat/program.rs` says what is in them.
 
 #![expect(unreachable_pub, reason = "the program is shared with the example that makes the fixture")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panic, its helpers too")]
@@ -184,6 +184,8 @@ fn verify(dir: &Path) {
             assert!(coverage.cells[tier] > 0 && coverage.rows == 0, "{coverage:?}");
         }
     }
+    let listed: BTreeSet<String> = listed(&*view).into_keys().collect();
+    assert_eq!(listed, ["a", "b", "c", "d"].map(String::from).into(), "and none that left");
     drop(view);
     engine.seal().unwrap();
     assert!(content(&*engine.view()) == expected(&rows), "rows differ after a merge");
@@ -227,9 +229,17 @@ fn verify_dense(dir: &Path) {
     engine.close().unwrap();
 }
 
+/// Hosts and ids of the series of `cpu`.
+fn listed(view: &dyn Scan) -> BTreeMap<String, SeriesId> {
+    let schema = view.schema("cpu").unwrap();
+    let series = view.series(schema.measurement, &[], TimeRange::ALL, 100).unwrap();
+    series.into_iter().map(|info| (info.key.tag("host").unwrap().to_owned(), info.id)).collect()
+}
+
 /// The fixtures, and the one in the format that is written now.
-const VERSIONS: [&str; 2] = ["v1", NEWEST];
-const NEWEST: &str = "v2";
+const VERSIONS: [&str; 3] = ["v1", "v2", NEWEST];
+const NEWEST: &str = "v3";
+/// One with cells of one minute.
 const DENSE: &str = "v2-dense";
 
 fn fixture(version: &str) -> PathBuf {
@@ -270,6 +280,15 @@ fn fixtures_of_all_versions_hold_what_they_were_given() {
         let (_home, dir) = copy(version);
         verify(&dir);
     }
+}
+
+#[test]
+fn fixture_with_series_that_left_has_the_one_that_came_back_under_a_new_id() {
+    let (_home, dir) = copy(NEWEST);
+    let (engine, _) = program::open(&dir, NOW_NS).unwrap();
+    let listed = listed(&*engine.view());
+    assert!(listed["b"] < listed["c"], "its old id was given before that of b: {listed:?}");
+    assert!(!listed.values().any(|id| [SeriesId(1), SeriesId(2)].contains(id)), "{listed:?}");
 }
 
 #[test]

@@ -3,8 +3,9 @@
 //!
 //! Shared by `storage/examples/make_fixture.rs`, which writes a fixture, and `storage/tests/compat.rs`, which reads one.
 //! Order of events of [`make`]: an hour that is rolled up and then dropped by retention, so that cells alone are left;
-//! two hours in rows and cells; rows that came late and are in a segment, not in cells; rows in the log alone. Its rows
-//! are sparse; those of [`make_dense`] are dense enough for cells of one minute.
+//! two series whose rows were deleted and that left, of which one comes back (from fixture v3 on); two hours in rows and
+//! cells; rows that came late and are in a segment, not in cells; rows in the log alone. Its rows are sparse; those of
+//! [`make_dense`] are dense enough for cells of one minute.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,7 +14,10 @@ use icecore_storage::clock::ManualClock;
 use icecore_storage::engine::{Env, Guard};
 use icecore_storage::fs::OsFs;
 use icecore_storage::model::batch::{CANONICAL, Field, WriteBatch};
-use icecore_storage::model::{DAY_NS, HOUR_NS, MINUTE_NS, SECOND_NS, SeriesKey, Value, ValueRef};
+use icecore_storage::model::{
+    DAY_NS, HOUR_NS, MINUTE_NS, SECOND_NS, SeriesKey, SeriesSet, TagMatcher, TagTest, TimeRange, Value,
+    ValueRef,
+};
 use icecore_storage::options::{Options, Retention};
 use icecore_storage::{Engine, Error, Result};
 
@@ -105,6 +109,11 @@ pub fn old() -> Vec<Row> {
     (0..60).map(|k| cpu("a", OLD_NS + k * MINUTE_NS + SECOND_NS, k)).collect()
 }
 
+/// Rows of series that leave; one of them is written again later.
+fn leaving() -> Vec<Row> {
+    ["c", "gone"].into_iter().flat_map(|host| (0..3).map(move |k| cpu(host, START_NS + k, k))).collect()
+}
+
 /// Rows that are in cells too.
 pub fn sealed() -> Vec<Row> {
     let mut rows = edges();
@@ -186,6 +195,17 @@ pub fn make(dir: &Path) -> Result<()> {
     write(&engine, &old())?;
     engine.seal()?;
     clock.advance(NOW_NS - OLD_NS - HOUR_NS);
+    write(&engine, &leaving())?;
+    let view = engine.view();
+    let Some(schema) = view.schema("cpu") else { return Err(Error::invalid("no rows were written")) };
+    let matchers = [TagMatcher { key: "host".to_owned(), test: TagTest::NotEqual("a".to_owned()) }];
+    let series = view.series_ids(schema.measurement, &matchers, TimeRange::ALL, 9)?;
+    engine.delete(&[SeriesSet { measurement: schema.measurement, series: Some(series) }], TimeRange::ALL)?;
+    drop(view);
+    engine.maintain()?;
+    if engine.expire()? != 2 {
+        return Err(Error::invalid("two series have no rows"));
+    }
     write(&engine, &sealed())?;
     engine.seal()?;
     engine.apply_retention(Guard::Forced)?;

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use roaring::RoaringBitmap;
+
 use super::{Checker, Finding, Severity};
 use crate::manifest::Manifest;
 use crate::model::{MeasurementId, RowBlock};
@@ -22,6 +24,7 @@ impl Checker<'_> {
             self.count(&file_path(&dir, *number));
         }
         let (catalog, is_whole) = (&self.catalog, self.is_catalog_whole);
+        let mut named = RoaringBitmap::new();
         let replayed = replay(&**self.fs, &dir, manifest.wal_floor, &mut |seq, record| {
             let checked = match record {
                 Record::Definitions(_) if !is_whole => Ok(()),
@@ -30,11 +33,18 @@ impl Checker<'_> {
                 }
                 Record::Rows(_) if !is_whole => Ok(()),
                 Record::Rows(blocks) => {
+                    let series = blocks.iter().flat_map(|(_, rows)| &rows.series);
+                    named.extend(series.map(|series| series.0));
                     blocks.iter().try_for_each(|(measurement, rows)| rows_known(catalog, *measurement, rows))
                 }
             };
             checked.map_err(|error| error.context(format!("record {seq}")))
         });
+        // Wherever in the log it says that a series left: no row behind the floor may name it.
+        if let Some(id) = (named & self.catalog.left()).min() {
+            let error = Error::corruption(format!("rows of series {id}, which has left the catalog"));
+            self.report.damage(&dir, &error, None);
+        }
         match replayed {
             Ok(report) if report.torn_bytes > 0 => {
                 let newest = report.stillborn.or(report.files.last().map(|file| file.number));
@@ -71,8 +81,8 @@ fn rows_known(catalog: &Catalog, measurement: MeasurementId, rows: &RowBlock) ->
     let Some(schema) = catalog.schema_of(measurement) else {
         return Err(Error::corruption(format!("measurement {} is not in the catalog", measurement.0)));
     };
-    let series_count = catalog.series_count();
-    if let Some(series) = rows.series.iter().find(|series| series_count <= series.0 as usize) {
+    let next = catalog.mark();
+    if let Some(series) = rows.series.iter().find(|series| !next.is_behind(**series)) {
         return Err(Error::corruption(format!("series {} is not in the catalog", series.0)));
     }
     let is_known = |id| schema.fields.iter().any(|field| field.id == id);

@@ -104,7 +104,7 @@ impl Checker<'_> {
         }
         // A series table that cannot be read is damage of the segment, and named as that already.
         for (id, key) in segment.series(section).unwrap_or_default() {
-            if self.catalog.key(id).as_deref() != Some(&*key) {
+            if !self.catalog.has(id) || self.catalog.key(id).as_deref() != Some(&*key) {
                 return missing(format!("series {key} with id {}", id.0));
             }
         }

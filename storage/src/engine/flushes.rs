@@ -19,7 +19,7 @@ use crate::{Error, ErrorKind, Result};
 #[derive(Debug)]
 pub(super) struct Flushes {
     /// How far the catalog is on disk.
-    mark: CatalogMark,
+    pub(super) mark: CatalogMark,
 }
 
 impl Flushes {

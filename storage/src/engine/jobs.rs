@@ -28,6 +28,8 @@ const LATENESS_NS: i64 = 10 * MINUTE_NS;
 #[derive(Debug)]
 pub(super) struct Jobs {
     pub(super) retention_ran_ns: i64,
+    /// Monotonic time of the last look for series to leave, or of the first call since the engine was opened.
+    pub(super) expiry_looked_ns: Option<i64>,
     /// Segments that a job found damaged. Their partitions are left to retention: a segment never changes, so
     /// that trying again could only fail again, and hold up what else there is to do.
     damaged: BTreeSet<u64>,
@@ -36,11 +38,11 @@ pub(super) struct Jobs {
 impl Jobs {
     /// After opening: no job has run.
     pub(super) fn new() -> Self {
-        Self { retention_ran_ns: i64::MIN, damaged: BTreeSet::new() }
+        Self { retention_ran_ns: i64::MIN, expiry_looked_ns: None, damaged: BTreeSet::new() }
     }
 
     /// Whether a job may read these segments.
-    fn may_read(&self, inputs: &[u64]) -> bool {
+    pub(super) fn may_read(&self, inputs: &[u64]) -> bool {
         !inputs.iter().any(|id| self.damaged.contains(id))
     }
 
@@ -78,9 +80,9 @@ impl Engine {
         flushed.and(done)
     }
 
-    /// Does the jobs that are due: compaction, rollup, purge, retention. A job that fails does not keep the others from
-    /// running: retention is what frees a full disk. Flushes go on beside it in other threads; where there is none, what
-    /// falls due is flushed between two jobs.
+    /// Does the jobs that are due: compaction, rollup, purge, retention, expiry of series. A job that fails does not keep
+    /// the others from running: retention is what frees a full disk. Flushes go on beside it in other threads; where there
+    /// is none, what falls due is flushed between two jobs.
     ///
     /// # Errors
     /// The first failure; the next call tries again, but for merges and rolls of segments that are damaged: these are
@@ -94,7 +96,8 @@ impl Engine {
         let rolled = self.roll(&mut jobs, false, receiving);
         let purged = self.purge(&mut jobs);
         let retained = self.retain(&mut jobs, now_ns);
-        compacted.and(rolled).and(purged).and(retained)
+        let expired = self.expire_due(&mut jobs);
+        compacted.and(rolled).and(purged).and(retained).and(expired)
     }
 
     /// Makes everything durable, compacted and rolled up, the running hour included.

@@ -2,6 +2,7 @@
 
 mod damage;
 mod deletes;
+mod expiry;
 mod faults;
 mod lanes;
 mod load;

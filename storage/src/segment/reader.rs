@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use roaring::RoaringBitmap;
+
 use super::cache::{Entry, PageCache, PageKeys, Part, Slot};
 use super::layout::{
     Blob, ColumnInfo, DictionaryInfo, Footer, PageInfo, Section, SegmentSummary, SeriesBlock,
@@ -170,6 +172,22 @@ impl Segment {
             all.extend(series);
         }
         Ok(all)
+    }
+
+    /// Takes the series of a section out of `ids`: reads the series table from the file, and decodes no key.
+    ///
+    /// # Errors
+    /// As [`Segment::keys`].
+    pub(crate) fn take_series_from(&self, section: &Section, ids: &mut RoaringBitmap) -> Result<()> {
+        for block in &section.series_blocks {
+            self.read(block.blob, |bytes| {
+                for id in decode_series_ids(&mut Reader::new(bytes), block)? {
+                    ids.remove(id.0);
+                }
+                Ok(())
+            })?;
+        }
+        Ok(())
     }
 
     fn slot(&self, section: &Section, part: Part) -> Slot {
@@ -370,17 +388,21 @@ fn decode_keys(bytes: &[u8], page: &PageInfo) -> Result<PageKeys> {
     Ok(PageKeys { series, ts_ns })
 }
 
-fn decode_series(bytes: &[u8], block: &SeriesBlock, name: &str) -> Result<Vec<(SeriesId, Arc<SeriesKey>)>> {
+fn decode_series_ids(reader: &mut Reader<'_>, block: &SeriesBlock) -> Result<Vec<SeriesId>> {
     let count = block.count as usize;
     if SERIES_BLOCK < count {
         return Err(Error::corruption(format!("{count} series in a block")));
     }
+    let id = |id| u32::try_from(id).map(SeriesId).map_err(|_| Error::corruption(format!("series id {id}")));
+    take_numbers(reader, count)?.into_iter().map(id).collect()
+}
+
+fn decode_series(bytes: &[u8], block: &SeriesBlock, name: &str) -> Result<Vec<(SeriesId, Arc<SeriesKey>)>> {
     let mut reader = Reader::new(bytes);
-    let ids = take_numbers(&mut reader, count)?;
-    let keys = keys::decode(reader.rest(), count)?;
-    let mut series: Vec<(SeriesId, Arc<SeriesKey>)> = Vec::with_capacity(count);
+    let ids = decode_series_ids(&mut reader, block)?;
+    let keys = keys::decode(reader.rest(), ids.len())?;
+    let mut series: Vec<(SeriesId, Arc<SeriesKey>)> = Vec::with_capacity(ids.len());
     for (index, id) in ids.into_iter().enumerate() {
-        let id = SeriesId(u32::try_from(id).map_err(|_| Error::corruption(format!("series id {id}")))?);
         let key = SeriesKey::decode(texts::slice_of(&keys, index).unwrap_or_default())?;
         if series.last().is_some_and(|(last, _)| id <= *last) || key.measurement() != name {
             return Err(Error::corruption(format!("series {} does not belong where it stands", id.0)));

@@ -13,6 +13,7 @@ use crate::{Error, Result};
 const MEASUREMENT: u8 = 1;
 const FIELD: u8 = 2;
 const SERIES: u8 = 3;
+const LEFT: u8 = 4;
 
 /// Something that the catalog knows from now on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +45,13 @@ pub enum Definition {
         /// Measurement and tags.
         key: Arc<SeriesKey>,
     },
+    /// Series whose rows are gone: their ids stand for nothing any more.
+    Left {
+        /// The first of their ids.
+        first: SeriesId,
+        /// How many ids, one after the other; at least one.
+        count: u32,
+    },
 }
 
 impl Definition {
@@ -69,6 +77,7 @@ impl Definition {
                 key.encode(encoded);
                 RawDefinition::Series { id: *id, measurement: *measurement, key: encoded }
             }
+            Self::Left { first, count } => RawDefinition::Left { first: *first, count: *count },
         }
     }
 }
@@ -80,6 +89,7 @@ pub(super) enum RawDefinition<'a> {
     Measurement { id: MeasurementId, name: &'a str },
     Field { measurement: MeasurementId, id: FieldId, name: &'a str, field_type: FieldType },
     Series { id: SeriesId, measurement: MeasurementId, key: &'a [u8] },
+    Left { first: SeriesId, count: u32 },
 }
 
 impl<'a> RawDefinition<'a> {
@@ -109,6 +119,11 @@ impl<'a> RawDefinition<'a> {
                 let len = len.map_err(|_| Error::invalid("a series key is longer than 4 GiB"))?;
                 out.extend_from_slice(&len.to_le_bytes());
                 out.extend_from_slice(key);
+            }
+            Self::Left { first, count } => {
+                out.push(LEFT);
+                out.extend_from_slice(&first.0.to_le_bytes());
+                out.extend_from_slice(&count.to_le_bytes());
             }
         }
         Ok(())
@@ -140,6 +155,10 @@ impl<'a> RawDefinition<'a> {
                 let len = u32::from_le_bytes(take(bytes)?);
                 Ok(Self::Series { id, measurement, key: take_slice(bytes, len as usize)? })
             }
+            LEFT => {
+                let first = SeriesId(u32::from_le_bytes(take(bytes)?));
+                Ok(Self::Left { first, count: u32::from_le_bytes(take(bytes)?) })
+            }
             _ => Err(Error::corruption(format!("definition kind {kind} is unknown"))),
         }
     }
@@ -157,6 +176,7 @@ impl<'a> RawDefinition<'a> {
             Self::Series { id, measurement, key } => {
                 Definition::Series { id, measurement, key: Arc::new(SeriesKey::decode(key)?) }
             }
+            Self::Left { first, count } => Definition::Left { first, count },
         })
     }
 }

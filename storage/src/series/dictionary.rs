@@ -15,6 +15,8 @@ use super::pool::Pool;
 const FEW: usize = 16;
 /// The bit that tells sets from single series.
 const IS_SET: u32 = 1 << 31;
+/// The members of a value that no series carries any more: a set that is not there.
+const NOBODY: Members = Members(u32::MAX);
 
 /// The values of a tag key, numbered by first appearance.
 #[derive(Default)]
@@ -55,6 +57,20 @@ impl Set {
             }
         }
     }
+
+    /// Takes a series out; tells whether none is left.
+    fn remove(&mut self, id: u32) -> bool {
+        match self {
+            Self::Few(ids) => {
+                ids.retain(|known| *known != id);
+                ids.is_empty()
+            }
+            Self::Many(ids) => {
+                ids.remove(id);
+                ids.is_empty()
+            }
+        }
+    }
 }
 
 impl std::fmt::Debug for Dictionary {
@@ -64,9 +80,9 @@ impl std::fmt::Debug for Dictionary {
 }
 
 impl Dictionary {
-    /// How many values there are.
+    /// How many values there are that a series carries.
     pub(super) fn len(&self) -> usize {
-        self.texts.len()
+        self.numbers.len()
     }
 
     /// The number of a value; `None` when no series carries it.
@@ -109,6 +125,27 @@ impl Dictionary {
         let rehash = |number: &u32| hasher.hash_one(texts.get(*number));
         numbers.insert_unique(hasher.hash_one(value.as_bytes()), number, rehash);
         number
+    }
+
+    /// Takes a series out of those that carry the value of a number. A value that nobody carries is not found any more;
+    /// its text stays, and the number is not given again.
+    pub(super) fn remove_member(&mut self, id: u32, number: u32) {
+        let Some(members) = self.members.get_mut(number as usize) else { return };
+        let is_last = match members.set() {
+            None => members.0 == id,
+            Some(set) => self.sets.get_mut(set).is_some_and(|set| set.remove(id)),
+        };
+        if !is_last {
+            return;
+        }
+        if let Some(set) = members.set().and_then(|set| self.sets.get_mut(set)) {
+            *set = Set::Few(Vec::new());
+        }
+        *members = NOBODY;
+        let hash = self.hasher.hash_one(self.texts.get(number));
+        if let Ok(entry) = self.numbers.find_entry(hash, |known| *known == number) {
+            entry.remove();
+        }
     }
 
     /// Keeps the series of `set` that carry the value.
@@ -162,7 +199,7 @@ impl Dictionary {
     }
 
     fn numbers_of(&self, predicate: &dyn Fn(&str) -> bool) -> impl Iterator<Item = u32> {
-        (0..).take(self.len()).filter(|number| predicate(self.text(*number)))
+        (0..).take(self.texts.len()).filter(|number| predicate(self.text(*number)))
     }
 
     fn members(&self, number: u32) -> Option<MembersRef<'_>> {
@@ -246,5 +283,26 @@ mod tests {
         let mut none = all.clone();
         dictionary.keep("no such value", &mut none);
         assert_eq!((none.len(), dictionary.find("")), (0, None));
+        take_out(&mut dictionary, &expected, &all);
+    }
+
+    /// Takes out series after series, of each value the first half and then the rest.
+    fn take_out(dictionary: &mut Dictionary, expected: &BTreeMap<String, Vec<u32>>, all: &RoaringBitmap) {
+        for (value, ids) in expected {
+            let number = dictionary.find(value).expect("it is there");
+            let (first, rest) = ids.split_at(ids.len() / 2);
+            first.iter().for_each(|id| dictionary.remove_member(*id, number));
+            let carried: RoaringBitmap = rest.iter().copied().collect();
+            let mut kept = all.clone();
+            dictionary.keep(value, &mut kept);
+            assert_eq!((kept, dictionary.accepted(&|other| other == value)), (carried.clone(), carried));
+            let count = dictionary.len();
+            rest.iter().for_each(|id| dictionary.remove_member(*id, number));
+            assert_eq!((dictionary.find(value), dictionary.len()), (None, count - 1), "{value}");
+            assert!(dictionary.accepted(&|other| other == value).is_empty(), "{value}");
+            assert_eq!(dictionary.text(number), value, "keys that are still asked for have their texts");
+        }
+        assert_ne!(dictionary.insert(3, "v1"), 1, "a value that comes again has another number");
+        assert_eq!((dictionary.len(), dictionary.accepted(&|_| true).len()), (1, 1));
     }
 }

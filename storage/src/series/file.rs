@@ -16,7 +16,9 @@ use crate::fs::{self, Fs};
 use crate::{Error, ErrorKind, Result};
 
 const MAGIC: [u8; 6] = *b"ICECAT";
-const VERSION: u16 = 1;
+/// Version of the files that are written; version 1 has no series that left.
+const VERSION: u16 = 2;
+const VERSION_MIN: u16 = 1;
 /// Magic, version, count and length of the plain payload.
 const HEADER_BYTES: usize = 6 + 2 + 4 + 4;
 const CRC_BYTES: usize = 4;
@@ -157,8 +159,9 @@ fn decode_header(body: &[u8]) -> Result<(usize, usize, &[u8])> {
         return Err(Error::corruption("not a catalog file"));
     }
     let version = u16::from_le_bytes([v0, v1]);
-    if version != VERSION {
-        let message = format!("catalog format {version}; this program reads format {VERSION}");
+    if !(VERSION_MIN..=VERSION).contains(&version) {
+        let message =
+            format!("catalog format {version}; this program reads formats {VERSION_MIN} to {VERSION}");
         return Err(Error::new(ErrorKind::Conflict, message));
     }
     let count = u32::from_le_bytes([c0, c1, c2, c3]) as usize;
@@ -228,6 +231,7 @@ mod tests {
             Definition::Measurement { id: measurement, name: "cpu".into() },
             Definition::Field { measurement, id, name, field_type },
             Definition::Series { id: SeriesId(0), measurement, key },
+            Definition::Left { first: SeriesId(1), count: 300 },
         ])
     }
 
@@ -273,14 +277,14 @@ mod tests {
             definition.encode(&mut plain)?;
         }
         for len in 0..plain.len() {
-            assert!(decode_all_plain(plain.get(..len).unwrap_or_default(), 3).is_err(), "{len} bytes");
+            assert!(decode_all_plain(plain.get(..len).unwrap_or_default(), 4).is_err(), "{len} bytes");
         }
         for bit in 0..plain.len() * 8 {
             let mut damaged = plain.clone();
             if let Some(byte) = damaged.get_mut(bit / 8) {
                 *byte ^= 1 << (bit % 8);
             }
-            if let Err(error) = decode_all_plain(&damaged, 3) {
+            if let Err(error) = decode_all_plain(&damaged, 4) {
                 assert_eq!(error.kind(), ErrorKind::Corruption, "bit {bit}");
             }
         }
@@ -292,7 +296,7 @@ mod tests {
         let mut bytes = encode(&few()?)?;
         bytes.truncate(bytes.len() - CRC_BYTES);
         if let Some(version) = bytes.get_mut(6) {
-            *version = 2;
+            *version = 3;
         }
         bytes.extend_from_slice(&crc32fast::hash(&bytes).to_le_bytes());
         assert_eq!(decode_all(&bytes).map_err(|error| error.kind()), Err(ErrorKind::Conflict));
@@ -320,7 +324,9 @@ mod tests {
                 Some(Definition::Series { id: SeriesId(id), measurement: MeasurementId(measurement), key })
             },
         );
-        prop_oneof![measurement, field, series]
+        let left = (any::<u32>(), any::<u32>())
+            .prop_map(|(first, count)| Definition::Left { first: SeriesId(first), count });
+        prop_oneof![measurement, field, series, left]
     }
 
     proptest! {

@@ -3,7 +3,7 @@
 //! Knows nothing of the log, segments or queries. Read in this order: [`definition`] (one entry of the catalog and
 //! its bytes), [`mod@file`] (entries on disk), `limits` (its bounds), `pool` (many strings in one piece), `dictionary`
 //! (the values of a tag and their series), [`postings`] (which series carry a tag value), `keys` (keys as numbers),
-//! `digest` and `raw_keys` (raw keys to ids), `names` (raw field names to ids), `state` (everything together, without a lock), [`registry`] (the catalog with its lock), `resolve`
+//! `digest` and `raw_keys` (raw keys to ids), `names` (raw field names to ids), `state` (everything together, without a lock), `leaves` (how series leave), [`registry`] (the catalog with its lock), `resolve`
 //! (rows of a batch to columns with ids).
 //!
 //! Order of events: a write resolves its batch, takes the pending definitions, logs both in one frame and applies
@@ -15,6 +15,7 @@ mod dictionary;
 mod digest;
 pub mod file;
 mod keys;
+mod leaves;
 mod limits;
 mod names;
 mod pool;
@@ -25,7 +26,7 @@ mod resolve;
 mod state;
 
 pub use definition::Definition;
-pub use limits::CatalogLimits;
+pub use limits::{CatalogLimits, RefusedRows};
 pub use registry::{Catalog, CatalogMark};
 
 #[cfg(test)]

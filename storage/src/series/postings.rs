@@ -59,6 +59,19 @@ impl Postings {
         }
     }
 
+    /// Takes a series out, by the numbers that [`Postings::insert`] gave its tags.
+    pub fn remove(&mut self, id: SeriesId, numbers: &[u32]) {
+        let Some((set, values)) = numbers.split_first() else { return };
+        let Some(set) = self.tag_sets.get(*set as usize) else { return };
+        self.all.remove(id.0);
+        for (place, number) in set.iter().zip(values) {
+            if let Some(tag) = self.tags.get_mut(*place as usize) {
+                tag.present.remove(id.0);
+                tag.values.remove_member(id.0, *number);
+            }
+        }
+    }
+
     /// Appends the numbers of tags, which come sorted by key; tells whether all are known. A series that is not
     /// known may well have tags that are.
     pub fn find(&self, tags: &[(&str, &str)], numbers: &mut Vec<u32>) -> bool {
@@ -135,9 +148,11 @@ impl Postings {
         self.tag(tag_key).is_some_and(|tag| tag.values.find(tag_value).is_some())
     }
 
-    /// All tag keys, sorted.
+    /// The tag keys of all series, sorted.
     pub fn tag_keys(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.tag_places.keys()
+        let is_present =
+            |place: &u32| self.tags.get(*place as usize).is_some_and(|tag| !tag.present.is_empty());
+        self.tag_places.iter().filter(move |(_, place)| is_present(place)).map(|(key, _)| key)
     }
 
     /// The series that pass all matchers.
@@ -234,6 +249,46 @@ mod tests {
         check(&[equal("gone", "x"), equal("env", "prod")], &[]);
         check(&[equal("env", "prod"), not_equal("host", "a")], &[1]);
         check(&[equal("env", "prod"), equal("host", "c")], &[]);
+    }
+
+    #[test]
+    fn remove_is_as_if_the_series_had_never_been() {
+        let sets: [&[(&str, &str)]; 4] =
+            [&[("env", "a"), ("host", "x")], &[("env", "a"), ("host", "y")], &[("zone", "x")], &[]];
+        let all = |is_kept: &dyn Fn(u32) -> bool| {
+            let (mut postings, mut numbers) = (Postings::default(), Vec::new());
+            for (id, tags) in (0..).zip(sets).filter(|(id, _)| is_kept(*id)) {
+                let mut of_one = Vec::new();
+                postings.insert(SeriesId(id), tags, &mut of_one);
+                numbers.push((SeriesId(id), of_one));
+            }
+            (postings, numbers)
+        };
+        for left in 0..16_u32 {
+            let (mut found, numbers) = all(&|_| true);
+            let leaving = numbers.iter().filter(|(id, _)| left >> id.0 & 1 == 1);
+            leaving.for_each(|(id, numbers)| found.remove(*id, numbers));
+            let (expected, _) = all(&|id| left >> id & 1 == 0);
+            assert_eq!(found.series_count(), expected.series_count());
+            assert!(found.tag_keys().eq(expected.tag_keys()), "{left:b}");
+            for key in ["env", "host", "zone"] {
+                assert_eq!(found.value_count(key), expected.value_count(key), "{left:b} {key}");
+                for value in ["a", "x", "y", ""] {
+                    assert_eq!(found.has_value(key, value), expected.has_value(key, value));
+                    let value = || value.to_owned();
+                    for test in [TagTest::Equal(value()), TagTest::NotEqual(value())] {
+                        let matchers = [matcher(key, test)];
+                        assert_eq!(
+                            found.select(&matchers),
+                            expected.select(&matchers),
+                            "{left:b} {matchers:?}"
+                        );
+                    }
+                }
+                let any = [matcher(key, TagTest::Is(Arc::new(|value: &str| value < "y")))];
+                assert_eq!(found.select(&any), expected.select(&any), "{left:b} {key}");
+            }
+        }
     }
 
     /// Values that are beginnings of one another, or empty, stand in one text.

@@ -5,6 +5,7 @@
 //! more make room, and with more keys in use than there is room for some of them still hit.
 
 use hashbrown::HashTable;
+use roaring::RoaringBitmap;
 
 use super::digest::{Digest, DigestKeys};
 use super::state::KnownSeries;
@@ -66,8 +67,19 @@ impl RawKeys {
     fn halve(&mut self) {
         let bit = self.rounds % u64::BITS;
         self.rounds = self.rounds.wrapping_add(1);
+        self.keep(|entry| entry.digest.0[1] >> bit & 1 == 1);
+    }
+
+    /// Drops the entries of some series.
+    pub(super) fn forget(&mut self, ids: &RoaringBitmap) {
+        if self.table.iter().any(|entry| ids.contains(entry.series.id.0)) {
+            self.keep(|entry| !ids.contains(entry.series.id.0));
+        }
+    }
+
+    fn keep(&mut self, is_kept: impl Fn(&Entry) -> bool) {
         // Removed one by one they would leave marks behind, for which the table would grow.
-        let kept: Vec<Entry> = self.table.drain().filter(|entry| entry.digest.0[1] >> bit & 1 == 1).collect();
+        let kept: Vec<Entry> = self.table.drain().filter(is_kept).collect();
         for entry in kept {
             self.table.insert_unique(entry.hash(), entry, Entry::hash);
         }
@@ -117,6 +129,17 @@ mod tests {
         let mut full = RawKeys::new(entries_max);
         (0..entries_max as u32).for_each(|id| full.remember(1, &id.to_le_bytes(), series(id)));
         assert_eq!(bytes_max, full.table.allocation_size());
+    }
+
+    #[test]
+    fn forget_drops_all_spellings_of_some_series() {
+        let mut keys = RawKeys::new(100);
+        for (raw, id) in [(b"a", 1), (b"b", 2), (b"c", 1), (b"d", 3)] {
+            keys.remember(1, raw, series(id));
+        }
+        keys.forget(&[1, 3, 9].into_iter().collect());
+        let known: Vec<_> = [b"a", b"b", b"c", b"d"].map(|raw| found(&keys, 1, raw)).into();
+        assert_eq!((known, keys.table.len()), (vec![None, Some((2, 1)), None, None], 1));
     }
 
     #[test]

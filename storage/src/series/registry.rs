@@ -2,7 +2,8 @@
 //!
 //! Knows nothing of durability: whoever calls [`Catalog::resolve`] must log what [`Catalog::take_pending`] then
 //! gives before, or together with, the first row that uses it, and log in the order of those calls. Ids are dense,
-//! so a replay notices at once when a definition is missing.
+//! so a replay notices at once when a definition is missing. A series leaves ([`Catalog::leave`]) only when the caller
+//! knows that nothing names its id any more, and while nobody is between resolving a row and applying it.
 //!
 //! One lock guards everything; a batch of known series takes it once, for reading. No I/O happens under it.
 
@@ -12,11 +13,13 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use quick_cache::sync::Cache;
+use roaring::RoaringBitmap;
 
-use super::CatalogLimits;
-use super::definition::Definition;
+use super::definition::{Definition, RawDefinition};
 use super::file::{self, FileBuilder};
+use super::leaves::Copied;
 use super::state::State;
+use super::{CatalogLimits, RefusedRows};
 use crate::fs::Fs;
 use crate::model::{FieldInfo, Schema, SeriesInfo, TagMatcher};
 use crate::model::{MeasurementId, SeriesId, SeriesKey};
@@ -39,6 +42,11 @@ pub struct CatalogMark {
 }
 
 impl CatalogMark {
+    /// Whether a series was defined before this mark.
+    pub fn is_behind(self, id: SeriesId) -> bool {
+        (id.0 as usize) < self.series
+    }
+
     /// Whether something was defined between this mark and another.
     pub fn is_before(self, end: Self) -> bool {
         self.measurements < end.measurements || self.fields < end.fields || self.series < end.series
@@ -81,7 +89,13 @@ impl Catalog {
         self.read().limit_hits()
     }
 
-    // Entries are only added, each by code that cannot panic half-way, so the state behind a poisoned lock is whole.
+    /// The same rows by measurement and by the tag key that is to blame, each once; at most a hundred of those, the rest
+    /// under one name for each bound.
+    pub fn refused(&self) -> Vec<RefusedRows> {
+        self.read().refused()
+    }
+
+    // Entries are added and taken out by code that cannot panic half-way, so the state behind a poisoned lock is whole.
     pub(super) fn read(&self) -> RwLockReadGuard<'_, State> {
         self.state.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -140,6 +154,7 @@ impl Catalog {
     ) -> Result<CatalogMark> {
         let (mut mark, end) = (after, self.mark());
         let (mut file, mut plain) = (FileBuilder::new()?, Vec::new());
+        self.put_leaves(&mut file, after)?;
         while mark != end && file.plain_bytes() < plain_bytes_max {
             plain.clear();
             let mut count = 0;
@@ -151,6 +166,70 @@ impl Catalog {
         }
         file.write(fs, dir, number)?;
         Ok(mark)
+    }
+
+    /// Adds series that left and were defined before a mark. First of all: their keys may be in the file again.
+    fn put_leaves(&self, file: &mut FileBuilder, before: CatalogMark) -> Result<()> {
+        let (mut plain, mut count) = (Vec::new(), 0);
+        for (first, ids) in self.read().unsaved_below(before.series) {
+            RawDefinition::Left { first: SeriesId(first), count: ids }.encode(&mut plain)?;
+            count += 1;
+        }
+        file.push(count, &plain)
+    }
+
+    /// Series leave: no row gets one of these ids from now on. Means damage unless nothing names them: no segment, no row
+    /// in memory or in the log, no write under way. [`Catalog::sweep`] does the rest.
+    pub fn leave(&self, ids: &RoaringBitmap) {
+        self.write().leave(ids);
+    }
+
+    /// Afterwards the series that left are not selected or counted any more. Their keys can be had until series leave
+    /// again. Holds up others for moments only, as does [`Catalog::shrink`].
+    pub fn sweep(&self) {
+        while self.write().sweep(PIECE_DEFINITIONS) {}
+    }
+
+    /// Gives back the memory of series that left earlier, once they are the most. No series may leave meanwhile.
+    pub fn shrink(&self) {
+        self.sweep();
+        if !self.read().is_mostly_left() {
+            return;
+        }
+        let mut copied = Copied::default();
+        while self.read().copy_to(&mut copied, PIECE_DEFINITIONS as u32) {}
+        let mut state = self.write();
+        state.copy_to(&mut copied, u32::MAX);
+        let replaced = state.replace(copied);
+        drop(state);
+        drop(replaced);
+    }
+
+    /// Ids of the series that are there and were defined before a mark.
+    pub fn living_before(&self, mark: CatalogMark) -> RoaringBitmap {
+        self.read().living_below(u32::try_from(mark.series).unwrap_or(u32::MAX))
+    }
+
+    /// Whether series left and no catalog file that is known to be live says so.
+    pub fn has_unsaved_leaves(&self) -> bool {
+        self.read().has_unsaved()
+    }
+
+    /// Tells that the files of [`Catalog::save`] are live, or that all was loaded from such.
+    pub fn note_saved(&self) {
+        if self.has_unsaved_leaves() {
+            self.write().note_saved();
+        }
+    }
+
+    /// Whether a series is there: defined, and has not left.
+    pub fn has(&self, id: SeriesId) -> bool {
+        self.read().has(id)
+    }
+
+    /// Ids of series that left.
+    pub fn left(&self) -> RoaringBitmap {
+        self.read().left.clone()
     }
 
     /// Fields and tag keys of a measurement; `None` when there is no such measurement.
@@ -171,7 +250,7 @@ impl Catalog {
         names
     }
 
-    /// Measurement and tags of a series; `None` when there is no such series.
+    /// Measurement and tags of a series; `None` when there is no such series. One that left may still be known.
     pub fn key(&self, id: SeriesId) -> Option<Arc<SeriesKey>> {
         self.key_in(&self.read(), id)
     }
@@ -182,7 +261,7 @@ impl Catalog {
         self.read().encode_key(id, out)
     }
 
-    /// How many series there are.
+    /// How many series there are; those that left do not count.
     pub fn series_count(&self) -> usize {
         self.read().series_count()
     }
@@ -229,14 +308,16 @@ impl Catalog {
     /// Measurement and tags of some series, in the order asked, past the cache: for readers of very many.
     ///
     /// # Errors
-    /// `Internal` when there is no such series.
+    /// `Unavailable` when a series left long ago, `Internal` when there is no such series.
     pub fn keys(&self, series: &[SeriesId]) -> Result<Vec<SeriesKey>> {
         let state = self.read();
-        let key_of = |id: &SeriesId| {
-            let unknown = || Error::new(ErrorKind::Internal, format!("there is no series {}", id.0));
-            state.key(*id).ok_or_else(unknown)
+        let unknown = |id: u32| match state.left.contains(id) {
+            true => {
+                Error::new(ErrorKind::Unavailable, format!("the rows of series {id} are gone; ask again"))
+            }
+            false => Error::new(ErrorKind::Internal, format!("there is no series {id}")),
         };
-        series.iter().map(key_of).collect()
+        series.iter().map(|id| state.key(*id).ok_or_else(|| unknown(id.0))).collect()
     }
 
     /// The mark behind everything that is known.

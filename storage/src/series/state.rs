@@ -1,16 +1,18 @@
 //! Everything the catalog knows, without its lock.
 //!
-//! Entries are only ever added. Ids are positions, given in the order of definition, so "what came after a mark" is
-//! the tails of three lists. Judging comes before defining: a row that is refused leaves no trace here.
+//! Ids are given in the order of definition and never twice, so "what came after a mark" is the tails of three lists.
+//! Measurements and fields are only ever added; how series leave is told in [`super::leaves`]. Judging comes before
+//! defining: a row that is refused leaves no trace here.
 
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
+use roaring::RoaringBitmap;
 
 use super::definition::{RawDefinition, borrow_key, encode_part};
 use super::keys::{Keys, PackedKey};
-use super::limits::{CatalogLimit, LimitHits, NewSeries, Refusal};
+use super::limits::{CatalogLimit, LimitHits, NewSeries, Refusal, RefusedRows};
 use super::names::RawNames;
 use super::postings::Postings;
 use super::raw_keys::RawKeys;
@@ -26,14 +28,20 @@ const FIELD_IDS: usize = 1 << 16;
 pub(super) struct State {
     limits: CatalogLimits,
     /// Definitions not yet handed to the log, in the order in which they were made.
-    pending: Vec<Definition>,
-    measurements: Vec<Measurement>,
+    pub(super) pending: Vec<Definition>,
+    pub(super) measurements: Vec<Measurement>,
     measurement_ids: HashMap<Arc<str>, MeasurementId, RandomState>,
     /// Every field, in the order in which they were made.
     fields: Vec<(MeasurementId, FieldId)>,
     /// For each series the id of its measurement, then what [`Postings`] makes of its tags.
-    keys: Keys,
-    raw_keys: RawKeys,
+    pub(super) keys: Keys,
+    pub(super) raw_keys: RawKeys,
+    /// Ids of series that left.
+    pub(super) left: RoaringBitmap,
+    /// Those of them that no catalog file names so.
+    pub(super) unsaved: RoaringBitmap,
+    /// Those of them that are still in hash tables and postings.
+    pub(super) unswept: RoaringBitmap,
     new_series: NewSeries,
     hits: LimitHits,
 }
@@ -97,6 +105,9 @@ impl State {
             fields: Vec::new(),
             keys: Keys::default(),
             raw_keys: RawKeys::new(limits.series_max.saturating_mul(SPELLINGS)),
+            left: RoaringBitmap::new(),
+            unsaved: RoaringBitmap::new(),
+            unswept: RoaringBitmap::new(),
             new_series: NewSeries::default(),
             hits: LimitHits::default(),
         }
@@ -124,7 +135,7 @@ impl State {
     }
 
     /// Appends the canonical key of a series ([`SeriesKey::encode`]) and tells its measurement; `None` when there is no
-    /// such series.
+    /// such series. One that left is known for a while ([`State::leave`]).
     pub(super) fn encode_key(&self, id: SeriesId, out: &mut Vec<u8>) -> Option<MeasurementId> {
         let numbers = self.keys.numbers(id);
         let (id, measurement, tags) = self.parts_of(&numbers)?;
@@ -136,7 +147,7 @@ impl State {
         Some(id)
     }
 
-    /// The key of a series.
+    /// The key of a series; of one that left for a while.
     pub(super) fn key(&self, id: SeriesId) -> Option<SeriesKey> {
         let numbers = self.keys.numbers(id);
         let (_, measurement, tags) = self.parts_of(&numbers)?;
@@ -153,15 +164,25 @@ impl State {
         Some((MeasurementId(*id), measurement, measurement.postings.tags_of(numbers)))
     }
 
-    fn find_series(&self, measurement: MeasurementId, tags: &[(&str, &str)]) -> Option<SeriesId> {
+    /// The series with these tags. One that has just left is not it, and makes room for the next of that key.
+    fn find_series(&mut self, measurement: MeasurementId, tags: &[(&str, &str)]) -> Option<SeriesId> {
         let mut numbers = Vec::with_capacity(16);
         numbers.push(measurement.0);
         let is_known = self.measurement(measurement)?.postings.find(tags, &mut numbers);
-        is_known.then(|| self.keys.find(&PackedKey::new(&numbers))).flatten()
+        let found = is_known.then(|| self.keys.find(&PackedKey::new(&numbers))).flatten()?;
+        if self.left.contains(found.0) {
+            self.keys.remove(found);
+            return None;
+        }
+        Some(found)
     }
 
     pub(super) fn limit_hits(&self) -> Vec<(&'static str, u64)> {
         self.hits.named()
+    }
+
+    pub(super) fn refused(&self) -> Vec<RefusedRows> {
+        self.hits.refused()
     }
 
     /// Finds or makes the series and fields of a row.
@@ -171,8 +192,8 @@ impl State {
         now_ns: i64,
     ) -> std::result::Result<(KnownSeries, Vec<FieldId>), String> {
         self.define_row(row, now_ns).map_err(|refusal| {
-            if let Some(limit) = refusal.limit {
-                self.hits.add(limit);
+            if let Some((limit, tag_key)) = refusal.limit {
+                self.hits.add(limit, row.key.measurement(), &tag_key.unwrap_or_default());
             }
             refusal.reason
         })
@@ -232,9 +253,21 @@ impl State {
             self.limits;
         let postings = measurement.and_then(|id| self.measurement(id)).map(|one| &one.postings);
         let refuse = |limit: CatalogLimit, rule: String| {
-            let reason = format!("{rule}{}; the new series is {key}", widest_tag(postings, key));
-            Err(Refusal::limit(limit, reason))
+            let widest = widest_tag(postings, key);
+            let hint = widest.map_or(String::new(), |(values, tag_key)| {
+                format!(", tag key \"{tag_key}\" has {values} values")
+            });
+            let reason = format!("{rule}{hint}; the new series is {key}");
+            Err(Refusal::limit(limit, widest.map(|(_, tag_key)| tag_key), reason))
         };
+        if self.keys.next() == u32::MAX {
+            // Ids are never given twice, also those of series that left.
+            return Err(Refusal::limit(
+                CatalogLimit::Series,
+                None,
+                "this database has no ids for new series".to_owned(),
+            ));
+        }
         if series_max <= self.keys.len() {
             let rule = format!("series limit reached: {series_max} series (limit series_max)");
             return refuse(CatalogLimit::Series, rule);
@@ -254,7 +287,7 @@ impl State {
                 let reason = format!(
                     "tag value limit reached: {tag_values_max} values of tag key \"{tag_key}\" on measurement \"{name}\" (limit tag_values_max); the new value is \"{value}\""
                 );
-                return Err(Refusal::limit(CatalogLimit::TagValues, reason));
+                return Err(Refusal::limit(CatalogLimit::TagValues, Some(tag_key), reason));
             }
         }
         if new_series_per_minute_max <= new_count {
@@ -293,7 +326,7 @@ impl State {
             let reason = format!(
                 "field limit reached: {fields_max} fields on measurement \"{measurement}\" (limit fields_max); the new field is \"{name}\""
             );
-            return Err(Refusal::limit(CatalogLimit::Fields, reason));
+            return Err(Refusal::limit(CatalogLimit::Fields, None, reason));
         }
         Ok(new_fields)
     }
@@ -336,7 +369,7 @@ impl State {
 
     /// Adds a series that [`State::find_series`] does not know; its tags come sorted by key.
     fn add_series(&mut self, measurement: MeasurementId, tags: &[(&str, &str)]) -> SeriesId {
-        let id = SeriesId(next_id(self.keys.len()));
+        let id = SeriesId(self.keys.next());
         let mut numbers = Vec::with_capacity(16);
         numbers.push(measurement.0);
         if let Some(entry) = self.measurements.get_mut(measurement.0 as usize) {
@@ -355,6 +388,7 @@ impl State {
                 self.define_field(measurement, id, name, field_type)
             }
             RawDefinition::Series { id, measurement, key } => self.define_series(id, measurement, key),
+            RawDefinition::Left { first, count } => self.define_left(first, count),
         }
     }
 
@@ -423,17 +457,21 @@ impl State {
         if self.measurement(measurement).is_none_or(|entry| &*entry.name != name) {
             return refuse("the measurement is not defined, or has another name");
         }
+        // It was defined, has left, and may be there under another id: this is an older part of the log.
+        if self.left.contains(id.0) {
+            return Ok(());
+        }
         match self.find_series(measurement, &tags) {
             Some(known) if known == id => return Ok(()),
             Some(_) => return refuse("the series has another id"),
             None => {}
         }
-        let next = self.keys.len();
-        if (id.0 as usize) < next {
+        let next = self.keys.next();
+        if id.0 < next {
             return refuse("the id belongs to another series");
         }
-        if id.0 as usize != next {
-            return refuse(&gap(next));
+        if id.0 != next {
+            return refuse(&gap(next as usize));
         }
         self.add_series(measurement, &tags);
         Ok(())
@@ -450,11 +488,11 @@ impl State {
     /// The mark behind everything that is known.
     pub(super) fn mark(&self) -> CatalogMark {
         let (measurements, fields) = (self.measurements.len(), self.fields.len());
-        CatalogMark { measurements, fields, series: self.keys.len() }
+        CatalogMark { measurements, fields, series: self.keys.next() as usize }
     }
 
-    /// Hands over the definitions between two marks, measurements first, then fields, then series; at most
-    /// `count_max`. Gives the mark behind the last.
+    /// Hands over the definitions between two marks, measurements first, then fields, then series, ids that left in
+    /// their place; at most about `count_max`. Gives the mark behind the last.
     ///
     /// # Errors
     /// Those of `sink`.
@@ -488,25 +526,31 @@ impl State {
             })?;
         }
         let mut key = Vec::with_capacity(128);
-        for id in range(&mut mark.series, end.series) {
+        let ids = range(&mut mark.series, end.series);
+        let mut left = self.left_between(ids.clone());
+        for id in ids.map(next_id) {
+            if left.peek().is_some_and(|(first, _)| *first == id)
+                && let Some((first, count)) = left.next()
+            {
+                sink(RawDefinition::Left { first: SeriesId(first), count })?;
+            }
             key.clear();
-            let id = SeriesId(next_id(id));
-            let measurement = self.encode_key(id, &mut key);
-            measurement
-                .map_or(Ok(()), |measurement| sink(RawDefinition::Series { id, measurement, key: &key }))?;
+            let id = SeriesId(id);
+            if !self.left.contains(id.0)
+                && let Some(measurement) = self.encode_key(id, &mut key)
+            {
+                sink(RawDefinition::Series { id, measurement, key: &key })?;
+            }
         }
         Ok(mark)
     }
 }
 
-/// Names the tag key of a series that has the most values: the one to look at when there are too many series.
-fn widest_tag(postings: Option<&Postings>, key: &SeriesKey) -> String {
+/// The tag key of a series that has the most values, and how many: the one to look at when there are too many series.
+fn widest_tag<'a>(postings: Option<&Postings>, key: &'a SeriesKey) -> Option<(usize, &'a str)> {
     let counts =
         tags_of(key).map(|(tag_key, _)| (postings.map_or(0, |one| one.value_count(tag_key)), tag_key));
-    match counts.max() {
-        Some((values, tag_key)) if 0 < values => format!(", tag key \"{tag_key}\" has {values} values"),
-        _ => String::new(),
-    }
+    counts.max().filter(|(values, _)| 0 < *values)
 }
 
 /// The id after `count` others. There are never more measurements than series, and those are bounded by the limit
@@ -516,11 +560,11 @@ fn next_id(count: usize) -> u32 {
 }
 
 /// Ids are dense: a gap means that a definition was lost.
-fn gap(next: usize) -> String {
+pub(super) fn gap(next: usize) -> String {
     format!("the next id is {next}: definitions are missing")
 }
 
-fn contradiction(what: &str, why: &str) -> Error {
+pub(super) fn contradiction(what: &str, why: &str) -> Error {
     Error::corruption(format!("the catalog cannot take {what}: {why}"))
 }
 

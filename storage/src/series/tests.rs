@@ -1,5 +1,7 @@
 //! The catalog: resolving, limits, races and selection.
 
+mod leaves;
+
 use std::sync::{Arc, Barrier};
 
 use super::*;
@@ -271,6 +273,9 @@ fn resolve_tag_value_limit_names_the_key() {
     // New series of known values, other keys and other measurements go on.
     accept(&catalog, &[("m,a=2,id=1", 1, X), ("m,b=3", 1, X), ("n,id=3", 1, X)]);
     assert!(0 < hits(&catalog, "tag_values_max"));
+    let (limit, rows) = ("tag_values_max", hits(&catalog, "tag_values_max"));
+    let (measurement, tag_key) = ("m".to_owned(), "id".to_owned());
+    assert_eq!(catalog.refused(), [RefusedRows { limit, measurement, tag_key, rows }]);
 }
 
 #[test]

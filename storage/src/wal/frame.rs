@@ -13,8 +13,9 @@ use super::record::PAYLOAD_BYTES_MAX;
 use crate::codec::bytes::Reader;
 use crate::{Error, ErrorKind, Result};
 
-/// Version of the log files that this build writes and reads.
-pub const VERSION: u16 = 1;
+/// Version of the log files that this build writes; version 1 has no series that left.
+pub const VERSION: u16 = 2;
+const VERSION_MIN: u16 = 1;
 /// Length of a file header.
 pub(crate) const HEADER_BYTES: usize = 36;
 /// Length of a frame without its payload.
@@ -73,8 +74,10 @@ impl Header {
         }
         let mut reader = Reader::new(rest);
         let version = reader.u16()?;
-        if version != VERSION {
-            let message = format!("log file version {version} is not known, this build reads {VERSION}");
+        if !(VERSION_MIN..=VERSION).contains(&version) {
+            let message = format!(
+                "log file version {version} is not known, this build reads {VERSION_MIN} to {VERSION}"
+            );
             return Err(Error::new(ErrorKind::Conflict, message));
         }
         let (number, first_seq, first_group) = (reader.u64()?, reader.u64()?, reader.u64()?);

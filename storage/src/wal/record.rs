@@ -40,6 +40,7 @@ const CELLS_MAX: usize = 1 << 27;
 const MEASUREMENT: u8 = 0;
 const FIELD: u8 = 1;
 const SERIES: u8 = 2;
+const LEFT: u8 = 3;
 
 /// A decoded record.
 #[derive(Debug, Clone, PartialEq)]
@@ -189,6 +190,11 @@ fn put_definition(out: &mut Vec<u8>, definition: &Definition) {
             key.encode(&mut bytes);
             put_slice(out, &bytes);
         }
+        Definition::Left { first, count } => {
+            out.push(LEFT);
+            put_varint(out, u64::from(first.0));
+            put_varint(out, u64::from(*count));
+        }
     }
 }
 
@@ -213,6 +219,7 @@ fn take_definitions(reader: &mut Reader<'_>) -> Result<Vec<Definition>> {
                 measurement: MeasurementId(take_id(reader)?),
                 key: Arc::new(SeriesKey::decode(reader.slice()?)?),
             },
+            LEFT => Definition::Left { first: SeriesId(take_id(reader)?), count: take_id(reader)? },
             other => return Err(Error::corruption(format!("definition kind {other} is not known"))),
         });
     }

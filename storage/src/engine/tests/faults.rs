@@ -288,7 +288,7 @@ fn flush_that_keeps_failing_does_not_fill_the_disk_and_holds_up_no_retention() {
         assert!(engine.store.version().frozen.len() == 1 && files(&fs) == before, "{after}");
         write(&engine, &batch(21)).unwrap();
     }
-    engine.roll(&mut lock(&engine.jobs), true, None).unwrap();
+    engine.roll(&mut engine.jobs().unwrap(), true, None).unwrap();
     write(&engine, &batch(22)).unwrap();
     clock.set(START_NS + 8 * HOUR_NS - MINUTE_NS);
     clock.advance(MINUTE_NS);
@@ -297,7 +297,7 @@ fn flush_that_keeps_failing_does_not_fill_the_disk_and_holds_up_no_retention() {
     engine.maintain().unwrap_err();
     // The rows that wait for their flush hold back the floor, no more: the pass itself went through.
     assert!(floor_ns <= engine.store.version().floors_ns[0]);
-    assert_eq!(lock(&engine.jobs).retention_ran_ns, START_NS + 8 * HOUR_NS);
+    assert_eq!(engine.jobs().unwrap().retention_ran_ns, START_NS + 8 * HOUR_NS);
     engine.flush().unwrap();
     assert!(engine.store.version().frozen.is_empty());
 }

@@ -4,6 +4,7 @@
 //!
 //! A failure prints its seed; `ICECORE_TEST_SEED=n` runs that seed alone.
 
+use super::expiry::listed;
 use super::world::{Content, Random, TestRow, add, content, delete, env, windows, write};
 use super::*;
 use crate::clock::Clock;
@@ -26,6 +27,8 @@ struct Machine {
     uncertain: Option<Vec<TestRow>>,
     /// What the model would be if deletes that failed had taken place: not visible now, perhaps after a restart.
     doubtful: Vec<Content>,
+    /// What stood for ids of series that left: measurement and host. They never stand for another.
+    left: BTreeMap<u32, (String, String)>,
     has_faults: bool,
     /// A fault is armed or has struck since the last start.
     is_faulty: bool,
@@ -55,6 +58,7 @@ impl Machine {
             model: Content::new(),
             uncertain: None,
             doubtful: Vec::new(),
+            left: BTreeMap::new(),
             has_faults,
             is_faulty: false,
             place: format!("seed {seed}"),
@@ -63,7 +67,7 @@ impl Machine {
 
     /// One thing happens.
     fn step(&mut self) {
-        let done = match self.random.below(43) {
+        let done = match self.random.below(46) {
             0..=19 => {
                 self.write();
                 Ok(())
@@ -89,6 +93,7 @@ impl Machine {
                 Ok(())
             }
             37..=39 => self.delete(),
+            40..=42 => self.expire(),
             _ => {
                 self.arm();
                 Ok(())
@@ -158,6 +163,48 @@ impl Machine {
                 Err(error)
             }
         }
+    }
+
+    /// Purges, and lets series leave: those with rows stay, and no others.
+    fn expire(&mut self) -> Result<()> {
+        self.engine.seal()?;
+        let before = self.listed();
+        self.engine.expire()?;
+        if self.engine.stats().is_poisoned {
+            return Ok(());
+        }
+        let after = self.listed();
+        // Series that were defined since the last flush may have lost their rows with a write that failed.
+        let mark = self.engine.flushes().unwrap().mark;
+        let mut hosts: Vec<_> = after
+            .iter()
+            .filter(|(id, _)| mark.is_behind(SeriesId(**id)))
+            .map(|(_, key)| key.clone())
+            .collect();
+        hosts.sort();
+        let mut expected: Vec<_> =
+            self.model.keys().map(|(measurement, host, ..)| (measurement.clone(), host.clone())).collect();
+        expected.dedup();
+        assert_eq!(hosts, expected, "{}", self.place);
+        self.left.extend(before.into_iter().filter(|(id, _)| !after.contains_key(id)));
+        Ok(())
+    }
+
+    /// All series that the catalog has. No id that stood for one stands for another.
+    fn listed(&self) -> BTreeMap<u32, (String, String)> {
+        let of = |measurement: &&str| {
+            let found = listed(&self.engine, measurement).into_iter();
+            found.map(|(host, id)| (id, ((*measurement).to_owned(), host))).collect::<Vec<_>>()
+        };
+        let listed: BTreeMap<_, _> = MEASUREMENTS.iter().flat_map(of).collect();
+        for (id, key) in &listed {
+            assert!(
+                self.left.get(id).is_none_or(|left| left == key),
+                "{}: id {id} is given again",
+                self.place
+            );
+        }
+        listed
     }
 
     fn row(&mut self) -> TestRow {

@@ -7,7 +7,7 @@
 use shuttle::sync::atomic::AtomicI64;
 use shuttle::thread;
 
-use super::world::{TestRow, content, env, write};
+use super::world::{TestRow, content, delete, env, write};
 use super::*;
 use crate::fs::sim::Fault;
 use crate::model::Value;
@@ -87,6 +87,25 @@ fn writers_reader_and_jobs(fault: Option<(u64, Fault)>) {
     assert!(fault.is_some() || found == [BATCHES; 2], "{found:?}");
 }
 
+/// A series whose rows are gone leaves while a writer brings it back, with a flush beside.
+fn writer_and_leave() {
+    let fs = Arc::new(SimFs::default());
+    let engine = open(&fs);
+    write(&engine, &batch("a", 0)).unwrap();
+    write(&engine, &batch("b", 0)).unwrap();
+    delete(&engine, "cpu", Some("a"), TimeRange::ALL).unwrap();
+    delete(&engine, "net", Some("a"), TimeRange::ALL).unwrap();
+    engine.run_jobs().unwrap();
+    thread::scope(|scope| {
+        scope.spawn(|| (0..BATCHES).for_each(|number| drop(write(&engine, &batch("a", number)).unwrap())));
+        scope.spawn(|| engine.flush().unwrap());
+        engine.expire().unwrap();
+    });
+    assert_eq!(seen(&*engine.view()), [BATCHES, 1]);
+    fs.crash_losing_unsynced();
+    assert_eq!(seen(&*open(&fs).view()), [BATCHES, 1]);
+}
+
 fn schedules() -> usize {
     Scale::asked().of(1_000, 10_000, 100_000)
 }
@@ -99,6 +118,16 @@ fn random_schedules_keep_batches_whole_and_acknowledged() {
 #[test]
 fn pct_schedules_keep_batches_whole_and_acknowledged() {
     shuttle::check_pct(|| writers_reader_and_jobs(None), schedules(), 3);
+}
+
+#[test]
+fn random_schedules_of_a_leave_lose_no_row() {
+    shuttle::check_random(writer_and_leave, schedules());
+}
+
+#[test]
+fn pct_schedules_of_a_leave_lose_no_row() {
+    shuttle::check_pct(writer_and_leave, schedules(), 3);
 }
 
 #[test]

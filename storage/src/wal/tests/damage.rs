@@ -206,7 +206,7 @@ fn replay_no_directory_is_an_empty_log() {
 #[test]
 fn replay_other_version_is_a_conflict() {
     let mut bytes = bytes_of(&synced_log(2, 1));
-    bytes[6] = 2;
+    bytes[6] = 3;
     let crc = crc32fast::hash(&bytes[..HEADER_BYTES - 4]).to_le_bytes();
     bytes[HEADER_BYTES - 4..HEADER_BYTES].copy_from_slice(&crc);
     assert_eq!(read(&with_bytes(&bytes), 0).unwrap_err().kind(), ErrorKind::Conflict);
@@ -222,18 +222,28 @@ fn replay_repeated_or_swapped_frames_are_corruption() {
     assert_eq!(read(&with_bytes(&left_out), 0).unwrap_err().kind(), ErrorKind::Corruption);
 }
 
+/// A header of each version, and the frame behind it.
+const GOLDEN: [&str; 3] = [
+    "49434557414c01000100000000000000010000000000000001000000000000007003fcdc",
+    "49434557414c020001000000000000000100000000000000010000000000000088eeab2e",
+    "020000004d73294601010100000000000000000000000000000001000000000000000000",
+];
+
 #[test]
-fn log_of_version_1_keeps_its_bytes() {
+fn log_of_each_version_keeps_its_bytes_and_is_read() {
     let fs = SimFs::default();
     let mut writer = open(&fs, 1 << 20).unwrap();
     writer.append(&[(1, &[0, 0])]).unwrap();
     let hex: String = bytes_of(&fs).iter().map(|byte| format!("{byte:02x}")).collect();
-    let golden = [
-        "49434557414c01000100000000000000010000000000000001000000000000007003fcdc",
-        "020000004d7329460101010000000000000000000000000000000100000000000000",
-        "0000",
-    ];
-    assert_eq!(hex, golden.concat());
+    let [first, newest, frame] = GOLDEN;
+    assert_eq!(hex, [newest, frame].concat());
+    for header in [first, newest] {
+        let hex = [header, frame].concat();
+        let byte = |place: usize| u8::from_str_radix(&hex[place..place + 2], 16).unwrap();
+        let bytes: Vec<u8> = (0..hex.len()).step_by(2).map(byte).collect();
+        let (records, report) = read(&with_bytes(&bytes), 0).unwrap();
+        assert_eq!((records, report.torn_bytes), (vec![(1, Record::Definitions(Vec::new()))], 0));
+    }
 }
 
 #[test]

@@ -61,6 +61,7 @@ fn definitions() -> Vec<Definition> {
             field_type: FieldType::UInt,
         },
         Definition::Series { id: SeriesId(300), measurement: MeasurementId(7), key: Arc::new(key) },
+        Definition::Left { first: SeriesId(7), count: u32::MAX },
     ]
 }
 
