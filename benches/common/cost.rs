@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// Wall and processor time of the calling thread.
+/// Wall and processor time; all threads of the process count.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Cost {
     /// On the wall.
@@ -25,7 +25,7 @@ pub(crate) struct Moment {
 impl Moment {
     /// This moment.
     pub(crate) fn now() -> Self {
-        Self { wall: Instant::now(), cpu: spent(ClockId::ThreadCPUTime) }
+        Self { wall: Instant::now(), cpu: spent() }
     }
 
     /// What has been spent since.
@@ -34,9 +34,8 @@ impl Moment {
     }
 }
 
-/// Processor time of the calling thread or of the process, by the clock.
-pub(crate) fn spent(clock: ClockId) -> Duration {
-    let spent = clock_gettime(clock);
+fn spent() -> Duration {
+    let spent = clock_gettime(ClockId::ProcessCPUTime);
     // Both parts of a processor time are 0 or more.
     Duration::new(spent.tv_sec.unsigned_abs(), u32::try_from(spent.tv_nsec).unwrap_or(0))
 }

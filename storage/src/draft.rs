@@ -16,12 +16,19 @@ pub(crate) struct Draft {
     partition: TimeRange,
     writer: Option<SegmentWriter>,
     section: Option<MeasurementId>,
+    /// Bytes whose writing has been paid for with time; `None` when nobody asks for that.
+    paid_bytes: Option<u64>,
 }
 
 impl Draft {
     /// Takes a file number; touches no file yet.
     pub(crate) fn new(numbers: &mut FileNumbers<'_>, tier: Tier, partition: TimeRange) -> Self {
-        Self { id: numbers.take(), tier, partition, writer: None, section: None }
+        Self { id: numbers.take(), tier, partition, writer: None, section: None, paid_bytes: None }
+    }
+
+    /// As [`Draft::new`], for what is written at the rate of background work.
+    pub(crate) fn in_background(numbers: &mut FileNumbers<'_>, tier: Tier, partition: TimeRange) -> Self {
+        Self { paid_bytes: Some(0), ..Self::new(numbers, tier, partition) }
     }
 
     /// Adds rows of a measurement. Over all calls they are sorted by (measurement, series, time), each once.
@@ -43,7 +50,17 @@ impl Draft {
             writer.begin(schema.measurement, &schema.name, &schema.fields)?;
             self.section = Some(schema.measurement);
         }
-        writer.push(rows)
+        writer.push(rows)?;
+        let bytes = writer.bytes();
+        self.pay(store, bytes);
+        Ok(())
+    }
+
+    fn pay(&mut self, store: &Store, bytes: u64) {
+        if let Some(paid) = &mut self.paid_bytes {
+            store.pace.spend(&*store.env.clock, bytes - *paid);
+            *paid = bytes;
+        }
     }
 
     fn end_section(&mut self, store: &Store) -> Result<()> {
@@ -59,8 +76,9 @@ impl Draft {
     /// Those of the file system.
     pub(crate) fn finish(mut self, store: &Store, generation: u64) -> Result<Option<SegmentMeta>> {
         self.end_section(store)?;
-        let Some(writer) = self.writer else { return Ok(None) };
+        let Some(writer) = self.writer.take() else { return Ok(None) };
         let summary = writer.finish(&*store.env.fs)?;
+        self.pay(store, summary.bytes);
         Ok(Some(SegmentMeta {
             id: self.id,
             tier: self.tier,

@@ -302,7 +302,7 @@ impl Engine {
         if was_closed || self.log.is_poisoned() {
             return Ok(());
         }
-        // What else is running may still commit: it comes to its end first.
+        // What else is running may still commit: it comes to its end first, and soon.
         drop(self.jobs()?);
         self.flush()?;
         // A writer that was past the check when the engine closed is in the log alone.

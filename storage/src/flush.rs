@@ -5,11 +5,13 @@
 //! the log's floor. A crash before the commit leaves orphans, a crash after it a log that is longer than needed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::Result;
 use crate::draft::{Draft, schema_of};
 use crate::memtable::Memtable;
-use crate::model::{RowBlock, Tier, TimeRange, floor_to};
+use crate::model::{RowBlock, Schema, Tier, TimeRange, floor_to};
+use crate::pipeline::{Sink, pipe};
 use crate::rows::{append_rows, merge_in_pieces};
 use crate::series::CatalogMark;
 use crate::version::{Edit, FileNumbers, Frozen, Store, Written};
@@ -88,19 +90,21 @@ fn partitions(memtable: &Memtable, width_ns: i64, floor_ns: i64) -> Vec<i64> {
 
 /// Writes the rows of the memtable that belong to the drafts' partitions.
 fn fill(store: &Store, memtable: &Memtable, width_ns: i64, floor_ns: i64, drafts: &mut Drafts) -> Result<()> {
-    for measurement in memtable.measurements() {
-        let schema = schema_of(store, measurement)?;
-        let rows_max = PIECE_ROWS.min(PIECE_VALUES / schema.fields.len().max(1)).max(1);
-        merge_in_pieces(&memtable.runs(measurement), rows_max, &mut |rows| {
-            for (start_ns, part) in split(rows, width_ns, floor_ns) {
-                if let Some(draft) = drafts.get_mut(&start_ns) {
-                    draft.push(store, &schema, &part)?;
-                }
-            }
-            Ok(())
-        })?;
-    }
-    Ok(())
+    let sort = |sink: &mut Sink<'_, (Arc<Schema>, BTreeMap<i64, RowBlock>)>| {
+        memtable.measurements().into_iter().try_for_each(|measurement| {
+            let schema = Arc::new(schema_of(store, measurement)?);
+            let rows_max = PIECE_ROWS.min(PIECE_VALUES / schema.fields.len().max(1)).max(1);
+            merge_in_pieces(&memtable.runs(measurement), rows_max, &mut |rows| {
+                sink((Arc::clone(&schema), split(rows, width_ns, floor_ns)))
+            })
+        })
+    };
+    pipe(sort, |(schema, parts)| {
+        parts.into_iter().try_for_each(|(start_ns, part)| match drafts.get_mut(&start_ns) {
+            Some(draft) => draft.push(store, &schema, &part),
+            None => Ok(()),
+        })
+    })
 }
 
 /// Writes the definitions made since the mark as a new catalog file; the whole catalog when there are many files.

@@ -19,6 +19,7 @@ use crate::manifest::{Manifest, RolledSpan, SegmentMeta};
 use crate::memtable::{Memtable, Snapshot};
 use crate::model::{MeasurementId, RowBlock, Tier, TimeRange};
 use crate::options::{Options, Retention};
+use crate::pace::Pace;
 use crate::rolled::Lost;
 use crate::segment::{PageCache, Segment};
 use crate::series::{Catalog, file as catalog_file};
@@ -178,6 +179,7 @@ pub(crate) struct Store {
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) cache: Arc<PageCache>,
     pub(crate) written: Written,
+    pub(crate) pace: Pace,
     /// Above the number of every file there is.
     next_file: AtomicU64,
     /// What is durably live. Held by a commit from its first look to the publishing.
@@ -215,6 +217,7 @@ impl Store {
         };
         let version = RwLock::new(Arc::new(version));
         let next_file = AtomicU64::new(manifest.next_file);
+        let pace = Pace::new(options.background_bytes_per_second_max);
         Ok(Self {
             env,
             dir,
@@ -222,6 +225,7 @@ impl Store {
             catalog,
             cache,
             written: Written::default(),
+            pace,
             next_file,
             manifest: Mutex::new(Arc::new(manifest)),
             version,

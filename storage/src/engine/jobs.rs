@@ -10,7 +10,7 @@ use std::sync::{Arc, Weak};
 use super::{Engine, lock};
 use crate::compact;
 use crate::delete::{self, DeleteReport};
-use crate::model::{MINUTE_NS, SECOND_NS, SeriesSet, Tier, TimeRange};
+use crate::model::{MINUTE_NS, SeriesSet, Tier, TimeRange};
 use crate::options::Retention;
 use crate::retention::{self, Guard, RetentionReport};
 use crate::rolled::RawSegment;
@@ -28,8 +28,6 @@ const LATENESS_NS: i64 = 10 * MINUTE_NS;
 #[derive(Debug)]
 pub(super) struct Jobs {
     pub(super) retention_ran_ns: i64,
-    /// Monotonic time before which compaction and rollup do not start: what they wrote is spread over it.
-    rests_until_ns: i64,
     /// Segments that a job found damaged. Their partitions are left to retention: a segment never changes, so
     /// that trying again could only fail again, and hold up what else there is to do.
     damaged: BTreeSet<u64>,
@@ -38,7 +36,7 @@ pub(super) struct Jobs {
 impl Jobs {
     /// After opening: no job has run.
     pub(super) fn new() -> Self {
-        Self { retention_ran_ns: i64::MIN, rests_until_ns: i64::MIN, damaged: BTreeSet::new() }
+        Self { retention_ran_ns: i64::MIN, damaged: BTreeSet::new() }
     }
 
     /// Whether a job may read these segments.
@@ -104,6 +102,7 @@ impl Engine {
     /// # Errors
     /// Those of the file system; `Corruption` when a damaged segment kept its partition from being merged or rolled.
     pub fn seal(&self) -> Result<()> {
+        let _hurry = self.store.pace.hurry();
         let mut jobs = self.jobs()?;
         self.flush()?;
         // A partition that cannot be read does not keep the others from being merged and rolled.
@@ -197,7 +196,7 @@ impl Engine {
         self.has_work.notify_all();
         self.has_memory.notify_all();
         // What is running comes to its end first, and nothing runs afterwards.
-        let _jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        let _jobs = self.jobs_lane();
         let _flushes = self.flushes.lock().unwrap_or_else(PoisonError::into_inner);
         self.is_retired.store(true, Ordering::Release);
         let mut segments = Vec::new();
@@ -206,11 +205,16 @@ impl Engine {
         Retired(segments.iter().map(Arc::downgrade).collect())
     }
 
-    /// The lane of the jobs: until it is let go none runs elsewhere.
+    /// The lane of the jobs: until it is let go none runs elsewhere. One that runs hurries.
     pub(super) fn jobs(&self) -> Result<MutexGuard<'_, Jobs>> {
-        let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        let jobs = self.jobs_lane();
         self.check_not_retired()?;
         Ok(jobs)
+    }
+
+    fn jobs_lane(&self) -> MutexGuard<'_, Jobs> {
+        let _hurry = self.store.pace.hurry();
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Refuses jobs once nothing names the directory any more.
@@ -224,17 +228,11 @@ impl Engine {
     /// Merges what is worth it; the first failure, after all have been tried.
     fn compact(&self, jobs: &mut Jobs, closed_before_ns: i64, receiving: Option<TimeRange>) -> Result<()> {
         let mut outcome = Ok(());
-        let is_forced = closed_before_ns == i64::MAX;
         for merge in compact::pick(&self.store.manifest().segments, closed_before_ns, receiving) {
             if !jobs.may_read(&merge.inputs) {
                 continue;
             }
-            if !is_forced && self.is_resting(jobs) {
-                break;
-            }
-            let before = self.background_bytes();
             let merged = compact::run(&self.store, &merge);
-            self.rest(jobs, before);
             jobs.note_damage(&self.store, &merge.inputs, &merged);
             outcome = outcome.and(merged).and(self.flush_between());
         }
@@ -252,12 +250,7 @@ impl Engine {
         works.retain(|work| jobs.may_read(&work.inputs));
         let mut outcome = Ok(());
         for works in rollup::together(&works) {
-            if !is_forced && self.is_resting(jobs) {
-                break;
-            }
-            let before = self.background_bytes();
             let rolled = self.roll_together(jobs, works);
-            self.rest(jobs, before);
             outcome = outcome.and(rolled).and(self.flush_between());
         }
         outcome
@@ -278,24 +271,6 @@ impl Engine {
             }
         }
         outcome
-    }
-
-    fn background_bytes(&self) -> u64 {
-        let written = &self.store.written;
-        written.compacted.load(Ordering::Relaxed) + written.rolled.load(Ordering::Relaxed)
-    }
-
-    fn is_resting(&self, jobs: &Jobs) -> bool {
-        self.store.env.clock.monotonic_ns() < jobs.rests_until_ns
-    }
-
-    /// After a job: puts off the next one for as long as the bytes written since `before` may take.
-    fn rest(&self, jobs: &mut Jobs, before: u64) {
-        let Some(rate) = self.store.options.background_bytes_per_second_max else { return };
-        let bytes = self.background_bytes().saturating_sub(before);
-        let rest_ns = u128::from(bytes) * u128::from(SECOND_NS.unsigned_abs()) / u128::from(rate.max(1));
-        let start_ns = jobs.rests_until_ns.max(self.store.env.clock.monotonic_ns());
-        jobs.rests_until_ns = start_ns.saturating_add(i64::try_from(rest_ns).unwrap_or(i64::MAX));
     }
 
     /// Takes deleted rows out of the files; the first failure, after all steps have been tried.

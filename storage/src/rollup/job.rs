@@ -5,12 +5,15 @@
 //! [`press`] does the same from the finest cells that are kept, for a span of which something was deleted after its
 //! raw rows were dropped. Deleted rows and cells are left out by both.
 
+use std::sync::Arc;
+
 use super::Work;
 use crate::Result;
 use crate::cells::{Layers, Presser, coarsen};
 use crate::draft::{Draft, schema_of};
 use crate::manifest::RolledSpan;
-use crate::model::{FieldInfo, RowBlock, Tier, TimeRange};
+use crate::model::{FieldInfo, RowBlock, Schema, Tier, TimeRange};
+use crate::pipeline::{Sink, pipe};
 use crate::rows::append_rows;
 use crate::scan::merge::{Piece, PieceSize, measurements, merged};
 use crate::segment::Texts;
@@ -66,33 +69,24 @@ fn write(
     size: PieceSize,
 ) -> Result<Edit> {
     let mut drafts: Vec<[Draft; 3]> =
-        spans.iter().map(|span| Tier::CELLS.map(|tier| Draft::new(numbers, tier, *span))).collect();
-    let hull = spans.first().zip(spans.last());
-    let hull = hull.map_or(TimeRange::new(0, 0), |(first, last)| TimeRange::new(first.start_ns, last.end_ns));
-    for measurement in measurements(inputs) {
-        let schema = schema_of(store, measurement)?;
-        let holders = inputs.iter().filter(|live| live.segment.section(measurement).is_some());
-        let Some(finest) = holders.map(|live| live.meta.tier).min() else { continue };
-        let of_finest: Vec<&LiveSegment> =
-            inputs.iter().copied().filter(|live| live.meta.tier == finest).collect();
-        let mut pressers: Vec<Presser<'_>> =
-            spans.iter().map(|span| Presser::new(*span, &schema.fields)).collect();
-        let mut sink = |piece: Piece| {
-            let parts = pressers.iter_mut().zip(cut(piece.rows, spans));
-            for (drafts, (presser, rows)) in drafts.iter_mut().zip(parts) {
-                let mut write = |layers: Layers| {
-                    let mut layers = drafts.iter_mut().zip(&layers);
-                    layers.try_for_each(|(draft, cells)| draft.push(store, &schema, cells))
-                };
-                match finest {
-                    Tier::Raw => presser.push(rows, piece.goes_on, &mut write)?,
-                    Tier::M1 | Tier::M5 | Tier::H1 => write(coarser(rows, finest, &schema.fields)?)?,
-                }
+        spans.iter().map(|span| Tier::CELLS.map(|tier| Draft::in_background(numbers, tier, *span))).collect();
+    let press = |sink: &mut Sink<'_, (Arc<Schema>, Vec<Vec<Layers>>)>| {
+        measurements(inputs).into_iter().try_for_each(|measurement| {
+            let schema = Arc::new(schema_of(store, measurement)?);
+            press_measurement(version, (spans, inputs), &schema, size, &mut |pressed| {
+                sink((Arc::clone(&schema), pressed))
+            })
+        })
+    };
+    pipe(press, |(schema, pressed)| {
+        for (drafts, layers) in drafts.iter_mut().zip(pressed) {
+            for layers in layers {
+                let mut cells = drafts.iter_mut().zip(&layers);
+                cells.try_for_each(|(draft, cells)| draft.push(store, &schema, cells))?;
             }
-            Ok(())
-        };
-        merged(version, &of_finest, measurement, (hull, Texts::Presence), size, &mut sink)?;
-    }
+        }
+        Ok(())
+    })?;
     let generation = store.next_file();
     let mut edit = Edit::default();
     for draft in drafts.into_iter().flatten() {
@@ -104,6 +98,33 @@ fn write(
     let old = live.filter(|meta| meta.tier != Tier::Raw && spans.contains(&meta.partition));
     edit.remove = old.map(|meta| meta.id).collect();
     Ok(edit)
+}
+
+/// The layers of each span for rows of a measurement, piece by piece, from the finest of the inputs that have it.
+fn press_measurement(
+    version: &Version,
+    (spans, inputs): (&[TimeRange], &[&LiveSegment]),
+    schema: &Schema,
+    size: PieceSize,
+    sink: &mut dyn FnMut(Vec<Vec<Layers>>) -> Result<()>,
+) -> Result<()> {
+    let holders = inputs.iter().copied();
+    let holders = holders.filter(|live| live.segment.section(schema.measurement).is_some());
+    let Some(finest) = holders.clone().map(|live| live.meta.tier).min() else { return Ok(()) };
+    let of_finest: Vec<&LiveSegment> = holders.filter(|live| live.meta.tier == finest).collect();
+    let hull = spans.first().zip(spans.last());
+    let hull = hull.map_or(TimeRange::new(0, 0), |(first, last)| TimeRange::new(first.start_ns, last.end_ns));
+    let mut pressers: Vec<Presser<'_>> =
+        spans.iter().map(|span| Presser::new(*span, &schema.fields)).collect();
+    let mut press = |piece: Piece| {
+        let parts = pressers.iter_mut().zip(cut(piece.rows, spans));
+        let pressed = parts.map(|(presser, rows)| match finest {
+            Tier::Raw => presser.push(rows, piece.goes_on),
+            Tier::M1 | Tier::M5 | Tier::H1 => Ok(vec![coarser(rows, finest, &schema.fields)?]),
+        });
+        sink(pressed.collect::<Result<_>>()?)
+    };
+    merged(version, &of_finest, schema.measurement, (hull, Texts::Presence), size, &mut press)
 }
 
 /// The rows of each of the ascending spans, which are sorted by (series, time).
