@@ -54,39 +54,37 @@ impl<'a> Presser<'a> {
     }
 
     /// Adds rows that follow those before; `goes_on` tells whether more rows of their series, of which there is then
-    /// one alone, follow. Gives the layers that are complete, in order.
+    /// one alone, follow. Hands over layers that are complete, in order.
     ///
     /// # Errors
     /// None for rows that have the fields' types.
-    pub(crate) fn push(&mut self, rows: RowBlock, goes_on: bool) -> Result<Vec<Layers>> {
+    pub(crate) fn push(
+        &mut self,
+        rows: RowBlock,
+        goes_on: bool,
+        sink: &mut dyn FnMut(Layers) -> Result<()>,
+    ) -> Result<()> {
         if !goes_on && self.waiting_rows == 0 {
-            return self.whole(rows);
+            return if rows.is_empty() { Ok(()) } else { sink(layers(rows, self.fields)?) };
         }
-        let mut complete = Vec::new();
         self.waiting_rows += rows.len();
         self.waiting.push(rows);
         if self.sparse_max < self.waiting_rows {
             for rows in std::mem::take(&mut self.waiting) {
-                self.fold_hours(&rows, &mut complete)?;
+                self.fold_hours(&rows, sink)?;
             }
         }
         if goes_on {
-            return Ok(complete);
+            return Ok(());
         }
         self.waiting_rows = 0;
-        complete.extend(self.end_hour()?);
+        self.end_hour(sink)?;
         let rows = merge_sorted(&std::mem::take(&mut self.waiting));
-        complete.extend(self.whole(rows)?);
-        Ok(complete)
+        if rows.is_empty() { Ok(()) } else { sink(layers(rows, self.fields)?) }
     }
 
-    /// The layers of all rows of some series; nothing of nothing.
-    fn whole(&self, rows: RowBlock) -> Result<Vec<Layers>> {
-        if rows.is_empty() { Ok(Vec::new()) } else { Ok(vec![layers(rows, self.fields)?]) }
-    }
-
-    /// Folds rows of a dense series; adds the hours before the one they end in.
-    fn fold_hours(&mut self, rows: &RowBlock, complete: &mut Vec<Layers>) -> Result<()> {
+    /// Folds rows of a dense series; hands over the hours that end in them.
+    fn fold_hours(&mut self, rows: &RowBlock, sink: &mut dyn FnMut(Layers) -> Result<()>) -> Result<()> {
         let mut start = 0;
         while let Some(rest) = rows.ts_ns.get(start..)
             && let Some(first_ns) = rest.first()
@@ -94,7 +92,7 @@ impl<'a> Presser<'a> {
             let hour_ns = floor_to(*first_ns, HOUR_NS);
             let end = start + rest.partition_point(|ts_ns| ts_ns.saturating_sub(hour_ns) < HOUR_NS);
             if self.hour.as_ref().is_some_and(|(before_ns, _)| *before_ns != hour_ns) {
-                complete.extend(self.end_hour()?);
+                self.end_hour(sink)?;
             }
             let (_, folder) = self.hour.get_or_insert_with(|| (hour_ns, Folder::new(self.fields, Tier::M1)));
             if start == 0 && end == rows.len() {
@@ -109,12 +107,12 @@ impl<'a> Presser<'a> {
         Ok(())
     }
 
-    fn end_hour(&mut self) -> Result<Option<Layers>> {
-        let Some((_, folder)) = self.hour.take() else { return Ok(None) };
+    fn end_hour(&mut self, sink: &mut dyn FnMut(Layers) -> Result<()>) -> Result<()> {
+        let Some((_, folder)) = self.hour.take() else { return Ok(()) };
         let minutes = folder.finish();
         let fives = coarsen(&minutes, self.fields, Tier::M5)?;
         let hours = coarsen(&fives, self.fields, Tier::H1)?;
-        Ok(Some([minutes, fives, hours]))
+        sink([minutes, fives, hours])
     }
 }
 

@@ -10,7 +10,7 @@ pub(crate) use pick::{Merge, pick};
 
 use crate::draft::{Draft, schema_of};
 use crate::manifest::{RolledSpan, SegmentMeta};
-use crate::model::{RowBlock, Schema, Tier, TimeRange};
+use crate::model::{Schema, Tier, TimeRange};
 use crate::pipeline::{Sink, pipe};
 use crate::scan::merge::{Piece, PieceSize, measurements, merged};
 use crate::segment::Texts;
@@ -36,14 +36,14 @@ fn write(store: &Store, numbers: &mut FileNumbers<'_>, merge: &Merge, size: Piec
         version.of_tier(Tier::Raw).filter(|live| merge.inputs.contains(&live.meta.id)).collect();
     let (Some(first), Some(last)) = (inputs.first(), inputs.last()) else { return Ok(()) };
     let mut draft = Draft::in_background(numbers, Tier::Raw, first.meta.partition);
-    let read = |sink: &mut Sink<'_, (Arc<Schema>, RowBlock)>| {
+    let read = |sink: &mut Sink<'_, (Arc<Schema>, Piece)>| {
         measurements(&inputs).into_iter().try_for_each(|measurement| {
             let schema = Arc::new(schema_of(store, measurement)?);
-            let mut sink = |piece: Piece| sink((Arc::clone(&schema), piece.rows));
+            let mut sink = |piece| sink((Arc::clone(&schema), piece));
             merged(&version, &inputs, measurement, (TimeRange::ALL, Texts::Whole), size, &mut sink)
         })
     };
-    pipe(read, |(schema, rows)| draft.push(store, &schema, &rows))?;
+    pipe(read, |(schema, piece)| draft.push(store, &schema, &piece.rows))?;
     let output = draft.finish(store, last.meta.generation)?;
     let is_masked = |id: &u64| manifest.tombstones.iter().any(|tombstone| tombstone.is_pending(*id));
     if output.is_none() && !merge.inputs.iter().any(is_masked) {

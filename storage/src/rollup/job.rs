@@ -70,22 +70,16 @@ fn write(
 ) -> Result<Edit> {
     let mut drafts: Vec<[Draft; 3]> =
         spans.iter().map(|span| Tier::CELLS.map(|tier| Draft::in_background(numbers, tier, *span))).collect();
-    let press = |sink: &mut Sink<'_, (Arc<Schema>, Vec<Vec<Layers>>)>| {
+    let press = |sink: &mut Sink<'_, Pressed>| {
         measurements(inputs).into_iter().try_for_each(|measurement| {
             let schema = Arc::new(schema_of(store, measurement)?);
-            press_measurement(version, (spans, inputs), &schema, size, &mut |pressed| {
-                sink((Arc::clone(&schema), pressed))
-            })
+            press_measurement(version, (spans, inputs), &schema, size, sink)
         })
     };
-    pipe(press, |(schema, pressed)| {
-        for (drafts, layers) in drafts.iter_mut().zip(pressed) {
-            for layers in layers {
-                let mut cells = drafts.iter_mut().zip(&layers);
-                cells.try_for_each(|(draft, cells)| draft.push(store, &schema, cells))?;
-            }
-        }
-        Ok(())
+    pipe(press, |pressed| {
+        let Some(drafts) = drafts.get_mut(pressed.span) else { return Ok(()) };
+        let mut layers = drafts.iter_mut().zip(&pressed.layers);
+        layers.try_for_each(|(draft, cells)| draft.push(store, &pressed.schema, cells))
     })?;
     let generation = store.next_file();
     let mut edit = Edit::default();
@@ -100,13 +94,20 @@ fn write(
     Ok(edit)
 }
 
+/// Cells of some series of a measurement in one of the spans.
+struct Pressed {
+    schema: Arc<Schema>,
+    span: usize,
+    layers: Layers,
+}
+
 /// The layers of each span for rows of a measurement, piece by piece, from the finest of the inputs that have it.
 fn press_measurement(
     version: &Version,
     (spans, inputs): (&[TimeRange], &[&LiveSegment]),
-    schema: &Schema,
+    schema: &Arc<Schema>,
     size: PieceSize,
-    sink: &mut dyn FnMut(Vec<Vec<Layers>>) -> Result<()>,
+    sink: &mut Sink<'_, Pressed>,
 ) -> Result<()> {
     let holders = inputs.iter().copied();
     let holders = holders.filter(|live| live.segment.section(schema.measurement).is_some());
@@ -118,11 +119,14 @@ fn press_measurement(
         spans.iter().map(|span| Presser::new(*span, &schema.fields)).collect();
     let mut press = |piece: Piece| {
         let parts = pressers.iter_mut().zip(cut(piece.rows, spans));
-        let pressed = parts.map(|(presser, rows)| match finest {
-            Tier::Raw => presser.push(rows, piece.goes_on),
-            Tier::M1 | Tier::M5 | Tier::H1 => Ok(vec![coarser(rows, finest, &schema.fields)?]),
-        });
-        sink(pressed.collect::<Result<_>>()?)
+        for (span, (presser, rows)) in parts.enumerate() {
+            let mut write = |layers| sink(Pressed { schema: Arc::clone(schema), span, layers });
+            match finest {
+                Tier::Raw => presser.push(rows, piece.goes_on, &mut write)?,
+                Tier::M1 | Tier::M5 | Tier::H1 => write(coarser(rows, finest, &schema.fields)?)?,
+            }
+        }
+        Ok(())
     };
     merged(version, &of_finest, schema.measurement, (hull, Texts::Presence), size, &mut press)
 }
