@@ -32,11 +32,11 @@ const START_NS: i64 = 1_704_067_200 * SECOND_NS;
 /// Parts that a series is written in, each a flush of its own.
 const PARTS: i64 = 8;
 const BATCH_ROWS: usize = 1000;
-/// For each field: a page of each part and a slice of all of them three times, or the cells of an hour.
-const PEAK_BYTES_OF_FIELD_MAX: usize = 3 << 19;
+/// For each field: a page of each part and a few slices of all of them, or the cells of an hour.
+const PEAK_BYTES_OF_FIELD_MAX: usize = 2 << 20;
 
-/// A flush needs a piece of the memtable twice.
-const FLUSH_BYTES_OF_FIELD_MAX: usize = 1 << 19;
+/// A flush needs a few pieces of the memtable.
+const FLUSH_BYTES_OF_FIELD_MAX: usize = 3 << 18;
 
 struct Shape {
     rows: i64,
