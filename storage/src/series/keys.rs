@@ -56,7 +56,10 @@ impl Keys {
     pub(super) fn numbers(&self, id: SeriesId) -> Vec<u32> {
         let mut numbers = Vec::with_capacity(16);
         let mut reader = Reader::new(self.packed.get(id.0));
-        while let Ok(number) = reader.varint_u32() {
+        // Asked for more than there is, the reader would write an error each time.
+        while !reader.rest().is_empty()
+            && let Ok(number) = reader.varint_u32()
+        {
             numbers.push(number);
         }
         numbers
