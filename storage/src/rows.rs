@@ -311,17 +311,7 @@ pub(crate) fn pad_nulls(column: &mut Column, rows: usize) {
         return;
     }
     column.valid.get_or_insert_with(|| vec![true; len]).resize(rows, false);
-    match &mut column.values {
-        Values::F64(values) => values.resize(rows, 0.0),
-        Values::I64(values) => values.resize(rows, 0),
-        Values::U64(values) => values.resize(rows, 0),
-        Values::Bool(values) => values.resize(rows, false),
-        Values::Hist(values) => values.pad(rows),
-        Values::Str(texts) => {
-            let end = texts.ends.last().copied().unwrap_or(0);
-            texts.ends.resize(rows, end);
-        }
-    }
+    column.values.pad(rows);
 }
 
 /// Appends all rows of `from`, which holds the same column.
