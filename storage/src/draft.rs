@@ -4,7 +4,7 @@
 use crate::Result;
 use crate::manifest::{Manifest, SegmentMeta};
 use crate::model::{MeasurementId, RowBlock, Schema, Tier, TimeRange};
-use crate::segment::SegmentWriter;
+use crate::segment::{SegmentWriter, SeriesTable};
 use crate::version::Store;
 use crate::{Error, ErrorKind};
 
@@ -33,24 +33,39 @@ impl Draft {
             return Ok(());
         }
         if self.section != Some(schema.measurement) {
-            self.end_section(store)?;
+            self.end_section(store, &mut SeriesTable::default())?;
         }
+        self.begin(store, schema)?.push(rows)
+    }
+
+    /// The writer, its section that of a measurement; the section before must have been ended.
+    ///
+    /// # Errors
+    /// Those of the file system; `Internal` for another section.
+    pub(crate) fn begin(&mut self, store: &Store, schema: &Schema) -> Result<&mut SegmentWriter> {
         let writer = match &mut self.writer {
             Some(writer) => writer,
             slot => slot.insert(SegmentWriter::create(&*store.env.fs, &store.segment_path(self.id))?),
         };
-        if self.section.is_none() {
+        if self.section != Some(schema.measurement) {
             writer.begin(schema.measurement, &schema.name, &schema.fields)?;
             self.section = Some(schema.measurement);
         }
-        writer.push(rows)
+        Ok(writer)
     }
 
-    fn end_section(&mut self, store: &Store) -> Result<()> {
-        match (&mut self.writer, self.section.take()) {
-            (Some(writer), Some(_)) => writer.end(&|series, out| store.catalog.encode_key(series, out)),
-            _ => Ok(()),
-        }
+    /// The writer, once there was a row.
+    pub(crate) fn writer(&mut self) -> Option<&mut SegmentWriter> {
+        self.writer.as_mut()
+    }
+
+    /// Ends the section, if there is one, with what the series table shares with that of another segment.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub(crate) fn end_section(&mut self, store: &Store, table: &mut SeriesTable) -> Result<()> {
+        let (Some(writer), Some(_)) = (&mut self.writer, self.section.take()) else { return Ok(()) };
+        writer.end_with(&|series, out| store.catalog.encode_key(series, out), table)
     }
 
     /// Makes the file durable and tells what the manifest shall say of it; `None` when no row came.
@@ -58,7 +73,7 @@ impl Draft {
     /// # Errors
     /// Those of the file system.
     pub(crate) fn finish(mut self, store: &Store, generation: u64) -> Result<Option<SegmentMeta>> {
-        self.end_section(store)?;
+        self.end_section(store, &mut SeriesTable::default())?;
         let Some(writer) = self.writer else { return Ok(None) };
         let summary = writer.finish(&*store.env.fs)?;
         Ok(Some(SegmentMeta {

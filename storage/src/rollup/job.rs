@@ -6,9 +6,10 @@
 //! raw rows were dropped. Deleted rows and cells are left out by both.
 
 use super::Work;
+use super::drafts::SpanDrafts;
 use crate::Result;
-use crate::cells::{coarsen, layers};
-use crate::draft::{Draft, schema_of};
+use crate::cells::{Layers, coarsen, layers};
+use crate::draft::schema_of;
 use crate::manifest::{Manifest, RolledSpan};
 use crate::model::{FieldInfo, RowBlock, Tier, TimeRange};
 use crate::rows::append_rows;
@@ -60,8 +61,7 @@ fn write(
     spans: &[TimeRange],
     inputs: &[&LiveSegment],
 ) -> Result<Edit> {
-    let mut drafts: Vec<[Draft; 3]> =
-        spans.iter().map(|span| Tier::CELLS.map(|tier| Draft::new(manifest, tier, *span))).collect();
+    let mut drafts: Vec<SpanDrafts> = spans.iter().map(|span| SpanDrafts::new(manifest, *span)).collect();
     let hull = spans.first().zip(spans.last());
     let hull = hull.map_or(TimeRange::new(0, 0), |(first, last)| TimeRange::new(first.start_ns, last.end_ns));
     for measurement in measurements(inputs) {
@@ -72,12 +72,10 @@ fn write(
             inputs.iter().copied().filter(|live| live.meta.tier == finest).collect();
         merged(version, &of_finest, measurement, (hull, Texts::Presence), &mut |block| {
             for (drafts, rows) in drafts.iter_mut().zip(cut(block, spans)) {
-                let layers = match finest {
-                    Tier::Raw => layers(rows, &schema.fields)?,
-                    Tier::M1 | Tier::M5 | Tier::H1 => coarser(rows, finest, &schema.fields)?,
-                };
-                for (draft, cells) in drafts.iter_mut().zip(&layers) {
-                    draft.push(store, &schema, cells)?;
+                let mut write = |layers: Layers| drafts.push(store, &schema, &layers);
+                match finest {
+                    Tier::Raw => layers(rows, &schema.fields, &mut write)?,
+                    Tier::M1 | Tier::M5 | Tier::H1 => write(coarser(rows, finest, &schema.fields)?)?,
                 }
             }
             Ok(())
@@ -85,7 +83,7 @@ fn write(
     }
     let generation = manifest.next_file;
     let mut edit = Edit::default();
-    for draft in drafts.into_iter().flatten() {
+    for draft in drafts {
         edit.add.extend(draft.finish(store, generation)?);
     }
     Written::count(&store.written.rolled, &edit);
@@ -121,7 +119,7 @@ fn cut(rows: RowBlock, spans: &[TimeRange]) -> Vec<RowBlock> {
 }
 
 /// The cells of a tier and of the coarser ones; nothing for finer ones.
-fn coarser(cells: RowBlock, finest: Tier, fields: &[FieldInfo]) -> Result<[RowBlock; 3]> {
+fn coarser(cells: RowBlock, finest: Tier, fields: &[FieldInfo]) -> Result<Layers> {
     let mut layers = [RowBlock::default(), RowBlock::default(), RowBlock::default()];
     let mut last = cells;
     for (tier, layer) in Tier::CELLS.into_iter().zip(&mut layers).filter(|(tier, _)| finest <= *tier) {
@@ -130,5 +128,6 @@ fn coarser(cells: RowBlock, finest: Tier, fields: &[FieldInfo]) -> Result<[RowBl
         }
         layer.clone_from(&last);
     }
-    Ok(layers)
+    let [minutes, fives, hours] = layers;
+    Ok(Layers { minutes, fives: Some(fives), hours })
 }
