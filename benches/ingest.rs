@@ -1,13 +1,13 @@
 //! The library's write path as a whole and in parts: parse, resolve + log + memtable, flush, compaction + rollup.
 //! One thread; the log is synced before every acknowledgement. Each part is shown with its time on the wall and on
-//! the processor.
+//! the processors.
 //!
 //! All rows are long past, so their hours are closed: what background work is due is done after every batch and counts
 //! as flush. After the last row the engine's clock jumps two minutes ahead, and what is due then, until nothing is, is the
 //! rest. Writing everything into one segment, which only an order does, is shown apart.
 //!
-//! Then the same with writers of their own threads and one thread for the background work, as in the server: the time on
-//! the wall until nothing is due any more.
+//! Then all parts together, until nothing is due any more: by one thread that is held on one core, and by writers with
+//! threads of their own beside the threads of the background work, as in the server.
 //!
 //! Run with `cargo bench --bench ingest [-- ROWS [tsbs|events|FILE]]`; FILE holds line protocol, of which the first ROWS
 //! lines are taken. Pin it to a core with `taskset -c 0` for the figure of one core; a last word `alone` leaves the
@@ -22,7 +22,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use icecore::ingest::line::{LineLimits, Precision, decode};
 use icecore_storage::Engine;
@@ -30,6 +30,7 @@ use icecore_storage::clock::{Clock, SystemClock};
 use icecore_storage::engine::Env;
 use icecore_storage::fs::OsFs;
 use icecore_storage::options::{Options, Retention};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 #[path = "common/batches.rs"]
 mod batches;
@@ -42,6 +43,9 @@ use cost::{Cost, Moment};
 
 /// Long enough for the engine to find that no more rows come.
 const QUIET_NS: i64 = 120_000_000_000;
+
+/// Longest wait for work.
+const STEP: Duration = Duration::from_millis(20);
 
 /// The machine's clock, and how far ahead of it this one is.
 #[derive(Debug, Default)]
@@ -178,24 +182,38 @@ fn print_part(part: &str, cost: Cost, values: f64) {
     println!("  {part:<34} {:>9.1} {:>9.1}", per_value(cost.wall), per_value(cost.cpu));
 }
 
-/// One thread that does everything, then one and two writers beside a thread for the background work.
+/// One thread that does everything on one core, then one and two writers beside the threads of the background work on all.
 fn scale(shape: &Shape, rows: usize) {
     let values = (rows * shape.fields) as f64;
     let bodies = batches(&shape.lines);
     let mut alone = None;
-    for (writers, name) in [(0, "one thread in all"), (1, "1 writer"), (2, "2 writers")] {
-        let time = scaled(&bodies, writers).as_secs_f64();
+    for (writers, name) in [(0, "one core"), (1, "1 writer"), (2, "2 writers")] {
+        let cost = if writers == 0 { on_one_core(|| scaled(&bodies, 0)) } else { scaled(&bodies, writers) };
+        let time = cost.wall.as_secs_f64();
         let alone = *alone.get_or_insert(time);
         println!(
-            "  {name:<18} {:>6.2} M values/s on the wall, {:.2} times one",
+            "  {name:<18} {:>6.2} M values/s on the wall, {:.2} times one core; {:.1} ns/value on the processors",
             values / time / 1e6,
-            alone / time
+            alone / time,
+            cost.cpu.as_secs_f64() * 1e9 / values
         );
     }
 }
 
-/// Time until all is written and no work is due; 0 writers: this thread does it all.
-fn scaled(bodies: &[&str], writers: usize) -> Duration {
+/// Runs `work` with this thread, and those that it starts, on the first core that it may use.
+fn on_one_core<R>(work: impl FnOnce() -> R) -> R {
+    let all = sched_getaffinity(None).expect("Linux");
+    let first = (0..CpuSet::MAX_CPU).find(|cpu| all.is_set(*cpu)).expect("a core to run on");
+    let mut one = CpuSet::new();
+    one.set(first);
+    sched_setaffinity(None, &one).expect("a core of this thread");
+    let done = work();
+    sched_setaffinity(None, &all).expect("the cores that it had");
+    done
+}
+
+/// Cost until all is written and no work is due; 0 writers: this thread does it all.
+fn scaled(bodies: &[&str], writers: usize) -> Cost {
     let scratch = tempfile::tempdir().expect("a temporary directory");
     let clock = Arc::new(JumpingClock::default());
     let engine = open(scratch.path(), &clock);
@@ -207,34 +225,37 @@ fn scaled(bodies: &[&str], writers: usize) -> Duration {
             engine.write(&decoded.batch).expect("a healthy disk");
         })
     };
-    let start = Instant::now();
+    let start = Moment::now();
     if writers == 0 {
         while write_next().is_some() {
             engine.maintain().expect("a healthy disk");
         }
     }
     std::thread::scope(|scope| {
-        let service = (0 < writers).then(|| {
+        if 0 < writers {
             scope.spawn(|| {
                 while !is_over.load(Ordering::SeqCst) {
-                    engine.wait_for_work(Duration::from_millis(20));
-                    engine.maintain().expect("a healthy disk");
+                    engine.wait_for_flush(STEP);
+                    engine.flush_due().expect("a healthy disk");
                 }
-            })
-        });
+            });
+            scope.spawn(|| {
+                while !is_over.load(Ordering::SeqCst) {
+                    engine.wait_for_jobs(STEP);
+                    engine.run_jobs().expect("a healthy disk");
+                }
+            });
+        }
         let threads: Vec<_> = (0..writers).map(|_| scope.spawn(|| while write_next().is_some() {})).collect();
         for thread in threads {
             thread.join().expect("a writer that does not panic");
         }
         is_over.store(true, Ordering::SeqCst);
-        if let Some(service) = service {
-            service.join().expect("background work that does not panic");
-        }
     });
     engine.flush().expect("a healthy disk");
     clock.ahead_ns.store(QUIET_NS, Ordering::SeqCst);
     engine.maintain().expect("a healthy disk");
-    start.elapsed()
+    start.cost()
 }
 
 fn open(dir: &Path, clock: &Arc<JumpingClock>) -> Engine {

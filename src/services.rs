@@ -1,8 +1,8 @@
-//! Background threads: one for each database, which does the engine's work when it is due.
+//! Background threads: two for each database, one for each lane of the engine's work, which is done when it is due.
 //!
-//! Order: the thread waits for work, does it, and after a failure waits longer before it tries again. Stopping:
-//! the stop flag is raised, the engine is closed by the caller (which ends the wait at once), the thread is joined.
-//! The thread of an engine that is closed alone ends by itself.
+//! Order: a thread waits for work, does it, and after a failure waits longer before it tries again. Stopping:
+//! the stop flag is raised, the engine is closed by the caller (which ends the wait at once), the threads are joined.
+//! The threads of an engine that is closed alone end by themselves.
 //! Knows nothing of what the work is.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -46,6 +46,20 @@ impl StopFlag {
     }
 }
 
+/// A kind of work that has a thread of its own.
+#[derive(Debug, Clone, Copy)]
+struct Lane {
+    thread: &'static str,
+    wait: fn(&Engine, Duration),
+    work: fn(&Engine) -> icecore_storage::Result<()>,
+}
+
+/// Flushes come beside the other jobs: a long roll must not keep memory from being given back.
+const LANES: [Lane; 2] = [
+    Lane { thread: "icecore-flush", wait: Engine::wait_for_flush, work: Engine::flush_due },
+    Lane { thread: "icecore-jobs", wait: Engine::wait_for_jobs, work: Engine::run_jobs },
+];
+
 /// The service threads of a data directory.
 #[derive(Debug, Default)]
 pub(crate) struct Services {
@@ -54,20 +68,22 @@ pub(crate) struct Services {
 }
 
 impl Services {
-    /// Starts the thread of one engine.
+    /// Starts the threads of one engine.
     ///
     /// # Errors
     /// `Internal` when the system gives no thread.
-    pub(crate) fn serve(&self, name: &str, engine: Arc<Engine>) -> Result<()> {
-        let stop = Arc::clone(&self.stop);
-        let database = name.to_owned();
-        let thread = std::thread::Builder::new()
-            .name("icecore-service".to_owned())
-            .spawn(move || run(&database, &engine, &stop))
-            .map_err(|error| {
-                Error::new(ErrorKind::Internal, format!("cannot start a service thread: {error}"))
-            })?;
-        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
+    pub(crate) fn serve(&self, name: &str, engine: &Arc<Engine>) -> Result<()> {
+        for lane in LANES {
+            let (engine, stop) = (Arc::clone(engine), Arc::clone(&self.stop));
+            let database = name.to_owned();
+            let thread = std::thread::Builder::new()
+                .name(lane.thread.to_owned())
+                .spawn(move || run(lane, &database, &engine, &stop))
+                .map_err(|error| {
+                    Error::new(ErrorKind::Internal, format!("cannot start a service thread: {error}"))
+                })?;
+            self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
+        }
         Ok(())
     }
 
@@ -87,15 +103,15 @@ impl Services {
     }
 }
 
-fn run(database: &str, engine: &Engine, stop: &StopFlag) {
+fn run(lane: Lane, database: &str, engine: &Engine, stop: &StopFlag) {
     let mut pause = WAIT_MAX;
     let is_over = || stop.is_raised() || engine.is_closed();
     while !is_over() {
-        engine.wait_for_work(WAIT_MAX);
+        (lane.wait)(engine, WAIT_MAX);
         if is_over() {
             return;
         }
-        match engine.maintain() {
+        match (lane.work)(engine) {
             Ok(()) => pause = WAIT_MAX,
             Err(error) => {
                 if is_over() {

@@ -4,7 +4,9 @@
 use std::ops::{AddAssign, Sub};
 use std::time::{Duration, Instant};
 
-/// Wall and processor time of the calling thread.
+use rustix::time::{ClockId, clock_gettime};
+
+/// Wall and processor time; all threads of the process count.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Cost {
     /// On the wall.
@@ -23,16 +25,19 @@ pub(crate) struct Moment {
 impl Moment {
     /// This moment.
     pub(crate) fn now() -> Self {
-        let cpu = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-        // Both parts of a processor time are 0 or more.
-        let cpu = Duration::new(cpu.tv_sec.unsigned_abs(), u32::try_from(cpu.tv_nsec).unwrap_or(0));
-        Self { wall: Instant::now(), cpu }
+        Self { wall: Instant::now(), cpu: spent() }
     }
 
     /// What has been spent since.
     pub(crate) fn cost(self) -> Cost {
         Self::now() - self
     }
+}
+
+fn spent() -> Duration {
+    let spent = clock_gettime(ClockId::ProcessCPUTime);
+    // Both parts of a processor time are 0 or more.
+    Duration::new(spent.tv_sec.unsigned_abs(), u32::try_from(spent.tv_nsec).unwrap_or(0))
 }
 
 impl Sub for Moment {

@@ -1,8 +1,8 @@
-//! Time as a trait, so that tests can hold it, jump it and run it backwards. The only file that reads a clock.
+//! Time as a trait, so that tests can hold it, jump it and run it backwards. The only file that reads a clock or sleeps.
 
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Tells the time.
 pub trait Clock: Send + Sync + Debug {
@@ -11,6 +11,12 @@ pub trait Clock: Send + Sync + Debug {
 
     /// Nanoseconds since an arbitrary start; never goes backwards.
     fn monotonic_ns(&self) -> i64;
+
+    /// Returns when about that much time has passed.
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that sleeps")]
+    fn sleep(&self, time: Duration) {
+        std::thread::sleep(time);
+    }
 }
 
 /// The clock of the machine.
@@ -39,7 +45,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that stands still until it is told to move.
+/// A clock that stands still until it is told to move; who sleeps moves it.
 #[derive(Debug)]
 pub struct ManualClock {
     now_ns: AtomicI64,
@@ -71,5 +77,9 @@ impl Clock for ManualClock {
 
     fn monotonic_ns(&self) -> i64 {
         self.monotonic_ns.load(Ordering::SeqCst)
+    }
+
+    fn sleep(&self, time: Duration) {
+        self.advance(i64::try_from(time.as_nanos()).unwrap_or(i64::MAX));
     }
 }

@@ -17,7 +17,7 @@ use crate::rolled::Lost;
 use crate::rollup::{self, Work};
 use crate::segment::{PageInfo, Section};
 use crate::tombstone::{Source, Tombstone, widened};
-use crate::version::{Edit, LiveSegment, Store};
+use crate::version::{Edit, FileNumbers, LiveSegment, Store};
 use crate::{Error, ErrorKind, Result};
 
 /// What a delete hides.
@@ -34,24 +34,26 @@ pub struct DeleteReport {
 ///
 /// # Errors
 /// `LimitExceeded` when too much is waiting to be purged; those of the file system.
-pub(crate) fn mark(
+pub(crate) fn mark(store: &Store, targets: &[SeriesSet], range: TimeRange) -> Result<DeleteReport> {
+    store.attempt(|numbers| hide(store, numbers, targets, range))
+}
+
+fn hide(
     store: &Store,
-    manifest: &mut Manifest,
+    numbers: &mut FileNumbers<'_>,
     targets: &[SeriesSet],
     range: TimeRange,
 ) -> Result<DeleteReport> {
-    let version = store.version();
+    let (manifest, version) = store.live();
     let mut tombstones = manifest.tombstones.clone();
     let mut report = DeleteReport::default();
-    let mut next_file = manifest.next_file;
     for target in targets {
         let Some(mut tombstone) = tombstone(&version.segments, target, range) else { continue };
         report.segments += tombstone.pending.len() as u64;
-        report.rounded = report.rounded.max(rounded(manifest, &tombstone));
+        report.rounded = report.rounded.max(rounded(&manifest, &tombstone));
         let is_known = |known: &Tombstone| Tombstone { id: tombstone.id, ..known.clone() } == tombstone;
         if !tombstones.iter().any(is_known) {
-            tombstone.id = next_file;
-            next_file += 1;
+            tombstone.id = numbers.take();
             tombstones.push(tombstone);
         }
     }
@@ -59,8 +61,7 @@ pub(crate) fn mark(
         return Ok(report);
     }
     check_limits(&tombstones, &store.options)?;
-    manifest.next_file = next_file;
-    store.commit(manifest, Edit { tombstones: Some(tombstones), ..Edit::default() })?;
+    store.commit(Edit { tombstones: Some(tombstones), ..Edit::default() })?;
     Ok(report)
 }
 
@@ -195,10 +196,10 @@ fn cell_step(manifest: &Manifest, span: TimeRange, frozen: &[TimeRange]) -> Step
 ///
 /// # Errors
 /// Those of the file system, `Corruption` of an input; nothing has changed then, and the rows stay hidden.
-pub(crate) fn run(store: &Store, manifest: &mut Manifest, step: &Step) -> Result<()> {
+pub(crate) fn run(store: &Store, step: &Step) -> Result<()> {
     match step {
-        Step::Roll(work) => rollup::job::run(store, manifest, std::slice::from_ref(work)),
-        Step::Press { span, from } => rollup::job::press(store, manifest, *span, *from),
-        Step::Rewrite(merge) => compact::run(store, manifest, merge),
+        Step::Roll(work) => rollup::job::run(store, std::slice::from_ref(work)),
+        Step::Press { span, from } => rollup::job::press(store, *span, *from),
+        Step::Rewrite(merge) => compact::run(store, merge),
     }
 }

@@ -2,10 +2,10 @@
 //! by themselves, and an empty one leaves nothing behind. Knows nothing of why it is written.
 
 use crate::Result;
-use crate::manifest::{Manifest, SegmentMeta};
+use crate::manifest::SegmentMeta;
 use crate::model::{MeasurementId, RowBlock, Schema, Tier, TimeRange};
 use crate::segment::{SegmentWriter, SeriesTable};
-use crate::version::Store;
+use crate::version::{FileNumbers, Store};
 use crate::{Error, ErrorKind};
 
 /// One segment of one tier and partition.
@@ -16,12 +16,19 @@ pub(crate) struct Draft {
     partition: TimeRange,
     writer: Option<SegmentWriter>,
     section: Option<MeasurementId>,
+    /// Bytes whose writing has been paid for with time; `None` when nobody asks for that.
+    paid_bytes: Option<u64>,
 }
 
 impl Draft {
     /// Takes a file number; touches no file yet.
-    pub(crate) fn new(manifest: &mut Manifest, tier: Tier, partition: TimeRange) -> Self {
-        Self { id: manifest.take_file_number(), tier, partition, writer: None, section: None }
+    pub(crate) fn new(numbers: &mut FileNumbers<'_>, tier: Tier, partition: TimeRange) -> Self {
+        Self { id: numbers.take(), tier, partition, writer: None, section: None, paid_bytes: None }
+    }
+
+    /// As [`Draft::new`], for what is written at the rate of background work.
+    pub(crate) fn in_background(numbers: &mut FileNumbers<'_>, tier: Tier, partition: TimeRange) -> Self {
+        Self { paid_bytes: Some(0), ..Self::new(numbers, tier, partition) }
     }
 
     /// Adds rows of a measurement. Over all calls they are sorted by (measurement, series, time), each once.
@@ -35,7 +42,9 @@ impl Draft {
         if self.section != Some(schema.measurement) {
             self.end_section(store, &mut SeriesTable::default())?;
         }
-        self.begin(store, schema)?.push(rows)
+        self.begin(store, schema)?.push(rows)?;
+        self.pay(store);
+        Ok(())
     }
 
     /// The writer, its section that of a measurement; the section before must have been ended.
@@ -52,6 +61,15 @@ impl Draft {
             self.section = Some(schema.measurement);
         }
         Ok(writer)
+    }
+
+    /// Pays with time for what was written since the last payment, when somebody asks for that.
+    pub(crate) fn pay(&mut self, store: &Store) {
+        if let (Some(paid), Some(writer)) = (&mut self.paid_bytes, &self.writer) {
+            let bytes = writer.bytes();
+            store.pace.spend(&*store.env.clock, bytes - *paid);
+            *paid = bytes;
+        }
     }
 
     /// The writer, once there was a row.
@@ -74,8 +92,11 @@ impl Draft {
     /// Those of the file system.
     pub(crate) fn finish(mut self, store: &Store, generation: u64) -> Result<Option<SegmentMeta>> {
         self.end_section(store, &mut SeriesTable::default())?;
-        let Some(writer) = self.writer else { return Ok(None) };
+        let Some(writer) = self.writer.take() else { return Ok(None) };
         let summary = writer.finish(&*store.env.fs)?;
+        if let Some(paid) = self.paid_bytes {
+            store.pace.spend(&*store.env.clock, summary.bytes - paid);
+        }
         Ok(Some(SegmentMeta {
             id: self.id,
             tier: self.tier,

@@ -2,13 +2,15 @@
 //!
 //! - Write ([`Engine::write`]): resolve series, append to the log, sync, apply to the memtable, acknowledge.
 //! - Read ([`Engine::view`]): pins one immutable version.
-//! - Jobs (`engine/jobs.rs`: [`Engine::maintain`], [`Engine::seal`]) are stepped from outside, so that a service
-//!   thread, a test or an embedding program decides when they run. One job runs at a time, under the `jobs` lock.
+//! - Jobs are stepped from outside, so that service threads, a test or an embedding program decides when they run
+//!   ([`Engine::maintain`] steps all). There are two lanes: flushes (`engine/flushes.rs`), one at a time under the
+//!   `flushes` lock, and all else (`engine/jobs.rs`), one at a time under the `jobs` lock.
 //!
-//! Lock order: `jobs`, then the log's own lock, then the lock of batch application, then the version slot and the
-//! memtable's. No lock is held across I/O except `jobs` and the log's. Nothing after the append of a write can fail
-//! it.
+//! Lock order: `jobs`, then `flushes`, then the log's own lock, then that of batch application, then that of the
+//! manifest, then the version slot and the memtable's. No lock is held across I/O except `jobs`, `flushes`, the log's
+//! and the manifest's. Nothing after the append of a write can fail it.
 
+mod flushes;
 mod jobs;
 
 use std::path::Path;
@@ -16,6 +18,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use self::flushes::Flushes;
 use self::jobs::Jobs;
 pub use self::jobs::Retired;
 pub use crate::delete::DeleteReport;
@@ -28,6 +31,7 @@ use crate::recovery::{self, Recovered};
 pub use crate::retention::{Guard, RetentionReport};
 use crate::scan::{Scan, view::View};
 pub use crate::snapshot::SnapshotReport;
+use crate::sync::Mutex as LaneLock;
 pub use crate::version::Env;
 use crate::version::{Store, wal_dir};
 use crate::wal::{self, GroupCommit, Hooks};
@@ -103,7 +107,14 @@ type Blocks = Vec<(MeasurementId, RowBlock)>;
 pub struct Engine {
     store: Arc<Store>,
     log: GroupCommit<Blocks>,
-    jobs: Mutex<Jobs>,
+    jobs: LaneLock<Jobs>,
+    flushes: LaneLock<Flushes>,
+    /// Nothing names the directory any more: no job may touch it.
+    is_retired: AtomicBool,
+    /// Whether a flush or a delete came to an end since the jobs were last looked for.
+    has_jobs: AtomicBool,
+    /// Monotonic time of the newest flush since the engine was opened; `i64::MIN` before it.
+    flushed_ns: AtomicI64,
     /// Guards nothing but the waiting: work and memory are looked at anew after each signal.
     gate: Mutex<()>,
     has_work: Condvar,
@@ -156,7 +167,7 @@ impl Engine {
     /// # Errors
     /// `Conflict` when the directory holds something else; `Corruption` when acknowledged data is damaged.
     pub fn open(env: Env, dir: &Path, options: Options, retention: Retention) -> Result<Self> {
-        let Recovered { store, manifest, mark, replay } = recovery::open(env, dir, options, retention)?;
+        let Recovered { store, mark, replay } = recovery::open(env, dir, options, retention)?;
         let env = store.env.clone();
         let (durability, file_bytes_max) = (store.options.durability, store.options.wal_file_bytes_max);
         let writer = wal::Writer::open(Arc::clone(&env.fs), &wal_dir(dir), &replay, file_bytes_max)?;
@@ -165,7 +176,11 @@ impl Engine {
         Ok(Self {
             store: Arc::new(store),
             log,
-            jobs: Mutex::new(Jobs::new(manifest, mark)),
+            jobs: LaneLock::new(Jobs::new()),
+            flushes: LaneLock::new(Flushes::new(mark)),
+            is_retired: AtomicBool::new(false),
+            has_jobs: AtomicBool::new(true),
+            flushed_ns: AtomicI64::new(i64::MIN),
             gate: Mutex::new(()),
             has_work: Condvar::new(),
             has_memory: Condvar::new(),
@@ -212,13 +227,21 @@ impl Engine {
         Arc::new(View::new(&self.store))
     }
 
-    /// Blocks until there is background work or the time is up; returns at once after [`Engine::close`].
-    pub fn wait_for_work(&self, wait_max: Duration) {
+    /// Blocks until a flush is due or the time is up; returns at once after [`Engine::close`].
+    pub fn wait_for_flush(&self, wait_max: Duration) {
+        self.wait(wait_max, || self.is_flush_due());
+    }
+
+    /// Blocks until there is something for [`Engine::run_jobs`] or the time is up; returns at once after
+    /// [`Engine::close`].
+    pub fn wait_for_jobs(&self, wait_max: Duration) {
+        self.wait(wait_max, || self.has_jobs.load(Ordering::Acquire));
+    }
+
+    fn wait(&self, wait_max: Duration, is_due: impl Fn() -> bool) {
         let gate = lock(&self.gate);
-        if self.is_closed.load(Ordering::Acquire) || self.is_flush_due() {
-            return;
-        }
-        drop(self.has_work.wait_timeout(gate, wait_max));
+        let waited = self.has_work.wait_timeout_while(gate, wait_max, |()| !self.is_closed() && !is_due());
+        drop(waited);
     }
 
     /// Sizes and counters.
@@ -279,6 +302,8 @@ impl Engine {
         if was_closed || self.log.is_poisoned() {
             return Ok(());
         }
+        // What else is running may still commit: it comes to its end first, and soon.
+        drop(self.jobs()?);
         self.flush()?;
         // A writer that was past the check when the engine closed is in the log alone.
         if self.store.options.durability == Durability::Interval { self.log.sync() } else { Ok(()) }

@@ -5,15 +5,16 @@
 //! the log's floor. A crash before the commit leaves orphans, a crash after it a log that is longer than needed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::Result;
 use crate::draft::{Draft, schema_of};
-use crate::manifest::Manifest;
 use crate::memtable::Memtable;
-use crate::model::{RowBlock, Tier, TimeRange, floor_to};
+use crate::model::{RowBlock, Schema, Tier, TimeRange, floor_to};
+use crate::pipeline::{Sink, pipe};
 use crate::rows::{append_rows, merge_in_pieces};
 use crate::series::CatalogMark;
-use crate::version::{Edit, Frozen, Store, Written};
+use crate::version::{Edit, FileNumbers, Frozen, Store, Written};
 
 /// A catalog of more delta files than this is written anew as one.
 const CATALOG_FILES_MAX: usize = 16;
@@ -29,31 +30,32 @@ type Drafts = BTreeMap<i64, Draft>;
 ///
 /// # Errors
 /// Those of the file system; nothing has changed then.
-pub(crate) fn run(
+pub(crate) fn run(store: &Store, frozen: &Frozen, mark: CatalogMark) -> Result<CatalogMark> {
+    store.attempt(|numbers| write(store, numbers, frozen, mark))
+}
+
+fn write(
     store: &Store,
-    manifest: &mut Manifest,
+    numbers: &mut FileNumbers<'_>,
     frozen: &Frozen,
     mark: CatalogMark,
 ) -> Result<CatalogMark> {
-    store.attempt(manifest, |manifest| write(store, manifest, frozen, mark))
-}
-
-fn write(store: &Store, manifest: &mut Manifest, frozen: &Frozen, mark: CatalogMark) -> Result<CatalogMark> {
-    let (catalog_files, mark) = write_catalog(store, manifest, mark)?;
+    let manifest = store.manifest();
+    let (catalog_files, mark) = write_catalog(store, &manifest.catalog_files, numbers, mark)?;
     let mut edit = Edit {
         wal_floor: Some(frozen.end_seq),
         catalog_files: Some(catalog_files),
         flushed_oldest: true,
         ..Edit::default()
     };
-    let generation = manifest.next_file;
+    let generation = store.next_file();
     let width_ns = manifest.retention.raw_partition_ns();
     let starts = partitions(&frozen.memtable, width_ns, manifest.floors_ns[0]);
     for starts in starts.chunks(DRAFTS_MAX) {
         let mut drafts = Drafts::new();
         for start_ns in starts {
             let partition = TimeRange::new(*start_ns, start_ns.saturating_add(width_ns));
-            drafts.insert(*start_ns, Draft::new(manifest, Tier::Raw, partition));
+            drafts.insert(*start_ns, Draft::new(numbers, Tier::Raw, partition));
         }
         fill(store, &frozen.memtable, width_ns, manifest.floors_ns[0], &mut drafts)?;
         for draft in drafts.into_values() {
@@ -61,7 +63,7 @@ fn write(store: &Store, manifest: &mut Manifest, frozen: &Frozen, mark: CatalogM
         }
     }
     Written::count(&store.written.flushed, &edit);
-    store.commit(manifest, edit)?;
+    store.commit(edit)?;
     Ok(mark)
 }
 
@@ -85,33 +87,36 @@ fn partitions(memtable: &Memtable, width_ns: i64, floor_ns: i64) -> Vec<i64> {
 
 /// Writes the rows of the memtable that belong to the drafts' partitions.
 fn fill(store: &Store, memtable: &Memtable, width_ns: i64, floor_ns: i64, drafts: &mut Drafts) -> Result<()> {
-    for measurement in memtable.measurements() {
-        let schema = schema_of(store, measurement)?;
-        merge_in_pieces(&memtable.runs(measurement), PIECE_ROWS, &mut |rows| {
-            for (start_ns, part) in split(rows, width_ns, floor_ns) {
-                if let Some(draft) = drafts.get_mut(&start_ns) {
-                    draft.push(store, &schema, &part)?;
-                }
-            }
-            Ok(())
-        })?;
-    }
-    Ok(())
+    let sort = |sink: &mut Sink<'_, (Arc<Schema>, BTreeMap<i64, RowBlock>)>| {
+        memtable.measurements().into_iter().try_for_each(|measurement| {
+            let schema = Arc::new(schema_of(store, measurement)?);
+            merge_in_pieces(&memtable.runs(measurement), PIECE_ROWS, &mut |rows| {
+                sink((Arc::clone(&schema), split(rows, width_ns, floor_ns)))
+            })
+        })
+    };
+    pipe(sort, |(schema, parts)| {
+        parts.into_iter().try_for_each(|(start_ns, part)| match drafts.get_mut(&start_ns) {
+            Some(draft) => draft.push(store, &schema, &part),
+            None => Ok(()),
+        })
+    })
 }
 
 /// Writes the definitions made since the mark as a new catalog file; the whole catalog when there are many files.
 fn write_catalog(
     store: &Store,
-    manifest: &mut Manifest,
+    files: &[u64],
+    numbers: &mut FileNumbers<'_>,
     mark: CatalogMark,
 ) -> Result<(Vec<u64>, CatalogMark)> {
-    let (mut files, mut mark, end) = (manifest.catalog_files.clone(), mark, store.catalog.mark());
+    let (mut files, mut mark, end) = (files.to_vec(), mark, store.catalog.mark());
     if mark != end && CATALOG_FILES_MAX <= files.len() {
         mark = CatalogMark::default();
         files.clear();
     }
     while mark.is_before(end) {
-        let number = manifest.take_file_number();
+        let number = numbers.take();
         mark = store.catalog.save(&*store.env.fs, &store.series_dir(), number, mark)?;
         files.push(number);
     }

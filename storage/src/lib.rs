@@ -4,7 +4,7 @@
 //! Rooms, bottom up: [`model`] (values that the whole workspace shares), [`error`], [`clock`] and [`fs`] (the
 //! outside world as traits), `codec` (one column encoding per file), [`cells`], `wal`, `memtable`, `series`, `segment`
 //! (bytes on disk), `manifest`, [`tombstone`] and `version` (what is live), [`scan`] (the narrow read door), the jobs
-//! (`flush`, `compact`, `rollup`, `delete`, `retention`, `recovery`, `snapshot`) and [`engine`], the only door for writers. [`check`],
+//! (`flush`, `compact`, `rollup`, `delete`, `retention`, `recovery`, `snapshot`) (whose halves run on two threads: `pipeline`; at which rate: `pace`) and [`engine`], the only door for writers. [`check`],
 //! [`inspect`] and [`quarantine`] look at a directory that no engine has open.
 
 pub mod cells;
@@ -23,6 +23,8 @@ pub mod manifest;
 pub mod memtable;
 pub mod model;
 pub mod options;
+mod pace;
+mod pipeline;
 pub mod quarantine;
 mod recovery;
 mod retention;

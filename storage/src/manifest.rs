@@ -99,11 +99,9 @@ impl Manifest {
         }
     }
 
-    /// Takes the number of the next segment or catalog file.
-    pub fn take_file_number(&mut self) -> u64 {
-        let number = self.next_file;
-        self.next_file += 1;
-        number
+    /// Whether a segment or catalog file with this number is live.
+    pub(crate) fn names(&self, number: u64) -> bool {
+        self.catalog_files.contains(&number) || self.segments.iter().any(|segment| segment.id == number)
     }
 
     /// Reads the manifest of a database directory; `None` when there is none.

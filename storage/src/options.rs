@@ -114,8 +114,8 @@ pub struct Options {
     pub tombstones_max: usize,
     /// Series that those deletes name, in all.
     pub tombstone_series_max: usize,
-    /// Bytes a second that compaction and rollup write, on average; `None`: as much as there is to do. One job is never
-    /// interrupted: after it the next waits. Flushes do not wait, so the limit never holds up writes.
+    /// Bytes a second that compaction, rollup and purge write; `None`: as much as there is to do. They sleep where they
+    /// write. Flushes do not, so the limit never holds up writes, and what somebody waits for hurries.
     pub background_bytes_per_second_max: Option<u64>,
     /// Free disk space below which writes are refused.
     pub free_bytes_min: u64,

@@ -18,7 +18,6 @@ use crate::{Error, Result};
 #[derive(Debug)]
 pub(crate) struct Recovered {
     pub(crate) store: Store,
-    pub(crate) manifest: Manifest,
     /// What of the catalog is in catalog files.
     pub(crate) mark: CatalogMark,
     pub(crate) replay: ReplayReport,
@@ -47,11 +46,12 @@ pub(crate) fn open(env: Env, dir: &Path, options: Options, retention: Retention)
         catalog.load(&*fs, &series_dir(dir), *number)?;
     }
     let mark = catalog.mark();
-    let store = Store::new(env, dir.to_owned(), options, catalog, &manifest)?;
+    let store = Store::new(env, dir.to_owned(), options, catalog, manifest)?;
+    let manifest = store.manifest();
     let replay = replay(&store, &manifest)?;
     // Last, when all else fits: a manifest from a backup may not know newer segments, but then the log has a gap.
     remove_orphans(&store, &manifest);
-    Ok(Recovered { store, manifest, mark, replay })
+    Ok(Recovered { store, mark, replay })
 }
 
 fn limits_of(options: &Options) -> CatalogLimits {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use crate::Result;
 use crate::compact::reaches;
-use crate::manifest::{Manifest, RolledSpan, SegmentMeta};
+use crate::manifest::{RolledSpan, SegmentMeta};
 use crate::model::{DAY_NS, Tier, TimeRange};
 use crate::options::Retention;
 use crate::rolled::is_frozen;
@@ -166,13 +166,9 @@ fn is_rolled(facts: &Facts<'_>, meta: &SegmentMeta, range: TimeRange, live: &BTr
 ///
 /// # Errors
 /// Those of the file system.
-pub(crate) fn run(
-    store: &Store,
-    manifest: &mut Manifest,
-    guard: Guard,
-    damaged: &BTreeSet<u64>,
-) -> Result<RetentionReport> {
-    let memtables = store.version().memtable_ranges();
+pub(crate) fn run(store: &Store, guard: Guard, damaged: &BTreeSet<u64>) -> Result<RetentionReport> {
+    let (manifest, version) = store.live();
+    let memtables = version.memtable_ranges();
     let choice = pick(&Facts {
         segments: &manifest.segments,
         rolled: &manifest.rolled,
@@ -205,7 +201,7 @@ pub(crate) fn run(
         floors_ns: Some(choice.floors_ns),
         ..Edit::default()
     };
-    store.commit(manifest, edit)?;
+    store.commit(edit)?;
     Ok(report)
 }
 

@@ -33,7 +33,7 @@ pub struct SnapshotReport {
 /// What is live at one moment, with nothing in memory that belongs to it.
 #[derive(Debug)]
 pub(crate) struct Moment {
-    pub(crate) manifest: Manifest,
+    pub(crate) manifest: Arc<Manifest>,
     /// Keeps the segment files of the manifest.
     pub(crate) pin: Arc<Version>,
 }

@@ -4,8 +4,11 @@
 //! far retention has come. Every change goes through [`Store::commit`]: the manifest is replaced first, which is
 //! the moment of truth; then the new version is published; then files that nothing names any more are given up
 //! (a reader that pinned an older version keeps them readable until it lets go).
+//!
+//! Commits come one after the other, from two lanes of jobs (`engine`): an [`Edit`] says what a job changes, and is
+//! applied to what is live then. Each part of the manifest is changed by one lane only: the floor of the log and the
+//! catalog files by flushes, all else but the list of segments by the other jobs.
 
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,6 +19,7 @@ use crate::manifest::{Manifest, RolledSpan, SegmentMeta};
 use crate::memtable::{Memtable, Snapshot};
 use crate::model::{MeasurementId, RowBlock, Tier, TimeRange};
 use crate::options::{Options, Retention};
+use crate::pace::Pace;
 use crate::rolled::Lost;
 use crate::segment::{PageCache, Segment};
 use crate::series::{Catalog, file as catalog_file};
@@ -150,6 +154,22 @@ impl Written {
     }
 }
 
+/// The numbers of the files that one attempt of a job makes.
+#[derive(Debug)]
+pub(crate) struct FileNumbers<'a> {
+    next: &'a AtomicU64,
+    taken: Vec<u64>,
+}
+
+impl FileNumbers<'_> {
+    /// A number that no file ever had.
+    pub(crate) fn take(&mut self) -> u64 {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        self.taken.push(number);
+        number
+    }
+}
+
 /// The directory of a database and what is live in it.
 #[derive(Debug)]
 pub(crate) struct Store {
@@ -159,6 +179,11 @@ pub(crate) struct Store {
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) cache: Arc<PageCache>,
     pub(crate) written: Written,
+    pub(crate) pace: Pace,
+    /// Above the number of every file there is.
+    next_file: AtomicU64,
+    /// What is durably live. Held by a commit from its first look to the publishing.
+    manifest: Mutex<Arc<Manifest>>,
     version: RwLock<Arc<Version>>,
     /// Held while a batch is applied and while a reader notes how far the memtables are: for moments, no I/O.
     applying: Mutex<()>,
@@ -172,7 +197,7 @@ impl Store {
         dir: PathBuf,
         options: Options,
         catalog: Arc<Catalog>,
-        manifest: &Manifest,
+        manifest: Manifest,
     ) -> Result<Self> {
         let cache = Arc::new(PageCache::new(options.cache_bytes_max));
         let mut segments = Vec::with_capacity(manifest.segments.len());
@@ -185,15 +210,28 @@ impl Store {
             frozen: Vec::new(),
             segments,
             rolled: manifest.rolled.clone(),
-            lost: Lost::of(manifest),
+            lost: Lost::of(&manifest),
             floors_ns: manifest.floors_ns,
             retention: manifest.retention,
             tombstones: manifest.tombstones.clone().into(),
         };
         let version = RwLock::new(Arc::new(version));
-        let (applying, doubtful) = (Mutex::new(()), Mutex::new(Vec::new()));
-        let written = Written::default();
-        Ok(Self { env, dir, options, catalog, cache, written, version, applying, doubtful })
+        let next_file = AtomicU64::new(manifest.next_file);
+        let pace = Pace::new(options.background_bytes_per_second_max);
+        Ok(Self {
+            env,
+            dir,
+            options,
+            catalog,
+            cache,
+            written: Written::default(),
+            pace,
+            next_file,
+            manifest: Mutex::new(Arc::new(manifest)),
+            version,
+            applying: Mutex::new(()),
+            doubtful: Mutex::new(Vec::new()),
+        })
     }
 
     /// Makes a batch visible to readers as a whole.
@@ -218,6 +256,17 @@ impl Store {
         Arc::clone(&self.version.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// The current manifest.
+    pub(crate) fn manifest(&self) -> Arc<Manifest> {
+        Arc::clone(&self.manifest.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The current manifest and the version that goes with it.
+    pub(crate) fn live(&self) -> (Arc<Manifest>, Arc<Version>) {
+        let manifest = self.manifest.lock().unwrap_or_else(PoisonError::into_inner);
+        (Arc::clone(&manifest), self.version())
+    }
+
     /// Replaces the version by what `change` makes of it.
     pub(crate) fn publish(&self, change: impl FnOnce(&mut Version)) {
         let mut slot = self.version.write().unwrap_or_else(PoisonError::into_inner);
@@ -230,35 +279,37 @@ impl Store {
     }
 
     /// Runs a job that makes files and commits them; when it fails, removes what it made, so that a job that is
-    /// tried again and again does not fill the disk. `manifest` tells by its next number which files those are.
+    /// tried again and again does not fill the disk.
     ///
     /// # Errors
     /// Those of the job.
-    pub(crate) fn attempt<R>(
-        &self,
-        manifest: &mut Manifest,
-        job: impl FnOnce(&mut Manifest) -> Result<R>,
-    ) -> Result<R> {
-        let first = manifest.next_file;
-        let outcome = job(manifest);
+    pub(crate) fn attempt<R>(&self, job: impl FnOnce(&mut FileNumbers<'_>) -> Result<R>) -> Result<R> {
+        let mut numbers = FileNumbers { next: &self.next_file, taken: Vec::new() };
+        let outcome = job(&mut numbers);
         if outcome.is_err() {
-            self.discard(first..manifest.next_file);
+            self.discard(numbers.taken);
         }
         outcome
     }
 
     /// Removes files that no manifest names. After a failed commit the manifest on disk may be the new one, and
     /// name them: then they wait for the next commit, which replaces it.
-    fn discard(&self, numbers: Range<u64>) {
-        let is_named = match Manifest::load(&*self.env.fs, &self.dir) {
-            Ok(Some(found)) => numbers.end <= found.next_file && !numbers.is_empty(),
+    fn discard(&self, numbers: Vec<u64>) {
+        // No commit may replace the manifest between the look at it and the removal.
+        let _manifest = self.manifest.lock().unwrap_or_else(PoisonError::into_inner);
+        let named = Manifest::load(&*self.env.fs, &self.dir);
+        let is_doubtful = |number: &u64| match &named {
+            Ok(Some(found)) => found.names(*number),
             Ok(None) | Err(_) => true,
         };
-        if is_named {
-            self.doubtful.lock().unwrap_or_else(PoisonError::into_inner).extend(numbers);
-        } else {
-            numbers.for_each(|number| self.remove_files(number));
-        }
+        let (doubtful, useless): (Vec<u64>, Vec<u64>) = numbers.into_iter().partition(is_doubtful);
+        self.doubtful.lock().unwrap_or_else(PoisonError::into_inner).extend(doubtful);
+        useless.into_iter().for_each(|number| self.remove_files(number));
+    }
+
+    /// Above the number of every file there is: a generation above all others.
+    pub(crate) fn next_file(&self) -> u64 {
+        self.next_file.load(Ordering::Relaxed)
     }
 
     /// Removes whatever has a number. What stays behind is removed at the next start.
@@ -278,12 +329,18 @@ impl Store {
     /// Makes an edit durable and visible: manifest, version, then the files given up.
     ///
     /// # Errors
-    /// Those of the file system. After a failed replacement of the manifest either the old or the new one stands;
-    /// the caller keeps the old one and tries again with new file numbers.
-    pub(crate) fn commit(&self, manifest: &mut Manifest, edit: Edit) -> Result<()> {
-        let mut next = manifest.clone();
+    /// Those of the file system. After a failed replacement of the manifest either the old or the new one stands on
+    /// disk; the old one stays in force here, and the next commit replaces either.
+    pub(crate) fn commit(&self, edit: Edit) -> Result<()> {
+        let mut added = Vec::with_capacity(edit.add.len());
+        for meta in &edit.add {
+            added.push(open_segment(&self.env, &self.dir, meta, &self.cache)?);
+        }
+        let mut manifest = self.manifest.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut next = Manifest::clone(&manifest);
+        next.next_file = self.next_file();
         next.segments.retain(|meta| !edit.remove.contains(&meta.id));
-        next.segments.extend(edit.add.iter().cloned());
+        next.segments.extend_from_slice(&edit.add);
         next.rolled = edit.rolled.unwrap_or(next.rolled);
         next.wal_floor = edit.wal_floor.unwrap_or(next.wal_floor);
         next.floors_ns = edit.floors_ns.unwrap_or(next.floors_ns);
@@ -291,16 +348,10 @@ impl Store {
         next.catalog_files = edit.catalog_files.unwrap_or(next.catalog_files);
         next.tombstones = edit.tombstones.unwrap_or(next.tombstones);
         tombstone::forget(&mut next.tombstones, &edit.remove);
-        let mut added = Vec::with_capacity(edit.add.len());
-        for meta in &edit.add {
-            added.push(open_segment(&self.env, &self.dir, meta, &self.cache)?);
-        }
         next.store(&*self.env.fs, &self.dir)?;
-        *manifest = next;
-        let doubtful = std::mem::take(&mut *self.doubtful.lock().unwrap_or_else(PoisonError::into_inner));
-        doubtful.into_iter().for_each(|number| self.remove_files(number));
+        *manifest = Arc::new(next);
         let mut given_up = Vec::new();
-        let lost = Lost::of(manifest);
+        let lost = Lost::of(&manifest);
         self.publish(|version| {
             given_up = version.segments.extract_if(.., |live| edit.remove.contains(&live.meta.id)).collect();
             version.segments.extend(added);
@@ -316,6 +367,9 @@ impl Store {
                 version.frozen.remove(0);
             }
         });
+        let doubtful = std::mem::take(&mut *self.doubtful.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(manifest);
+        doubtful.into_iter().for_each(|number| self.remove_files(number));
         for live in given_up {
             live.segment.remove_when_unused();
         }

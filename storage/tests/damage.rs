@@ -137,7 +137,8 @@ fn manifest_with_a_changed_byte_is_same_or_corruption() {
     let mut manifest = Manifest::new(Retention::default());
     for hour in 0..170 {
         let partition = TimeRange::new(hour * HOUR_NS, (hour + 1) * HOUR_NS);
-        let id = manifest.take_file_number();
+        let id = manifest.next_file;
+        manifest.next_file += 1;
         manifest.segments.push(SegmentMeta {
             id,
             tier: if hour % 3 == 0 { Tier::M1 } else { Tier::Raw },

@@ -32,27 +32,23 @@ pub(crate) struct Layers {
     pub(crate) hours: RowBlock,
 }
 
-/// Hands over the layers of all rows of some series in a span of hours, in order of series.
+/// The layers of all rows of some series in a span of hours, in order of series.
 ///
 /// # Errors
-/// Those of the sink; none for rows that have the fields' types.
-pub(crate) fn layers(
-    rows: RowBlock,
-    fields: &[FieldInfo],
-    sink: &mut dyn FnMut(Layers) -> Result<()>,
-) -> Result<()> {
+/// None for rows that have the fields' types.
+pub(crate) fn layers(rows: RowBlock, fields: &[FieldInfo]) -> Result<Vec<Layers>> {
     let runs = runs_of(&rows);
     if let [(_, class)] = runs[..] {
-        return sink(layers_of(rows, class, fields)?);
+        return Ok(vec![layers_of(rows, class, fields)?]);
     }
     let mut start = 0;
-    for (end, class) in runs {
+    let layers = runs.into_iter().map(|(end, class)| {
         let mut run = RowBlock::default();
         append_rows(&mut run, &rows, start, end);
-        sink(layers_of(run, class, fields)?)?;
         start = end;
-    }
-    Ok(())
+        layers_of(run, class, fields)
+    });
+    layers.collect()
 }
 
 /// The layers of rows of which the first `sparse` layers keep the rows.
@@ -177,12 +173,10 @@ mod tests {
         let fields = std::slice::from_ref(&info);
         let collect = |rows: RowBlock| {
             let mut all: [Vec<RowBlock>; 3] = Default::default();
-            layers(rows, fields, &mut |Layers { minutes, fives, hours }| {
+            for Layers { minutes, fives, hours } in layers(rows, fields).unwrap() {
                 let fives = fives.unwrap_or_else(|| minutes.clone());
                 all.iter_mut().zip([minutes, fives, hours]).for_each(|(all, layer)| all.push(layer));
-                Ok(())
-            })
-            .unwrap();
+            }
             all.map(|blocks| merge_sorted(&blocks))
         };
         let together = collect(merge_sorted(&alone));
@@ -211,12 +205,11 @@ mod tests {
         }
         let key = ColumnKey::value(FieldId(0));
         rows.columns = vec![Column { key, values: Values::I64(values), valid: None }];
-        let mut found = Vec::new();
-        layers(rows, std::slice::from_ref(&info), &mut |layers| {
-            found.push((layers.minutes.len(), layers.fives.map(|fives| fives.len()), layers.hours.len()));
-            Ok(())
-        })
-        .unwrap();
-        assert_eq!(found, [(80, None, 2), (10, Some(2), 1), (200, Some(4), 2), (10, None, 1)]);
+        let found = layers(rows, std::slice::from_ref(&info)).unwrap().into_iter();
+        let found = found.map(|one| (one.minutes.len(), one.fives.map(|fives| fives.len()), one.hours.len()));
+        assert_eq!(
+            found.collect::<Vec<_>>(),
+            [(80, None, 2), (10, Some(2), 1), (200, Some(4), 2), (10, None, 1)]
+        );
     }
 }

@@ -4,35 +4,41 @@
 
 mod pick;
 
+use std::sync::Arc;
+
 pub(crate) use pick::{Merge, pick};
 
 use crate::draft::{Draft, schema_of};
-use crate::manifest::{Manifest, RolledSpan, SegmentMeta};
-use crate::model::{RowBlock, Tier, TimeRange};
+use crate::manifest::{RolledSpan, SegmentMeta};
+use crate::model::{RowBlock, Schema, Tier, TimeRange};
+use crate::pipeline::{Sink, pipe};
 use crate::scan::merge::{measurements, merged};
 use crate::segment::Texts;
-use crate::version::{Edit, Store, Written};
+use crate::version::{Edit, FileNumbers, Store, Written};
 use crate::{Error, ErrorKind, Result};
 
 /// Carries out one merge.
 ///
 /// # Errors
 /// Those of the file system, `Corruption` of an input; nothing has changed then.
-pub(crate) fn run(store: &Store, manifest: &mut Manifest, merge: &Merge) -> Result<()> {
-    store.attempt(manifest, |manifest| write(store, manifest, merge))
+pub(crate) fn run(store: &Store, merge: &Merge) -> Result<()> {
+    store.attempt(|numbers| write(store, numbers, merge))
 }
 
-fn write(store: &Store, manifest: &mut Manifest, merge: &Merge) -> Result<()> {
-    let version = store.version();
+fn write(store: &Store, numbers: &mut FileNumbers<'_>, merge: &Merge) -> Result<()> {
+    let (manifest, version) = store.live();
     let inputs: Vec<_> =
         version.of_tier(Tier::Raw).filter(|live| merge.inputs.contains(&live.meta.id)).collect();
     let (Some(first), Some(last)) = (inputs.first(), inputs.last()) else { return Ok(()) };
-    let mut draft = Draft::new(manifest, Tier::Raw, first.meta.partition);
-    for measurement in measurements(&inputs) {
-        let schema = schema_of(store, measurement)?;
-        let mut sink = |rows: RowBlock| draft.push(store, &schema, &rows);
-        merged(&version, &inputs, measurement, (TimeRange::ALL, Texts::Whole), &mut sink)?;
-    }
+    let mut draft = Draft::in_background(numbers, Tier::Raw, first.meta.partition);
+    let read = |sink: &mut Sink<'_, (Arc<Schema>, RowBlock)>| {
+        measurements(&inputs).into_iter().try_for_each(|measurement| {
+            let schema = Arc::new(schema_of(store, measurement)?);
+            let mut sink = |rows| sink((Arc::clone(&schema), rows));
+            merged(&version, &inputs, measurement, (TimeRange::ALL, Texts::Whole), &mut sink)
+        })
+    };
+    pipe(read, |(schema, rows)| draft.push(store, &schema, &rows))?;
     let output = draft.finish(store, last.meta.generation)?;
     let is_masked = |id: &u64| manifest.tombstones.iter().any(|tombstone| tombstone.is_pending(*id));
     if output.is_none() && !merge.inputs.iter().any(is_masked) {
@@ -44,7 +50,7 @@ fn write(store: &Store, manifest: &mut Manifest, merge: &Merge) -> Result<()> {
     let inputs: Vec<&SegmentMeta> = inputs.iter().map(|live| &live.meta).collect();
     let spans = manifest.rolled.iter();
     edit.rolled = Some(spans.map(|span| cover_output(span, &inputs, edit.add.first())).collect());
-    store.commit(manifest, edit)
+    store.commit(edit)
 }
 
 /// The span with the inputs replaced by the output, when the cells cover all inputs that reach into it (even none:

@@ -1,26 +1,24 @@
 //! The engine's jobs: what the background work is, in which order it runs, and what else changes what is live (deletes,
-//! snapshots, retention). One job runs at a time, under the `jobs` lock. The jobs themselves are rooms of their own.
+//! snapshots, retention). One job runs at a time, under the `jobs` lock; flushes have a lane of their own beside it
+//! (`flushes`). The jobs themselves are rooms of their own.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, MutexGuard, Weak};
+use std::sync::{Arc, Weak};
 
-use super::{Engine, duration_ns, lock};
+use super::{Engine, lock};
 use crate::compact;
 use crate::delete::{self, DeleteReport};
-use crate::flush;
-use crate::manifest::Manifest;
-use crate::memtable::Memtable;
-use crate::model::{MINUTE_NS, SECOND_NS, SeriesSet, Tier, TimeRange};
-use crate::options::{Durability, Retention};
+use crate::model::{MINUTE_NS, SeriesSet, Tier, TimeRange};
+use crate::options::Retention;
 use crate::retention::{self, Guard, RetentionReport};
 use crate::rolled::RawSegment;
 use crate::rollup::{self, PickSettings, Work};
 use crate::segment::Segment;
-use crate::series::CatalogMark;
 use crate::snapshot::{self, Moment, SnapshotReport};
-use crate::version::{Edit, Frozen, Store};
+use crate::sync::{MutexGuard, PoisonError};
+use crate::version::{Edit, Store};
 use crate::{Error, ErrorKind, Result};
 
 /// How long after its end a partition still expects late rows before it is sealed.
@@ -29,15 +27,7 @@ const LATENESS_NS: i64 = 10 * MINUTE_NS;
 /// State of the jobs.
 #[derive(Debug)]
 pub(super) struct Jobs {
-    pub(super) manifest: Manifest,
-    mark: CatalogMark,
     pub(super) retention_ran_ns: i64,
-    /// Monotonic time of the newest flush since the engine was opened.
-    flushed_ns: Option<i64>,
-    /// Nothing names the directory any more: no job may touch it.
-    is_retired: bool,
-    /// Monotonic time before which compaction and rollup do not start: what they wrote is spread over it.
-    rests_until_ns: i64,
     /// Segments that a job found damaged. Their partitions are left to retention: a segment never changes, so
     /// that trying again could only fail again, and hold up what else there is to do.
     damaged: BTreeSet<u64>,
@@ -45,16 +35,8 @@ pub(super) struct Jobs {
 
 impl Jobs {
     /// After opening: no job has run.
-    pub(super) fn new(manifest: Manifest, mark: CatalogMark) -> Self {
-        Self {
-            manifest,
-            mark,
-            retention_ran_ns: i64::MIN,
-            flushed_ns: None,
-            is_retired: false,
-            rests_until_ns: i64::MIN,
-            damaged: BTreeSet::new(),
-        }
+    pub(super) fn new() -> Self {
+        Self { retention_ran_ns: i64::MIN, damaged: BTreeSet::new() }
     }
 
     /// Whether a job may read these segments.
@@ -86,34 +68,33 @@ impl Retired {
 }
 
 impl Engine {
-    /// Does the background work that is due: sync, flush, compaction, rollup, purge, retention. A job that fails does not
-    /// keep the others from running: retention is what frees a full disk.
+    /// Does the background work that is due, of both lanes, one after the other.
+    ///
+    /// # Errors
+    /// As [`Engine::flush_due`] and [`Engine::run_jobs`]. A lane that fails does not keep the other from running.
+    pub fn maintain(&self) -> Result<()> {
+        let flushed = self.flush_due();
+        let done = self.run_jobs();
+        flushed.and(done)
+    }
+
+    /// Does the jobs that are due: compaction, rollup, purge, retention. A job that fails does not keep the others from
+    /// running: retention is what frees a full disk. Flushes go on beside it in other threads; where there is none, what
+    /// falls due is flushed between two jobs.
     ///
     /// # Errors
     /// The first failure; the next call tries again, but for merges and rolls of segments that are damaged: these are
     /// told once.
-    pub fn maintain(&self) -> Result<()> {
-        let synced = match self.store.options.durability {
-            Durability::Interval => self.log.sync(),
-            Durability::Fsync | Durability::Memory => Ok(()),
-        };
+    pub fn run_jobs(&self) -> Result<()> {
         let mut jobs = self.jobs()?;
-        let flushed = self.flush_due(&mut jobs);
+        self.has_jobs.store(false, Ordering::Release);
         let now_ns = self.store.env.clock.now_ns();
-        let receiving = self.receiving_hour(&jobs);
+        let receiving = self.receiving_hour();
         let compacted = self.compact(&mut jobs, now_ns.saturating_sub(LATENESS_NS), receiving);
         let rolled = self.roll(&mut jobs, false, receiving);
         let purged = self.purge(&mut jobs);
         let retained = self.retain(&mut jobs, now_ns);
-        synced.and(flushed).and(compacted).and(rolled).and(purged).and(retained)
-    }
-
-    /// Writes all memtables to segments.
-    ///
-    /// # Errors
-    /// Those of the file system; the rows are still in memory and in the log.
-    pub fn flush(&self) -> Result<()> {
-        self.flush_all(&mut *self.jobs()?)
+        compacted.and(rolled).and(purged).and(retained)
     }
 
     /// Makes everything durable, compacted and rolled up, the running hour included.
@@ -121,13 +102,15 @@ impl Engine {
     /// # Errors
     /// Those of the file system; `Corruption` when a damaged segment kept its partition from being merged or rolled.
     pub fn seal(&self) -> Result<()> {
+        let _hurry = self.store.pace.hurry();
         let mut jobs = self.jobs()?;
-        self.flush_all(&mut jobs)?;
+        self.flush()?;
         // A partition that cannot be read does not keep the others from being merged and rolled.
         let compacted = self.compact(&mut jobs, i64::MAX, None);
         let rolled = self.roll(&mut jobs, true, None);
         let purged = self.purge(&mut jobs);
-        let live = jobs.manifest.segments.iter().find(|meta| jobs.damaged.contains(&meta.id));
+        let manifest = self.store.manifest();
+        let live = manifest.segments.iter().find(|meta| jobs.damaged.contains(&meta.id));
         let left = live.map_or(Ok(()), |meta| {
             let path = self.store.segment_path(meta.id);
             let message = "is damaged; its partition was neither merged nor rolled, see `icecore check`";
@@ -153,14 +136,15 @@ impl Engine {
             // What the log holds behind a failed append is not known, and would come back at the restart.
             return Err(Error::new(ErrorKind::Poisoned, "deletes are refused after a failed append or sync"));
         }
-        let mut jobs = self.jobs()?;
+        let _jobs = self.jobs()?;
+        let mut flushes = self.flushes()?;
         // Afterwards all rows acknowledged before are in segments, and the log does not bring them back.
-        self.flush_all(&mut jobs)?;
+        self.flush_all(&mut flushes)?;
         // Nor keeps it them: without later writes the file goes now, else with the next flush.
         self.log.end_file()?;
-        self.log.release(jobs.manifest.wal_floor)?;
-        let report = delete::mark(&self.store, &mut jobs.manifest, targets, range)?;
-        drop(jobs);
+        self.log.release(self.store.manifest().wal_floor)?;
+        let report = delete::mark(&self.store, targets, range)?;
+        self.has_jobs.store(true, Ordering::Release);
         drop(lock(&self.gate));
         self.has_work.notify_all();
         Ok(report)
@@ -173,10 +157,11 @@ impl Engine {
     /// # Errors
     /// `Conflict` when something is in the way; those of the file system. `to` is then as it was, or complete.
     pub fn snapshot(&self, to: &Path) -> Result<SnapshotReport> {
-        let mut jobs = self.jobs()?;
-        self.flush_all(&mut jobs)?;
-        let moment = Moment { manifest: jobs.manifest.clone(), pin: self.store.version() };
-        drop(jobs);
+        let mut flushes = self.flushes()?;
+        self.flush_all(&mut flushes)?;
+        let (manifest, pin) = self.store.live();
+        drop(flushes);
+        let moment = Moment { manifest, pin };
         snapshot::write(&self.store, &moment, to)
     }
 
@@ -190,9 +175,8 @@ impl Engine {
     /// # Errors
     /// Those of the file system.
     pub fn set_retention(&self, retention: Retention) -> Result<()> {
-        let mut jobs = self.jobs()?;
-        let edit = Edit { retention: Some(retention), ..Edit::default() };
-        self.store.commit(&mut jobs.manifest, edit)
+        let _jobs = self.jobs()?;
+        self.store.commit(Edit { retention: Some(retention), ..Edit::default() })
     }
 
     /// Drops what is past its age.
@@ -200,8 +184,8 @@ impl Engine {
     /// # Errors
     /// Those of the file system.
     pub fn apply_retention(&self, guard: Guard) -> Result<RetentionReport> {
-        let jobs = &mut *self.jobs()?;
-        retention::run(&self.store, &mut jobs.manifest, guard, &jobs.damaged)
+        let jobs = self.jobs()?;
+        retention::run(&self.store, guard, &jobs.damaged)
     }
 
     /// Closes the engine of a database that nothing names any more, without a flush: no job runs afterwards, later
@@ -211,54 +195,32 @@ impl Engine {
         drop(lock(&self.gate));
         self.has_work.notify_all();
         self.has_memory.notify_all();
-        // A job that is running comes to its end first.
-        lock(&self.jobs).is_retired = true;
+        // What is running comes to its end first, and nothing runs afterwards.
+        let _jobs = self.jobs_lane();
+        let _flushes = self.flushes.lock().unwrap_or_else(PoisonError::into_inner);
+        self.is_retired.store(true, Ordering::Release);
         let mut segments = Vec::new();
         self.store.publish(|version| segments = version.retire());
         segments.iter().for_each(|segment| segment.remove_when_unused());
         Retired(segments.iter().map(Arc::downgrade).collect())
     }
 
+    /// The lane of the jobs: until it is let go none runs elsewhere. One that runs hurries.
     pub(super) fn jobs(&self) -> Result<MutexGuard<'_, Jobs>> {
-        let jobs = lock(&self.jobs);
-        if jobs.is_retired {
-            return Err(Error::new(ErrorKind::Unavailable, "the database is dropped"));
-        }
+        let jobs = self.jobs_lane();
+        self.check_not_retired()?;
         Ok(jobs)
     }
 
-    fn flush_due(&self, jobs: &mut Jobs) -> Result<()> {
-        if self.is_flush_due() { self.flush_all(jobs) } else { Ok(()) }
+    fn jobs_lane(&self) -> MutexGuard<'_, Jobs> {
+        let _hurry = self.store.pace.hurry();
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Freezes the active memtable and writes all frozen ones, oldest first. While those of an earlier failure
-    /// cannot be written, nothing more is frozen.
-    pub(super) fn flush_all(&self, jobs: &mut Jobs) -> Result<()> {
-        if self.log.is_half_applied() {
-            let message = "the memtable may hold part of a batch; the log has it whole, for the restart";
-            return Err(Error::new(ErrorKind::Poisoned, message));
-        }
-        self.flush_frozen(jobs)?;
-        let next = Arc::new(Memtable::new());
-        self.log.with_quiet(|next_seq| {
-            self.store.publish(|version| {
-                if !version.active.is_empty() {
-                    let memtable = std::mem::replace(&mut version.active, next);
-                    version.frozen.push(Frozen { memtable, end_seq: next_seq });
-                }
-            });
-            self.active_since_ns.store(i64::MAX, Ordering::Release);
-        });
-        self.flush_frozen(jobs)
-    }
-
-    fn flush_frozen(&self, jobs: &mut Jobs) -> Result<()> {
-        while let Some(frozen) = self.store.version().frozen.first().cloned() {
-            jobs.mark = flush::run(&self.store, &mut jobs.manifest, &frozen, jobs.mark)?;
-            jobs.flushed_ns = Some(self.store.env.clock.monotonic_ns());
-            drop(lock(&self.gate));
-            self.has_memory.notify_all();
-            self.log.release(frozen.end_seq)?;
+    /// Refuses jobs once nothing names the directory any more.
+    pub(super) fn check_not_retired(&self) -> Result<()> {
+        if self.is_retired.load(Ordering::Acquire) {
+            return Err(Error::new(ErrorKind::Unavailable, "the database is dropped"));
         }
         Ok(())
     }
@@ -266,54 +228,44 @@ impl Engine {
     /// Merges what is worth it; the first failure, after all have been tried.
     fn compact(&self, jobs: &mut Jobs, closed_before_ns: i64, receiving: Option<TimeRange>) -> Result<()> {
         let mut outcome = Ok(());
-        let is_forced = closed_before_ns == i64::MAX;
-        for merge in compact::pick(&jobs.manifest.segments, closed_before_ns, receiving) {
+        for merge in compact::pick(&self.store.manifest().segments, closed_before_ns, receiving) {
             if !jobs.may_read(&merge.inputs) {
                 continue;
             }
-            if !is_forced && self.is_resting(jobs) {
-                break;
-            }
-            let before = self.background_bytes();
-            let merged = compact::run(&self.store, &mut jobs.manifest, &merge);
-            self.rest(jobs, before);
+            let merged = compact::run(&self.store, &merge);
             jobs.note_damage(&self.store, &merge.inputs, &merged);
-            outcome = outcome.and(merged).and(self.flush_due(jobs));
+            outcome = outcome.and(merged).and(self.flush_between());
         }
         outcome
     }
 
     pub(super) fn roll(&self, jobs: &mut Jobs, is_forced: bool, receiving: Option<TimeRange>) -> Result<()> {
         let now_ns = self.store.env.clock.now_ns();
-        let raw = jobs.manifest.segments.iter().filter(|meta| meta.tier == Tier::Raw);
+        let manifest = self.store.manifest();
+        let raw = manifest.segments.iter().filter(|meta| meta.tier == Tier::Raw);
         let raw: Vec<RawSegment> = raw.map(RawSegment::from).collect();
-        let raw_floor_ns = jobs.manifest.floors_ns[0];
+        let raw_floor_ns = manifest.floors_ns[0];
         let settings = PickSettings { lateness_ns: LATENESS_NS, force: is_forced, raw_floor_ns, receiving };
-        let mut works = rollup::pick(&raw, &jobs.manifest.rolled, now_ns, settings);
+        let mut works = rollup::pick(&raw, &manifest.rolled, now_ns, settings);
         works.retain(|work| jobs.may_read(&work.inputs));
         let mut outcome = Ok(());
         for works in rollup::together(&works) {
-            if !is_forced && self.is_resting(jobs) {
-                break;
-            }
-            let before = self.background_bytes();
             let rolled = self.roll_together(jobs, works);
-            self.rest(jobs, before);
-            outcome = outcome.and(rolled).and(self.flush_due(jobs));
+            outcome = outcome.and(rolled).and(self.flush_between());
         }
         outcome
     }
 
     /// Rolls spans at once; after damage those that do not need what is damaged.
     fn roll_together(&self, jobs: &mut Jobs, works: &[Work]) -> Result<()> {
-        let rolled = rollup::job::run(&self.store, &mut jobs.manifest, works);
+        let rolled = rollup::job::run(&self.store, works);
         let inputs: Vec<u64> = works.iter().flat_map(|work| work.inputs.iter().copied()).collect();
         jobs.note_damage(&self.store, &inputs, &rolled);
         let is_damage = rolled.as_ref().is_err_and(|error| error.kind() == ErrorKind::Corruption);
         let mut outcome = rolled;
         if is_damage && 1 < works.len() {
             for work in works.iter().filter(|work| jobs.may_read(&work.inputs)).collect::<Vec<_>>() {
-                let alone = rollup::job::run(&self.store, &mut jobs.manifest, std::slice::from_ref(work));
+                let alone = rollup::job::run(&self.store, std::slice::from_ref(work));
                 jobs.note_damage(&self.store, &work.inputs, &alone);
                 outcome = outcome.and(alone);
             }
@@ -321,42 +273,18 @@ impl Engine {
         outcome
     }
 
-    fn background_bytes(&self) -> u64 {
-        let written = &self.store.written;
-        written.compacted.load(Ordering::Relaxed) + written.rolled.load(Ordering::Relaxed)
-    }
-
-    fn is_resting(&self, jobs: &Jobs) -> bool {
-        self.store.env.clock.monotonic_ns() < jobs.rests_until_ns
-    }
-
-    /// After a job: puts off the next one for as long as the bytes written since `before` may take.
-    fn rest(&self, jobs: &mut Jobs, before: u64) {
-        let Some(rate) = self.store.options.background_bytes_per_second_max else { return };
-        let bytes = self.background_bytes().saturating_sub(before);
-        let rest_ns = u128::from(bytes) * u128::from(SECOND_NS.unsigned_abs()) / u128::from(rate.max(1));
-        let start_ns = jobs.rests_until_ns.max(self.store.env.clock.monotonic_ns());
-        jobs.rests_until_ns = start_ns.saturating_add(i64::try_from(rest_ns).unwrap_or(i64::MAX));
-    }
-
-    /// The hour that the newest flush ended in, until the next one is overdue.
-    fn receiving_hour(&self, jobs: &Jobs) -> Option<TimeRange> {
-        let age_ns = self.store.env.clock.monotonic_ns().saturating_sub(jobs.flushed_ns?);
-        let is_fresh = age_ns < duration_ns(self.store.options.flush_age);
-        rollup::newest_hour(&jobs.manifest.segments).filter(|_| is_fresh)
-    }
-
     /// Takes deleted rows out of the files; the first failure, after all steps have been tried.
     fn purge(&self, jobs: &mut Jobs) -> Result<()> {
         let mut outcome = Ok(());
-        for step in delete::pick(&jobs.manifest) {
-            let inputs = step.inputs(&jobs.manifest);
+        let manifest = self.store.manifest();
+        for step in delete::pick(&manifest) {
+            let inputs = step.inputs(&manifest);
             if !jobs.may_read(&inputs) {
                 continue;
             }
-            let purged = delete::run(&self.store, &mut jobs.manifest, &step);
+            let purged = delete::run(&self.store, &step);
             jobs.note_damage(&self.store, &inputs, &purged);
-            outcome = outcome.and(purged).and(self.flush_due(jobs));
+            outcome = outcome.and(purged).and(self.flush_between());
         }
         outcome
     }
@@ -364,7 +292,7 @@ impl Engine {
     fn retain(&self, jobs: &mut Jobs, now_ns: i64) -> Result<()> {
         if now_ns.saturating_sub(jobs.retention_ran_ns) >= MINUTE_NS || now_ns < jobs.retention_ran_ns {
             jobs.retention_ran_ns = now_ns;
-            let report = retention::run(&self.store, &mut jobs.manifest, Guard::Careful, &jobs.damaged)?;
+            let report = retention::run(&self.store, Guard::Careful, &jobs.damaged)?;
             if let Some(reason) = report.paused {
                 tracing::debug!(%reason, "retention paused");
             }

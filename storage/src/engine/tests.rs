@@ -3,6 +3,7 @@
 mod damage;
 mod deletes;
 mod faults;
+mod lanes;
 mod load;
 mod machine;
 mod moments;

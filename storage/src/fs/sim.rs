@@ -13,9 +13,9 @@ mod handles;
 mod names;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{fmt, io};
 
 use self::handles::{SimFile, SimLock};
 use self::names::{NameChange, parent};
@@ -57,6 +57,24 @@ impl Fault {
 #[derive(Debug, Clone, Default)]
 pub struct SimFs {
     world: Arc<Mutex<World>>,
+    interruption: Arc<Mutex<Option<Interruption>>>,
+}
+
+/// What is to happen between two operations.
+struct Interruption {
+    dir: PathBuf,
+    /// Changes of names in the directory that come before it.
+    after: u64,
+    act: Box<dyn FnOnce() + Send>,
+}
+
+impl fmt::Debug for Interruption {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Interruption")
+            .field("dir", &self.dir)
+            .field("after", &self.after)
+            .finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug, Clone, Default)]
@@ -129,6 +147,32 @@ impl SimFs {
         self.lock_world().fault = Some((operation, fault));
     }
 
+    /// Before the creation, renaming or removal of a file in `dir`, `after` such changes from now, lets something else
+    /// happen: what another thread might do then. It may use the same files.
+    pub fn interrupt(&self, dir: &Path, after: u64, act: impl FnOnce() + Send + 'static) {
+        let interruption = Interruption { dir: dir.to_owned(), after, act: Box::new(act) };
+        *self.interruption.lock().unwrap_or_else(PoisonError::into_inner) = Some(interruption);
+    }
+
+    /// Whether an interruption is still to come.
+    pub fn is_interruption_due(&self) -> bool {
+        self.interruption.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    fn come_to(&self, path: &Path) {
+        let mut slot = self.interruption.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = slot.take_if(|interruption| {
+            let is_there = path.parent() == Some(&interruption.dir);
+            let is_due = is_there && interruption.after == 0;
+            interruption.after -= u64::from(is_there && !is_due);
+            is_due
+        });
+        drop(slot);
+        if let Some(interruption) = due {
+            (interruption.act)();
+        }
+    }
+
     /// Stops the machine and starts it again: unsynced bytes and names may be lost or torn, as `seed` says. Open
     /// files are dead, locks are free, faults are forgotten.
     pub fn crash(&self, seed: u64) {
@@ -144,7 +188,7 @@ impl SimFs {
     pub fn fork(&self) -> Self {
         let mut world = self.lock_world().clone();
         world.begin_life();
-        Self { world: Arc::new(Mutex::new(world)) }
+        Self { world: Arc::new(Mutex::new(world)), interruption: Arc::default() }
     }
 
     /// Ends the process but not the machine: everything written stays, open files are dead, locks are free.
@@ -401,6 +445,7 @@ impl Fs for SimFs {
     }
 
     fn create(&self, path: &Path) -> Result<Box<dyn File>> {
+        self.come_to(path);
         let mut world = self.lock_world();
         world.check_parent("create", path)?;
         world.begin("create", path)?;
@@ -441,6 +486,7 @@ impl Fs for SimFs {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> Result<()> {
+        self.come_to(to);
         let mut world = self.lock_world();
         world.check_parent("rename", to)?;
         world.begin("rename", from)?;
@@ -459,6 +505,7 @@ impl Fs for SimFs {
     }
 
     fn remove(&self, path: &Path) -> Result<()> {
+        self.come_to(path);
         let mut world = self.lock_world();
         world.begin("remove", path)?;
         world.node_of("remove", path)?;

@@ -8,10 +8,10 @@
 use crate::Result;
 use crate::cells::Layers;
 use crate::draft::Draft;
-use crate::manifest::{Manifest, SegmentMeta};
+use crate::manifest::SegmentMeta;
 use crate::model::{MeasurementId, RowBlock, Schema, Tier, TimeRange};
 use crate::segment::SeriesTable;
-use crate::version::Store;
+use crate::version::{FileNumbers, Store};
 
 /// After so many rows that are both layers, pages that lie apart are brought together: a third of a page. Less would
 /// cost more bytes in short pages than it saves in encoding.
@@ -41,8 +41,8 @@ enum Step {
 
 impl SpanDrafts {
     /// Takes three file numbers; touches no file yet.
-    pub(super) fn new(manifest: &mut Manifest, span: TimeRange) -> Self {
-        let [minutes, fives, hours] = Tier::CELLS.map(|tier| Draft::new(manifest, tier, span));
+    pub(super) fn new(numbers: &mut FileNumbers<'_>, span: TimeRange) -> Self {
+        let [minutes, fives, hours] = Tier::CELLS.map(|tier| Draft::in_background(numbers, tier, span));
         Self { minutes, fives, hours, section: None, step: Step::Fresh, table: SeriesTable::default() }
     }
 
@@ -57,7 +57,12 @@ impl SpanDrafts {
         }
         let Layers { minutes, fives, hours } = layers;
         self.hours.push(store, schema, hours)?;
-        let Some(fives) = fives else { return self.push_same(store, schema, minutes) };
+        let Some(fives) = fives else {
+            self.push_same(store, schema, minutes)?;
+            self.minutes.pay(store);
+            self.fives.pay(store);
+            return Ok(());
+        };
         if self.step == Step::Together
             && let Some((leader, follower)) = self.minutes.writer().zip(self.fives.writer())
         {

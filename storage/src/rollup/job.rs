@@ -5,36 +5,39 @@
 //! [`press`] does the same from the finest cells that are kept, for a span of which something was deleted after its
 //! raw rows were dropped. Deleted rows and cells are left out by both.
 
+use std::sync::Arc;
+
 use super::Work;
 use super::drafts::SpanDrafts;
 use crate::Result;
 use crate::cells::{Layers, coarsen, layers};
 use crate::draft::schema_of;
-use crate::manifest::{Manifest, RolledSpan};
-use crate::model::{FieldInfo, RowBlock, Tier, TimeRange};
+use crate::manifest::RolledSpan;
+use crate::model::{FieldInfo, RowBlock, Schema, Tier, TimeRange};
+use crate::pipeline::{Sink, pipe};
 use crate::rows::append_rows;
 use crate::scan::merge::{measurements, merged};
 use crate::segment::Texts;
-use crate::version::{Edit, LiveSegment, Store, Version, Written};
+use crate::version::{Edit, FileNumbers, LiveSegment, Store, Version, Written};
 
 /// Rolls spans that follow one another, replacing the cells they had.
 ///
 /// # Errors
 /// Those of the file system, `Corruption` of an input; nothing has changed then.
-pub(crate) fn run(store: &Store, manifest: &mut Manifest, works: &[Work]) -> Result<()> {
-    store.attempt(manifest, |manifest| {
+pub(crate) fn run(store: &Store, works: &[Work]) -> Result<()> {
+    store.attempt(|numbers| {
         let version = store.version();
         let is_input = |id: &u64| works.iter().any(|work| work.inputs.contains(id));
         let inputs: Vec<&LiveSegment> =
             version.of_tier(Tier::Raw).filter(|live| is_input(&live.meta.id)).collect();
         let spans: Vec<TimeRange> = works.iter().map(|work| work.span).collect();
-        let mut edit = write(store, manifest, &version, &spans, &inputs)?;
-        let mut rolled = manifest.rolled.clone();
+        let mut edit = write(store, numbers, &version, &spans, &inputs)?;
+        let mut rolled = version.rolled.clone();
         rolled.retain(|rolled| !spans.contains(&rolled.span));
         rolled.extend(works.iter().map(|work| RolledSpan { span: work.span, covers: work.inputs.clone() }));
         rolled.sort_by_key(|span| span.span.start_ns);
         edit.rolled = Some(rolled);
-        store.commit(manifest, edit)
+        store.commit(edit)
     })
 }
 
@@ -42,13 +45,13 @@ pub(crate) fn run(store: &Store, manifest: &mut Manifest, works: &[Work]) -> Res
 ///
 /// # Errors
 /// Those of the file system, `Corruption` of an input; nothing has changed then.
-pub(crate) fn press(store: &Store, manifest: &mut Manifest, span: TimeRange, from: Tier) -> Result<()> {
-    store.attempt(manifest, |manifest| {
+pub(crate) fn press(store: &Store, span: TimeRange, from: Tier) -> Result<()> {
+    store.attempt(|numbers| {
         let version = store.version();
         let cells = version.segments.iter().filter(|live| from.max(Tier::M1) <= live.meta.tier);
         let inputs: Vec<&LiveSegment> = cells.filter(|live| live.meta.partition == span).collect();
-        let edit = write(store, manifest, &version, &[span], &inputs)?;
-        store.commit(manifest, edit)
+        let edit = write(store, numbers, &version, &[span], &inputs)?;
+        store.commit(edit)
     })
 }
 
@@ -56,42 +59,60 @@ pub(crate) fn press(store: &Store, manifest: &mut Manifest, span: TimeRange, fro
 /// swaps them for those they had.
 fn write(
     store: &Store,
-    manifest: &mut Manifest,
+    numbers: &mut FileNumbers<'_>,
     version: &Version,
     spans: &[TimeRange],
     inputs: &[&LiveSegment],
 ) -> Result<Edit> {
-    let mut drafts: Vec<SpanDrafts> = spans.iter().map(|span| SpanDrafts::new(manifest, *span)).collect();
-    let hull = spans.first().zip(spans.last());
-    let hull = hull.map_or(TimeRange::new(0, 0), |(first, last)| TimeRange::new(first.start_ns, last.end_ns));
-    for measurement in measurements(inputs) {
-        let schema = schema_of(store, measurement)?;
-        let holders = inputs.iter().filter(|live| live.segment.section(measurement).is_some());
-        let Some(finest) = holders.map(|live| live.meta.tier).min() else { continue };
-        let of_finest: Vec<&LiveSegment> =
-            inputs.iter().copied().filter(|live| live.meta.tier == finest).collect();
-        merged(version, &of_finest, measurement, (hull, Texts::Presence), &mut |block| {
-            for (drafts, rows) in drafts.iter_mut().zip(cut(block, spans)) {
-                let mut write = |layers: Layers| drafts.push(store, &schema, &layers);
-                match finest {
-                    Tier::Raw => layers(rows, &schema.fields, &mut write)?,
-                    Tier::M1 | Tier::M5 | Tier::H1 => write(coarser(rows, finest, &schema.fields)?)?,
-                }
-            }
-            Ok(())
-        })?;
-    }
-    let generation = manifest.next_file;
+    let mut drafts: Vec<SpanDrafts> = spans.iter().map(|span| SpanDrafts::new(numbers, *span)).collect();
+    let press = |sink: &mut Sink<'_, (Arc<Schema>, Vec<Vec<Layers>>)>| {
+        measurements(inputs).into_iter().try_for_each(|measurement| {
+            let schema = Arc::new(schema_of(store, measurement)?);
+            press_measurement(version, inputs, &schema, spans, &mut |layers| {
+                sink((Arc::clone(&schema), layers))
+            })
+        })
+    };
+    pipe(press, |(schema, layers)| {
+        let mut spans = drafts.iter_mut().zip(&layers);
+        spans.try_for_each(|(draft, layers)| {
+            layers.iter().try_for_each(|layers| draft.push(store, &schema, layers))
+        })
+    })?;
+    let generation = store.next_file();
     let mut edit = Edit::default();
     for draft in drafts {
         edit.add.extend(draft.finish(store, generation)?);
     }
     Written::count(&store.written.rolled, &edit);
     // Cells of a span lie in files of exactly that span, so the files it replaces are those with its bounds.
-    let old =
-        manifest.segments.iter().filter(|meta| meta.tier != Tier::Raw && spans.contains(&meta.partition));
+    let live = version.segments.iter().map(|live| &live.meta);
+    let old = live.filter(|meta| meta.tier != Tier::Raw && spans.contains(&meta.partition));
     edit.remove = old.map(|meta| meta.id).collect();
     Ok(edit)
+}
+
+/// The layers of each span for rows of a measurement, piece by piece, from the finest of the inputs that have it.
+fn press_measurement(
+    version: &Version,
+    inputs: &[&LiveSegment],
+    schema: &Schema,
+    spans: &[TimeRange],
+    sink: &mut dyn FnMut(Vec<Vec<Layers>>) -> Result<()>,
+) -> Result<()> {
+    let holders = inputs.iter().copied();
+    let holders = holders.filter(|live| live.segment.section(schema.measurement).is_some());
+    let Some(finest) = holders.clone().map(|live| live.meta.tier).min() else { return Ok(()) };
+    let of_finest: Vec<&LiveSegment> = holders.filter(|live| live.meta.tier == finest).collect();
+    let hull = spans.first().zip(spans.last());
+    let hull = hull.map_or(TimeRange::new(0, 0), |(first, last)| TimeRange::new(first.start_ns, last.end_ns));
+    merged(version, &of_finest, schema.measurement, (hull, Texts::Presence), &mut |block| {
+        let pressed = cut(block, spans).into_iter().map(|rows| match finest {
+            Tier::Raw => layers(rows, &schema.fields),
+            Tier::M1 | Tier::M5 | Tier::H1 => Ok(vec![coarser(rows, finest, &schema.fields)?]),
+        });
+        sink(pressed.collect::<Result<_>>()?)
+    })
 }
 
 /// The rows of each of the ascending spans, which are sorted by (series, time).

@@ -144,6 +144,11 @@ impl SegmentWriter {
         Ok(())
     }
 
+    /// Bytes of the file so far; those of rows that do not fill a page are still to come.
+    pub fn bytes(&self) -> u64 {
+        self.sink.offset + self.sink.buffer.len() as u64
+    }
+
     /// Ends the section; asks for the key of every series that occurred. A section without rows leaves no trace.
     ///
     /// # Errors

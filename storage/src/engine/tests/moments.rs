@@ -142,11 +142,16 @@ fn history_of_writers_readers_and_jobs_has_no_gaps() {
         let history = &history;
         (0..4).for_each(|writer| _ = scope.spawn(move || history.run_writer(writer)));
         let readers = [1, 2, 3, 4].map(|seed| scope.spawn(move || history.run_reader(Random(seed))));
+        scope.spawn(move || {
+            while !history.is_over.load(Ordering::SeqCst) {
+                history.engine.flush().unwrap();
+                std::thread::yield_now();
+            }
+        });
         while env.clock.monotonic_ns() - start_ns < duration_ns(length) {
-            history.engine.flush().unwrap();
             history.engine.maintain().unwrap();
             history.engine.seal().unwrap();
-            history.engine.wait_for_work(Duration::from_millis(20));
+            history.engine.wait_for_jobs(Duration::from_millis(20));
         }
         history.is_over.store(true, Ordering::SeqCst);
         readers.map(|reader| reader.join().unwrap()).iter().sum::<u64>()

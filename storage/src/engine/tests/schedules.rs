@@ -43,8 +43,8 @@ fn seen(view: &dyn Scan) -> [i64; 2] {
     })
 }
 
-/// Two writers, a reader and the flush; the operation of the disk with this number may fail.
-fn writers_reader_and_flush(fault: Option<(u64, Fault)>) {
+/// Two writers, a reader, the flush and beside it the other jobs; the operation of the disk with this number may fail.
+fn writers_reader_and_jobs(fault: Option<(u64, Fault)>) {
     let fs = Arc::new(SimFs::default());
     let engine = open(&fs);
     if let Some((after, fault)) = fault {
@@ -70,6 +70,10 @@ fn writers_reader_and_flush(fault: Option<(u64, Fault)>) {
             let seen = seen(&*engine.view());
             assert!(acked.iter().zip(&seen).all(|(acked, seen)| acked <= seen), "{acked:?} {seen:?}");
         });
+        scope.spawn(|| {
+            let sealed = engine.seal();
+            assert!(sealed.is_ok() || fault.is_some(), "{sealed:?}");
+        });
         let flushed = engine.flush();
         assert!(flushed.is_ok() || fault.is_some(), "{flushed:?}");
     });
@@ -89,17 +93,17 @@ fn schedules() -> usize {
 
 #[test]
 fn random_schedules_keep_batches_whole_and_acknowledged() {
-    shuttle::check_random(|| writers_reader_and_flush(None), schedules());
+    shuttle::check_random(|| writers_reader_and_jobs(None), schedules());
 }
 
 #[test]
 fn pct_schedules_keep_batches_whole_and_acknowledged() {
-    shuttle::check_pct(|| writers_reader_and_flush(None), schedules(), 3);
+    shuttle::check_pct(|| writers_reader_and_jobs(None), schedules(), 3);
 }
 
 #[test]
 fn random_schedules_with_a_failing_sync_keep_what_was_acknowledged() {
     for after in 0..12 {
-        shuttle::check_random(move || writers_reader_and_flush(Some((after, Fault::Io))), schedules() / 10);
+        shuttle::check_random(move || writers_reader_and_jobs(Some((after, Fault::Io))), schedules() / 10);
     }
 }
