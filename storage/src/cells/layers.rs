@@ -99,10 +99,18 @@ fn class_of(ts_ns: &[i64]) -> usize {
     SPARSE.iter().take_while(|(tier, rows_max)| is_sparse(ts_ns, tier.width_ns(), *rows_max)).count()
 }
 
-/// Whether the rows of a series at these times are no more than so many for each of its windows.
+/// Whether the rows of a series at these times, which ascend, are no more than so many for each of its windows.
 fn is_sparse(ts_ns: &[i64], width_ns: i64, rows_max: usize) -> bool {
-    let is_same_window = |one: &i64, next: &i64| floor_to(*one, width_ns) == floor_to(*next, width_ns);
-    ts_ns.len() <= ts_ns.chunk_by(is_same_window).count().saturating_mul(rows_max)
+    let (mut windows, mut last) = (0_usize, None);
+    for ts_ns in ts_ns {
+        // A division for each window, not for each row.
+        let is_same = last.is_some_and(|start_ns| ts_ns.wrapping_sub(start_ns) < width_ns);
+        if !is_same {
+            last = Some(floor_to(*ts_ns, width_ns));
+            windows += 1;
+        }
+    }
+    ts_ns.len() <= windows.saturating_mul(rows_max)
 }
 
 /// Raw rows as cells without interior. Of a text only stays that there was one, as in every cell.

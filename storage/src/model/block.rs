@@ -191,7 +191,7 @@ impl Values {
         self.len() == 0
     }
 
-    /// Makes room for so many more rows; of texts for where they end, of histograms none.
+    /// Makes room for so many more rows; of texts and histograms for where they end.
     pub fn reserve(&mut self, rows: usize) {
         match self {
             Self::F64(values) => values.reserve(rows),
@@ -199,7 +199,7 @@ impl Values {
             Self::U64(values) => values.reserve(rows),
             Self::Bool(values) => values.reserve(rows),
             Self::Str(texts) => texts.ends.reserve(rows),
-            Self::Hist(_) => {}
+            Self::Hist(values) => values.reserve(rows),
         }
     }
 
