@@ -4,6 +4,7 @@ mod damage;
 mod deletes;
 mod faults;
 mod lanes;
+mod layers;
 mod load;
 mod machine;
 mod moments;
