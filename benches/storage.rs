@@ -1,5 +1,5 @@
 //! The storage engine in parts: group commit beside the bare fdatasync rate of the same directory, flush, scans of
-//! raw rows with and without decoded pages in the cache, windows from cells.
+//! raw rows with and without decoded pages in the cache, windows from cells, rows into a memtable.
 //!
 //! Run with `cargo bench --bench storage [-- ROWS]`; prints one line per figure.
 
@@ -15,9 +15,11 @@ use icecore_storage::Engine;
 use icecore_storage::clock::SystemClock;
 use icecore_storage::engine::Env;
 use icecore_storage::fs::{Fs, OsFs};
+use icecore_storage::memtable::Memtable;
 use icecore_storage::model::{SeriesId, TimeRange};
 use icecore_storage::options::{Durability, Options, Retention};
 use icecore_storage::scan::{Bounds, Resolution, SampleRequest, Scan, Unmetered, Window, WindowRequest};
+use icecore_storage::series::{Catalog, CatalogLimits};
 use icecore_storage::wal::{GroupCommit, Hooks, Writer, replay};
 
 #[path = "common/batches.rs"]
@@ -170,6 +172,33 @@ fn shape(shape: &Shape, rows: usize) {
     // Opened anew: nothing of what was written is in the cache of decoded pages.
     let engine = open(scratch.path());
     scans(shape, &engine, rows);
+    memtable(shape, rows);
+}
+
+/// What one batch after the other costs where batches become visible: the only part of a write that no two writers do
+/// at once, but for the log.
+fn memtable(shape: &Shape, rows: usize) {
+    let catalog = Catalog::new(CatalogLimits {
+        series_max: usize::MAX,
+        measurement_series_max: usize::MAX,
+        new_series_per_minute_max: usize::MAX,
+        tag_values_max: usize::MAX,
+        fields_max: 100,
+    });
+    let memtable = Memtable::new();
+    let mut cost = Cost::default();
+    for body in batches::batches(&shape.lines) {
+        let decoded = decode(body.as_bytes(), Precision::Ns, 0, &LineLimits::default());
+        let blocks = catalog.resolve(&decoded.batch, TimeRange::ALL, &mut Vec::new());
+        let start = Moment::now();
+        for (measurement, rows) in &blocks {
+            memtable.apply(*measurement, rows);
+        }
+        cost += start.cost();
+    }
+    assert_eq!(memtable.rows(), rows as u64, "every row was applied");
+    let per_value = cost.cpu.as_secs_f64() * 1e9 / (rows * shape.fields) as f64;
+    println!("  memtable: {per_value:.1} ns/value of one core");
 }
 
 fn open(dir: &Path) -> Engine {

@@ -7,10 +7,10 @@
 //! db/<number>  one engine each
 //! snapshots/   data directories of their own, made on request
 //! ```
-//! Names from users never become path components. When a database is dropped, its line goes first, durably; then
-//! its directory is removed, as soon as no reader needs it, or else at the next start. Order when a database is made: its line in `databases` is made
-//! durable, then the engine creates its directory, so a crash between the two leaves an empty database.
-//! Knows nothing of what lies inside `db/<number>`.
+//! Names from users never become path components. Order when a database is made: its line in `databases` is made
+//! durable, then the engine creates its directory, so a crash between the two leaves an empty database. When it is
+//! dropped, its line goes first, durably; then its directory is removed, as soon as no reader needs it, or else at the
+//! next start. Knows nothing of what lies inside `db/<number>`.
 
 mod catalog;
 mod offline;
@@ -131,8 +131,8 @@ impl Databases {
     /// The database of this name, created when it is not there. An existing one keeps what it was created with.
     ///
     /// # Errors
-    /// `InvalidInput` for a name that cannot be, or too many measurements; `LimitExceeded` when there are too many; `Unavailable` after
-    /// [`Databases::close`]; those of the file system.
+    /// `InvalidInput` for a name that cannot be, or too many measurements; `LimitExceeded` when there are too many
+    /// databases; `Unavailable` after [`Databases::close`]; those of the file system.
     pub fn create(&self, name: &str, new: NewDatabase) -> Result<Arc<Database>> {
         check_name(name)?;
         check_keep_duplicates(&new.keep_duplicates)?;
@@ -169,7 +169,7 @@ impl Databases {
             let message = "the default database cannot be dropped; DROP MEASUREMENT empties it";
             return Err(Error::new(ErrorKind::Conflict, message));
         }
-        let mut catalog = self.catalog.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut catalog = self.lock_catalog();
         let mut next = catalog.clone();
         let (Some(id), Some(database)) = (next.remove(name), self.get(name)) else { return Ok(false) };
         if self.is_closed.load(Ordering::SeqCst) {
@@ -229,7 +229,8 @@ impl Databases {
     /// names, or the default one. A database is created as `new` says.
     ///
     /// # Errors
-    /// `NotFound` for a database that is not there; those of [`Databases::create`], [`Databases::drop_database`] and [`Database::run_select`].
+    /// `NotFound` for a database that is not there; those of [`Databases::create`], [`Databases::drop_database`] and
+    /// [`Database::run_select`].
     pub fn run_statement(
         &self,
         query: &Query,
@@ -325,7 +326,7 @@ struct Leaving {
 /// Removes the directories of dropped databases that the last process left. Only numbers that were given and are not
 /// in the list; what else lies there is not ours to judge.
 fn remove_dropped(fs: &dyn Fs, dir: &Path, catalog: &Catalog) {
-    let db = dir.join("db");
+    let db = dir.join(DB);
     let names = match fs.has(&db) {
         Ok(true) => fs.list(&db).unwrap_or_default(),
         Ok(false) | Err(_) => Vec::new(),

@@ -20,6 +20,8 @@ use crate::version::{Edit, FileNumbers, Frozen, Store, Written};
 const CATALOG_FILES_MAX: usize = 16;
 /// Rows merged at a time: small enough for the processor's caches.
 const PIECE_ROWS: usize = 16 * 1024;
+/// Values merged at a time: rows of many fields are many bytes.
+const PIECE_VALUES: usize = 512 * 1024;
 /// Segments written at a time. Each holds buffers; a memtable of more partitions is gone through more than once.
 const DRAFTS_MAX: usize = 8;
 
@@ -40,6 +42,7 @@ fn write(
     frozen: &Frozen,
     mark: CatalogMark,
 ) -> Result<CatalogMark> {
+    frozen.memtable.settle();
     let manifest = store.manifest();
     let (catalog_files, mark) = write_catalog(store, &manifest.catalog_files, numbers, mark)?;
     let mut edit = Edit {
@@ -90,7 +93,8 @@ fn fill(store: &Store, memtable: &Memtable, width_ns: i64, floor_ns: i64, drafts
     let sort = |sink: &mut Sink<'_, (Arc<Schema>, BTreeMap<i64, RowBlock>)>| {
         memtable.measurements().into_iter().try_for_each(|measurement| {
             let schema = Arc::new(schema_of(store, measurement)?);
-            merge_in_pieces(&memtable.runs(measurement), PIECE_ROWS, &mut |rows| {
+            let rows_max = PIECE_ROWS.min(PIECE_VALUES / schema.fields.len().max(1)).max(1);
+            merge_in_pieces(&memtable.runs(measurement), rows_max, &mut |rows| {
                 sink((Arc::clone(&schema), split(rows, width_ns, floor_ns)))
             })
         })

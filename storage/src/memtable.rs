@@ -7,7 +7,7 @@
 //! Each measurement has its own lock, so that sorting one does not hold up appends to the others. Appending to two
 //! measurements is not one step for a reader; the engine takes a [`Snapshot`] between two batches. That notes only
 //! how many rows there are; they are sorted when they are asked for, or at the last moment before the active chunk
-//! becomes a run and forgets which of its rows came first.
+//! becomes a run and forgets which of its rows came first. A frozen memtable is settled: all of it is runs.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -36,6 +36,7 @@ pub struct Memtable {
 #[derive(Debug, Default)]
 struct Table {
     runs: Vec<Arc<RowBlock>>,
+    runs_bytes: usize,
     /// Columns sorted by key.
     active: RowBlock,
     active_bytes: usize,
@@ -122,10 +123,14 @@ impl Memtable {
         self.min_ns.fetch_min(*min_ns, Ordering::SeqCst);
         self.max_ns.fetch_max(*max_ns, Ordering::SeqCst);
         self.rows.fetch_add(rows.len() as u64, Ordering::SeqCst);
-        self.bytes.fetch_add(table.append(rows), Ordering::SeqCst);
+        let before = table.bytes();
+        table.append(rows);
+        // Sorting a full chunk may make it smaller; the counter wraps around to the right sum.
+        self.bytes.fetch_add(table.bytes().wrapping_sub(before), Ordering::SeqCst);
     }
 
-    /// Memory of the rows, without spare capacity, in bytes. Duplicates count until the flush.
+    /// Memory that holds the rows, with the room that their columns have to grow, in bytes. Duplicates count until
+    /// their chunk is full. What readers made of the active chunk is not in it.
     pub fn bytes(&self) -> usize {
         self.bytes.load(Ordering::SeqCst)
     }
@@ -160,6 +165,17 @@ impl Memtable {
         table.runs.iter().cloned().chain(active_run).collect()
     }
 
+    /// Sorts what is not sorted yet, in place: for a memtable that takes no more rows, so that its flush needs no copies.
+    pub fn settle(&self) {
+        let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
+        for table in tables.values() {
+            let mut table = lock(table);
+            let before = table.bytes();
+            table.end_chunk();
+            self.bytes.fetch_add(table.bytes().wrapping_sub(before), Ordering::SeqCst);
+        }
+    }
+
     /// Notes what is there now. Not one step for appends that come at the same time.
     pub fn snapshot(&self) -> Snapshot {
         let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
@@ -191,23 +207,38 @@ fn lock(table: &Mutex<Table>) -> MutexGuard<'_, Table> {
 }
 
 impl Table {
-    /// Appends rows and tells by how many bytes the table grew.
-    fn append(&mut self, rows: &RowBlock) -> usize {
+    fn bytes(&self) -> usize {
+        self.runs_bytes + self.active_bytes
+    }
+
+    /// Appends rows; a chunk that is full then becomes a run.
+    fn append(&mut self, rows: &RowBlock) {
         let is_whole = |column: &Column| column.values.len() == rows.len();
         assert!(rows.columns.iter().all(is_whole), "every column has a value for each row");
-        let before = self.active_bytes;
         append_block(&mut self.active, rows);
         self.active_run = None;
         self.active_bytes = block_bytes(&self.active);
-        let grown = self.active_bytes.saturating_sub(before);
         if CHUNK_ROWS_MAX <= self.active.len() || CHUNK_BYTES_MAX <= self.active_bytes {
+            self.end_chunk();
+        }
+    }
+
+    /// Makes a run of the active chunk.
+    fn end_chunk(&mut self) {
+        if !self.active.is_empty() {
             for mark in std::mem::take(&mut self.marks).iter().filter_map(Weak::upgrade) {
                 self.run_of(&mark);
             }
-            self.runs.push(Arc::new(sort_rows(std::mem::take(&mut self.active))));
+            let active = std::mem::take(&mut self.active);
+            let run = self.active_run.take().unwrap_or_else(|| {
+                let mut run = sort_rows(active);
+                run.shrink_to_fit();
+                Arc::new(run)
+            });
+            self.runs_bytes += block_bytes(&run);
+            self.runs.push(run);
             self.active_bytes = 0;
         }
-        grown
     }
 
     fn active_run(&mut self) -> Option<Arc<RowBlock>> {
@@ -282,22 +313,29 @@ fn append_block(block: &mut RowBlock, rows: &RowBlock) {
     }
 }
 
+/// Memory of a block, with what its columns may grow into.
 fn block_bytes(block: &RowBlock) -> usize {
-    block.len() * (size_of::<u32>() + size_of::<i64>())
+    bytes_of(&block.series)
+        + bytes_of(&block.ts_ns)
+        + bytes_of(&block.columns)
         + block.columns.iter().map(column_bytes).sum::<usize>()
 }
 
 fn column_bytes(column: &Column) -> usize {
-    let valid = column.valid.as_ref().map_or(0, Vec::len);
+    let valid = column.valid.as_ref().map_or(0, bytes_of);
     let values = match &column.values {
-        Values::F64(values) => size_of_val(&**values),
-        Values::I64(values) => size_of_val(&**values),
-        Values::U64(values) => size_of_val(&**values),
-        Values::Bool(values) => size_of_val(&**values),
+        Values::F64(values) => bytes_of(values),
+        Values::I64(values) => bytes_of(values),
+        Values::U64(values) => bytes_of(values),
+        Values::Bool(values) => bytes_of(values),
         Values::Hist(values) => values.memory_bytes(),
-        Values::Str(texts) => texts.bytes.len() + size_of_val(&*texts.ends),
+        Values::Str(texts) => bytes_of(&texts.bytes) + bytes_of(&texts.ends),
     };
     valid + values
+}
+
+fn bytes_of<T>(values: &Vec<T>) -> usize {
+    values.capacity() * size_of::<T>()
 }
 
 #[cfg(test)]
@@ -370,7 +408,7 @@ mod tests {
         assert_eq!(sorted.columns[0].value(4), Some(Value::Int(9)));
         assert_eq!(sorted.columns[1].value(0), Some(Value::Int(1)));
         let least = rows * (4 + 8 + 8);
-        assert!((least..least + 200_000).contains(&memtable.bytes()), "{}", memtable.bytes());
+        assert!((least..least + 1000).contains(&memtable.bytes()), "a run has no spare room");
     }
 
     #[test]
@@ -397,6 +435,27 @@ mod tests {
         check(&unread);
         let later = memtable.snapshot().runs(M);
         assert_eq!(later.iter().map(|run| run.len()).collect::<Vec<_>>(), [CHUNK_ROWS_MAX]);
+    }
+
+    #[test]
+    fn settled_memtable_has_its_runs_without_copies_and_snapshots_keep_theirs() {
+        let memtable = Memtable::new();
+        memtable.apply(M, &block(&[(1, 5, 0, 1), (1, 3, 0, 2)]));
+        let early = memtable.snapshot();
+        memtable.apply(M, &block(&[(1, 5, 0, 7)]));
+        let late = memtable.snapshot();
+        let cached = memtable.runs(M);
+        memtable.settle();
+        let counted = memtable.bytes();
+        memtable.settle();
+        let settled = memtable.runs(M);
+        assert!(Arc::ptr_eq(&settled[0], &cached[0]), "what a query sorted is not sorted again");
+        assert_eq!((settled.len(), memtable.bytes()), (1, counted));
+        let int = |value| Some(Value::Int(value));
+        assert_eq!(rows_of(&settled[0]), [(1, 3, vec![int(2)]), (1, 5, vec![int(7)])]);
+        assert_eq!(rows_of(&late.runs(M)[0]), rows_of(&settled[0]));
+        assert_eq!(rows_of(&early.runs(M)[0]), [(1, 3, vec![int(2)]), (1, 5, vec![int(1)])]);
+        assert!(memtable.snapshot().runs(M).len() == 1 && early.runs(M).len() == 1);
     }
 
     #[test]

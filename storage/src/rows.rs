@@ -65,8 +65,8 @@ pub fn merge_sorted<B: Borrow<RowBlock>>(blocks: &[B]) -> RowBlock {
     }
 }
 
-/// As [`merge_sorted`], but hands the rows over in pieces of whole series, of about `rows_max` rows or one series, so
-/// that beside the blocks only a piece is in memory.
+/// As [`merge_sorted`], but hands the rows over in pieces of about `rows_max` rows, so that beside the blocks only a
+/// piece is in memory. A piece has whole series, or a slice of the time of a long one.
 ///
 /// # Errors
 /// Those of the sink, after which nothing more is handed over.
@@ -75,24 +75,97 @@ pub(crate) fn merge_in_pieces<B: Borrow<RowBlock>>(
     rows_max: usize,
     sink: &mut dyn FnMut(RowBlock) -> Result<()>,
 ) -> Result<()> {
-    let mut starts = vec![0; blocks.len()];
-    for last in piece_ends(blocks, rows_max) {
-        let mut pieces = Vec::with_capacity(blocks.len());
-        for (block, start) in blocks.iter().map(Borrow::borrow).zip(&mut starts) {
-            let rest = block.series.get(*start..).unwrap_or_default();
-            let end = *start + rest.partition_point(|series| *series <= last);
-            let mut piece = RowBlock::default();
-            append_rows(&mut piece, block, *start, end);
-            pieces.push(piece);
-            *start = end;
+    let mut rest: Vec<Rest<'_>> =
+        blocks.iter().map(|block| Rest { block: block.borrow(), start: 0 }).collect();
+    for PieceEnd { last, rows } in piece_ends(blocks, rows_max) {
+        if rows_max < rows {
+            hand_over(&mut rest, |rest| rest.series_until(|series| series < last), sink)?;
+            for end_ns in slice_ends(&rest, last, rows_max) {
+                hand_over(&mut rest, |rest| rest.times_until(last, end_ns), sink)?;
+            }
         }
-        sink(merge_sorted(&pieces))?;
+        hand_over(&mut rest, |rest| rest.series_until(|series| series <= last), sink)?;
     }
     Ok(())
 }
 
-/// Last series of each piece.
-fn piece_ends<B: Borrow<RowBlock>>(blocks: &[B], rows_max: usize) -> Vec<SeriesId> {
+/// The rows of a block that were not handed over.
+struct Rest<'a> {
+    block: &'a RowBlock,
+    start: usize,
+}
+
+impl Rest<'_> {
+    /// End of the rows whose series comes before a point.
+    fn series_until(&self, is_before: impl Fn(SeriesId) -> bool) -> usize {
+        let rest = self.block.series.get(self.start..).unwrap_or_default();
+        self.start + rest.partition_point(|series| is_before(*series))
+    }
+
+    /// End of the rows before a time; those left must begin with the series.
+    fn times_until(&self, series: SeriesId, end_ns: i64) -> usize {
+        self.start + self.times_of(series).partition_point(|ts_ns| *ts_ns < end_ns)
+    }
+
+    fn times_of(&self, series: SeriesId) -> &[i64] {
+        self.block.ts_ns.get(self.start..self.series_until(|other| other <= series)).unwrap_or_default()
+    }
+}
+
+/// Merges and hands over the rows of all blocks up to an end.
+fn hand_over(
+    rest: &mut [Rest<'_>],
+    end_of: impl Fn(&Rest<'_>) -> usize,
+    sink: &mut dyn FnMut(RowBlock) -> Result<()>,
+) -> Result<()> {
+    let mut pieces = Vec::with_capacity(rest.len());
+    for rest in rest {
+        let end = end_of(rest);
+        let mut piece = RowBlock::default();
+        append_rows(&mut piece, rest.block, rest.start, end);
+        pieces.push(piece);
+        rest.start = end;
+    }
+    let rows = merge_sorted(&pieces);
+    if rows.is_empty() { Ok(()) } else { sink(rows) }
+}
+
+/// Times at which a long series is cut, that all blocks come to next.
+fn slice_ends(rest: &[Rest<'_>], series: SeriesId, rows_max: usize) -> Vec<i64> {
+    let step = (rows_max / rest.len().max(1)).max(1);
+    let stretch = |times: &[i64]| Some((times.last()?.saturating_add(1), times.len() as u64));
+    let stretches = rest.iter().flat_map(|rest| rest.times_of(series).chunks(step).filter_map(stretch));
+    cut_times(stretches.collect(), i64::MAX, rows_max as u64)
+}
+
+/// A part of the rows of a series: the time after its last row, and how many rows it has, about.
+pub(crate) type Stretch = (i64, u64);
+
+/// Times at which the rows of a series are cut, ascending: after every `rows_max` rows or so, before an end, and only
+/// where more rows follow.
+pub(crate) fn cut_times(mut stretches: Vec<Stretch>, end_ns: i64, rows_max: u64) -> Vec<i64> {
+    stretches.sort_unstable();
+    let last_ns = stretches.last().map_or(end_ns, |(last_ns, _)| end_ns.min(*last_ns));
+    let mut ends: Vec<i64> = Vec::new();
+    let mut rows = 0;
+    for (end_ns, more) in stretches {
+        rows += more;
+        if rows_max <= rows && end_ns < last_ns && ends.last().is_none_or(|last| *last < end_ns) {
+            ends.push(end_ns);
+            rows = 0;
+        }
+    }
+    ends
+}
+
+/// The last series of a piece, and its rows.
+struct PieceEnd {
+    last: SeriesId,
+    rows: usize,
+}
+
+/// Ends of pieces of whole series.
+fn piece_ends<B: Borrow<RowBlock>>(blocks: &[B], rows_max: usize) -> Vec<PieceEnd> {
     let mut rows_of: Vec<(SeriesId, usize)> = Vec::new();
     for block in blocks.iter().map(Borrow::borrow) {
         let runs = block.series.chunk_by(|one, next| one == next);
@@ -101,10 +174,10 @@ fn piece_ends<B: Borrow<RowBlock>>(blocks: &[B], rows_max: usize) -> Vec<SeriesI
     sum_by_series(&mut rows_of);
     let (mut ends, mut rows) = (Vec::new(), 0);
     let mut series = rows_of.iter().peekable();
-    while let Some((id, own)) = series.next() {
-        rows += own;
+    while let Some((last, rows_of_last)) = series.next() {
+        rows += rows_of_last;
         if rows_max <= rows || series.peek().is_none() {
-            ends.push(*id);
+            ends.push(PieceEnd { last: *last, rows: *rows_of_last });
             rows = 0;
         }
     }

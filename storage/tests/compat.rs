@@ -1,5 +1,6 @@
 //! Databases that an earlier build wrote are opened, and hold what they were given. `tests/compat/v1` is a fixture
-//! of format version 1 of all files, `v2` of segments in version 2; `tests/compat/program.rs` says what is in both.
+//! of format version 1 of all files, `v2` of segments in version 2, `v2-dense` one with cells of one minute;
+//! `tests/compat/program.rs` says what is in them.
 
 #![expect(unreachable_pub, reason = "the program is shared with the example that makes the fixture")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panic, its helpers too")]
@@ -15,7 +16,7 @@ use std::sync::Arc;
 use icecore_storage::check::check;
 use icecore_storage::fs::{Fs, OsFs};
 use icecore_storage::model::{
-    HOUR_NS, MINUTE_NS, Partial, RowBlock, SECOND_NS, SeriesId, Stats, Tier, TimeRange, Value,
+    FieldType, HOUR_NS, MINUTE_NS, Partial, RowBlock, SECOND_NS, SeriesId, Stats, Tier, TimeRange, Value,
 };
 use icecore_storage::scan::{
     Bounds, Coverage, Flow, Resolution, RowRequest, Scan, Unmetered, Window, WindowRequest,
@@ -104,16 +105,26 @@ fn folded(rows: &[Row], field: &str, windows: &[Window]) -> Vec<Partial> {
         let found = row.fields.iter().find(|(name, _)| *name == field);
         last.extend(found.map(|(_, value)| (row.ts_ns, value.clone())));
     }
+    let empty = Partial::empty(match last.values().next().unwrap() {
+        Value::Float(_) => FieldType::Float,
+        Value::Int(_) => FieldType::Int,
+        Value::UInt(_) => FieldType::UInt,
+        Value::Bool(_) => FieldType::Bool,
+        Value::Str(_) => FieldType::Str,
+    });
     let fold = |window: &Window| {
-        let (mut floats, mut ints) = (Stats::<f64>::default(), Stats::<i64>::default());
+        let mut partial = empty.clone();
         for (ts_ns, value) in last.range(window.start_ns..window.end_ns) {
-            match value {
-                Value::Float(value) => floats.add(*ts_ns, *value, true),
-                Value::Int(value) => ints.add(*ts_ns, *value, true),
-                other => panic!("{other:?} is not folded here"),
+            match (&mut partial, value) {
+                (Partial::Float(stats), Value::Float(value)) => stats.add(*ts_ns, *value, true),
+                (Partial::Int(stats), Value::Int(value)) => stats.add(*ts_ns, *value, true),
+                (Partial::UInt(stats), Value::UInt(value)) => stats.add(*ts_ns, *value, true),
+                (Partial::UInt(stats), Value::Bool(value)) => stats.add(*ts_ns, u64::from(*value), true),
+                (Partial::Text(count), Value::Str(_)) => *count += 1,
+                (_, other) => panic!("{other:?} among values of another type"),
             }
         }
-        if ints.count > 0 { Partial::Int(ints) } else { Partial::Float(floats) }
+        partial
     };
     windows.iter().map(fold).collect()
 }
@@ -133,7 +144,11 @@ fn gist(partial: &Partial) -> String {
             let Stats { count, min, max, first, last, resets, changes, sum, hist, .. } = stats;
             format!("{count} {min} {max} {first} {last} {resets} {changes} {sum:?} {hist:?}")
         }
-        other => panic!("{other:?} is not asked for here"),
+        Partial::UInt(stats) => {
+            let Stats { count, min, max, first, last, resets, changes, sum, hist, .. } = stats;
+            format!("{count} {min} {max} {first} {last} {resets} {changes} {sum:?} {hist:?}")
+        }
+        Partial::Text(count) => format!("{count} texts"),
     }
 }
 
@@ -177,9 +192,45 @@ fn verify(dir: &Path) {
     assert!(report.findings.is_empty(), "{report:?}");
 }
 
+/// All that must hold of a dense fixture, old or new.
+fn verify_dense(dir: &Path) {
+    let disk: Arc<dyn Fs> = Arc::new(OsFs);
+    let report = check(&disk, dir).unwrap();
+    assert!(report.findings.is_empty(), "{report:?}");
+    let columns = inspect::directory(&disk, dir).unwrap().columns;
+    let in_minutes =
+        |column: &str| columns.keys().any(|name| name.tier == Some(Tier::M1) && name.column == column);
+    for column in ["usage.hist", "usage.m2", "ticks.resets", "note.count", "note.edge", "errors.sum"] {
+        assert!(in_minutes(column), "no column {column}");
+    }
+    let (engine, _) = program::open(dir, NOW_NS).unwrap();
+    assert!(content(&*engine.view()) == expected(&program::dense()), "rows differ");
+    let verify_cells = || {
+        for (start_ns, rows) in [(OLD_NS, program::dense_old()), (START_NS, program::dense())] {
+            for field in ["usage", "load", "jobs", "ticks", "busy", "state", "note", "errors", "sparse"] {
+                for (width_ns, count, tier) in [(HOUR_NS, 1, 2), (5 * MINUTE_NS, 12, 1), (MINUTE_NS, 60, 0)] {
+                    let asked = steps(start_ns, width_ns, count);
+                    let (found, coverage) = windows(&*engine.view(), field, &asked);
+                    assert_eq!(
+                        gists(&found),
+                        gists(&folded(&rows, field, &asked)),
+                        "{field} of {width_ns} ns"
+                    );
+                    assert!(coverage.cells[tier] > 0 && coverage.rows == 0, "{coverage:?}");
+                }
+            }
+        }
+    };
+    verify_cells();
+    engine.seal().unwrap();
+    verify_cells();
+    engine.close().unwrap();
+}
+
 /// The fixtures, and the one in the format that is written now.
 const VERSIONS: [&str; 2] = ["v1", NEWEST];
 const NEWEST: &str = "v2";
+const DENSE: &str = "v2-dense";
 
 fn fixture(version: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/compat").join(version)
@@ -230,9 +281,20 @@ fn fixture_made_now_holds_what_it_was_given() {
 }
 
 #[test]
+fn dense_fixture_of_then_and_of_now_holds_what_it_was_given() {
+    let (_home, dir) = copy(DENSE);
+    verify_dense(&dir);
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("db");
+    program::make_dense(&dir).unwrap();
+    verify_dense(&dir);
+}
+
+#[test]
 fn fixtures_are_small_and_have_every_tier_and_encoding() {
     let disk: Arc<dyn Fs> = Arc::new(OsFs);
     let mut found = BTreeSet::new();
+    assert!(files(&fixture(DENSE)).values().map(Vec::len).sum::<usize>() < 100 << 10);
     for version in VERSIONS {
         assert!(files(&fixture(version)).values().map(Vec::len).sum::<usize>() < 200 << 10);
         let layout = inspect::directory(&disk, &fixture(version)).unwrap();

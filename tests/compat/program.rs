@@ -3,7 +3,8 @@
 //!
 //! Shared by `storage/examples/make_fixture.rs`, which writes a fixture, and `storage/tests/compat.rs`, which reads one.
 //! Order of events of [`make`]: an hour that is rolled up and then dropped by retention, so that cells alone are left;
-//! two hours in rows and cells; rows that came late and are in a segment, not in cells; rows in the log alone.
+//! two hours in rows and cells; rows that came late and are in a segment, not in cells; rows in the log alone. Its rows
+//! are sparse; those of [`make_dense`] are dense enough for cells of one minute.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -137,6 +138,31 @@ pub fn readable() -> Vec<Row> {
     [sealed(), late(), logged()].concat()
 }
 
+/// Rows of the dense fixture of which only cells are left: one every two seconds, which is dense, beside a sparse
+/// series.
+pub fn dense_old() -> Vec<Row> {
+    dense_from(OLD_NS, 2 * SECOND_NS, 0)
+}
+
+/// Rows of the dense fixture that are there still, and in cells: two a second.
+pub fn dense() -> Vec<Row> {
+    dense_from(START_NS, SECOND_NS / 2, 1000)
+}
+
+fn dense_from(start_ns: i64, step_ns: i64, first: i64) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for (host, step_ns) in [("a", step_ns), ("b", 20 * SECOND_NS)] {
+        for k in 0..6 * MINUTE_NS / step_ns {
+            let mut row = cpu(host, start_ns + k * step_ns, first + k);
+            // Texts that differ, and a number that says nothing but 0 in most minutes.
+            row.fields.push(("note", Value::Str(format!("note {}", mixed(k) % 1000))));
+            row.fields.push(("errors", Value::Int(i64::from(k % 100 == 77))));
+            rows.push(row);
+        }
+    }
+    rows
+}
+
 /// Opens a database directory at a moment.
 ///
 /// # Errors
@@ -167,6 +193,23 @@ pub fn make(dir: &Path) -> Result<()> {
     engine.flush()?;
     write(&engine, &logged())
     // Not closed: a close would empty the log.
+}
+
+/// Makes the dense fixture in a directory that is not there yet.
+///
+/// # Errors
+/// Those of the engine.
+pub fn make_dense(dir: &Path) -> Result<()> {
+    let (engine, clock) = open(dir, OLD_NS + HOUR_NS)?;
+    let raw = Some(std::time::Duration::from_secs(2 * 24 * 3600));
+    engine.set_retention(Retention { raw, ..Retention::default() })?;
+    write(&engine, &dense_old())?;
+    engine.seal()?;
+    clock.advance(NOW_NS - OLD_NS - HOUR_NS);
+    write(&engine, &dense())?;
+    engine.seal()?;
+    engine.apply_retention(Guard::Forced)?;
+    engine.close()
 }
 
 /// Writes rows and refuses to lose one.

@@ -269,7 +269,7 @@ impl<N: CellNumber> NumberCells<N> {
             (Stat::Changes, Values::U64(self.changes)),
             (Stat::M2, Values::F64(self.m2)),
         ];
-        for (stat, values) in may_be_left_out.into_iter().filter(|(_, values)| !is_zero(values)) {
+        for (stat, values) in may_be_left_out.into_iter().filter(|(_, values)| !values.is_zero()) {
             push(stat, values, &valid);
         }
         if with_hist && keeps_any {
@@ -282,14 +282,4 @@ impl<N: CellNumber> NumberCells<N> {
 fn flags(counts: &[u64], passes: impl Fn(u64) -> bool) -> Option<Vec<bool>> {
     let flags: Vec<bool> = counts.iter().map(|count| passes(*count)).collect();
     flags.contains(&false).then_some(flags)
-}
-
-/// Whether a column of numbers says nothing but 0.
-fn is_zero(values: &Values) -> bool {
-    match values {
-        Values::F64(numbers) => numbers.iter().all(|number| *number == 0.0),
-        Values::I64(numbers) => numbers.iter().all(|number| *number == 0),
-        Values::U64(numbers) => numbers.iter().all(|number| *number == 0),
-        Values::Bool(_) | Values::Str(_) | Values::Hist(_) => false,
-    }
 }

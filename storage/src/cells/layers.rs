@@ -10,11 +10,16 @@
 //!
 //! What is sparse is decided for each series on its own, so that all layers are a pure function of the rows, however
 //! these came in pieces. See `docs/decisions/0004-sparse-rows-are-their-own-1m-layer.md`. Knows nothing of files.
+//!
+//! A long series comes in slices of time ([`Presser`]): its first rows wait until there are more than a sparse series
+//! may have, and then it is pressed hour by hour.
 
 use super::fold::{Folder, coarsen};
 use crate::Result;
-use crate::model::{Column, ColumnKey, FieldInfo, RowBlock, Stat, Tier, Values, floor_to};
-use crate::rows::append_rows;
+use crate::model::{
+    Column, ColumnKey, FieldInfo, HOUR_NS, RowBlock, Stat, Tier, TimeRange, Values, floor_to,
+};
+use crate::rows::{append_rows, merge_sorted};
 
 /// Layers that may hold rows in place of cells, and up to how many rows of a series for each of its windows: a row
 /// every five seconds in the 1m layer, one every ten in the 5m layer. At one every ten seconds 1m cells took 4.7 times
@@ -32,23 +37,102 @@ pub(crate) struct Layers {
     pub(crate) hours: RowBlock,
 }
 
-/// The layers of all rows of some series in a span of hours, in order of series.
-///
-/// # Errors
-/// None for rows that have the fields' types.
-pub(crate) fn layers(rows: RowBlock, fields: &[FieldInfo]) -> Result<Vec<Layers>> {
+/// Presses the rows of a span of whole hours, which come in pieces: of whole series, or slices of one.
+#[derive(Debug)]
+pub(crate) struct Presser<'a> {
+    fields: &'a [FieldInfo],
+    /// A series with more rows in the span is dense, wherever they are.
+    sparse_max: usize,
+    /// Rows of a series that goes on, until it is known to be dense.
+    waiting: Vec<RowBlock>,
+    waiting_rows: usize,
+    /// The hour that a dense series has come to.
+    hour: Option<(i64, Folder)>,
+}
+
+impl<'a> Presser<'a> {
+    /// A presser of rows with these fields.
+    pub(crate) fn new(span: TimeRange, fields: &'a [FieldInfo]) -> Self {
+        let [(tier, rows_max), ..] = SPARSE;
+        let windows = span.end_ns.saturating_sub(span.start_ns) / tier.width_ns();
+        let sparse_max = usize::try_from(windows).unwrap_or(0).saturating_mul(rows_max);
+        Self { fields, sparse_max, waiting: Vec::new(), waiting_rows: 0, hour: None }
+    }
+
+    /// Adds rows that follow those before; `goes_on` tells whether more rows of their series, of which there is then
+    /// one alone, follow. Appends layers that are complete, in order.
+    ///
+    /// # Errors
+    /// None for rows that have the fields' types.
+    pub(crate) fn push(&mut self, rows: RowBlock, goes_on: bool, out: &mut Vec<Layers>) -> Result<()> {
+        if !goes_on && self.waiting_rows == 0 {
+            return layers(rows, self.fields, out);
+        }
+        self.waiting_rows += rows.len();
+        self.waiting.push(rows);
+        if self.sparse_max < self.waiting_rows {
+            for rows in std::mem::take(&mut self.waiting) {
+                self.fold_hours(&rows, out)?;
+            }
+        }
+        if goes_on {
+            return Ok(());
+        }
+        self.waiting_rows = 0;
+        self.end_hour(out)?;
+        let rows = merge_sorted(&std::mem::take(&mut self.waiting));
+        layers(rows, self.fields, out)
+    }
+
+    /// Folds rows of a dense series; appends the hours that end in them.
+    fn fold_hours(&mut self, rows: &RowBlock, out: &mut Vec<Layers>) -> Result<()> {
+        let mut start = 0;
+        while let Some(rest) = rows.ts_ns.get(start..)
+            && let Some(first_ns) = rest.first()
+        {
+            let hour_ns = floor_to(*first_ns, HOUR_NS);
+            let end = start + rest.partition_point(|ts_ns| ts_ns.saturating_sub(hour_ns) < HOUR_NS);
+            if self.hour.as_ref().is_some_and(|(before_ns, _)| *before_ns != hour_ns) {
+                self.end_hour(out)?;
+            }
+            let (_, folder) = self.hour.get_or_insert_with(|| (hour_ns, Folder::new(self.fields, Tier::M1)));
+            if start == 0 && end == rows.len() {
+                folder.push(rows);
+            } else {
+                let mut part = RowBlock::default();
+                append_rows(&mut part, rows, start, end);
+                folder.push(&part);
+            }
+            start = end;
+        }
+        Ok(())
+    }
+
+    fn end_hour(&mut self, out: &mut Vec<Layers>) -> Result<()> {
+        let Some((_, folder)) = self.hour.take() else { return Ok(()) };
+        let minutes = folder.finish();
+        let fives = coarsen(&minutes, self.fields, Tier::M5)?;
+        let hours = coarsen(&fives, self.fields, Tier::H1)?;
+        out.push(Layers { minutes, fives: Some(fives), hours });
+        Ok(())
+    }
+}
+
+/// Appends the layers of all rows of some series in a span of hours, in order of series.
+fn layers(rows: RowBlock, fields: &[FieldInfo], out: &mut Vec<Layers>) -> Result<()> {
     let runs = runs_of(&rows);
     if let [(_, class)] = runs[..] {
-        return Ok(vec![layers_of(rows, class, fields)?]);
+        out.push(layers_of(rows, class, fields)?);
+        return Ok(());
     }
     let mut start = 0;
-    let layers = runs.into_iter().map(|(end, class)| {
+    for (end, class) in runs {
         let mut run = RowBlock::default();
         append_rows(&mut run, &rows, start, end);
         start = end;
-        layers_of(run, class, fields)
-    });
-    layers.collect()
+        out.push(layers_of(run, class, fields)?);
+    }
+    Ok(())
 }
 
 /// The layers of rows of which the first `sparse` layers keep the rows.
@@ -181,7 +265,9 @@ mod tests {
         let fields = std::slice::from_ref(&info);
         let collect = |rows: RowBlock| {
             let mut all: [Vec<RowBlock>; 3] = Default::default();
-            for Layers { minutes, fives, hours } in layers(rows, fields).unwrap() {
+            let mut found = Vec::new();
+            layers(rows, fields, &mut found).unwrap();
+            for Layers { minutes, fives, hours } in found {
                 let fives = fives.unwrap_or_else(|| minutes.clone());
                 all.iter_mut().zip([minutes, fives, hours]).for_each(|(all, layer)| all.push(layer));
             }
@@ -213,8 +299,11 @@ mod tests {
         }
         let key = ColumnKey::value(FieldId(0));
         rows.columns = vec![Column { key, values: Values::I64(values), valid: None }];
-        let found = layers(rows, std::slice::from_ref(&info)).unwrap().into_iter();
-        let found = found.map(|one| (one.minutes.len(), one.fives.map(|fives| fives.len()), one.hours.len()));
+        let mut found = Vec::new();
+        layers(rows, std::slice::from_ref(&info), &mut found).unwrap();
+        let found = found
+            .into_iter()
+            .map(|one| (one.minutes.len(), one.fives.map(|fives| fives.len()), one.hours.len()));
         assert_eq!(
             found.collect::<Vec<_>>(),
             [(80, None, 2), (10, Some(2), 1), (200, Some(4), 2), (10, None, 1)]

@@ -16,4 +16,4 @@ pub(crate) mod layers;
 pub use build::CellBuilder;
 pub use cell::{CellReader, columns_of};
 pub use fold::{Folder, coarsen};
-pub(crate) use layers::{Layers, layers};
+pub(crate) use layers::{Layers, Presser};

@@ -10,9 +10,9 @@ pub(crate) use pick::{Merge, pick};
 
 use crate::draft::{Draft, schema_of};
 use crate::manifest::{RolledSpan, SegmentMeta};
-use crate::model::{RowBlock, Schema, Tier, TimeRange};
+use crate::model::{Schema, Tier, TimeRange};
 use crate::pipeline::{Sink, pipe};
-use crate::scan::merge::{measurements, merged};
+use crate::scan::merge::{Piece, PieceSize, measurements, merged};
 use crate::segment::Texts;
 use crate::version::{Edit, FileNumbers, Store, Written};
 use crate::{Error, ErrorKind, Result};
@@ -22,23 +22,28 @@ use crate::{Error, ErrorKind, Result};
 /// # Errors
 /// Those of the file system, `Corruption` of an input; nothing has changed then.
 pub(crate) fn run(store: &Store, merge: &Merge) -> Result<()> {
-    store.attempt(|numbers| write(store, numbers, merge))
+    run_in_pieces(store, merge, PieceSize::USUAL)
 }
 
-fn write(store: &Store, numbers: &mut FileNumbers<'_>, merge: &Merge) -> Result<()> {
+/// As [`run`]. The file is the same, whatever the size of the pieces.
+pub(crate) fn run_in_pieces(store: &Store, merge: &Merge, size: PieceSize) -> Result<()> {
+    store.attempt(|numbers| write(store, numbers, merge, size))
+}
+
+fn write(store: &Store, numbers: &mut FileNumbers<'_>, merge: &Merge, size: PieceSize) -> Result<()> {
     let (manifest, version) = store.live();
     let inputs: Vec<_> =
         version.of_tier(Tier::Raw).filter(|live| merge.inputs.contains(&live.meta.id)).collect();
     let (Some(first), Some(last)) = (inputs.first(), inputs.last()) else { return Ok(()) };
     let mut draft = Draft::in_background(numbers, Tier::Raw, first.meta.partition);
-    let read = |sink: &mut Sink<'_, (Arc<Schema>, RowBlock)>| {
+    let read = |sink: &mut Sink<'_, (Arc<Schema>, Piece)>| {
         measurements(&inputs).into_iter().try_for_each(|measurement| {
             let schema = Arc::new(schema_of(store, measurement)?);
-            let mut sink = |rows| sink((Arc::clone(&schema), rows));
-            merged(&version, &inputs, measurement, (TimeRange::ALL, Texts::Whole), &mut sink)
+            let mut sink = |piece| sink((Arc::clone(&schema), piece));
+            merged(&version, &inputs, measurement, (TimeRange::ALL, Texts::Whole), size, &mut sink)
         })
     };
-    pipe(read, |(schema, rows)| draft.push(store, &schema, &rows))?;
+    pipe(read, |(schema, piece)| draft.push(store, &schema, &piece.rows))?;
     let output = draft.finish(store, last.meta.generation)?;
     let is_masked = |id: &u64| manifest.tombstones.iter().any(|tombstone| tombstone.is_pending(*id));
     if output.is_none() && !merge.inputs.iter().any(is_masked) {

@@ -8,6 +8,7 @@ mod layers;
 mod load;
 mod machine;
 mod moments;
+mod pieces;
 mod programs;
 mod rows;
 #[cfg(shuttle)]

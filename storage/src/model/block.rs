@@ -60,6 +60,11 @@ impl Stat {
         ];
         ALL.get(usize::from(number)).copied()
     }
+
+    /// Whether the column may be left out where it is 0 for every interior: readers take a missing one as 0.
+    pub fn is_zero_when_missing(self) -> bool {
+        matches!(self, Self::SumRest | Self::ResetSum | Self::Resets | Self::Changes | Self::M2)
+    }
 }
 
 /// Names a column: a field and what of it.
@@ -189,6 +194,16 @@ impl Values {
     /// Whether there is no row.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Whether these are numbers, and all of them 0; rows without a value hold 0.
+    pub(crate) fn is_zero(&self) -> bool {
+        match self {
+            Self::F64(numbers) => numbers.iter().all(|number| *number == 0.0),
+            Self::I64(numbers) => numbers.iter().all(|number| *number == 0),
+            Self::U64(numbers) => numbers.iter().all(|number| *number == 0),
+            Self::Bool(_) | Self::Str(_) | Self::Hist(_) => false,
+        }
     }
 
     /// Makes room for so many more rows; of texts and histograms for where they end.
@@ -403,6 +418,29 @@ impl RowBlock {
     /// Whether there is no row.
     pub fn is_empty(&self) -> bool {
         self.ts_ns.is_empty()
+    }
+
+    /// Gives back the room that nothing has grown into.
+    pub(crate) fn shrink_to_fit(&mut self) {
+        self.series.shrink_to_fit();
+        self.ts_ns.shrink_to_fit();
+        self.columns.shrink_to_fit();
+        for column in &mut self.columns {
+            if let Some(valid) = &mut column.valid {
+                valid.shrink_to_fit();
+            }
+            match &mut column.values {
+                Values::F64(values) => values.shrink_to_fit(),
+                Values::I64(values) => values.shrink_to_fit(),
+                Values::U64(values) => values.shrink_to_fit(),
+                Values::Bool(values) => values.shrink_to_fit(),
+                Values::Str(texts) => {
+                    texts.bytes.shrink_to_fit();
+                    texts.ends.shrink_to_fit();
+                }
+                Values::Hist(_) => {}
+            }
+        }
     }
 
     /// The column with this key.

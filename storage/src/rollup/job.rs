@@ -10,13 +10,13 @@ use std::sync::Arc;
 use super::Work;
 use super::drafts::SpanDrafts;
 use crate::Result;
-use crate::cells::{Layers, coarsen, layers};
+use crate::cells::{Layers, Presser, coarsen};
 use crate::draft::schema_of;
 use crate::manifest::RolledSpan;
 use crate::model::{FieldInfo, RowBlock, Schema, Tier, TimeRange};
 use crate::pipeline::{Sink, pipe};
 use crate::rows::append_rows;
-use crate::scan::merge::{measurements, merged};
+use crate::scan::merge::{Piece, PieceSize, measurements, merged};
 use crate::segment::Texts;
 use crate::version::{Edit, FileNumbers, LiveSegment, Store, Version, Written};
 
@@ -25,13 +25,18 @@ use crate::version::{Edit, FileNumbers, LiveSegment, Store, Version, Written};
 /// # Errors
 /// Those of the file system, `Corruption` of an input; nothing has changed then.
 pub(crate) fn run(store: &Store, works: &[Work]) -> Result<()> {
+    run_in_pieces(store, works, PieceSize::USUAL)
+}
+
+/// As [`run`]. The files are the same, whatever the size of the pieces.
+pub(crate) fn run_in_pieces(store: &Store, works: &[Work], size: PieceSize) -> Result<()> {
     store.attempt(|numbers| {
         let version = store.version();
         let is_input = |id: &u64| works.iter().any(|work| work.inputs.contains(id));
         let inputs: Vec<&LiveSegment> =
             version.of_tier(Tier::Raw).filter(|live| is_input(&live.meta.id)).collect();
         let spans: Vec<TimeRange> = works.iter().map(|work| work.span).collect();
-        let mut edit = write(store, numbers, &version, &spans, &inputs)?;
+        let mut edit = write(store, numbers, &version, (&spans, &inputs), size)?;
         let mut rolled = version.rolled.clone();
         rolled.retain(|rolled| !spans.contains(&rolled.span));
         rolled.extend(works.iter().map(|work| RolledSpan { span: work.span, covers: work.inputs.clone() }));
@@ -50,7 +55,7 @@ pub(crate) fn press(store: &Store, span: TimeRange, from: Tier) -> Result<()> {
         let version = store.version();
         let cells = version.segments.iter().filter(|live| from.max(Tier::M1) <= live.meta.tier);
         let inputs: Vec<&LiveSegment> = cells.filter(|live| live.meta.partition == span).collect();
-        let edit = write(store, numbers, &version, &[span], &inputs)?;
+        let edit = write(store, numbers, &version, (&[span], &inputs), PieceSize::OF_CELLS)?;
         store.commit(edit)
     })
 }
@@ -61,23 +66,20 @@ fn write(
     store: &Store,
     numbers: &mut FileNumbers<'_>,
     version: &Version,
-    spans: &[TimeRange],
-    inputs: &[&LiveSegment],
+    (spans, inputs): (&[TimeRange], &[&LiveSegment]),
+    size: PieceSize,
 ) -> Result<Edit> {
     let mut drafts: Vec<SpanDrafts> = spans.iter().map(|span| SpanDrafts::new(numbers, *span)).collect();
-    let press = |sink: &mut Sink<'_, (Arc<Schema>, Vec<Vec<Layers>>)>| {
+    let press = |sink: &mut Sink<'_, Pressed>| {
         measurements(inputs).into_iter().try_for_each(|measurement| {
             let schema = Arc::new(schema_of(store, measurement)?);
-            press_measurement(version, inputs, &schema, spans, &mut |layers| {
-                sink((Arc::clone(&schema), layers))
-            })
+            press_measurement(version, (spans, inputs), &schema, size, sink)
         })
     };
-    pipe(press, |(schema, layers)| {
-        let mut spans = drafts.iter_mut().zip(&layers);
-        spans.try_for_each(|(draft, layers)| {
-            layers.iter().try_for_each(|layers| draft.push(store, &schema, layers))
-        })
+    pipe(press, |pressed| {
+        let Some(drafts) = drafts.get_mut(pressed.span) else { return Ok(()) };
+        let mut layers = pressed.layers.iter();
+        layers.try_for_each(|layers| drafts.push(store, &pressed.schema, layers))
     })?;
     let generation = store.next_file();
     let mut edit = Edit::default();
@@ -92,13 +94,20 @@ fn write(
     Ok(edit)
 }
 
+/// Cells of some series of a measurement in one of the spans.
+struct Pressed {
+    schema: Arc<Schema>,
+    span: usize,
+    layers: Vec<Layers>,
+}
+
 /// The layers of each span for rows of a measurement, piece by piece, from the finest of the inputs that have it.
 fn press_measurement(
     version: &Version,
-    inputs: &[&LiveSegment],
-    schema: &Schema,
-    spans: &[TimeRange],
-    sink: &mut dyn FnMut(Vec<Vec<Layers>>) -> Result<()>,
+    (spans, inputs): (&[TimeRange], &[&LiveSegment]),
+    schema: &Arc<Schema>,
+    size: PieceSize,
+    sink: &mut Sink<'_, Pressed>,
 ) -> Result<()> {
     let holders = inputs.iter().copied();
     let holders = holders.filter(|live| live.segment.section(schema.measurement).is_some());
@@ -106,13 +115,23 @@ fn press_measurement(
     let of_finest: Vec<&LiveSegment> = holders.filter(|live| live.meta.tier == finest).collect();
     let hull = spans.first().zip(spans.last());
     let hull = hull.map_or(TimeRange::new(0, 0), |(first, last)| TimeRange::new(first.start_ns, last.end_ns));
-    merged(version, &of_finest, schema.measurement, (hull, Texts::Presence), &mut |block| {
-        let pressed = cut(block, spans).into_iter().map(|rows| match finest {
-            Tier::Raw => layers(rows, &schema.fields),
-            Tier::M1 | Tier::M5 | Tier::H1 => Ok(vec![coarser(rows, finest, &schema.fields)?]),
-        });
-        sink(pressed.collect::<Result<_>>()?)
-    })
+    let mut pressers: Vec<Presser<'_>> =
+        spans.iter().map(|span| Presser::new(*span, &schema.fields)).collect();
+    let mut press = |piece: Piece| {
+        let parts = pressers.iter_mut().zip(cut(piece.rows, spans));
+        for (span, (presser, rows)) in parts.enumerate() {
+            let mut layers = Vec::new();
+            match finest {
+                Tier::Raw => presser.push(rows, piece.goes_on, &mut layers)?,
+                Tier::M1 | Tier::M5 | Tier::H1 => layers.push(coarser(rows, finest, &schema.fields)?),
+            }
+            if !layers.is_empty() {
+                sink(Pressed { schema: Arc::clone(schema), span, layers })?;
+            }
+        }
+        Ok(())
+    };
+    merged(version, &of_finest, schema.measurement, (hull, Texts::Presence), size, &mut press)
 }
 
 /// The rows of each of the ascending spans, which are sorted by (series, time).

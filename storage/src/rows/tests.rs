@@ -108,13 +108,28 @@ proptest! {
         let blocks: Vec<Arc<RowBlock>> = parts.iter().map(|rows| Arc::new(sort_rows(block(rows)))).collect();
         let (mut found, mut last) = (Oracle::new(), None);
         merge_in_pieces(&blocks, rows_max, &mut |piece| {
-            assert!(last < piece.series.first().copied(), "a series lies in one piece");
-            last = piece.series.last().copied();
+            let place = |row: usize| Some((*piece.series.get(row)?, *piece.ts_ns.get(row)?));
+            assert!(last < place(0), "pieces come in order");
+            assert!(piece.len() <= 3 * rows_max + blocks.len(), "{} rows in a piece", piece.len());
+            last = place(piece.len() - 1);
             found.extend(read(&piece));
             Ok(())
         }).unwrap();
         prop_assert_eq!(found, oracle(parts.iter().flatten()));
     }
+}
+
+#[test]
+fn cut_times_end_after_so_many_rows_where_more_follow() {
+    let check = |stretches: &[Stretch], expected: &[i64]| {
+        assert_eq!(cut_times(stretches.to_vec(), 100, 10), expected, "{stretches:?}");
+    };
+    check(&[], &[]);
+    check(&[(10, 9), (20, 9), (30, 9), (40, 9), (50, 9)], &[20, 40]);
+    check(&[(50, 9), (40, 9), (10, 9), (30, 9), (20, 9)], &[20, 40]);
+    check(&[(10, 9), (20, 9), (30, 9), (40, 9)], &[20]);
+    check(&[(10, 10), (10, 10), (20, 10), (30, 10)], &[10, 20]);
+    check(&[(50, 10), (100, 10), (200, 10)], &[50]);
 }
 
 #[test]

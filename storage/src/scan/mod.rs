@@ -6,13 +6,14 @@
 //! was read and whether an answer had to be rounded; they never name a tier.
 //!
 //! Inside: `view` is the one implementation; `source` reads rows of a series from segments and memtable runs,
-//! `gather` merges them, `rows` hands over whole rows, `windows` carries out what [`cover`] plans and [`sliding`] merges; `merge` reads whole
-//! partitions for the jobs.
+//! `gather` merges them, `rows` hands over whole rows, `windows` carries out what [`cover`] plans and [`sliding`] merges;
+//! `merge` reads whole partitions for the jobs; `slices` cuts the time of long series for both.
 
 pub mod cover;
 mod gather;
 pub(crate) mod merge;
 mod rows;
+mod slices;
 pub mod sliding;
 mod source;
 pub(crate) mod view;

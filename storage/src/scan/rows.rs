@@ -13,7 +13,7 @@ use super::{Coverage, Flow, Meter, RowRequest, ValueBounds};
 use crate::Result;
 use crate::codec::Kind;
 use crate::model::{Column, ColumnKey, MeasurementId, RowBlock, SeriesId, TimeRange, Values};
-use crate::rows::merge_sorted;
+use crate::rows::{cut_times, merge_sorted};
 use crate::segment::PageInfo;
 
 /// Rows that a block handed to a sink holds at most, unless one slice of a series has more.
@@ -45,11 +45,9 @@ pub(super) fn run(
         .collect();
     let empty = RowBlock { columns: template, ..RowBlock::default() };
     let mut block = empty.clone();
-    let mut ends = Vec::new();
     for series in request.series {
-        cuts(&cursors, *series, range, &mut ends);
         let mut start_ns = range.start_ns;
-        for end_ns in ends.iter().copied().chain([range.end_ns]) {
+        for end_ns in cuts(&cursors, *series, range).into_iter().chain([range.end_ns]) {
             let slice = TimeRange::new(start_ns, end_ns);
             start_ns = end_ns;
             let rows = series_rows(&mut cursors, *series, slice, &empty, meter)?;
@@ -70,25 +68,16 @@ pub(super) fn run(
 
 /// Times at which the range of a series is cut, ascending: after every [`SLICE_ROWS`] rows or so, by the indexes of
 /// its sources.
-fn cuts(cursors: &[Cursor<'_>], series: SeriesId, range: TimeRange, ends: &mut Vec<i64>) {
-    ends.clear();
+fn cuts(cursors: &[Cursor<'_>], series: SeriesId, range: TimeRange) -> Vec<i64> {
     let total: u64 = cursors.iter().map(|cursor| cursor.rows_about(series, range)).sum();
     if total <= SLICE_ROWS {
-        return;
+        return Vec::new();
     }
     let mut stretches = Vec::new();
     for cursor in cursors {
-        cursor.stretches(series, range, &mut stretches);
+        cursor.stretches(series, range, SLICE_ROWS / cursors.len() as u64, &mut stretches);
     }
-    stretches.sort_unstable();
-    let mut rows = 0;
-    for (end_ns, more) in stretches {
-        rows += more;
-        if SLICE_ROWS <= rows && end_ns < range.end_ns && ends.last().is_none_or(|last| *last < end_ns) {
-            ends.push(end_ns);
-            rows = 0;
-        }
-    }
+    cut_times(stretches, range.end_ns, SLICE_ROWS)
 }
 
 /// Marks the pages of each source whose rows all miss the bounds, by the index. A page counts only where no other

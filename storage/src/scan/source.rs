@@ -5,9 +5,11 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::slices::{self, reaches, rows_of_one};
 use crate::Result;
 use crate::model::{Column, ColumnKey, MeasurementId, RowBlock, SeriesId, TimeRange};
-use crate::segment::{PAGE_ROWS_MAX, PageInfo, PageKeys, Section, Segment};
+use crate::rows::Stretch;
+use crate::segment::{PAGE_ROWS_MAX, PageKeys, Section, Segment};
 use crate::tombstone::Mask;
 
 /// Sorted, unique rows (or cells) of one measurement.
@@ -101,8 +103,14 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Adds stretches of the rows of a series in a range: the time after each, and its rows.
-    pub(super) fn stretches(&self, series: SeriesId, range: TimeRange, out: &mut Vec<(i64, u64)>) {
+    /// Adds stretches of the rows of a series in a range, of about `stretch_rows` or a page.
+    pub(super) fn stretches(
+        &self,
+        series: SeriesId,
+        range: TimeRange,
+        stretch_rows: u64,
+        out: &mut Vec<Stretch>,
+    ) {
         match &self.place {
             Place::Nothing => {}
             Place::Run { block, .. } => {
@@ -112,9 +120,7 @@ impl<'a> Cursor<'a> {
                 out.extend(times.chunks(PAGE_ROWS_MAX).filter_map(stretch));
             }
             Place::Segment { section, .. } => {
-                let pages = section.pages.get(section.pages_of(series)).unwrap_or_default();
-                let reaching = pages.iter().filter(|page| reaches(page, range));
-                out.extend(reaching.map(|page| (page.max_ts_ns.saturating_add(1), rows_of_one(page))));
+                out.extend(slices::stretches(section, series, range, rows_of_one, stretch_rows));
             }
         }
     }
@@ -174,17 +180,6 @@ impl<'a> Cursor<'a> {
             }
         }
     }
-}
-
-/// Whether a page may hold rows in a range.
-fn reaches(page: &PageInfo, range: TimeRange) -> bool {
-    page.min_ts_ns < range.end_ns && range.start_ns <= page.max_ts_ns
-}
-
-/// A guess at the rows of one of the series of a page.
-fn rows_of_one(page: &PageInfo) -> u64 {
-    let series = page.last_series.0.saturating_sub(page.first_series.0).saturating_add(1);
-    u64::from(page.rows) / u64::from(series) + 1
 }
 
 /// The rows of a series in a range.

@@ -25,7 +25,7 @@ pub(crate) use writer::SeriesTable;
 /// Rows of a page at most: decoding one for a single value stays cheap, and larger ones save less than 1 %.
 pub const PAGE_ROWS_MAX: usize = 4096;
 /// A page with this many rows ends where a series ends.
-const PAGE_ROWS_FULL: usize = 3072;
+pub(crate) const PAGE_ROWS_FULL: usize = 3072;
 /// A page whose texts and histograms weigh more ends early, so that a decoded page stays small.
 const PAGE_BYTES_FULL: usize = 4 << 20;
 /// Series whose keys stand together in one block of the series table.

@@ -7,7 +7,7 @@ use super::{PAGE_BYTES_FULL, PAGE_ROWS_FULL, PAGE_ROWS_MAX};
 use crate::codec::Kind;
 use crate::codec::texts::slice_of;
 use crate::model::histogram::Bucket;
-use crate::model::{Column, RowBlock, Values};
+use crate::model::{Column, RowBlock, Stat, Values};
 use crate::rows::pad_nulls;
 use crate::{Error, ErrorKind, Result};
 
@@ -31,11 +31,17 @@ pub(super) struct Cut {
 }
 
 impl PageBuilder {
-    /// Takes the rows out; columns sorted by key.
+    /// Takes the rows out; columns sorted by key. Columns without a value are left out, and so are those of statistics
+    /// that are 0 in all rows: both are told from the page alone, whatever columns its blocks had.
     pub(super) fn take(&mut self) -> RowBlock {
         let mut rows = std::mem::take(&mut self.rows);
         self.weight_bytes = 0;
         rows.columns.sort_unstable_by_key(|column| column.key);
+        fill_zeros(&mut rows.columns);
+        rows.columns.retain(|column| match &column.valid {
+            Some(valid) if !valid.contains(&true) => false,
+            _ => !(column.key.stat.is_zero_when_missing() && column.values.is_zero()),
+        });
         rows
     }
 
@@ -104,6 +110,19 @@ impl PageBuilder {
         let rows = self.rows.len();
         self.rows.columns.iter_mut().for_each(|column| pad_nulls(column, rows));
         Ok(())
+    }
+}
+
+/// Gives every interior the statistics that some blocks left out because they are 0: interiors are where counts are.
+fn fill_zeros(columns: &mut [Column]) {
+    for field in columns.chunk_by_mut(|one, next| one.key.field == next.key.field) {
+        let Some(count) = field.iter().position(|column| column.key.stat == Stat::Count) else { continue };
+        let (before, rest) = field.split_at_mut(count + 1);
+        let Some(count) = before.last() else { continue };
+        let left_out = rest.iter_mut().filter(|column| column.key.stat.is_zero_when_missing());
+        for column in left_out.filter(|column| column.valid != count.valid) {
+            column.valid.clone_from(&count.valid);
+        }
     }
 }
 

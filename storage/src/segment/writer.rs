@@ -313,9 +313,6 @@ impl OpenSection {
         let mut columns = Vec::with_capacity(rows.columns.len());
         let mut validity = LastValidity::default();
         for column in &rows.columns {
-            if column.valid.as_ref().is_some_and(|valid| !valid.contains(&true)) {
-                continue;
-            }
             columns.push(self.write_column(sink, column, &mut validity)?);
         }
         let (first_series, last_series, min_ts_ns, max_ts_ns) = (*first, *last, *min, *max);
