@@ -9,12 +9,16 @@
 //! Then all parts together, until nothing is due any more: by one thread that is held on one core, and by writers with
 //! threads of their own beside the threads of the background work, as in the server.
 //!
-//! Run with `cargo bench --bench ingest [-- ROWS [tsbs|events]]`; pin it to a core with `taskset -c 0` for the figure of one core.
+//! Run with `cargo bench --bench ingest [-- ROWS [tsbs|events|FILE]]`; FILE holds line protocol, of which the first ROWS
+//! lines are taken. Pin it to a core with `taskset -c 0` for the figure of one core; a last word `alone` leaves the
+//! writers of their own threads out.
 //! Prints one line per part; the last lines are the sums that docs/benchmarks.md quotes.
 
 #![expect(clippy::print_stdout, reason = "a bench prints its figures")]
 #![expect(clippy::expect_used, reason = "a bench ends at the first failure")]
 
+use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
@@ -61,7 +65,7 @@ impl Clock for JumpingClock {
 }
 
 struct Shape {
-    name: &'static str,
+    name: String,
     lines: String,
     fields: usize,
 }
@@ -69,20 +73,38 @@ struct Shape {
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let rows = words.iter().find_map(|word| word.parse().ok()).unwrap_or(1_000_000);
-    let only = words.iter().find(|word| ["tsbs", "events"].contains(&word.as_str()));
+    let file = words.iter().find(|word| Path::new(word).is_file());
+    let only = words.iter().find(|word| ["tsbs", "events"].contains(&word.as_str())).or(file);
     let is_wanted = |shape: &str| only.is_none_or(|only| only == shape);
+    let mut shapes = Vec::new();
     if is_wanted("tsbs") {
         let lines = common::tsbs_lines(1_000, rows);
-        let shape = Shape { name: "tsbs (10 tags, 10 integer fields)", lines, fields: 10 };
-        run(&shape, rows);
-        scale(&shape, rows);
+        shapes.push(Shape { name: "tsbs (10 tags, 10 integer fields)".into(), lines, fields: 10 });
     }
     if is_wanted("events") {
         let lines = common::event_lines(rows);
-        let shape = Shape { name: "events (3 tags, 5 fields)", lines, fields: 5 };
-        run(&shape, rows);
-        scale(&shape, rows);
+        shapes.push(Shape { name: "events (3 tags, 5 fields)".into(), lines, fields: 5 });
     }
+    shapes.extend(file.map(|file| of_file(file, rows)));
+    for shape in shapes {
+        let rows = shape.lines.lines().count();
+        run(&shape, rows);
+        if !words.iter().any(|word| word == "alone") {
+            scale(&shape, rows);
+        }
+    }
+}
+
+/// The first lines of a file; all must have the fields of the first.
+fn of_file(path: &str, rows: usize) -> Shape {
+    let file = BufReader::new(File::open(path).expect("a file"));
+    let mut lines = String::new();
+    for line in file.lines().take(rows) {
+        lines.push_str(&line.expect("line protocol"));
+        lines.push('\n');
+    }
+    let fields = lines.lines().next().and_then(|line| line.split(' ').nth(1)).unwrap_or_default();
+    Shape { name: path.into(), fields: fields.split(',').count(), lines }
 }
 
 fn run(shape: &Shape, rows: usize) {

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use icecore_storage::model::{SeriesId, SeriesKey};
-use icecore_storage::scan::{Meter, SeriesInfo};
+use icecore_storage::scan::Meter;
 use regex::{Regex, RegexBuilder};
 
 use crate::memory::{Account, MemoryPool};
@@ -223,14 +223,6 @@ impl Budget {
     /// `LimitExceeded` when the query would hold too much, `Busy` when all queries together would.
     pub fn charge_bytes(&self, bytes: u64) -> Result<()> {
         self.memory.charge(bytes)
-    }
-
-    /// Charges a list of series that was found.
-    ///
-    /// # Errors
-    /// As [`Budget::charge_bytes`].
-    pub fn charge_infos(&self, series: &[SeriesInfo]) -> Result<()> {
-        self.charge_bytes(series.iter().map(|info| key_bytes(&info.key)).sum())
     }
 
     /// Charges a list of ids of series, and its copy in a request.

@@ -14,7 +14,7 @@ const CHUNK: usize = 1024;
 ///
 /// # Errors
 /// Those of storage, the budget and the sink.
-pub(crate) fn each_key(
+pub fn each_key(
     scan: &dyn Scan,
     ids: &[SeriesId],
     budget: &Budget,

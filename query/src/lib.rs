@@ -10,7 +10,7 @@ extern crate self as icecore_query;
 
 pub mod budget;
 pub mod error;
-mod keys;
+pub mod keys;
 pub mod memory;
 pub mod promql;
 pub mod select;

@@ -74,7 +74,8 @@ impl Rig {
 
     /// SIGKILL and a power cut: nothing is closed, and what was not synced is gone.
     fn crash(self) -> Self {
-        let fs = self.fs.clone();
+        // What the forgotten threads still do, they do to another disk.
+        let fs = self.fs.fork();
         fs.crash(7);
         std::mem::forget(self.databases);
         Self::on(fs)

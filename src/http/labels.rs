@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::response::Response;
+use icecore_query::keys::each_key;
 use icecore_query::promql::{self, Labels};
 use icecore_storage::model::TimeRange;
 use icecore_storage::scan::{Scan, Schema};
@@ -23,6 +24,9 @@ use crate::{Error, Result};
 const METRIC_NAME: &str = "__name__";
 /// Field whose metric is called like its measurement.
 const PLAIN_FIELD: &str = "value";
+
+/// A value beside its text: in the set, and in the answer.
+const VALUE_BYTES: u64 = 64;
 
 /// What a metadata request asks about.
 #[derive(Debug, Clone)]
@@ -175,10 +179,16 @@ fn values_of(name: &str, selection: &Selection, scan: &dyn Scan, query: &Query) 
         if name == METRIC_NAME {
             values.extend(metric_names(&schema));
         } else if schema.tag_keys.iter().any(|key| &**key == name) {
-            let series = scan.series(schema.measurement, &[], selection.range, selection.series_max)?;
-            query.budget.charge_samples(u64::try_from(series.len()).unwrap_or(u64::MAX))?;
-            query.budget.charge_infos(&series)?;
-            values.extend(series.iter().filter_map(|series| series.key.tag(name)).map(str::to_owned));
+            let ids = scan.series_ids(schema.measurement, &[], selection.range, selection.series_max)?;
+            query.budget.charge_samples(u64::try_from(ids.len()).unwrap_or(u64::MAX))?;
+            query.budget.charge_bytes(size_of_val(&*ids) as u64)?;
+            each_key(scan, &ids, &query.budget, |_, key| match key.tag(name) {
+                Some(value) if !values.contains(value) => {
+                    values.insert(value.to_owned());
+                    query.budget.charge_bytes(VALUE_BYTES + 2 * value.len() as u64)
+                }
+                _ => Ok(()),
+            })?;
         }
     }
     Ok(values)

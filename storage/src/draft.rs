@@ -4,7 +4,7 @@
 use crate::Result;
 use crate::manifest::SegmentMeta;
 use crate::model::{MeasurementId, RowBlock, Schema, Tier, TimeRange};
-use crate::segment::SegmentWriter;
+use crate::segment::{SegmentWriter, SeriesTable};
 use crate::version::{FileNumbers, Store};
 use crate::{Error, ErrorKind};
 
@@ -40,34 +40,50 @@ impl Draft {
             return Ok(());
         }
         if self.section != Some(schema.measurement) {
-            self.end_section(store)?;
+            self.end_section(store, &mut SeriesTable::default())?;
         }
+        self.begin(store, schema)?.push(rows)?;
+        self.pay(store);
+        Ok(())
+    }
+
+    /// The writer, its section that of a measurement; the section before must have been ended.
+    ///
+    /// # Errors
+    /// Those of the file system; `Internal` for another section.
+    pub(crate) fn begin(&mut self, store: &Store, schema: &Schema) -> Result<&mut SegmentWriter> {
         let writer = match &mut self.writer {
             Some(writer) => writer,
             slot => slot.insert(SegmentWriter::create(&*store.env.fs, &store.segment_path(self.id))?),
         };
-        if self.section.is_none() {
+        if self.section != Some(schema.measurement) {
             writer.begin(schema.measurement, &schema.name, &schema.fields)?;
             self.section = Some(schema.measurement);
         }
-        writer.push(rows)?;
-        let bytes = writer.bytes();
-        self.pay(store, bytes);
-        Ok(())
+        Ok(writer)
     }
 
-    fn pay(&mut self, store: &Store, bytes: u64) {
-        if let Some(paid) = &mut self.paid_bytes {
+    /// Pays with time for what was written since the last payment, when somebody asks for that.
+    pub(crate) fn pay(&mut self, store: &Store) {
+        if let (Some(paid), Some(writer)) = (&mut self.paid_bytes, &self.writer) {
+            let bytes = writer.bytes();
             store.pace.spend(&*store.env.clock, bytes - *paid);
             *paid = bytes;
         }
     }
 
-    fn end_section(&mut self, store: &Store) -> Result<()> {
-        match (&mut self.writer, self.section.take()) {
-            (Some(writer), Some(_)) => writer.end(&|series, out| store.catalog.encode_key(series, out)),
-            _ => Ok(()),
-        }
+    /// The writer, once there was a row.
+    pub(crate) fn writer(&mut self) -> Option<&mut SegmentWriter> {
+        self.writer.as_mut()
+    }
+
+    /// Ends the section, if there is one, with what the series table shares with that of another segment.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub(crate) fn end_section(&mut self, store: &Store, table: &mut SeriesTable) -> Result<()> {
+        let (Some(writer), Some(_)) = (&mut self.writer, self.section.take()) else { return Ok(()) };
+        writer.end_with(&|series, out| store.catalog.encode_key(series, out), table)
     }
 
     /// Makes the file durable and tells what the manifest shall say of it; `None` when no row came.
@@ -75,10 +91,12 @@ impl Draft {
     /// # Errors
     /// Those of the file system.
     pub(crate) fn finish(mut self, store: &Store, generation: u64) -> Result<Option<SegmentMeta>> {
-        self.end_section(store)?;
+        self.end_section(store, &mut SeriesTable::default())?;
         let Some(writer) = self.writer.take() else { return Ok(None) };
         let summary = writer.finish(&*store.env.fs)?;
-        self.pay(store, summary.bytes);
+        if let Some(paid) = self.paid_bytes {
+            store.pace.spend(&*store.env.clock, summary.bytes - paid);
+        }
         Ok(Some(SegmentMeta {
             id: self.id,
             tier: self.tier,

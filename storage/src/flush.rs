@@ -21,7 +21,7 @@ const CATALOG_FILES_MAX: usize = 16;
 /// Rows merged at a time: small enough for the processor's caches.
 const PIECE_ROWS: usize = 16 * 1024;
 /// Values merged at a time: rows of many fields are many bytes.
-const PIECE_VALUES: usize = 512 * 1024;
+const PIECE_VALUES: usize = 128 * 1024;
 /// Segments written at a time. Each holds buffers; a memtable of more partitions is gone through more than once.
 const DRAFTS_MAX: usize = 8;
 

@@ -171,18 +171,38 @@ fn piece_ends<B: Borrow<RowBlock>>(blocks: &[B], rows_max: usize) -> Vec<PieceEn
         let runs = block.series.chunk_by(|one, next| one == next);
         rows_of.extend(runs.filter_map(|run| Some((*run.first()?, run.len()))));
     }
-    rows_of.sort_unstable();
+    sum_by_series(&mut rows_of);
     let (mut ends, mut rows) = (Vec::new(), 0);
-    let mut runs = rows_of.chunk_by(|one, next| one.0 == next.0).peekable();
-    while let Some(run) = runs.next() {
-        let rows_of_last = run.iter().map(|(_, rows)| rows).sum::<usize>();
+    let mut series = rows_of.iter().peekable();
+    while let Some((last, rows_of_last)) = series.next() {
         rows += rows_of_last;
-        if rows_max <= rows || runs.peek().is_none() {
-            ends.extend(run.first().map(|(last, _)| PieceEnd { last: *last, rows: rows_of_last }));
+        if rows_max <= rows || series.peek().is_none() {
+            ends.push(PieceEnd { last: *last, rows: *rows_of_last });
             rows = 0;
         }
     }
     ends
+}
+
+/// Sorts by series and adds up what each has.
+fn sum_by_series(rows_of: &mut Vec<(SeriesId, usize)>) {
+    let ids = rows_of.iter().map(|(id, _)| id.0);
+    let Some((low, high)) = ids.clone().min().zip(ids.max()) else { return };
+    let span = (high - low) as usize + 1;
+    if rows_of.len().saturating_mul(SPAN_PER_ROW_MAX) < span {
+        rows_of.sort_unstable();
+        rows_of.dedup_by(|next, one| {
+            let is_same = one.0 == next.0;
+            one.1 += if is_same { next.1 } else { 0 };
+            is_same
+        });
+        return;
+    }
+    // Ids lie close together as a rule; then counting costs less than sorting.
+    let mut sums = vec![0; span];
+    rows_of.iter().for_each(|(id, rows)| sums[(id.0 - low) as usize] += rows);
+    let sums = (low..=high).zip(sums).filter(|(_, rows)| 0 < *rows);
+    *rows_of = sums.map(|(id, rows)| (SeriesId(id), rows)).collect();
 }
 
 /// Orders blocks by their first row when no two of them overlap; leaves them as they are otherwise, because then
@@ -385,17 +405,7 @@ pub(crate) fn pad_nulls(column: &mut Column, rows: usize) {
         return;
     }
     column.valid.get_or_insert_with(|| vec![true; len]).resize(rows, false);
-    match &mut column.values {
-        Values::F64(values) => values.resize(rows, 0.0),
-        Values::I64(values) => values.resize(rows, 0),
-        Values::U64(values) => values.resize(rows, 0),
-        Values::Bool(values) => values.resize(rows, false),
-        Values::Hist(values) => values.pad(rows),
-        Values::Str(texts) => {
-            let end = texts.ends.last().copied().unwrap_or(0);
-            texts.ends.resize(rows, end);
-        }
-    }
+    column.values.pad(rows);
 }
 
 /// Appends all rows of `from`, which holds the same column.

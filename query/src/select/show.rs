@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use icecore_storage::model::SeriesKey;
-use icecore_storage::scan::{Schema, SeriesInfo};
+use icecore_storage::scan::Schema;
 
 use super::analyze::schemas;
 use super::ast::{NameTest, Show};
@@ -14,6 +14,7 @@ use super::node::Binder;
 use super::scalar::{Cell, row_bytes};
 use super::time::split_time;
 use super::{Context, Table, TableSeries};
+use crate::keys::each_key;
 use crate::{Error, ErrorKind, Result};
 
 /// `SHOW MEASUREMENTS`.
@@ -24,7 +25,17 @@ pub(crate) fn measurements(context: &Context<'_>, show: &Show) -> Result<Table> 
     let mut rows = Vec::new();
     for schema in wanted(context, show) {
         let is_named = show.names.as_ref().is_none_or(|names| names.accepts(&schema.name));
-        if is_named && (show.condition.is_none() || !find(context, show, &schema)?.is_empty()) {
+        if !is_named {
+            continue;
+        }
+        let mut is_found = show.condition.is_none();
+        if !is_found {
+            each(context, show, &schema, |_| {
+                is_found = true;
+                Ok(())
+            })?;
+        }
+        if is_found {
             rows.push(vec![text(&schema.name)]);
         }
     }
@@ -42,8 +53,12 @@ pub(crate) fn tag_keys(context: &Context<'_>, show: &Show) -> Result<Table> {
         if show.condition.is_none() {
             keys.extend(schema.tag_keys.iter().map(|key| key.to_string()));
         } else {
-            let found = find(context, show, &schema)?;
-            keys.extend(found.iter().flat_map(|info| info.key.tags()).map(|(key, _)| key.to_string()));
+            each(context, show, &schema, |key| {
+                let new = key.tags().iter().filter(|(tag, _)| !keys.contains(&**tag));
+                let new: Vec<String> = new.map(|(tag, _)| tag.to_string()).collect();
+                keys.extend(new);
+                Ok(())
+            })?;
         }
         let rows = keys.into_iter().map(|key| vec![Cell::Text(key)]).collect();
         tables.push((schema.name.to_string(), vec!["tagKey"], rows));
@@ -62,12 +77,17 @@ pub(crate) fn tag_values(context: &Context<'_>, show: &Show) -> Result<Table> {
         if !schema.tag_keys.iter().any(|key| is_wanted(key)) {
             continue;
         }
-        let found = find(context, show, &schema)?;
-        let tags = found.iter().flat_map(|info| info.key.tags());
-        let pairs: BTreeSet<_> = tags.filter(|(key, _)| is_wanted(key)).collect();
-        let bytes = pairs.iter().map(|(_, value)| 4 * value.len() as u64 + row_bytes(2)).sum();
-        context.budget.charge_bytes(bytes)?;
-        let rows = pairs.into_iter().map(|(key, value)| vec![text(key), text(value)]).collect();
+        let mut pairs: BTreeSet<(String, String)> = BTreeSet::new();
+        each(context, show, &schema, |key| {
+            for (tag, value) in key.tags().iter().filter(|(tag, _)| is_wanted(tag)) {
+                let bytes = 4 * (tag.len() + value.len()) as u64 + row_bytes(2);
+                if pairs.insert((tag.to_string(), value.to_string())) {
+                    context.budget.charge_bytes(bytes)?;
+                }
+            }
+            Ok(())
+        })?;
+        let rows = pairs.into_iter().map(|(key, value)| vec![Cell::Text(key), Cell::Text(value)]).collect();
         tables.push((schema.name.to_string(), vec!["key", "value"], rows));
     }
     table(context, show, tables)
@@ -93,11 +113,12 @@ pub(crate) fn field_keys(context: &Context<'_>, show: &Show) -> Result<Table> {
 pub(crate) fn series(context: &Context<'_>, show: &Show) -> Result<Table> {
     let mut names = BTreeSet::new();
     for schema in wanted(context, show) {
-        for info in find(context, show, &schema)? {
-            let name = line_key(&info.key);
+        each(context, show, &schema, |key| {
+            let name = line_key(key);
             context.budget.charge_bytes(2 * name.len() as u64 + row_bytes(1))?;
             names.insert(name);
-        }
+            Ok(())
+        })?;
     }
     let rows = names.into_iter().map(|name| vec![Cell::Text(name)]).collect();
     table(context, show, vec![(String::new(), vec!["key"], rows)])
@@ -112,8 +133,13 @@ fn wanted(context: &Context<'_>, show: &Show) -> Vec<Schema> {
     schemas(context.scan, &show.sources)
 }
 
-/// The series of a measurement that pass WHERE.
-fn find(context: &Context<'_>, show: &Show, schema: &Schema) -> Result<Vec<SeriesInfo>> {
+/// Hands over the keys of the series of a measurement that pass WHERE, one after the other.
+fn each(
+    context: &Context<'_>,
+    show: &Show,
+    schema: &Schema,
+    mut sink: impl FnMut(&SeriesKey) -> Result<()>,
+) -> Result<()> {
     let split = split_time(show.condition.as_ref(), context.now_ns)?;
     let mut binder = Binder::new(schema, context.now_ns);
     let filter = Filter::bind(&split.rest, &mut binder)?;
@@ -124,11 +150,16 @@ fn find(context: &Context<'_>, show: &Show, schema: &Schema) -> Result<Vec<Serie
         ));
     }
     let limit = context.budget.limits().series_max;
-    let mut found = context.scan.series(schema.measurement, &filter.matchers, split.range, limit)?;
-    context.budget.charge_infos(&found)?;
-    found.retain(|info| filter.accepts_series(&info.key));
-    context.budget.check_time()?;
-    Ok(found)
+    let ids = context.scan.series_ids(schema.measurement, &filter.matchers, split.range, limit)?;
+    context.budget.charge_ids(&ids)?;
+    each_key(
+        context.scan,
+        &ids,
+        context.budget,
+        |_, key| {
+            if filter.accepts_series(key) { sink(key) } else { Ok(()) }
+        },
+    )
 }
 
 fn text(text: &str) -> Cell {

@@ -531,7 +531,9 @@ fn statements_beyond_their_memory_are_refused() {
         "SHOW SERIES",
         "SHOW TAG VALUES WITH KEY = host",
     ] {
-        let error = run_on(&scan(), Limits { memory_bytes_max: 700, ..Limits::default() }, text).unwrap_err();
+        // The names of a few series take less than their rows.
+        let memory_bytes_max = if text.starts_with("SHOW") { 200 } else { 700 };
+        let error = run_on(&scan(), Limits { memory_bytes_max, ..Limits::default() }, text).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::LimitExceeded, "{text}: {error}");
         assert!(error.to_string().contains("query_memory_bytes_max"), "{text}: {error}");
     }

@@ -151,10 +151,11 @@ impl<'a> Scan<'a, '_> {
         self.line = self.line.saturating_add(self.newlines);
     }
 
-    /// Makes room for as many rows as the first one suggests.
+    /// Makes room for as many rows as the first one suggests, and some more: it may be a long one.
     fn reserve(&mut self, row_bytes: usize) {
         const ROWS_MAX: usize = 64 * 1024;
-        let rows = (self.rest.len() / row_bytes.max(1)).min(ROWS_MAX);
+        let rows = self.rest.len() / row_bytes.max(1);
+        let rows = (rows + rows / 8).min(ROWS_MAX);
         self.out.batch.rows.reserve(rows);
         let fields = self.out.batch.fields.len().saturating_mul(rows).min(16 * ROWS_MAX);
         self.out.batch.fields.reserve(fields);

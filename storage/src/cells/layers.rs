@@ -25,11 +25,17 @@ use crate::rows::{append_rows, merge_sorted};
 /// every five seconds in the 1m layer, one every ten in the 5m layer. At one every ten seconds 1m cells took 4.7 times
 /// the bytes of the rows and 5m cells 2.2 times (`docs/benchmarks.md`, shape `tsbs`).
 const SPARSE: [(Tier, usize); 2] = [(Tier::M1, 12), (Tier::M5, 30)];
-/// Series are told apart by how many layers keep their rows: none, the first, or both.
-const CLASSES: usize = SPARSE.len() + 1;
 
-/// The 1m, 5m and 1h layers of some rows.
-pub(crate) type Layers = [RowBlock; 3];
+/// The layers of consecutive series that are alike; rows and cells are sorted by (series, time), each pair once.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Layers {
+    /// The 1m layer.
+    pub(crate) minutes: RowBlock,
+    /// The 5m layer; `None` where it is the same as the 1m layer.
+    pub(crate) fives: Option<RowBlock>,
+    /// The 1h layer.
+    pub(crate) hours: RowBlock,
+}
 
 /// Presses the rows of a span of whole hours, which come in pieces: of whole series, or slices of one.
 #[derive(Debug)]
@@ -54,37 +60,32 @@ impl<'a> Presser<'a> {
     }
 
     /// Adds rows that follow those before; `goes_on` tells whether more rows of their series, of which there is then
-    /// one alone, follow. Hands over layers that are complete, in order.
+    /// one alone, follow. Appends layers that are complete, in order.
     ///
     /// # Errors
     /// None for rows that have the fields' types.
-    pub(crate) fn push(
-        &mut self,
-        rows: RowBlock,
-        goes_on: bool,
-        sink: &mut dyn FnMut(Layers) -> Result<()>,
-    ) -> Result<()> {
+    pub(crate) fn push(&mut self, rows: RowBlock, goes_on: bool, out: &mut Vec<Layers>) -> Result<()> {
         if !goes_on && self.waiting_rows == 0 {
-            return if rows.is_empty() { Ok(()) } else { sink(layers(rows, self.fields)?) };
+            return layers(rows, self.fields, out);
         }
         self.waiting_rows += rows.len();
         self.waiting.push(rows);
         if self.sparse_max < self.waiting_rows {
             for rows in std::mem::take(&mut self.waiting) {
-                self.fold_hours(&rows, sink)?;
+                self.fold_hours(&rows, out)?;
             }
         }
         if goes_on {
             return Ok(());
         }
         self.waiting_rows = 0;
-        self.end_hour(sink)?;
+        self.end_hour(out)?;
         let rows = merge_sorted(&std::mem::take(&mut self.waiting));
-        if rows.is_empty() { Ok(()) } else { sink(layers(rows, self.fields)?) }
+        layers(rows, self.fields, out)
     }
 
-    /// Folds rows of a dense series; hands over the hours that end in them.
-    fn fold_hours(&mut self, rows: &RowBlock, sink: &mut dyn FnMut(Layers) -> Result<()>) -> Result<()> {
+    /// Folds rows of a dense series; appends the hours that end in them.
+    fn fold_hours(&mut self, rows: &RowBlock, out: &mut Vec<Layers>) -> Result<()> {
         let mut start = 0;
         while let Some(rest) = rows.ts_ns.get(start..)
             && let Some(first_ns) = rest.first()
@@ -92,7 +93,7 @@ impl<'a> Presser<'a> {
             let hour_ns = floor_to(*first_ns, HOUR_NS);
             let end = start + rest.partition_point(|ts_ns| ts_ns.saturating_sub(hour_ns) < HOUR_NS);
             if self.hour.as_ref().is_some_and(|(before_ns, _)| *before_ns != hour_ns) {
-                self.end_hour(sink)?;
+                self.end_hour(out)?;
             }
             let (_, folder) = self.hour.get_or_insert_with(|| (hour_ns, Folder::new(self.fields, Tier::M1)));
             if start == 0 && end == rows.len() {
@@ -107,51 +108,52 @@ impl<'a> Presser<'a> {
         Ok(())
     }
 
-    fn end_hour(&mut self, sink: &mut dyn FnMut(Layers) -> Result<()>) -> Result<()> {
+    fn end_hour(&mut self, out: &mut Vec<Layers>) -> Result<()> {
         let Some((_, folder)) = self.hour.take() else { return Ok(()) };
         let minutes = folder.finish();
         let fives = coarsen(&minutes, self.fields, Tier::M5)?;
         let hours = coarsen(&fives, self.fields, Tier::H1)?;
-        sink([minutes, fives, hours])
+        out.push(Layers { minutes, fives: Some(fives), hours });
+        Ok(())
     }
 }
 
-/// The layers of all rows of some series in a span of hours; rows and cells are sorted by (series, time), each pair
-/// once.
-fn layers(rows: RowBlock, fields: &[FieldInfo]) -> Result<Layers> {
-    let mut joined: [Vec<RowBlock>; 3] = Default::default();
-    for (class, rows) in part(rows).into_iter().enumerate().filter(|(_, rows)| !rows.is_empty()) {
-        for (layer, all) in layers_of(rows, class, fields)?.into_iter().zip(&mut joined) {
-            all.push(layer);
-        }
+/// Appends the layers of all rows of some series in a span of hours, in order of series.
+fn layers(rows: RowBlock, fields: &[FieldInfo], out: &mut Vec<Layers>) -> Result<()> {
+    let runs = runs_of(&rows);
+    if let [(_, class)] = runs[..] {
+        out.push(layers_of(rows, class, fields)?);
+        return Ok(());
     }
-    Ok(joined.map(|mut blocks| match blocks.len() {
-        1 => blocks.pop().unwrap_or_default(),
-        _ => merge_sorted(&blocks),
-    }))
+    let mut start = 0;
+    for (end, class) in runs {
+        let mut run = RowBlock::default();
+        append_rows(&mut run, &rows, start, end);
+        start = end;
+        out.push(layers_of(run, class, fields)?);
+    }
+    Ok(())
 }
 
 /// The layers of rows of which the first `sparse` layers keep the rows.
 fn layers_of(rows: RowBlock, sparse: usize, fields: &[FieldInfo]) -> Result<Layers> {
-    let mut layers: Layers = Default::default();
-    let cells = Tier::CELLS.into_iter().zip(&mut layers).skip(sparse);
-    let mut finer: Option<&RowBlock> = None;
-    for (tier, layer) in cells {
-        *layer = match finer {
-            None => fold(&rows, fields, tier),
-            Some(finer) => coarsen(finer, fields, tier)?,
-        };
-        finer = Some(layer);
-    }
-    if 0 < sparse {
-        let edges = into_edges(rows);
-        for layer in layers.iter_mut().take(sparse).skip(1) {
-            layer.clone_from(&edges);
+    Ok(match sparse {
+        0 => {
+            let minutes = fold(&rows, fields, Tier::M1);
+            let fives = coarsen(&minutes, fields, Tier::M5)?;
+            let hours = coarsen(&fives, fields, Tier::H1)?;
+            Layers { minutes, fives: Some(fives), hours }
         }
-        let [first, ..] = &mut layers;
-        *first = edges;
-    }
-    Ok(layers)
+        1 => {
+            let fives = fold(&rows, fields, Tier::M5);
+            let hours = coarsen(&fives, fields, Tier::H1)?;
+            Layers { minutes: into_edges(rows), fives: Some(fives), hours }
+        }
+        _ => {
+            let hours = fold(&rows, fields, Tier::H1);
+            Layers { minutes: into_edges(rows), fives: None, hours }
+        }
+    })
 }
 
 fn fold(rows: &RowBlock, fields: &[FieldInfo], tier: Tier) -> RowBlock {
@@ -160,40 +162,39 @@ fn fold(rows: &RowBlock, fields: &[FieldInfo], tier: Tier) -> RowBlock {
     folder.finish()
 }
 
-/// The rows of the series of each class.
-fn part(rows: RowBlock) -> [RowBlock; CLASSES] {
-    let mut runs = Vec::new();
+/// Consecutive series of one class: where their rows end, and the class.
+fn runs_of(rows: &RowBlock) -> Vec<(usize, usize)> {
+    let mut runs: Vec<(usize, usize)> = Vec::new();
     let mut start = 0;
-    for run in rows.series.chunk_by(|one, next| one == next) {
-        let end = start + run.len();
-        runs.push((start, end, class_of(rows.ts_ns.get(start..end).unwrap_or_default())));
+    for series in rows.series.chunk_by(|one, next| one == next) {
+        let end = start + series.len();
+        let class = class_of(rows.ts_ns.get(start..end).unwrap_or_default());
+        match runs.last_mut() {
+            Some((last, known)) if *known == class => *last = end,
+            _ => runs.push((end, class)),
+        }
         start = end;
     }
-    let mut parts: [RowBlock; CLASSES] = Default::default();
-    let first = runs.first().map_or(0, |(_, _, class)| *class);
-    if runs.iter().all(|(_, _, class)| *class == first) {
-        if let Some(part) = parts.get_mut(first) {
-            *part = rows;
-        }
-        return parts;
-    }
-    for (start, end, class) in runs {
-        if let Some(part) = parts.get_mut(class) {
-            append_rows(part, &rows, start, end);
-        }
-    }
-    parts
+    runs
 }
 
-/// How many layers keep the rows of a series at these times: a layer never does without the finer ones.
+/// How many layers keep the rows of a series at these times, none, the first or both: a layer never does without the finer ones.
 fn class_of(ts_ns: &[i64]) -> usize {
     SPARSE.iter().take_while(|(tier, rows_max)| is_sparse(ts_ns, tier.width_ns(), *rows_max)).count()
 }
 
-/// Whether the rows of a series at these times are no more than so many for each of its windows.
+/// Whether the rows of a series at these times, which ascend, are no more than so many for each of its windows.
 fn is_sparse(ts_ns: &[i64], width_ns: i64, rows_max: usize) -> bool {
-    let is_same_window = |one: &i64, next: &i64| floor_to(*one, width_ns) == floor_to(*next, width_ns);
-    ts_ns.len() <= ts_ns.chunk_by(is_same_window).count().saturating_mul(rows_max)
+    let (mut windows, mut last) = (0_usize, None);
+    for ts_ns in ts_ns {
+        // A division for each window, not for each row.
+        let is_same = last.is_some_and(|start_ns| ts_ns.wrapping_sub(start_ns) < width_ns);
+        if !is_same {
+            last = Some(floor_to(*ts_ns, width_ns));
+            windows += 1;
+        }
+    }
+    ts_ns.len() <= windows.saturating_mul(rows_max)
 }
 
 /// Raw rows as cells without interior. Of a text only stays that there was one, as in every cell.
@@ -214,6 +215,7 @@ mod tests {
     use super::*;
     use crate::cells::CellReader;
     use crate::model::{FieldId, FieldType, Partial, SeriesId, StrColumn};
+    use crate::rows::merge_sorted;
 
     #[test]
     fn into_edges_reads_as_cells_without_interior() {
@@ -260,8 +262,19 @@ mod tests {
             RowBlock { series: vec![SeriesId(series); times.len()], ts_ns: times, columns: vec![column] }
         };
         let alone = [series(1, 10), series(2, 1), series(3, 30), series(4, 6)];
-        let together = layers(merge_sorted(&alone), std::slice::from_ref(&info)).unwrap();
-        let each = alone.map(|rows| layers(rows, std::slice::from_ref(&info)).unwrap());
+        let fields = std::slice::from_ref(&info);
+        let collect = |rows: RowBlock| {
+            let mut all: [Vec<RowBlock>; 3] = Default::default();
+            let mut found = Vec::new();
+            layers(rows, fields, &mut found).unwrap();
+            for Layers { minutes, fives, hours } in found {
+                let fives = fives.unwrap_or_else(|| minutes.clone());
+                all.iter_mut().zip([minutes, fives, hours]).for_each(|(all, layer)| all.push(layer));
+            }
+            all.map(|blocks| merge_sorted(&blocks))
+        };
+        let together = collect(merge_sorted(&alone));
+        let each = alone.map(collect);
         for (tier, found) in together.iter().enumerate() {
             let expected = merge_sorted(&each.each_ref().map(|layers| layers[tier].clone()));
             assert_eq!(found, &expected);
@@ -269,6 +282,31 @@ mod tests {
         assert_eq!(
             each.map(|layers| layers.map(|layer| layer.len())),
             [[360, 360, 1], [60, 12, 1], [120, 120, 1], [600, 12, 1]]
+        );
+    }
+
+    #[test]
+    fn layers_cut_where_the_class_of_series_changes() {
+        let info = FieldInfo { id: FieldId(0), name: "v".into(), field_type: FieldType::Int };
+        let mut rows = RowBlock::default();
+        let mut values = Vec::new();
+        for (series, seconds) in [(1, 10), (2, 30), (3, 1), (4, 6), (5, 6), (6, 60)] {
+            for k in 0..600 / seconds {
+                rows.series.push(SeriesId(series));
+                rows.ts_ns.push(k * seconds * 1_000_000_000);
+                values.push(k);
+            }
+        }
+        let key = ColumnKey::value(FieldId(0));
+        rows.columns = vec![Column { key, values: Values::I64(values), valid: None }];
+        let mut found = Vec::new();
+        layers(rows, std::slice::from_ref(&info), &mut found).unwrap();
+        let found = found
+            .into_iter()
+            .map(|one| (one.minutes.len(), one.fives.map(|fives| fives.len()), one.hours.len()));
+        assert_eq!(
+            found.collect::<Vec<_>>(),
+            [(80, None, 2), (10, Some(2), 1), (200, Some(4), 2), (10, None, 1)]
         );
     }
 }

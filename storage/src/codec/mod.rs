@@ -163,12 +163,43 @@ pub struct Source<'a> {
     pub codes: Option<&'a [u64]>,
 }
 
+/// The validity that was encoded last: many columns of a page have the same.
+#[derive(Debug, Default)]
+pub(crate) struct LastValidity {
+    valid: Vec<bool>,
+    bytes: Vec<u8>,
+}
+
+impl LastValidity {
+    fn encode(&mut self, valid: &[bool]) -> Result<&[u8]> {
+        if self.valid != valid {
+            self.valid.clear();
+            self.bytes.clear();
+            put_with_len(&mut self.bytes, |out| bools::encode(valid, out))?;
+            self.valid.extend_from_slice(valid);
+        }
+        Ok(&self.bytes)
+    }
+}
+
 /// Appends a column: validity, encoding byte, payload. Returns the encoding chosen.
 ///
 /// # Errors
 /// `LimitExceeded` when texts or histograms are more than a page holds; `Internal` when the parts do not fit
 /// together.
 pub fn encode(source: &Source<'_>, out: &mut Vec<u8>) -> Result<Encoding> {
+    encode_after(&mut LastValidity::default(), source, out)
+}
+
+/// As [`encode`], one of the columns of a page after another.
+///
+/// # Errors
+/// As [`encode`].
+pub(crate) fn encode_after(
+    last: &mut LastValidity,
+    source: &Source<'_>,
+    out: &mut Vec<u8>,
+) -> Result<Encoding> {
     let rows = source.values.len();
     let valid_count = source.valid.map_or(rows, |valid| valid.iter().filter(|valid| **valid).count());
     if source.valid.is_some_and(|valid| valid.len() != rows)
@@ -180,7 +211,7 @@ pub fn encode(source: &Source<'_>, out: &mut Vec<u8>) -> Result<Encoding> {
         Some(_) if valid_count == 0 => out.push(NONE_VALID),
         Some(valid) if valid_count < rows => {
             out.push(SOME_VALID);
-            put_with_len(out, |out| bools::encode(valid, out))?;
+            out.extend_from_slice(last.encode(valid)?);
         }
         _ => out.push(ALL_VALID),
     }
@@ -218,8 +249,9 @@ fn encode_dense(source: &Source<'_>, valid_count: usize, out: &mut Vec<u8>) -> R
 /// The valid values, side by side.
 fn dense<'a, T: Clone>(values: &'a [T], valid: Option<&[bool]>) -> Cow<'a, [T]> {
     let Some(valid) = valid else { return Cow::Borrowed(values) };
-    let kept = values.iter().zip(valid).filter(|(_, valid)| **valid).map(|(value, _)| value.clone());
-    Cow::Owned(kept.collect())
+    let mut dense = Vec::with_capacity(values.len());
+    dense.extend(values.iter().zip(valid).filter(|(_, valid)| **valid).map(|(value, _)| value.clone()));
+    Cow::Owned(dense)
 }
 
 fn dense_texts(texts: &StrColumn, valid: &[bool]) -> StrColumn {

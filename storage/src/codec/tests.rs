@@ -308,6 +308,21 @@ fn histograms_keep_their_bits_and_size() {
     check_laws(vec(any_histogram(), 0..40).prop_map(|hists| Values::Hist(hists.into_iter().collect())));
 }
 
+#[test]
+fn encode_after_writes_what_encode_does() {
+    let values = Values::I64((0..300).collect());
+    let valid =
+        |step: usize| -> Vec<bool> { (0..300).map(|row| !(row as usize).is_multiple_of(step)).collect() };
+    let mut last = LastValidity::default();
+    for valid in [valid(3), valid(3), valid(5), vec![true; 300], valid(5), vec![false; 300], valid(3)] {
+        let source = Source { values: &values, valid: Some(&valid), codes: None };
+        let (mut alone, mut after) = (Vec::new(), Vec::new());
+        encode(&source, &mut alone).unwrap();
+        encode_after(&mut last, &source, &mut after).unwrap();
+        assert_eq!(after, alone);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 192, failure_persistence: None, ..ProptestConfig::default() })]
 

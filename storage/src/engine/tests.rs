@@ -5,6 +5,7 @@ mod deletes;
 mod expiry;
 mod faults;
 mod lanes;
+mod layers;
 mod load;
 mod machine;
 mod moments;

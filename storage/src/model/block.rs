@@ -117,6 +117,19 @@ impl StrColumn {
         self.end_text();
     }
 
+    /// Appends those texts of another column that it has.
+    pub fn extend_from(&mut self, other: &Self, texts: Range<usize>) {
+        let texts = texts.start.min(other.len())..texts.end.min(other.len());
+        let Some(ends) = other.ends.get(texts.clone()) else { return };
+        let start =
+            texts.start.checked_sub(1).and_then(|before| other.ends.get(before)).copied().unwrap_or(0);
+        let end = ends.last().copied().unwrap_or(start);
+        // As in `end_text`.
+        let base = u32::try_from(self.bytes.len()).unwrap_or(u32::MAX);
+        self.bytes.extend_from_slice(other.bytes.get(start as usize..end as usize).unwrap_or_default());
+        self.ends.extend(ends.iter().map(|end| base.saturating_add(end.saturating_sub(start))));
+    }
+
     /// Ends a text whose bytes were appended to `bytes` directly.
     pub fn end_text(&mut self) {
         // A column is frozen long before 4 GiB of text (memtable and page limits).
@@ -193,7 +206,7 @@ impl Values {
         }
     }
 
-    /// Makes room for so many more rows; of texts for where they end, of histograms none.
+    /// Makes room for so many more rows; of texts and histograms for where they end.
     pub fn reserve(&mut self, rows: usize) {
         match self {
             Self::F64(values) => values.reserve(rows),
@@ -201,7 +214,7 @@ impl Values {
             Self::U64(values) => values.reserve(rows),
             Self::Bool(values) => values.reserve(rows),
             Self::Str(texts) => texts.ends.reserve(rows),
-            Self::Hist(_) => {}
+            Self::Hist(values) => values.reserve(rows),
         }
     }
 
@@ -214,6 +227,24 @@ impl Values {
             Self::Bool(values) => values.push(false),
             Self::Str(values) => values.end_text(),
             Self::Hist(values) => values.pad(values.len() + 1),
+        }
+    }
+
+    /// Appends placeholders for rows without a value, up to `rows` rows.
+    pub fn pad(&mut self, rows: usize) {
+        if rows <= self.len() {
+            return;
+        }
+        match self {
+            Self::F64(values) => values.resize(rows, 0.0),
+            Self::I64(values) => values.resize(rows, 0),
+            Self::U64(values) => values.resize(rows, 0),
+            Self::Bool(values) => values.resize(rows, false),
+            Self::Hist(values) => values.pad(rows),
+            Self::Str(texts) => {
+                let end = texts.ends.last().copied().unwrap_or(0);
+                texts.ends.resize(rows, end);
+            }
         }
     }
 
@@ -248,6 +279,7 @@ impl Values {
                 values.extend_from_slice(from.get(rows).unwrap_or_default())
             }
             (Self::Hist(values), Self::Hist(from)) => values.extend_from(from, rows),
+            (Self::Str(values), Self::Str(from)) => values.extend_from(from, rows),
             (values, other) => rows.for_each(|row| values.push_from(other, row)),
         }
     }
@@ -279,9 +311,7 @@ pub struct Column {
 impl Column {
     /// A column with `rows` rows that have no value.
     pub fn nulls(key: ColumnKey, mut values: Values, rows: usize) -> Self {
-        while values.len() < rows {
-            values.push_default();
-        }
+        values.pad(rows);
         Self { key, values, valid: Some(vec![false; rows]) }
     }
 
@@ -416,5 +446,44 @@ impl RowBlock {
     /// The column with this key.
     pub fn column(&self, key: ColumnKey) -> Option<&Column> {
         self.columns.iter().find(|column| column.key == key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn extend_from_copies_texts_and_where_they_end() {
+        let column = |texts: &[&str]| {
+            let mut column = StrColumn::default();
+            texts.iter().for_each(|text| column.push(text));
+            column
+        };
+        let from = column(&["a", "", "bcd", "é", "e"]);
+        for (range, expected) in [
+            (0..5, &["x", "a", "", "bcd", "é", "e"][..]),
+            (1..4, &["x", "", "bcd", "é"]),
+            (2..2, &["x"]),
+            (3..99, &["x", "é", "e"]),
+            (7..9, &["x"]),
+        ] {
+            let mut into = column(&["x"]);
+            into.extend_from(&from, range);
+            assert_eq!(into, column(expected));
+        }
+    }
+
+    #[test]
+    fn pad_adds_placeholders_up_to_a_length() {
+        let mut texts = StrColumn::default();
+        texts.push("ab");
+        for mut values in [Values::F64(vec![1.0]), Values::Bool(vec![true]), Values::Str(texts)] {
+            let mut expected = values.clone();
+            (0..3).for_each(|_| expected.push_default());
+            values.pad(4);
+            values.pad(2);
+            assert_eq!(values, expected);
+        }
     }
 }

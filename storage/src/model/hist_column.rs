@@ -67,6 +67,12 @@ impl HistogramColumn {
         self.ends.push(Ends { positive, negative: self.buckets.len() });
     }
 
+    /// Makes room for so many more rows, without their buckets.
+    pub fn reserve(&mut self, rows: usize) {
+        self.zeros.reserve(rows);
+        self.ends.reserve(rows);
+    }
+
     /// Appends empty histograms, up to `rows` rows.
     pub fn pad(&mut self, rows: usize) {
         if self.len() < rows {

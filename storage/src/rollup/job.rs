@@ -8,9 +8,10 @@
 use std::sync::Arc;
 
 use super::Work;
+use super::drafts::SpanDrafts;
 use crate::Result;
 use crate::cells::{Layers, Presser, coarsen};
-use crate::draft::{Draft, schema_of};
+use crate::draft::schema_of;
 use crate::manifest::RolledSpan;
 use crate::model::{FieldInfo, RowBlock, Schema, Tier, TimeRange};
 use crate::pipeline::{Sink, pipe};
@@ -68,8 +69,7 @@ fn write(
     (spans, inputs): (&[TimeRange], &[&LiveSegment]),
     size: PieceSize,
 ) -> Result<Edit> {
-    let mut drafts: Vec<[Draft; 3]> =
-        spans.iter().map(|span| Tier::CELLS.map(|tier| Draft::in_background(numbers, tier, *span))).collect();
+    let mut drafts: Vec<SpanDrafts> = spans.iter().map(|span| SpanDrafts::new(numbers, *span)).collect();
     let press = |sink: &mut Sink<'_, Pressed>| {
         measurements(inputs).into_iter().try_for_each(|measurement| {
             let schema = Arc::new(schema_of(store, measurement)?);
@@ -78,12 +78,12 @@ fn write(
     };
     pipe(press, |pressed| {
         let Some(drafts) = drafts.get_mut(pressed.span) else { return Ok(()) };
-        let mut layers = drafts.iter_mut().zip(&pressed.layers);
-        layers.try_for_each(|(draft, cells)| draft.push(store, &pressed.schema, cells))
+        let mut layers = pressed.layers.iter();
+        layers.try_for_each(|layers| drafts.push(store, &pressed.schema, layers))
     })?;
     let generation = store.next_file();
     let mut edit = Edit::default();
-    for draft in drafts.into_iter().flatten() {
+    for draft in drafts {
         edit.add.extend(draft.finish(store, generation)?);
     }
     Written::count(&store.written.rolled, &edit);
@@ -98,7 +98,7 @@ fn write(
 struct Pressed {
     schema: Arc<Schema>,
     span: usize,
-    layers: Layers,
+    layers: Vec<Layers>,
 }
 
 /// The layers of each span for rows of a measurement, piece by piece, from the finest of the inputs that have it.
@@ -120,10 +120,13 @@ fn press_measurement(
     let mut press = |piece: Piece| {
         let parts = pressers.iter_mut().zip(cut(piece.rows, spans));
         for (span, (presser, rows)) in parts.enumerate() {
-            let mut write = |layers| sink(Pressed { schema: Arc::clone(schema), span, layers });
+            let mut layers = Vec::new();
             match finest {
-                Tier::Raw => presser.push(rows, piece.goes_on, &mut write)?,
-                Tier::M1 | Tier::M5 | Tier::H1 => write(coarser(rows, finest, &schema.fields)?)?,
+                Tier::Raw => presser.push(rows, piece.goes_on, &mut layers)?,
+                Tier::M1 | Tier::M5 | Tier::H1 => layers.push(coarser(rows, finest, &schema.fields)?),
+            }
+            if !layers.is_empty() {
+                sink(Pressed { schema: Arc::clone(schema), span, layers })?;
             }
         }
         Ok(())
@@ -165,5 +168,6 @@ fn coarser(cells: RowBlock, finest: Tier, fields: &[FieldInfo]) -> Result<Layers
         }
         layer.clone_from(&last);
     }
-    Ok(layers)
+    let [minutes, fives, hours] = layers;
+    Ok(Layers { minutes, fives: Some(fives), hours })
 }

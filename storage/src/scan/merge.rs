@@ -26,7 +26,7 @@ pub(crate) struct PieceSize {
 
 impl PieceSize {
     /// That of the jobs.
-    pub(crate) const USUAL: Self = Self { rows: 32 * 1024, values: 512 * 1024, is_sliced: true };
+    pub(crate) const USUAL: Self = Self { rows: 32 * 1024, values: 128 * 1024, is_sliced: true };
     /// The same for cells, of which a series has few in a span.
     pub(crate) const OF_CELLS: Self = Self { is_sliced: false, ..Self::USUAL };
 }

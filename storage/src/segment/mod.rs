@@ -2,13 +2,14 @@
 //! is in `docs/format.md`.
 //!
 //! A segment knows nothing of what is live, of tiers or of time partitions. Read in this order: [`layout`] (what
-//! stands where), `page` (rows being gathered into a page), `dictionary` (texts by number), [`writer`], [`cache`]
-//! (decoded pages) and [`reader`].
+//! stands where), `page` (rows being gathered into a page), `dictionary` (texts by number), [`writer`], `pair` (pages
+//! of two segments), [`cache`] (decoded pages) and [`reader`].
 
 pub mod cache;
 mod dictionary;
 pub mod layout;
 mod page;
+mod pair;
 pub mod reader;
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ pub use layout::{Blob, ColumnInfo, PageInfo, Section, SegmentSummary};
 pub use reader::{Damage, Segment};
 pub(crate) use reader::{LoadedPage, Texts};
 pub use writer::SegmentWriter;
+pub(crate) use writer::SeriesTable;
 
 /// Rows of a page at most: decoding one for a single value stays cheap, and larger ones save less than 1 %.
 pub const PAGE_ROWS_MAX: usize = 4096;

@@ -8,10 +8,14 @@ use crate::codec::Kind;
 use crate::codec::texts::slice_of;
 use crate::model::histogram::Bucket;
 use crate::model::{Column, RowBlock, Stat, Values};
+use crate::rows::pad_nulls;
 use crate::{Error, ErrorKind, Result};
 
+/// Rows that are no sign of more to come.
+const FEW: usize = 256;
+
 /// The page being filled.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct PageBuilder {
     rows: RowBlock,
     weight_bytes: usize,
@@ -27,11 +31,6 @@ pub(super) struct Cut {
 }
 
 impl PageBuilder {
-    /// The rows so far.
-    pub(super) fn rows(&self) -> &RowBlock {
-        &self.rows
-    }
-
     /// Takes the rows out; columns sorted by key. Columns without a value are left out, and so are those of statistics
     /// that are 0 in all rows: both are told from the page alone, whatever columns its blocks had.
     pub(super) fn take(&mut self) -> RowBlock {
@@ -46,12 +45,21 @@ impl PageBuilder {
         rows
     }
 
-    /// Decides how many rows of `block`, from `start` on, go into this page.
-    pub(super) fn cut(&self, block: &RowBlock, start: usize) -> Cut {
+    /// Decides how many of these rows of `block` go into this page.
+    pub(super) fn cut(&self, block: &RowBlock, range: Range<usize>) -> Cut {
         let (mut count, mut weight_bytes) = (self.rows.len(), self.weight_bytes);
-        let mut last = self.rows.series.last();
         let heavy: Vec<&Column> = block.columns.iter().filter(|column| is_heavy(column)).collect();
-        for (index, series) in block.series.iter().enumerate().skip(start) {
+        let mut start = range.start;
+        if heavy.is_empty() && weight_bytes < PAGE_BYTES_FULL && count < PAGE_ROWS_FULL {
+            // Nothing ends the page before it has enough rows.
+            let free = (PAGE_ROWS_FULL - count).min(range.len());
+            (start, count) = (start + free, count + free);
+        }
+        let mut last = match start.checked_sub(1).filter(|_| range.start < start) {
+            Some(before) => block.series.get(before),
+            None => self.rows.series.last(),
+        };
+        for (index, series) in block.series.iter().enumerate().take(range.end).skip(start) {
             let ends_series = last.is_some_and(|last| last != series);
             if PAGE_ROWS_MAX <= count
                 || PAGE_BYTES_FULL <= weight_bytes
@@ -63,7 +71,7 @@ impl PageBuilder {
             weight_bytes += heavy.iter().map(|column| weight_of(column, index)).sum::<usize>();
             last = Some(series);
         }
-        Cut { end: block.len(), is_full: false }
+        Cut { end: range.end, is_full: false }
     }
 
     /// Appends rows of `block`, in the range that [`PageBuilder::cut`] gave.
@@ -72,28 +80,35 @@ impl PageBuilder {
         let heavy = block.columns.iter().filter(|column| is_heavy(column));
         let weights = heavy.flat_map(|column| range.clone().map(|index| weight_of(column, index)));
         self.weight_bytes += weights.sum::<usize>();
+        // A page of more than a few rows mostly becomes a full one.
+        let more =
+            if FEW < rows_before + range.len() { PAGE_ROWS_MAX.saturating_sub(rows_before) } else { 0 };
+        self.rows.series.reserve(more);
+        self.rows.ts_ns.reserve(more);
         extend(&mut self.rows.series, &block.series, &range);
         extend(&mut self.rows.ts_ns, &block.ts_ns, &range);
-        for column in &block.columns {
-            let found = self.rows.columns.iter_mut().find(|known| known.key == column.key);
-            match found {
-                Some(known) => append_column(known, column, &range)?,
-                None => {
-                    let mut known = match rows_before {
-                        0 => Column { key: column.key, values: column.values.empty_like(), valid: None },
-                        rows => Column::nulls(column.key, column.values.empty_like(), rows),
-                    };
-                    append_column(&mut known, column, &range)?;
-                    self.rows.columns.push(known);
-                }
+        for (place, column) in block.columns.iter().enumerate() {
+            let columns = &self.rows.columns;
+            // Blocks mostly have the same columns.
+            let found = match columns.get(place) {
+                Some(known) if known.key == column.key => Some(place),
+                _ => columns.iter().position(|known| known.key == column.key),
+            };
+            let place = found.unwrap_or_else(|| {
+                let values = column.values.empty_like();
+                self.rows.columns.push(match rows_before {
+                    0 => Column { key: column.key, values, valid: None },
+                    rows => Column::nulls(column.key, values, rows),
+                });
+                self.rows.columns.len() - 1
+            });
+            if let Some(known) = self.rows.columns.get_mut(place) {
+                known.values.reserve(more);
+                append_column(known, column, &range)?;
             }
         }
         let rows = self.rows.len();
-        for column in &mut self.rows.columns {
-            while column.values.len() < rows {
-                column.push_null();
-            }
-        }
+        self.rows.columns.iter_mut().for_each(|column| pad_nulls(column, rows));
         Ok(())
     }
 }
@@ -146,12 +161,7 @@ fn append_column(to: &mut Column, from: &Column, range: &Range<usize>) -> Result
         (Values::U64(to), Values::U64(from)) => extend(to, from, range),
         (Values::Bool(to), Values::Bool(from)) => extend(to, from, range),
         (Values::Hist(to), Values::Hist(from)) => to.extend_from(from, range.clone()),
-        (Values::Str(to), Values::Str(from)) => {
-            for index in range.clone() {
-                to.bytes.extend_from_slice(slice_of(from, index).unwrap_or_default());
-                to.end_text();
-            }
-        }
+        (Values::Str(to), Values::Str(from)) => to.extend_from(from, range.clone()),
         (to, from) => {
             let message = format!("a column is both {:?} and {:?}", Kind::of(to), Kind::of(from));
             return Err(Error::new(ErrorKind::Internal, message));

@@ -111,7 +111,7 @@ fn open(path: &Path) -> Result<Segment> {
 }
 
 /// Opens bytes in memory, for tests that damage them thousands of times.
-fn open_bytes(bytes: &[u8]) -> Result<Segment> {
+pub(super) fn open_bytes(bytes: &[u8]) -> Result<Segment> {
     let fs = SimFs::default();
     fs.put(Path::new("/bytes"), bytes);
     Segment::open(&(Arc::new(fs) as Arc<dyn Fs>), Path::new("/bytes"), 7, Arc::new(PageCache::new(1 << 20)))

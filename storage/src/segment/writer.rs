@@ -2,8 +2,10 @@
 //!
 //! Order of events: [`SegmentWriter::create`], for each measurement `begin`, `push` as often as needed, `end`; then
 //! `finish`, which makes the bytes durable before the name. Until then all goes to `<path>.tmp`; a writer that is
-//! dropped leaves that file behind, an orphan that the next writer of the same name or recovery removes.
+//! dropped leaves that file behind, an orphan that the next writer of the same name or recovery removes. What two
+//! segments have in common is encoded once: pages by `pair`, series tables by [`SeriesTable`].
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::dictionary::Dictionary;
@@ -13,7 +15,7 @@ use super::layout::{
 use super::page::PageBuilder;
 use super::{CRC_BYTES, MAGIC, MAGIC_END, SERIES_BLOCK, SERIES_BLOCK_BYTES_FULL, VERSION};
 use crate::codec::bytes::put_len;
-use crate::codec::{self, Kind, Source, keys, put_numbers, put_times, texts};
+use crate::codec::{self, Kind, LastValidity, Source, keys, put_numbers, put_times, texts};
 use crate::fs::{File, Fs};
 use crate::model::FieldInfo;
 use crate::model::{Column, ColumnKey, MeasurementId, RowBlock, SeriesId, StrColumn, Values};
@@ -29,21 +31,39 @@ pub type KeyOf<'a> = dyn Fn(SeriesId, &mut Vec<u8>) -> Option<MeasurementId> + '
 /// Writes one segment.
 #[derive(Debug)]
 pub struct SegmentWriter {
-    sink: Sink,
+    pub(super) sink: Sink,
     path: PathBuf,
     temporary: PathBuf,
     footer: Footer,
-    open: Option<OpenSection>,
+    pub(super) open: Option<OpenSection>,
 }
 
 /// The section between `begin` and `end`.
 #[derive(Debug)]
-struct OpenSection {
-    section: Section,
-    page: PageBuilder,
+pub(super) struct OpenSection {
+    pub(super) section: Section,
+    pub(super) page: PageBuilder,
+    /// Whether the rows of the open page are only in that of another writer; see `pair`.
+    pub(super) is_led: bool,
     dictionaries: Vec<(ColumnKey, Dictionary)>,
+    pub(super) series: Vec<SeriesId>,
+    pub(super) last: Option<(SeriesId, i64)>,
+}
+
+/// A page in the buffer of a sink.
+#[derive(Debug)]
+pub(super) struct Written {
+    pub(super) page: PageInfo,
+    pub(super) series: Vec<SeriesId>,
+}
+
+/// The series table that was encoded last, for the next segment of the same series.
+#[derive(Debug, Default)]
+pub(crate) struct SeriesTable {
+    measurement: Option<MeasurementId>,
     series: Vec<SeriesId>,
-    last: Option<(SeriesId, i64)>,
+    /// Number of series and bytes of each block.
+    blocks: Vec<(u32, Vec<u8>)>,
 }
 
 impl SegmentWriter {
@@ -63,6 +83,12 @@ impl SegmentWriter {
         Ok(Self { sink, path: path.to_owned(), temporary, footer: Footer::default(), open: None })
     }
 
+    /// The name the file will have.
+    #[cfg(test)]
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Keeps a name and a value in the footer.
     pub fn set_property(&mut self, name: &str, value: &[u8]) {
         self.footer.properties.push((name.into(), value.to_vec()));
@@ -80,6 +106,7 @@ impl SegmentWriter {
         self.open = Some(OpenSection {
             section: Section::empty(measurement, name.into(), fields.to_vec()),
             page: PageBuilder::default(),
+            is_led: false,
             dictionaries: Vec::new(),
             series: Vec::new(),
             last: None,
@@ -93,13 +120,21 @@ impl SegmentWriter {
     /// # Errors
     /// `Internal` when the rows break these rules; those of the file system.
     pub fn push(&mut self, rows: &RowBlock) -> Result<()> {
-        let Some(open) = &mut self.open else {
+        self.push_range(rows, 0..rows.len())
+    }
+
+    /// As [`SegmentWriter::push`], some of the rows.
+    ///
+    /// # Errors
+    /// As [`SegmentWriter::push`].
+    pub(crate) fn push_range(&mut self, rows: &RowBlock, range: Range<usize>) -> Result<()> {
+        let Some(open) = self.open.as_mut().filter(|open| !open.is_led) else {
             return Err(Error::new(ErrorKind::Internal, "rows outside of a section"));
         };
-        open.check(rows)?;
-        let mut start = 0;
-        while start < rows.len() {
-            let cut = open.page.cut(rows, start);
+        open.check(rows, &range)?;
+        let mut start = range.start;
+        while start < range.end {
+            let cut = open.page.cut(rows, start..range.end);
             open.page.append(rows, start..cut.end)?;
             if cut.is_full {
                 open.write_page(&mut self.sink)?;
@@ -119,17 +154,32 @@ impl SegmentWriter {
     /// # Errors
     /// `Internal` when `key_of` does not know a series or gives one of another measurement; those of the file system.
     pub fn end(&mut self, key_of: &KeyOf<'_>) -> Result<()> {
-        let Some(mut open) = self.open.take() else {
+        self.end_with(key_of, &mut SeriesTable::default())
+    }
+
+    /// As [`SegmentWriter::end`]; does not ask for keys when `table` is of the same series, and leaves there the one
+    /// that was written.
+    ///
+    /// # Errors
+    /// As [`SegmentWriter::end`].
+    pub(crate) fn end_with(&mut self, key_of: &KeyOf<'_>, table: &mut SeriesTable) -> Result<()> {
+        let Some(mut open) = self.open.take().filter(|open| !open.is_led) else {
             return Err(Error::new(ErrorKind::Internal, "no section to end"));
         };
-        if !open.page.rows().is_empty() {
-            open.write_page(&mut self.sink)?;
-        }
+        open.write_page(&mut self.sink)?;
         if open.section.pages.is_empty() {
             return Ok(());
         }
         open.write_dictionaries(&mut self.sink)?;
-        open.write_series(&mut self.sink, key_of)?;
+        table.fill(&open.section, open.series, key_of)?;
+        for (count, bytes) in &table.blocks {
+            let (blob, ()) = self.sink.blob(|out| {
+                out.extend_from_slice(bytes);
+                Ok(())
+            })?;
+            open.section.series_blocks.push(SeriesBlock { count: *count, blob });
+            self.sink.flush_full()?;
+        }
         self.footer.sections.push(open.section);
         Ok(())
     }
@@ -178,11 +228,11 @@ pub(super) fn crc_of(pieces: &[&[u8]]) -> u32 {
 
 /// The file behind a buffer.
 #[derive(Debug)]
-struct Sink {
+pub(super) struct Sink {
     file: Box<dyn File>,
-    buffer: Vec<u8>,
+    pub(super) buffer: Vec<u8>,
     /// Bytes already in the file.
-    offset: u64,
+    pub(super) offset: u64,
 }
 
 impl Sink {
@@ -196,10 +246,12 @@ impl Sink {
         let len = u32::try_from(self.buffer.len() - start)
             .map_err(|_| Error::new(ErrorKind::LimitExceeded, "a part of a segment exceeds 4 GiB"))?;
         debug_assert!(CRC_BYTES < len as usize);
-        if BUFFER_BYTES <= self.buffer.len() {
-            self.flush()?;
-        }
         Ok((Blob { offset, len }, written))
+    }
+
+    /// Passes on what was gathered when it is enough.
+    pub(super) fn flush_full(&mut self) -> Result<()> {
+        if BUFFER_BYTES <= self.buffer.len() { self.flush() } else { Ok(()) }
     }
 
     fn flush(&mut self) -> Result<()> {
@@ -212,57 +264,85 @@ impl Sink {
 
 impl OpenSection {
     /// Asserts the order of the rows and the lengths of the columns before anything is written.
-    fn check(&mut self, rows: &RowBlock) -> Result<()> {
+    pub(super) fn check(&mut self, rows: &RowBlock, range: &Range<usize>) -> Result<()> {
         let is_uneven = |column: &Column| {
             column.values.len() != rows.len()
                 || column.valid.as_ref().is_some_and(|valid| valid.len() != rows.len())
         };
-        if rows.series.len() != rows.len() || rows.columns.iter().any(is_uneven) {
+        let of_range = rows.series.get(range.clone()).zip(rows.ts_ns.get(range.clone()));
+        let of_range = of_range.filter(|_| rows.series.len() == rows.len());
+        let Some((series, ts_ns)) = of_range.filter(|_| !rows.columns.iter().any(is_uneven)) else {
             return Err(Error::new(ErrorKind::Internal, "the columns of a block differ in length"));
+        };
+        let (Some(first), Some(last)) = (series.first().zip(ts_ns.first()), series.last().zip(ts_ns.last()))
+        else {
+            return Ok(());
+        };
+        // Without a branch for each row: nearly always all is well.
+        let ascends = |one: (SeriesId, i64), next: (SeriesId, i64)| {
+            (one.0 < next.0) | ((one.0 == next.0) & (one.1 < next.1))
+        };
+        let rows = series.iter().copied().zip(ts_ns.iter().copied());
+        let pairs = rows.clone().zip(rows.skip(1));
+        let misplaced = pairs.map(|(one, next)| u32::from(!ascends(one, next))).sum::<u32>();
+        let first = (*first.0, *first.1);
+        if 0 < misplaced || self.last.is_some_and(|before| !ascends(before, first)) {
+            let message = format!("rows of series {} from {} on are out of order", first.0.0, first.1);
+            return Err(Error::new(ErrorKind::Internal, message));
         }
-        for (series, ts_ns) in rows.series.iter().zip(&rows.ts_ns) {
-            if self.last.is_some_and(|last| (*series, *ts_ns) <= last) {
-                let message = format!("row of series {} at {ts_ns} is out of order", series.0);
-                return Err(Error::new(ErrorKind::Internal, message));
-            }
-            self.last = Some((*series, *ts_ns));
-        }
+        self.last = Some((*last.0, *last.1));
         Ok(())
     }
 
-    fn write_page(&mut self, sink: &mut Sink) -> Result<()> {
+    /// Writes the open page, if it has rows.
+    pub(super) fn write_page(&mut self, sink: &mut Sink) -> Result<()> {
+        if let Some(written) = self.encode_page(sink)? {
+            self.add(written);
+        }
+        sink.flush_full()
+    }
+
+    /// Takes the open page, if it has rows, and appends it to the buffer of the sink.
+    pub(super) fn encode_page(&mut self, sink: &mut Sink) -> Result<Option<Written>> {
         let rows = self.page.take();
         let runs = runs_of(&rows.series);
-        for (series, _) in &runs {
-            // Series may go on from the page before.
-            if self.series.last() != Some(series) {
-                self.series.push(*series);
-            }
-        }
-        let (keys, ()) = sink.blob(|out| encode_keys(&runs, &rows.ts_ns, out))?;
-        let mut columns = Vec::with_capacity(rows.columns.len());
-        for column in &rows.columns {
-            columns.push(self.write_column(sink, column)?);
-        }
         let bounds = rows.series.first().zip(rows.series.last());
         let times = rows.ts_ns.iter().min().zip(rows.ts_ns.iter().max());
-        let rows = u32::try_from(rows.len()).ok();
-        if let (Some((first, last)), Some((min, max)), Some(rows)) = (bounds, times, rows) {
-            let (first_series, last_series, min_ts_ns, max_ts_ns) = (*first, *last, *min, *max);
-            let page = PageInfo { first_series, last_series, min_ts_ns, max_ts_ns, rows, keys, columns };
-            self.section.add(page);
+        let (Some((first, last)), Some((min, max))) = (bounds, times) else { return Ok(None) };
+        let (keys, ()) = sink.blob(|out| encode_keys(&runs, &rows.ts_ns, out))?;
+        let mut columns = Vec::with_capacity(rows.columns.len());
+        let mut validity = LastValidity::default();
+        for column in &rows.columns {
+            columns.push(self.write_column(sink, column, &mut validity)?);
         }
-        Ok(())
+        let (first_series, last_series, min_ts_ns, max_ts_ns) = (*first, *last, *min, *max);
+        // A page has at most PAGE_ROWS_MAX rows.
+        let rows = u32::try_from(rows.len()).unwrap_or(u32::MAX);
+        let page = PageInfo { first_series, last_series, min_ts_ns, max_ts_ns, rows, keys, columns };
+        Ok(Some(Written { page, series: runs.into_iter().map(|(series, _)| series).collect() }))
     }
 
-    fn write_column(&mut self, sink: &mut Sink, column: &Column) -> Result<ColumnInfo> {
+    /// Adds a page that is in the sink.
+    pub(super) fn add(&mut self, written: Written) {
+        // Series may go on from the page before.
+        let goes_on = self.series.last().is_some_and(|last| written.series.first() == Some(last));
+        self.series.extend(written.series.iter().skip(usize::from(goes_on)));
+        self.section.add(written.page);
+    }
+
+    fn write_column(
+        &mut self,
+        sink: &mut Sink,
+        column: &Column,
+        validity: &mut LastValidity,
+    ) -> Result<ColumnInfo> {
         let valid = column.valid.as_deref();
         let codes = match &column.values {
             Values::Str(texts) => self.dictionary(column.key).codes(texts, valid),
             _ => None,
         };
         let source = Source { values: &column.values, valid, codes: codes.as_deref() };
-        let (blob, encoding) = sink.blob(|out| codec::encode(&source, out))?;
+        let (blob, encoding) = sink.blob(|out| codec::encode_after(validity, &source, out))?;
         let nulls = valid.map_or(0, |valid| valid.iter().filter(|valid| !**valid).count());
         let (min, max) = bounds_of(column);
         Ok(ColumnInfo {
@@ -270,7 +350,7 @@ impl OpenSection {
             kind: Kind::of(&column.values),
             encoding: encoding as u8,
             blob,
-            // A page has at most PAGE_ROWS_MAX rows.
+            // As many as rows at most.
             nulls: u32::try_from(nulls).unwrap_or(u32::MAX),
             min,
             max,
@@ -297,35 +377,42 @@ impl OpenSection {
         }
         Ok(())
     }
+}
 
-    fn write_series(&mut self, sink: &mut Sink, key_of: &KeyOf<'_>) -> Result<()> {
+impl SeriesTable {
+    /// Makes this the table of the series of a section.
+    fn fill(&mut self, section: &Section, series: Vec<SeriesId>, key_of: &KeyOf<'_>) -> Result<()> {
+        if self.measurement == Some(section.measurement) && self.series == series {
+            return Ok(());
+        }
+        *self = Self::default();
         let (mut ids, mut encoded) = (Vec::new(), StrColumn::default());
-        for series in &self.series {
-            if key_of(*series, &mut encoded.bytes) != Some(self.section.measurement) {
-                let message = format!("series {} has no key in {}", series.0, self.section.name);
+        for series in &series {
+            if key_of(*series, &mut encoded.bytes) != Some(section.measurement) {
+                let message = format!("series {} has no key in {}", series.0, section.name);
                 return Err(Error::new(ErrorKind::Internal, message));
             }
             encoded.end_text();
             ids.push(u64::from(series.0));
             if SERIES_BLOCK <= ids.len() || SERIES_BLOCK_BYTES_FULL <= encoded.bytes.len() {
                 let (ids, encoded) = (std::mem::take(&mut ids), std::mem::take(&mut encoded));
-                self.section.series_blocks.push(write_series_block(sink, &ids, &encoded)?);
+                self.blocks.push(encode_series_block(&ids, &encoded)?);
             }
         }
         if !ids.is_empty() {
-            self.section.series_blocks.push(write_series_block(sink, &ids, &encoded)?);
+            self.blocks.push(encode_series_block(&ids, &encoded)?);
         }
+        (self.measurement, self.series) = (Some(section.measurement), series);
         Ok(())
     }
 }
 
-fn write_series_block(sink: &mut Sink, ids: &[u64], encoded: &StrColumn) -> Result<SeriesBlock> {
-    let (blob, ()) = sink.blob(|out| {
-        put_numbers(out, ids)?;
-        keys::encode(encoded, out)
-    })?;
+fn encode_series_block(ids: &[u64], encoded: &StrColumn) -> Result<(u32, Vec<u8>)> {
+    let mut bytes = Vec::new();
+    put_numbers(&mut bytes, ids)?;
+    keys::encode(encoded, &mut bytes)?;
     // Bounded by SERIES_BLOCK.
-    Ok(SeriesBlock { count: u32::try_from(ids.len()).unwrap_or(u32::MAX), blob })
+    Ok((u32::try_from(ids.len()).unwrap_or(u32::MAX), bytes))
 }
 
 /// Each series and how many rows it has, side by side.
@@ -347,28 +434,37 @@ fn encode_keys(runs: &[(SeriesId, u64)], ts_ns: &[i64], out: &mut Vec<u8>) -> Re
 /// Floats that no value but NaN lies below or above; NaN where there are none.
 pub(super) fn bounds_of(column: &Column) -> (f64, f64) {
     let valid = column.valid.as_deref();
+    let none = (f64::NAN, f64::NAN);
     match &column.values {
         Values::F64(values) => {
-            let seed = (f64::NAN, f64::NAN);
-            kept(values, valid).fold(seed, |(min, max), value| (min.min(value), max.max(value)))
+            let wider = |(min, max): (f64, f64), value: f64| (min.min(value), max.max(value));
+            match valid {
+                None => values.iter().copied().fold(none, wider),
+                Some(valid) => kept(values, valid).fold(none, wider),
+            }
         }
-        Values::I64(values) => span(kept(values, valid)).map_or((f64::NAN, f64::NAN), outward),
-        Values::U64(values) => span(kept(values, valid)).map_or((f64::NAN, f64::NAN), outward),
+        Values::I64(values) => span(values, valid).map_or(none, outward),
+        Values::U64(values) => span(values, valid).map_or(none, outward),
         Values::Bool(values) => {
-            span(kept(values, valid).map(u64::from)).map_or((f64::NAN, f64::NAN), outward)
+            span(values, valid).map_or(none, |(min, max)| outward((u64::from(min), u64::from(max))))
         }
-        Values::Str(_) | Values::Hist(_) => (f64::NAN, f64::NAN),
+        Values::Str(_) | Values::Hist(_) => none,
     }
 }
 
-fn kept<'a, T: Copy>(values: &'a [T], valid: Option<&'a [bool]>) -> impl Iterator<Item = T> + 'a {
-    let is_valid = move |index: usize| valid.is_none_or(|valid| valid.get(index).copied().unwrap_or(false));
-    values.iter().enumerate().filter(move |(index, _)| is_valid(*index)).map(|(_, value)| *value)
+fn kept<'a, T: Copy>(values: &'a [T], valid: &'a [bool]) -> impl Iterator<Item = T> + 'a {
+    values.iter().zip(valid).filter(|(_, valid)| **valid).map(|(value, _)| *value)
 }
 
-fn span<T: Ord + Copy>(mut values: impl Iterator<Item = T>) -> Option<(T, T)> {
-    let first = values.next()?;
-    Some(values.fold((first, first), |(min, max), value| (min.min(value), max.max(value))))
+fn span<T: Ord + Copy>(values: &[T], valid: Option<&[bool]>) -> Option<(T, T)> {
+    match valid {
+        None => Some((values.iter().copied().min()?, values.iter().copied().max()?)),
+        Some(valid) => {
+            let mut values = kept(values, valid);
+            let first = values.next()?;
+            Some(values.fold((first, first), |(min, max), value| (min.min(value), max.max(value))))
+        }
+    }
 }
 
 /// Bounds as floats, rounded away from the values where a float cannot hold them.

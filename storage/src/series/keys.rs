@@ -98,7 +98,10 @@ impl Keys {
         let mut numbers = Vec::with_capacity(16);
         let Some(position) = self.position_of(id.0) else { return numbers };
         let mut reader = Reader::new(self.packed.get(position));
-        while let Ok(number) = reader.varint_u32() {
+        // Asked for more than there is, the reader would write an error each time.
+        while !reader.rest().is_empty()
+            && let Ok(number) = reader.varint_u32()
+        {
             numbers.push(number);
         }
         numbers

@@ -46,6 +46,26 @@ impl RawKeys {
         self.get(self.digest_keys.digest(dialect, raw)?)
     }
 
+    /// As [`RawKeys::find`] for each of some keys; nothing is found for a key that is that of the row before. The
+    /// places in memory do not depend on one another, so that the processor waits for several of them at once.
+    pub(super) fn find_each<'k>(
+        &self,
+        dialect: u8,
+        raws: impl Iterator<Item = &'k [u8]>,
+        digests: &mut Vec<Option<Digest>>,
+        found: &mut Vec<Option<KnownSeries>>,
+    ) {
+        let mut before = None;
+        let digest_of = |raw: &'k [u8]| match before.replace(raw) {
+            Some(before) if before == raw => None,
+            _ => self.digest_keys.digest(dialect, raw),
+        };
+        digests.clear();
+        digests.extend(raws.map(digest_of));
+        found.clear();
+        found.extend(digests.iter().map(|digest| digest.and_then(|digest| self.get(digest))));
+    }
+
     fn get(&self, digest: Digest) -> Option<KnownSeries> {
         self.table.find(digest.0[0], |entry| entry.digest == digest).map(|entry| entry.series)
     }
@@ -110,6 +130,18 @@ mod tests {
         assert_eq!(found(&keys, 3, b"a"), None);
         keys.remember(1, &[b'x'; 5000], series(1));
         assert_eq!((found(&keys, 1, &[b'x'; 5000]), keys.table.len()), (None, 2), "too long");
+    }
+
+    #[test]
+    fn find_each_finds_what_find_does_but_for_repeated_keys() {
+        let mut keys = RawKeys::new(8);
+        [(b"a", 10), (b"b", 20)].iter().for_each(|(raw, id)| keys.remember(1, *raw, series(*id)));
+        let long = [b'a'; 5000];
+        let raws = [&b"a"[..], b"b", b"b", b"c", b"a", &long, b""];
+        let (mut digests, mut found) = (Vec::new(), vec![None]);
+        keys.find_each(1, raws.into_iter(), &mut digests, &mut found);
+        let found: Vec<_> = found.iter().map(|known| known.map(|known| known.id.0)).collect();
+        assert_eq!(found, [Some(10), Some(20), None, None, Some(10), None, None]);
     }
 
     #[test]

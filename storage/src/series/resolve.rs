@@ -11,6 +11,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 
 use super::Catalog;
+use super::digest::Digest;
 use super::state::{KnownSeries, Measurement, RowNames, State};
 use crate::model::batch::{Dialect, Field, Row};
 use crate::model::{
@@ -24,6 +25,8 @@ const NAME_BYTES_MAX: usize = u16::MAX as usize;
 /// Bounds the values of a resolved batch, nulls included. A request of 64 MiB cannot hold half as many values, but
 /// millions of rows with one field each of hundreds could ask for a hundred times more in nulls.
 const CELLS_MAX: usize = 1 << 25;
+/// Rows whose series are looked up at once.
+const AHEAD: usize = 32;
 /// Refused rows of a batch whose reason is kept. Millions of short rows may be refused at once, and their reasons
 /// would take more memory than the rows.
 pub(super) const REASONS_MAX: usize = 1000;
@@ -51,13 +54,19 @@ impl Catalog {
     ) -> Vec<(MeasurementId, RowBlock)> {
         let mut intake = Intake::new(batch, window, cells_max);
         let mut state = self.read();
-        for (row, fields) in batch.iter() {
-            let taken = match intake.take(&state, row, fields) {
+        for (row_idx, (row, fields)) in batch.iter().enumerate() {
+            if row_idx % AHEAD == 0 {
+                let ahead = batch.rows.iter().skip(row_idx).take(AHEAD);
+                intake.look_ahead(&state, row_idx, ahead.map(|row| row.key));
+            }
+            let taken = match intake.take(&state, row_idx, row, fields) {
                 Ok(Taken::Yes) => Ok(()),
                 Ok(Taken::Unknown) => {
                     drop(state);
                     let interned = self.intern(batch.dialect, row.key, fields);
                     state = self.read();
+                    // What was found under another lock may not be so any more.
+                    intake.ahead.clear();
                     interned
                         .and_then(|(known, ids)| intake.take_known(&state, known, row.ts_ns, fields, &ids))
                 }
@@ -124,6 +133,11 @@ struct Intake<'a> {
     target_idx: HashMap<MeasurementId, usize, RandomState>,
     /// Raw key of the row before, what it means, and its target.
     previous: Option<(&'a [u8], KnownSeries)>,
+    /// What was found of the series of the rows from `ahead_start` on; empty when it is not to be used.
+    ahead: Vec<Option<KnownSeries>>,
+    ahead_start: usize,
+    /// Scratch: the digests of their keys.
+    digests: Vec<Option<Digest>>,
     /// Scratch: the field ids of a row.
     ids: Vec<FieldId>,
 }
@@ -157,11 +171,25 @@ impl<'a> Intake<'a> {
             targets: Vec::new(),
             target_idx: HashMap::default(),
             previous: None,
+            ahead: Vec::new(),
+            ahead_start: 0,
+            digests: Vec::new(),
             ids: Vec::new(),
         }
     }
 
-    fn take(&mut self, state: &State, row: &Row<'a>, fields: &[Field<'a>]) -> Result<Taken, String> {
+    fn look_ahead(&mut self, state: &State, row_idx: usize, keys: impl Iterator<Item = &'a [u8]>) {
+        self.ahead_start = row_idx;
+        state.raw_keys().find_each(self.dialect.id, keys, &mut self.digests, &mut self.ahead);
+    }
+
+    fn take(
+        &mut self,
+        state: &State,
+        row_idx: usize,
+        row: &Row<'a>,
+        fields: &[Field<'a>],
+    ) -> Result<Taken, String> {
         if !self.window.contains(row.ts_ns) {
             return Err(outside(row.ts_ns, self.window));
         }
@@ -177,7 +205,8 @@ impl<'a> Intake<'a> {
         let known = match self.previous {
             Some((raw, known)) if *raw == *row.key => known,
             _ => {
-                let Some(known) = state.raw_series(self.dialect.id, row.key) else {
+                let ahead = self.ahead.get(row_idx - self.ahead_start).copied().flatten();
+                let Some(known) = ahead.or_else(|| state.raw_keys().find(self.dialect.id, row.key)) else {
                     return Ok(Taken::Unknown);
                 };
                 self.previous = Some((row.key, known));

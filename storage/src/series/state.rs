@@ -129,9 +129,9 @@ impl State {
         self.keys.len()
     }
 
-    /// The series that a raw key stands for; `None` when that is not cached.
-    pub(super) fn raw_series(&self, dialect: u8, raw: &[u8]) -> Option<KnownSeries> {
-        self.raw_keys.find(dialect, raw)
+    /// Which series raw keys stand for, as far as that is cached.
+    pub(super) fn raw_keys(&self) -> &RawKeys {
+        &self.raw_keys
     }
 
     /// Appends the canonical key of a series ([`SeriesKey::encode`]) and tells its measurement; `None` when there is no
