@@ -19,6 +19,8 @@ use crate::model::{Tier, TimeRange};
 
 /// Neighbours of one size class that are merged together.
 const RUN_LEN_MIN: usize = 8;
+/// Segments merged at a time: a merge holds a page of each. More of them take more than one pass.
+const RUN_LEN_MAX: usize = 16;
 /// Sizes within this factor are one class.
 const CLASS_FACTOR: u64 = 4;
 /// Segments up to this size are one class: they cost more to open than to read.
@@ -35,7 +37,8 @@ pub(crate) struct Merge {
 }
 
 /// What to merge now. `closed_before_ns`: partitions that end here or earlier take no more rows as a rule, except
-/// those that overlap `receiving`; `i64::MAX` without such an exception merges every partition into one segment.
+/// those that overlap `receiving`; `i64::MAX` without such an exception merges every partition into one segment, in as
+/// many passes as it takes.
 pub(crate) fn pick(
     segments: &[SegmentMeta],
     closed_before_ns: i64,
@@ -54,12 +57,17 @@ pub(crate) fn pick(
         let is_left: Vec<bool> = members.iter().map(|meta| is_left(meta)).collect();
         for neighbours in unbroken_runs(&members, &is_left, segments) {
             let run = if is_closed { neighbours } else { similar_run(neighbours) };
-            if run.len() > 1 {
-                merges.push(Merge { inputs: run.iter().map(|meta| meta.id).collect() });
-            }
+            let merged = parts(run).filter(|part| 1 < part.len());
+            merges.extend(merged.map(|part| Merge { inputs: part.iter().map(|meta| meta.id).collect() }));
         }
     }
     merges
+}
+
+/// Cuts a run into as few parts as may be, of about equal length.
+fn parts<'a, 'b>(run: &'a [&'b SegmentMeta]) -> impl Iterator<Item = &'a [&'b SegmentMeta]> {
+    let count = run.len().div_ceil(RUN_LEN_MAX).max(1);
+    run.chunks(run.len().div_ceil(count).max(1))
 }
 
 /// Whether a segment is left as it is: large, and with hardly any time in common with another one of its partition.
@@ -157,6 +165,16 @@ mod tests {
         check(&[100, 1, 1, 1, 1, 1, 1, 1, 1], 0, &[&[2, 3, 4, 5, 6, 7, 8, 9]]);
         check(&[100, 1, 1, 1, 1, 1, 1, 1], 0, &[]);
         check(&[20, 20, 20, 20, 20, 20, 20, 20, 1], 0, &[&[1, 2, 3, 4, 5, 6, 7, 8]]);
+    }
+
+    #[test]
+    fn pick_many_segments_merges_a_few_at_a_time() {
+        let lengths = |count: usize| {
+            let segments: Vec<SegmentMeta> = (1..=count as u64).map(|id| meta(id, 0, 1)).collect();
+            pick(&segments, i64::MAX, None).iter().map(|merge| merge.inputs.len()).collect::<Vec<_>>()
+        };
+        assert_eq!([lengths(16), lengths(17), lengths(33)], [vec![16], vec![9, 8], vec![11, 11, 11]]);
+        assert_eq!(lengths(219).len(), 14);
     }
 
     #[test]

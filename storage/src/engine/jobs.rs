@@ -23,6 +23,9 @@ use crate::{Error, ErrorKind, Result};
 
 /// How long after its end a partition still expects late rows before it is sealed.
 const LATENESS_NS: i64 = 10 * MINUTE_NS;
+/// Passes that merge partitions into one segment each: enough for tens of thousands, and an end when more are flushed
+/// meanwhile.
+const PASSES_MAX: usize = 4;
 
 /// State of the jobs.
 #[derive(Debug)]
@@ -109,7 +112,7 @@ impl Engine {
         let mut jobs = self.jobs()?;
         self.flush()?;
         // A partition that cannot be read does not keep the others from being merged and rolled.
-        let compacted = self.compact(&mut jobs, i64::MAX, None);
+        let compacted = self.compact_whole(&mut jobs);
         let rolled = self.roll(&mut jobs, true, None);
         let purged = self.purge(&mut jobs);
         let manifest = self.store.manifest();
@@ -224,6 +227,18 @@ impl Engine {
     pub(super) fn check_not_retired(&self) -> Result<()> {
         if self.is_retired.load(Ordering::Acquire) {
             return Err(Error::new(ErrorKind::Unavailable, "the database is dropped"));
+        }
+        Ok(())
+    }
+
+    /// Merges every partition into one segment, a few inputs at a time.
+    fn compact_whole(&self, jobs: &mut Jobs) -> Result<()> {
+        for _ in 0..PASSES_MAX {
+            let before = self.store.manifest().segments.len();
+            self.compact(jobs, i64::MAX, None)?;
+            if self.store.manifest().segments.len() == before {
+                break;
+            }
         }
         Ok(())
     }

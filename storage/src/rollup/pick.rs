@@ -83,11 +83,18 @@ pub(crate) fn pick(
 
 /// Spans rolled at a time. Each holds buffers of three files, and a flush that falls due waits for all of them.
 const TOGETHER_MAX: usize = 4;
+/// Segments that more than one span is rolled from at a time: a roll holds a page of each.
+const INPUTS_TOGETHER_MAX: usize = 16;
 
-/// Cuts ascending works into those that are rolled together: neighbours that share a segment.
+/// Cuts ascending works into those that are rolled together: neighbours that share a segment, when there are few.
 pub(crate) fn together(works: &[Work]) -> Vec<&[Work]> {
     let shares = |one: &Work, next: &Work| one.inputs.iter().any(|id| next.inputs.contains(id));
-    works.chunk_by(shares).flat_map(|works| works.chunks(TOGETHER_MAX)).collect()
+    let together = works.chunk_by(shares).flat_map(|works| works.chunks(TOGETHER_MAX));
+    let is_light = |works: &[Work]| {
+        let inputs: BTreeSet<u64> = works.iter().flat_map(|work| work.inputs.iter().copied()).collect();
+        inputs.len() <= INPUTS_TOGETHER_MAX
+    };
+    together.flat_map(|works| works.chunks(if is_light(works) { TOGETHER_MAX } else { 1 })).collect()
 }
 
 /// Whether cells that cover `covers` lack one of these segments.
@@ -177,6 +184,11 @@ mod tests {
         let lengths = |works: &[Work]| together(works).iter().map(|works| works.len()).collect::<Vec<_>>();
         assert_eq!(lengths(&works(&[&[1], &[1, 2], &[2], &[3], &[4]])), [3, 1, 1]);
         assert_eq!(lengths(&works(&[&[1][..]; 9])), [4, 4, 1], "a bound on the time until a flush");
+        assert_eq!(
+            lengths(&works(&[&[1], &[1, 2], &(2..20).collect::<Vec<_>>()])),
+            [1, 1, 1],
+            "a page of each"
+        );
         assert_eq!(lengths(&[]), [] as [usize; 0]);
     }
 
