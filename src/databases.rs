@@ -216,7 +216,8 @@ impl Databases {
         let engine = Engine::open(self.env.clone(), &dir, options, new.retention)
             .map_err(|error| Error::from(error).context(place()))?;
         let engine = Arc::new(engine);
-        self.services.serve(name, &engine)?;
+        // The threads that were started end when it is closed.
+        self.services.serve(name, &engine).inspect_err(|_| drop(engine.close()))?;
         let (limits, memory) = (&self.config.limits, Arc::clone(&self.queries_memory));
         let (env, keep) = (self.env.clone(), &new.keep_duplicates);
         let database = Arc::new(Database::of_engine(name, keep, engine, env, limits, memory));

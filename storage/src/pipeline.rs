@@ -3,7 +3,7 @@
 //!
 //! The only place of this crate that starts a thread. Knows nothing of the jobs.
 
-use std::sync::mpsc;
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread;
 
 use crate::{Error, ErrorKind, Result};
@@ -20,16 +20,20 @@ pub(crate) type Sink<'a, T> = dyn FnMut(T) -> Result<()> + 'a;
 /// Those of `take`, which end `make` at its next block, or else those of `make`.
 pub(crate) fn pipe<T: Send>(
     make: impl FnOnce(&mut Sink<'_, T>) -> Result<()>,
-    mut take: impl FnMut(T) -> Result<()> + Send,
+    take: impl FnMut(T) -> Result<()> + Send,
 ) -> Result<()> {
+    let take = Mutex::new(take);
+    let take = |item| take.lock().unwrap_or_else(PoisonError::into_inner)(item);
     if !has_second_processor() {
-        return make(&mut take);
+        return make(&mut { take });
     }
     thread::scope(|scope| {
         let (sender, receiver) = mpsc::sync_channel(WAITING_MAX);
         let taker = thread::Builder::new().name("icecore-encode".to_owned());
-        let taker = taker.spawn_scoped(scope, move || receiver.into_iter().try_for_each(take));
-        let taker = taker.map_err(|error| Error::io("cannot start a thread".to_owned(), error))?;
+        // One half after the other is slower, and better than no flush.
+        let Ok(taker) = taker.spawn_scoped(scope, || receiver.into_iter().try_for_each(&take)) else {
+            return make(&mut { &take });
+        };
         let made = make(&mut |item| {
             let stopped = |_| Error::new(ErrorKind::Internal, "the second half of a job has ended");
             sender.send(item).map_err(stopped)

@@ -11,7 +11,7 @@
 use std::borrow::{Borrow, Cow};
 
 use crate::Result;
-use crate::model::{Column, ColumnKey, HistogramColumn, RowBlock, SeriesId, StrColumn, Values};
+use crate::model::{Column, ColumnKey, HistogramColumn, RowBlock, SeriesId, StrColumn, TimeRange, Values};
 
 /// A counting sort is used while the span of ids is at most this many times the number of rows.
 const SPAN_PER_ROW_MAX: usize = 4;
@@ -135,20 +135,20 @@ fn slice_ends(rest: &[Rest<'_>], series: SeriesId, rows_max: usize) -> Vec<i64> 
     let step = (rows_max / rest.len().max(1)).max(1);
     let stretch = |times: &[i64]| Some((times.last()?.saturating_add(1), times.len() as u64));
     let stretches = rest.iter().flat_map(|rest| rest.times_of(series).chunks(step).filter_map(stretch));
-    cut_times(stretches.collect(), i64::MAX, rows_max as u64)
+    cut_times(stretches.collect(), TimeRange::ALL, rows_max as u64)
 }
 
 /// A part of the rows of a series: the time after its last row, and how many rows it has, about.
 pub(crate) type Stretch = (i64, u64);
 
-/// Times at which the rows of a series are cut, ascending: after every `rows_max` rows or so, before an end, and only
-/// where more rows follow.
-pub(crate) fn cut_times(mut stretches: Vec<Stretch>, end_ns: i64, rows_max: u64) -> Vec<i64> {
+/// Times at which the rows of a series in a range are cut, ascending: after every `rows_max` rows or so, inside the range,
+/// and only where more rows follow. Stretches may begin before the range.
+pub(crate) fn cut_times(mut stretches: Vec<Stretch>, range: TimeRange, rows_max: u64) -> Vec<i64> {
     stretches.sort_unstable();
-    let last_ns = stretches.last().map_or(end_ns, |(last_ns, _)| end_ns.min(*last_ns));
+    let last_ns = stretches.last().map_or(range.end_ns, |(last_ns, _)| range.end_ns.min(*last_ns));
     let mut ends: Vec<i64> = Vec::new();
     let mut rows = 0;
-    for (end_ns, more) in stretches {
+    for (end_ns, more) in stretches.into_iter().filter(|(end_ns, _)| range.start_ns < *end_ns) {
         rows += more;
         if rows_max <= rows && end_ns < last_ns && ends.last().is_none_or(|last| *last < end_ns) {
             ends.push(end_ns);

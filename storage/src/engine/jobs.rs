@@ -92,6 +92,9 @@ impl Engine {
     /// told once.
     pub fn run_jobs(&self) -> Result<()> {
         let mut jobs = self.jobs()?;
+        if self.is_closed() {
+            return Ok(());
+        }
         self.has_jobs.store(false, Ordering::Release);
         let now_ns = self.store.env.clock.now_ns();
         let receiving = self.receiving_hour();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{FieldId, Histogram, Stat, Value};
+use crate::model::{FieldId, Histogram, Stat, TimeRange, Value};
 
 /// One row: series, time, and for three fields (float, text, integer) maybe a value.
 type Sample = (u32, i64, Option<i8>, Option<String>, Option<i64>);
@@ -122,7 +122,7 @@ proptest! {
 #[test]
 fn cut_times_end_after_so_many_rows_where_more_follow() {
     let check = |stretches: &[Stretch], expected: &[i64]| {
-        assert_eq!(cut_times(stretches.to_vec(), 100, 10), expected, "{stretches:?}");
+        assert_eq!(cut_times(stretches.to_vec(), TimeRange::new(0, 100), 10), expected, "{stretches:?}");
     };
     check(&[], &[]);
     check(&[(10, 9), (20, 9), (30, 9), (40, 9), (50, 9)], &[20, 40]);

@@ -159,7 +159,7 @@ fn ends_of(sources: &[Source<'_>], series: SeriesId, range: TimeRange, rows_max:
     let stretches = sources
         .iter()
         .flat_map(|source| slices::stretches(source.section, series, range, weight_of, stretch_rows));
-    cut_times(stretches.collect(), range.end_ns, rows_max)
+    cut_times(stretches.collect(), range, rows_max)
 }
 
 /// The rows of a page, or more when it is full with fewer.

@@ -77,7 +77,7 @@ fn cuts(cursors: &[Cursor<'_>], series: SeriesId, range: TimeRange) -> Vec<i64> 
     for cursor in cursors {
         cursor.stretches(series, range, SLICE_ROWS / cursors.len() as u64, &mut stretches);
     }
-    cut_times(stretches, range.end_ns, SLICE_ROWS)
+    cut_times(stretches, range, SLICE_ROWS)
 }
 
 /// Marks the pages of each source whose rows all miss the bounds, by the index. A page counts only where no other

@@ -3,7 +3,7 @@
 //! Order of events: [`SegmentWriter::create`], for each measurement `begin`, `push` as often as needed, `end`; then
 //! `finish`, which makes the bytes durable before the name. Until then all goes to `<path>.tmp`; a writer that is
 //! dropped leaves that file behind, an orphan that the next writer of the same name or recovery removes. What two
-//! segments have in common is encoded once: pages by `pair`, series tables by [`SeriesTable`].
+//! segments have in common is encoded once: pages by `pair`, series tables by `SeriesTable`.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};

@@ -5,7 +5,7 @@ use super::*;
 use crate::compact;
 use crate::model::Value;
 use crate::rolled::RawSegment;
-use crate::rollup::{self, PickSettings};
+use crate::rollup::{self, PickSettings, Work};
 use crate::scan::merge::PieceSize;
 
 const NOW_NS: i64 = START_NS + 22 * HOUR_NS;
@@ -21,6 +21,8 @@ struct Shape {
     /// Rows of the densest series in a flush.
     rows: u64,
     width_ns: i64,
+    /// Each hour is rolled by itself, from segments that reach over its edges.
+    is_by_hour: bool,
 }
 
 fn value(random: &mut Random, name: &str) -> Value {
@@ -85,8 +87,14 @@ fn files(shape: &Shape, size: PieceSize) -> Vec<BTreeMap<String, Vec<u8>>> {
     let mut found = Vec::new();
     let raw: Vec<RawSegment> = engine.store.manifest().segments.iter().map(RawSegment::from).collect();
     let settings = PickSettings { lateness_ns: 0, force: true, raw_floor_ns: i64::MIN, receiving: None };
-    let works = rollup::pick(&raw, &[], NOW_NS, settings);
-    for works in rollup::together(&works) {
+    let mut works = rollup::pick(&raw, &[], NOW_NS, settings);
+    if shape.is_by_hour {
+        let inputs: Vec<u64> = raw.iter().map(|segment| segment.id).collect();
+        let hour = |hour| TimeRange::new(START_NS + hour * HOUR_NS, START_NS + (hour + 1) * HOUR_NS);
+        works = (0..22).map(|at| Work { span: hour(at), inputs: inputs.clone(), replaces: None }).collect();
+    }
+    let steps = if shape.is_by_hour { works.chunks(1).collect() } else { rollup::together(&works) };
+    for works in steps {
         rollup::job::run_in_pieces(&engine.store, works, size).unwrap();
     }
     found.push(segments(&fs));
@@ -126,7 +134,7 @@ fn files_of_sliced_series_are_those_of_whole_ones() {
         // A series with a row every five seconds is at the edge of being sparse.
         let rows = [40, 200, 1000][seed as usize % 3];
         let retention = Retention::default();
-        check(&Shape { seed, retention, flushes: 8, rows, width_ns: 2 * HOUR_NS });
+        check(&Shape { seed, retention, flushes: 8, rows, width_ns: 2 * HOUR_NS, is_by_hour: false });
     }
 }
 
@@ -134,6 +142,8 @@ fn files_of_sliced_series_are_those_of_whole_ones() {
 fn files_of_sliced_series_of_a_day_are_those_of_whole_ones() {
     for (seed, rows) in [(1, 300), (2, 5_000)] {
         let retention = Retention { raw: None, ..Retention::default() };
-        check(&Shape { seed, retention, flushes: 6, rows, width_ns: 20 * HOUR_NS });
+        for is_by_hour in [false, true] {
+            check(&Shape { seed, retention, flushes: 6, rows, width_ns: 20 * HOUR_NS, is_by_hour });
+        }
     }
 }
