@@ -178,15 +178,20 @@ impl Memtable {
         }
     }
 
-    /// Which of some series have rows. Looks at every row: some 5 ns each.
+    /// Which of some series have rows. Looks at every row: some 5 ns each; appends wait for those of the active chunk only.
     pub fn held(&self, among: &RoaringBitmap) -> RoaringBitmap {
         let mut held = RoaringBitmap::new();
         for measurement in self.measurements() {
             let Some(table) = self.table(measurement) else { continue };
-            let table = lock(&table);
-            let runs = table.runs.iter().map(|run| &**run).chain([&table.active]);
-            let ids = runs.flat_map(|rows| &rows.series).map(|series| series.0);
-            held.extend(ids.filter(|id| among.contains(*id)));
+            let mut add = |rows: &RowBlock| {
+                let ids = rows.series.iter().map(|series| series.0);
+                held.extend(ids.filter(|id| among.contains(*id)));
+            };
+            let locked = lock(&table);
+            let runs = locked.runs.clone();
+            add(&locked.active);
+            drop(locked);
+            runs.iter().for_each(|run| add(run));
         }
         held
     }

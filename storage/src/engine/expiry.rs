@@ -3,10 +3,9 @@
 //! Order: ids that no segment names ([`expiry::take_named`]; meanwhile no job drops or merges any); the lane of flushes,
 //! and segments that it made meanwhile; a moment without writers, so that nobody is between resolving a row and applying
 //! it; ids that have no row in a memtable, and so none in the log behind its floor, leave; then they are swept from the
-//! catalog's tables while writers go on; a catalog file says so and the
-//! manifest names it. From the quiet moment on a key that is written again gets a new id, and the log has the leave before
-//! that: a crash at any time finds the series there or gone, and never half. Why:
-//! `docs/decisions/0007-how-series-expire.md`.
+//! catalog's tables while writers go on; a catalog file says so and the manifest names it. From the quiet moment on a key
+//! that is written again gets a new id, and the log has the leave before that: a crash at any time finds the series there
+//! or gone, and never half. Why: `docs/decisions/0007-how-series-expire.md`.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
@@ -45,21 +44,21 @@ impl Engine {
     }
 
     fn expire_now(&self, jobs: &Jobs) -> Result<u64> {
+        if self.store.version().segments.iter().any(|live| !jobs.may_read(&[live.meta.id])) {
+            // What a damaged segment names cannot be told: the look is still due when it is gone.
+            return Ok(0);
+        }
         let had_dropped = self.store.has_dropped.swap(false, Ordering::AcqRel);
-        let expired = self.expire_unnamed(jobs);
+        let expired = self.expire_unnamed();
         if expired.is_err() {
             self.store.has_dropped.fetch_or(had_dropped, Ordering::AcqRel);
         }
         expired
     }
 
-    fn expire_unnamed(&self, jobs: &Jobs) -> Result<u64> {
+    fn expire_unnamed(&self) -> Result<u64> {
         let store = &*self.store;
         let before = store.version();
-        if before.segments.iter().any(|live| !jobs.may_read(&[live.meta.id])) {
-            // What a damaged segment names cannot be told.
-            return Ok(0);
-        }
         store.catalog.shrink();
         // What is not in a catalog file yet was just defined.
         let mark = self.flushes()?.mark;

@@ -236,14 +236,15 @@ impl Engine {
 
     /// Merges every partition into one segment, a few inputs at a time.
     fn compact_whole(&self, jobs: &mut Jobs) -> Result<()> {
+        let mut outcome = Ok(());
         for _ in 0..PASSES_MAX {
             let before = self.store.manifest().segments.len();
-            self.compact(jobs, i64::MAX, None)?;
+            outcome = outcome.and(self.compact(jobs, i64::MAX, None));
             if self.store.manifest().segments.len() == before {
                 break;
             }
         }
-        Ok(())
+        outcome
     }
 
     /// Merges what is worth it; the first failure, after all have been tried.

@@ -254,6 +254,18 @@ fn late_rows_make_their_windows_read_raw_until_rolled_again() {
     assert_eq!(rig.windows(&windows, Bounds::RightOpen).1.rows, 0, "rolled again");
 }
 
+#[test]
+fn seal_merges_more_segments_than_one_pass_takes() {
+    let rig = Rig::new(Retention::FOREVER);
+    for number in 0..40 {
+        rig.write(&[("a", START_NS + number * SECOND_NS, number as f64), ("a", START_NS, -1.0)]);
+        rig.engine.flush().unwrap();
+    }
+    let expected = rig.read();
+    rig.engine.seal().unwrap();
+    assert_eq!((rig.engine.stats().segments[0], rig.read()), (1, expected));
+}
+
 /// Refuses buffers beyond its bytes.
 struct BuffersMax(u64);
 
