@@ -89,11 +89,16 @@ impl Draft {
     /// Makes the file durable and tells what the manifest shall say of it; `None` when no row came.
     ///
     /// # Errors
-    /// Those of the file system.
+    /// Those of the file system; `Internal` when rows are not of the partition: cells of a time that other cells have, too,
+    /// would be counted twice, and nobody would see it.
     pub(crate) fn finish(mut self, store: &Store, generation: u64) -> Result<Option<SegmentMeta>> {
         self.end_section(store, &mut SeriesTable::default())?;
         let Some(writer) = self.writer.take() else { return Ok(None) };
         let summary = writer.finish(&*store.env.fs)?;
+        if !(self.partition.contains(summary.min_ts_ns) && self.partition.contains(summary.max_ts_ns)) {
+            let message = format!("segment {} has rows outside of {:?}", self.id, self.partition);
+            return Err(Error::new(ErrorKind::Internal, message));
+        }
         if let Some(paid) = self.paid_bytes {
             store.pace.spend(&*store.env.clock, summary.bytes - paid);
         }

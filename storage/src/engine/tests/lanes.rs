@@ -119,6 +119,24 @@ fn flush_does_not_wait_for_a_job() {
 }
 
 #[test]
+fn file_with_rows_of_another_partition_is_refused_and_removed() {
+    let (fs, _, engine) = new_engine();
+    write(&engine, &[row(0, 1), row(61, 2)]).unwrap();
+    let schema = crate::draft::schema_of(&engine.store, crate::model::MeasurementId(0)).unwrap();
+    let memtable = Arc::clone(&engine.store.version().active);
+    for (hour, is_refused) in [(TimeRange::new(START_NS, START_NS + HOUR_NS), true), (TimeRange::ALL, false)]
+    {
+        let outcome = engine.store.attempt(|numbers| {
+            let mut draft = crate::draft::Draft::new(numbers, Tier::Raw, hour);
+            draft.push(&engine.store, &schema, &memtable.runs(schema.measurement)[0])?;
+            draft.finish(&engine.store, 1)
+        });
+        assert_eq!(outcome.err().map(|error| error.kind()), is_refused.then_some(ErrorKind::Internal));
+        assert_eq!(fs.list(Path::new(SEGMENTS)).unwrap().is_empty(), is_refused);
+    }
+}
+
+#[test]
 fn files_of_a_failed_commit_go_when_another_lane_has_committed_since() {
     for after in 0..8 {
         let (fs, clock, engine) = new_engine();
