@@ -17,6 +17,8 @@ use crate::{Error, Result};
 const KEYS: &str = "(series, time)";
 /// Name of the keys of the series, kept once a segment.
 const SERIES_TABLE: &str = "(series table)";
+/// Name of what says which columns the pages have.
+const LISTING: &str = "(columns)";
 /// Name of header, footer and trailer.
 const FRAME: &str = "(footer)";
 
@@ -122,13 +124,14 @@ impl Layout {
             pages: sections.iter().map(|section| section.pages.len() as u64).sum(),
             bytes: summary.bytes,
         });
-        let bytes_of_parts: u64 = sections.iter().map(|section| self.add_section(section, tier)).sum();
+        let sections = sections.iter();
+        let bytes_of_parts: u64 = sections.map(|section| self.add_section(segment, section, tier)).sum();
         let frame = self.sum(tier, "", FRAME.to_owned());
         frame.bytes += summary.bytes.saturating_sub(bytes_of_parts);
     }
 
     /// Adds the parts of a measurement; gives their bytes.
-    fn add_section(&mut self, section: &Section, tier: Option<Tier>) -> u64 {
+    fn add_section(&mut self, segment: &Segment, section: &Section, tier: Option<Tier>) -> u64 {
         let mut bytes = 0;
         for block in &section.series_blocks {
             let sum = self.sum(tier, &section.name, SERIES_TABLE.to_owned());
@@ -146,15 +149,33 @@ impl Layout {
             *sum.encodings.entry("dictionary".to_owned()).or_default() += 1;
             bytes += u64::from(dictionary.blob.len);
         }
-        bytes + section.pages.iter().map(|page| self.add_page(section, page, tier)).sum::<u64>()
+        let pages = section.pages.iter().enumerate();
+        bytes + pages.map(|page| self.add_page(segment, section, page, tier)).sum::<u64>()
     }
 
-    fn add_page(&mut self, section: &Section, page: &PageInfo, tier: Option<Tier>) -> u64 {
+    /// Adds the parts of a page; gives their bytes.
+    fn add_page(
+        &mut self,
+        segment: &Segment,
+        section: &Section,
+        (index, page): (usize, &PageInfo),
+        tier: Option<Tier>,
+    ) -> u64 {
         let keys = self.sum(tier, &section.name, KEYS.to_owned());
         keys.bytes += u64::from(page.keys.len);
         keys.values += u64::from(page.rows);
-        let mut bytes = u64::from(page.keys.len);
-        for ColumnInfo { key, encoding, blob, nulls, .. } in &page.columns {
+        let columns = match segment.columns(section, index) {
+            Ok(columns) => columns,
+            Err(error) => {
+                self.unreadable.push((segment.path().to_owned(), error.to_string()));
+                return u64::from(page.keys.len);
+            }
+        };
+        let listing = self.sum(tier, &section.name, LISTING.to_owned());
+        listing.bytes += u64::from(page.listing.len);
+        listing.values += columns.len() as u64;
+        let mut bytes = u64::from(page.keys.len) + u64::from(page.listing.len);
+        for ColumnInfo { key, encoding, blob, nulls, .. } in &*columns {
             let sum = self.sum(tier, &section.name, column_name(section, key.field.0, key.stat));
             sum.bytes += u64::from(blob.len);
             sum.values += u64::from(page.rows.saturating_sub(*nulls));

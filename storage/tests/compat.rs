@@ -1,6 +1,6 @@
 //! Databases that an earlier build wrote are opened, and hold what they were given. `tests/compat/v1` is a fixture
 //! of format version 1 of all files, `v2` of segments in version 2, `v2-dense` one with cells of one minute, `v3` of
-//! catalog and log files in version 2, with series that left; `tests/compat/program.rs` says what is in them.
+//! catalog and log files in version 2, with series that left, `v4` and `v4-dense` of segments in version 3; `tests/compat/program.rs` says what is in them.
 
 #![expect(unreachable_pub, reason = "the program is shared with the example that makes the fixture")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panic, its helpers too")]
@@ -237,10 +237,10 @@ fn listed(view: &dyn Scan) -> BTreeMap<String, SeriesId> {
 }
 
 /// The fixtures, and the one in the format that is written now.
-const VERSIONS: [&str; 3] = ["v1", "v2", NEWEST];
-const NEWEST: &str = "v3";
-/// One with cells of one minute.
-const DENSE: &str = "v2-dense";
+const VERSIONS: [&str; 4] = ["v1", "v2", "v3", NEWEST];
+const NEWEST: &str = "v4";
+/// Those with cells of one minute.
+const DENSE: [&str; 2] = ["v2-dense", "v4-dense"];
 
 fn fixture(version: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/compat").join(version)
@@ -301,8 +301,10 @@ fn fixture_made_now_holds_what_it_was_given() {
 
 #[test]
 fn dense_fixture_of_then_and_of_now_holds_what_it_was_given() {
-    let (_home, dir) = copy(DENSE);
-    verify_dense(&dir);
+    for version in DENSE {
+        let (_home, dir) = copy(version);
+        verify_dense(&dir);
+    }
     let home = tempfile::tempdir().unwrap();
     let dir = home.path().join("db");
     program::make_dense(&dir).unwrap();
@@ -313,9 +315,10 @@ fn dense_fixture_of_then_and_of_now_holds_what_it_was_given() {
 fn fixtures_are_small_and_have_every_tier_and_encoding() {
     let disk: Arc<dyn Fs> = Arc::new(OsFs);
     let mut found = BTreeSet::new();
-    assert!(files(&fixture(DENSE)).values().map(Vec::len).sum::<usize>() < 100 << 10);
+    let size_of = |version| files(&fixture(version)).values().map(Vec::len).sum::<usize>();
+    assert!(DENSE.into_iter().all(|version| size_of(version) < 100 << 10));
     for version in VERSIONS {
-        assert!(files(&fixture(version)).values().map(Vec::len).sum::<usize>() < 200 << 10);
+        assert!(size_of(version) < 200 << 10);
         let layout = inspect::directory(&disk, &fixture(version)).unwrap();
         let tiers = layout.segments.iter().filter_map(|segment| Some(segment.place?.0));
         assert_eq!(tiers.collect::<BTreeSet<Tier>>().len(), 4);

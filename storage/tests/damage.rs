@@ -187,10 +187,10 @@ fn read_segment(bytes: &[u8]) -> Result<(Vec<Option<Part>>, Result<()>)> {
     };
     for section in segment.sections() {
         keep(segment.series(section).map(Part::Series));
-        for (page, info) in section.pages.iter().enumerate() {
+        for page in 0..section.pages.len() {
             keep(segment.keys(section, page).map(Part::Keys));
-            for column in &info.columns {
-                keep(segment.column(section, page, column.key).map(Part::Column));
+            for field in &section.fields {
+                keep(segment.column(section, page, ColumnKey::value(field.id)).map(Part::Column));
             }
         }
     }

@@ -1,10 +1,11 @@
 //! What the jobs hold of a long series does not grow with its rows: a series of many fields is written in parts that
 //! overlap in time, flushed, merged and rolled.
 //!
-//! And what a memtable says it holds is what it holds.
+//! Nor does what they hold of many series of many fields, also in the segments that they have written; and what a
+//! memtable says it holds is what it holds.
 //!
 //! In its own binary, because the allocator counts for a whole process. With `ICECORE_TEST_SCALE` set, a million rows of
-//! 60 fields.
+//! 60 fields in one series, and 11.5 million in 400.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot make its files should fail")]
 
@@ -35,6 +36,9 @@ const BATCH_ROWS: usize = 1000;
 /// For each field: a page of each part and a few slices of all of them, or the cells of an hour.
 const PEAK_BYTES_OF_FIELD_MAX: usize = 2 << 20;
 
+/// Twelve pages of 2 MiB that are written, sixteen that are read, and pieces of the rows and their cells.
+const WIDE_PEAK_BYTES_MAX: usize = 72 << 20;
+
 /// A flush needs a few pieces of the memtable.
 const FLUSH_BYTES_OF_FIELD_MAX: usize = 3 << 18;
 
@@ -60,11 +64,7 @@ impl Shape {
         for numbers in numbers.chunks(BATCH_ROWS) {
             let mut batch = WriteBatch::new(&CANONICAL);
             for (line, number) in (1..).zip(numbers) {
-                for (place, name) in names.iter().enumerate() {
-                    let value = (number * 7919 + place as i64 * 31) % 10_007;
-                    let value = ValueRef::Float(value as f64 / 8.0);
-                    batch.fields.push(Field { name: name.as_bytes(), value });
-                }
+                push_fields(&mut batch, &names, *number);
                 batch.push_row(&key, START_NS + number * (HOUR_NS / self.rows), line);
             }
             let report = engine.write(&batch).unwrap();
@@ -73,20 +73,30 @@ impl Shape {
     }
 }
 
-#[test]
-fn peaks_of_flushing_merging_and_rolling_a_long_series_are_bounded() {
-    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let shape = Shape::new();
-    let home = tempfile::tempdir().unwrap();
-    let clock = Arc::new(ManualClock::new(START_NS + 2 * HOUR_NS));
-    let env = Env { fs: Arc::new(OsFs), clock };
+fn push_fields<'a>(batch: &mut WriteBatch<'a>, names: &'a [String], number: i64) {
+    for (place, name) in names.iter().enumerate() {
+        let value = (number * 7919 + place as i64 * 31) % 10_007;
+        batch.fields.push(Field { name: name.as_bytes(), value: ValueRef::Float(value as f64 / 8.0) });
+    }
+}
+
+fn engine_at(home: &tempfile::TempDir, now_ns: i64) -> Engine {
+    let env = Env { fs: Arc::new(OsFs), clock: Arc::new(ManualClock::new(now_ns)) };
     let options = Options {
         free_bytes_min: 0,
         durability: Durability::Memory,
         cache_bytes_max: 0,
         ..Options::default()
     };
-    let engine = Engine::open(env, &home.path().join("db"), options, Retention::default()).unwrap();
+    Engine::open(env, &home.path().join("db"), options, Retention::default()).unwrap()
+}
+
+#[test]
+fn peaks_of_flushing_merging_and_rolling_a_long_series_are_bounded() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let shape = Shape::new();
+    let home = tempfile::tempdir().unwrap();
+    let engine = engine_at(&home, START_NS + 2 * HOUR_NS);
     for part in 0..PARTS {
         shape.write(&engine, part);
         let before = ALLOCATOR.current_usage();
@@ -105,6 +115,44 @@ fn peaks_of_flushing_merging_and_rolling_a_long_series_are_bounded() {
     assert_eq!((stats.segments[0], stats.segment_rows[0]), (1, shape.rows.unsigned_abs()));
     assert_eq!(stats.segment_rows[1..], [60, 12, 1]);
     assert!(peak <= shape.fields * PEAK_BYTES_OF_FIELD_MAX, "{peak} bytes were allocated");
+}
+
+/// Many series of wide rows over four hours, which are rolled together: twelve files, each with an open page.
+#[test]
+fn peak_of_merging_and_rolling_wide_rows_is_bounded() {
+    const FIELDS: usize = 60;
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let (series, step_ns) = match std::env::var("ICECORE_TEST_SCALE") {
+        Err(_) => (80, 12 * SECOND_NS),
+        Ok(_) => (400, SECOND_NS / 2),
+    };
+    let rows_of_hour = HOUR_NS / step_ns;
+    let home = tempfile::tempdir().unwrap();
+    let engine = engine_at(&home, START_NS + 6 * HOUR_NS);
+    let names: Vec<String> = (0..FIELDS).map(|field| format!("field_{field}")).collect();
+    for host in 0..series {
+        let mut key = Vec::new();
+        SeriesKey::new("machine", [("host", format!("h{host}").as_str())]).unwrap().encode(&mut key);
+        for first in (0..4 * rows_of_hour).step_by(BATCH_ROWS) {
+            let mut batch = WriteBatch::new(&CANONICAL);
+            for (line, number) in (1..).zip(first..(first + BATCH_ROWS as i64).min(4 * rows_of_hour)) {
+                push_fields(&mut batch, &names, number + host);
+                batch.push_row(&key, START_NS + number * step_ns, line);
+            }
+            engine.write(&batch).unwrap();
+        }
+        if host % 4 == 3 {
+            engine.flush().unwrap();
+        }
+    }
+    let before = ALLOCATOR.current_usage();
+    ALLOCATOR.reset_peak_usage();
+    engine.seal().unwrap();
+    let peak = ALLOCATOR.peak_usage() - before;
+    let shape = Shape { rows: 4 * rows_of_hour * series, fields: FIELDS };
+    show(&shape, before, peak);
+    assert_eq!(engine.stats().segment_rows[0], shape.rows.unsigned_abs());
+    assert!(peak <= WIDE_PEAK_BYTES_MAX, "{peak} bytes were allocated");
 }
 
 /// Rows that come with every second batch out of order, a text and a field that some lack.

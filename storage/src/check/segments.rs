@@ -9,7 +9,7 @@ use super::{Affected, Checker, Finding, Severity};
 use crate::codec::Kind;
 use crate::manifest::{Manifest, SegmentMeta};
 use crate::model::{ColumnKey, FieldInfo, FieldType, Stat, Tier, TimeRange};
-use crate::segment::{Damage, PageCache, Section, Segment, SegmentSummary};
+use crate::segment::{ColumnInfo, Damage, PageCache, Section, Segment, SegmentSummary};
 use crate::version::segment_path;
 use crate::{Error, ErrorKind, Result};
 
@@ -49,7 +49,7 @@ impl Checker<'_> {
         let width_ns = if meta.tier == Tier::H1 { meta.tier.width_ns() } else { 1 };
         segment.verify_parts(width_ns, &mut |damage| self.part_damage(meta, &path, damage));
         for section in segment.sections() {
-            if let Err(error) = judge_columns(meta.tier, section) {
+            if let Err(error) = judge_columns(meta.tier, &segment, section) {
                 self.segment_damage(meta, &path, &error);
             }
             if self.is_catalog_whole
@@ -97,7 +97,7 @@ impl Checker<'_> {
             return missing(format!("measurement {name} with id {id}"));
         };
         // Fields without a column may have been known to a process that died before it logged them.
-        for field in used_fields(section)? {
+        for field in used_fields(segment, section)? {
             if !schema.fields.contains(field) {
                 return missing(format!("field {} of {name} with id {}", field.name, field.id.0));
             }
@@ -126,8 +126,8 @@ fn judge_summary(meta: &SegmentMeta, found: &SegmentSummary) -> Result<()> {
 }
 
 /// Checks that the columns are those of the tier and of the type of their field.
-fn judge_columns(tier: Tier, section: &Section) -> Result<()> {
-    for column in section.pages.iter().flat_map(|page| &page.columns) {
+fn judge_columns(tier: Tier, segment: &Segment, section: &Section) -> Result<()> {
+    for column in columns(segment, section) {
         let ColumnKey { field, stat } = column.key;
         if (stat == Stat::Value) != (tier == Tier::Raw) {
             let (name, tier) = (&section.name, tier.name());
@@ -153,10 +153,15 @@ fn kind_of(field_type: FieldType) -> Kind {
     }
 }
 
+/// The columns of all pages. A listing that cannot be read is damage of the segment, and named as that already.
+fn columns(segment: &Segment, section: &Section) -> impl Iterator<Item = ColumnInfo> {
+    let pages = (0..section.pages.len()).filter_map(|page| segment.columns(section, page).ok());
+    pages.flat_map(|columns| columns.to_vec())
+}
+
 /// The fields that have a column in some page.
-fn used_fields(section: &Section) -> Result<Vec<&FieldInfo>> {
-    let columns = section.pages.iter().flat_map(|page| &page.columns);
-    let used: BTreeSet<_> = columns.map(|column| column.key.field).collect();
+fn used_fields<'a>(segment: &Segment, section: &'a Section) -> Result<Vec<&'a FieldInfo>> {
+    let used: BTreeSet<_> = columns(segment, section).map(|column| column.key.field).collect();
     let find = |id| section.fields.iter().find(|field| field.id == id);
     let unknown = |id: u16| Error::corruption(format!("field {id} has a column and no name"));
     used.into_iter().map(|id| find(id).ok_or_else(|| unknown(id.0))).collect()

@@ -139,6 +139,11 @@ impl Kind {
         ALL.get(usize::from(number)).copied()
     }
 
+    /// Whether values differ in size.
+    pub(crate) fn is_heavy(self) -> bool {
+        matches!(self, Self::Str | Self::Hist)
+    }
+
     /// No values of this kind.
     pub fn empty(self) -> Values {
         match self {

@@ -6,7 +6,6 @@
 
 use super::slices;
 use crate::Result;
-use crate::codec::Kind;
 use crate::model::{Column, MeasurementId, RowBlock, SeriesId, TimeRange};
 use crate::rows::{cut_times, merge_sorted};
 use crate::segment::{LoadedPage, PAGE_ROWS_FULL, PageInfo, Section, Segment, Texts};
@@ -31,7 +30,7 @@ impl PieceSize {
     pub(crate) const OF_CELLS: Self = Self { is_sliced: false, ..Self::USUAL };
 }
 
-/// Pages whose texts or histograms make them short count as so many of them filled a piece. They hold up to 4 MiB.
+/// Pages whose texts or histograms make them short count as so many of them filled a piece. They hold up to 2 MiB.
 const HEAVY_PAGES: u64 = 4;
 
 /// Rows that are handed over together.
@@ -165,9 +164,8 @@ fn ends_of(sources: &[Source<'_>], series: SeriesId, range: TimeRange, rows_max:
 /// The rows of a page, or more when it is full with fewer.
 fn weight_of(page: &PageInfo, rows_max: u64) -> u64 {
     let rows = u64::from(page.rows);
-    let is_heavy = |kind| matches!(kind, Kind::Str | Kind::Hist);
     let is_short = rows < PAGE_ROWS_FULL as u64;
-    if is_short && page.columns.iter().any(|column| is_heavy(column.kind)) {
+    if is_short && page.is_heavy {
         return rows.max(rows_max / HEAVY_PAGES);
     }
     rows

@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use super::slices::reaches;
 use super::source::{Cursor, Slice, Source};
 use super::view::View;
 use super::{Coverage, Flow, Meter, RowRequest, ValueBounds};
@@ -14,7 +15,7 @@ use crate::Result;
 use crate::codec::Kind;
 use crate::model::{Column, ColumnKey, MeasurementId, RowBlock, SeriesId, TimeRange, Values};
 use crate::rows::{cut_times, merge_sorted};
-use crate::segment::PageInfo;
+use crate::segment::{ColumnInfo, PageInfo, find_column};
 
 /// Rows that a block handed to a sink holds at most, unless one slice of a series has more.
 const BLOCK_ROWS: usize = 4096;
@@ -37,7 +38,7 @@ pub(super) fn run(
     }
     let keys: Vec<ColumnKey> = template.iter().map(|column| column.key).collect();
     let sources = view.raw_sources(request.measurement, range);
-    let useless = useless_pages(&sources, request.measurement, request.bounds);
+    let useless = useless_pages(&sources, request, range)?;
     let mut cursors: Vec<Cursor<'_>> = sources
         .iter()
         .zip(&useless)
@@ -80,9 +81,10 @@ fn cuts(cursors: &[Cursor<'_>], series: SeriesId, range: TimeRange) -> Vec<i64> 
     cut_times(stretches, range, SLICE_ROWS)
 }
 
-/// Marks the pages of each source whose rows all miss the bounds, by the index. A page counts only where no other
+/// Marks the pages of each source whose rows all miss the bounds, by their listings. A page counts only where no other
 /// source may hold one of its rows: there a value that misses may hide one that does not, written earlier.
-fn useless_pages(sources: &[Source], measurement: MeasurementId, bounds: &[ValueBounds]) -> Vec<Vec<bool>> {
+fn useless_pages(sources: &[Source], request: &RowRequest<'_>, range: TimeRange) -> Result<Vec<Vec<bool>>> {
+    let RowRequest { measurement, series, bounds, .. } = *request;
     let pages_of = |source: &Source| match source {
         Source::Segment(segment, _) => segment.section(measurement).map(|section| section.pages.len()),
         Source::Run(_) => None,
@@ -90,27 +92,33 @@ fn useless_pages(sources: &[Source], measurement: MeasurementId, bounds: &[Value
     let mut useless: Vec<Vec<bool>> =
         sources.iter().map(|source| vec![false; pages_of(source).unwrap_or_default()]).collect();
     if bounds.is_empty() {
-        return useless;
+        return Ok(useless);
     }
+    // Of pages that will not be read nothing need be known.
+    let is_asked = |page: &PageInfo| {
+        let first = series.partition_point(|series| *series < page.first_series);
+        reaches(page, range) && series.get(first).is_some_and(|series| *series <= page.last_series)
+    };
     for (place, source) in sources.iter().enumerate() {
         let Source::Segment(segment, _) = source else { continue };
         let Some(section) = segment.section(measurement) else { continue };
-        for (index, page) in section.pages.iter().enumerate() {
+        for (index, page) in section.pages.iter().enumerate().filter(|(_, page)| is_asked(page)) {
+            let columns = segment.columns(section, index)?;
             let others = || sources.iter().enumerate().filter(|(other, _)| *other != place);
-            let is_useless = bounds.iter().any(|bounds| misses(page, bounds))
+            let is_useless = bounds.iter().any(|bounds| misses(&columns, bounds))
                 && !others().any(|(_, other)| may_share_rows(other, measurement, page));
             if let Some(mark) = useless.get_mut(place).and_then(|marks| marks.get_mut(index)) {
                 *mark = is_useless;
             }
         }
     }
-    useless
+    Ok(useless)
 }
 
 /// Whether no row of a page has a value inside the bounds. NaN is inside of none.
-fn misses(page: &PageInfo, bounds: &ValueBounds) -> bool {
-    let Some(column) = page.column(ColumnKey::value(bounds.field)) else { return true };
-    // The index has no bounds of texts, and NaN where all numbers are NaN.
+fn misses(columns: &[ColumnInfo], bounds: &ValueBounds) -> bool {
+    let Some(column) = find_column(columns, ColumnKey::value(bounds.field)) else { return true };
+    // There are no bounds of texts, and NaN where all numbers are NaN.
     let is_number = !matches!(column.kind, Kind::Str | Kind::Hist);
     is_number && !(column.min <= bounds.max && bounds.min <= column.max)
 }

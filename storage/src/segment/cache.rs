@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
+use super::layout::ColumnInfo;
 use crate::model::{Column, ColumnKey, MeasurementId, SeriesId, StrColumn, Values};
 
 /// What an entry takes beside its values.
@@ -51,6 +52,7 @@ pub(super) struct Slot {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Part {
     Keys { page: usize },
+    Listing { page: usize },
     Column { page: usize, key: ColumnKey },
     Dictionary { key: ColumnKey },
 }
@@ -59,6 +61,7 @@ pub(super) enum Part {
 #[derive(Debug, Clone)]
 pub(super) enum Entry {
     Keys(Arc<PageKeys>),
+    Listing(Arc<[ColumnInfo]>),
     Column(Arc<Column>),
     Dictionary(Arc<StrColumn>),
 }
@@ -70,6 +73,7 @@ impl Weighter<Slot, Entry> for Bytes {
     fn weight(&self, _slot: &Slot, entry: &Entry) -> u64 {
         let bytes = match entry {
             Entry::Keys(keys) => size_of_val(&*keys.series) + size_of_val(&*keys.ts_ns),
+            Entry::Listing(columns) => size_of_val(&**columns),
             Entry::Column(column) => {
                 bytes_of(&column.values) + column.valid.as_ref().map_or(0, |valid| valid.len())
             }

@@ -1,13 +1,13 @@
-//! What stands where in a segment: sections, pages, columns, dictionaries, the series table; and the footer that
-//! says so. Knows bytes, not files. See `docs/format.md`, "Segment file".
+//! What stands where in a segment: sections, pages, dictionaries, the series table; and the footer that says so. What
+//! columns a page has says its `listing`. Knows bytes, not files. See `docs/format.md`, "Segment file".
 
 #![warn(clippy::indexing_slicing)]
 
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::PAGE_ROWS_MAX;
 use super::dictionary::TEXTS_MAX;
+use super::{PAGE_ROWS_MAX, VERSION_OF_LISTINGS, listing};
 use crate::codec::Kind;
 use crate::codec::bytes::{Reader, put_len, put_slice, put_varint};
 use crate::model::FieldInfo;
@@ -20,7 +20,6 @@ const FIELD_BYTES_MIN: usize = 4;
 const DICTIONARY_BYTES_MIN: usize = 6;
 const SERIES_BLOCK_BYTES_MIN: usize = 3;
 const PAGE_BYTES_MIN: usize = 28;
-const COLUMN_BYTES_MIN: usize = 24;
 const PROPERTY_BYTES_MIN: usize = 2;
 
 /// Size, checksum and extent of a segment; what the manifest remembers of it.
@@ -47,6 +46,13 @@ pub struct Blob {
     pub len: u32,
 }
 
+impl Blob {
+    /// Position behind it.
+    pub fn end(&self) -> u64 {
+        self.offset.saturating_add(u64::from(self.len))
+    }
+}
+
 /// One column of one page.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ColumnInfo {
@@ -66,6 +72,12 @@ pub struct ColumnInfo {
     pub max: f64,
 }
 
+/// The column with this key among those of a page, which are sorted; `None` when no row of the page has a value in it.
+pub(crate) fn find_column(columns: &[ColumnInfo], key: ColumnKey) -> Option<&ColumnInfo> {
+    let index = columns.binary_search_by_key(&key, |column| column.key).ok()?;
+    columns.get(index)
+}
+
 /// One page: up to [`PAGE_ROWS_MAX`] rows, sorted by series and time.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PageInfo {
@@ -81,16 +93,13 @@ pub struct PageInfo {
     pub rows: u32,
     /// Where series and times stand.
     pub keys: Blob,
-    /// The columns that have a value in some row, sorted by key.
-    pub columns: Vec<ColumnInfo>,
-}
-
-impl PageInfo {
-    /// The column with this key; `None` when no row of the page has a value.
-    pub fn column(&self, key: ColumnKey) -> Option<&ColumnInfo> {
-        let index = self.columns.binary_search_by_key(&key, |column| column.key).ok()?;
-        self.columns.get(index)
-    }
+    /// Where the columns are listed that have a value in some row; they stand between the keys and here. Nothing in
+    /// files before format 3.
+    pub(crate) listing: Blob,
+    /// The columns as the index of an older file lists them.
+    pub(crate) listed: Option<Arc<[ColumnInfo]>>,
+    /// Whether some column holds texts or histograms.
+    pub(crate) is_heavy: bool,
 }
 
 /// The texts that the codes of a column stand for.
@@ -195,11 +204,11 @@ impl Footer {
     }
 
     /// Reads a footer; all blobs must lie in `area` of the file.
-    pub(crate) fn decode(bytes: &[u8], area: Range<u64>) -> Result<Self> {
+    pub(crate) fn decode(bytes: &[u8], area: Range<u64>, version: u16) -> Result<Self> {
         let mut reader = Reader::new(bytes);
         let mut footer = Self::default();
         for _ in 0..reader.count(SECTION_BYTES_MIN)? {
-            let section = take_section(&mut reader, &area)?;
+            let section = take_section(&mut reader, &area, version)?;
             let last = footer.sections.last();
             if last.is_some_and(|last| section.measurement <= last.measurement) {
                 return Err(Error::corruption("measurements are out of order"));
@@ -231,7 +240,7 @@ fn put_blob(out: &mut Vec<u8>, blob: Blob) {
     put_varint(out, u64::from(blob.len));
 }
 
-fn take_blob(reader: &mut Reader<'_>, area: &Range<u64>) -> Result<Blob> {
+pub(super) fn take_blob(reader: &mut Reader<'_>, area: &Range<u64>) -> Result<Blob> {
     let blob = Blob { offset: reader.varint()?, len: reader.varint_u32()? };
     let end = blob.offset.checked_add(u64::from(blob.len));
     if blob.offset < area.start || end.is_none_or(|end| area.end < end) {
@@ -241,12 +250,12 @@ fn take_blob(reader: &mut Reader<'_>, area: &Range<u64>) -> Result<Blob> {
     Ok(blob)
 }
 
-fn put_key(out: &mut Vec<u8>, key: ColumnKey) {
+pub(super) fn put_key(out: &mut Vec<u8>, key: ColumnKey) {
     out.extend_from_slice(&key.field.0.to_le_bytes());
     out.push(key.stat as u8);
 }
 
-fn take_key(reader: &mut Reader<'_>) -> Result<ColumnKey> {
+pub(super) fn take_key(reader: &mut Reader<'_>) -> Result<ColumnKey> {
     let (field, stat) = (FieldId(reader.u16()?), reader.u8()?);
     let unknown = || Error::corruption(format!("unknown statistic {stat}"));
     Ok(ColumnKey { field, stat: Stat::from_u8(stat).ok_or_else(unknown)? })
@@ -283,7 +292,7 @@ fn put_section(out: &mut Vec<u8>, section: &Section) {
     }
 }
 
-fn take_section(reader: &mut Reader<'_>, area: &Range<u64>) -> Result<Section> {
+fn take_section(reader: &mut Reader<'_>, area: &Range<u64>, version: u16) -> Result<Section> {
     let measurement = MeasurementId(reader.u32()?);
     let name = reader.text()?.into();
     let mut fields = Vec::new();
@@ -304,7 +313,7 @@ fn take_section(reader: &mut Reader<'_>, area: &Range<u64>) -> Result<Section> {
         section.series_blocks.push(SeriesBlock { count, blob: take_blob(reader, area)? });
     }
     for _ in 0..reader.count(PAGE_BYTES_MIN)? {
-        let page = take_page(reader, area)?;
+        let page = take_page(reader, area, version)?;
         if section.pages.last().is_some_and(|last| page.first_series < last.last_series) {
             return Err(Error::corruption("pages are out of order"));
         }
@@ -320,19 +329,11 @@ fn put_page(out: &mut Vec<u8>, page: &PageInfo) {
     out.extend_from_slice(&page.max_ts_ns.to_le_bytes());
     put_varint(out, u64::from(page.rows));
     put_blob(out, page.keys);
-    put_len(out, page.columns.len());
-    for column in &page.columns {
-        put_key(out, column.key);
-        out.push(column.kind as u8);
-        out.push(column.encoding);
-        put_blob(out, column.blob);
-        put_varint(out, u64::from(column.nulls));
-        out.extend_from_slice(&column.min.to_bits().to_le_bytes());
-        out.extend_from_slice(&column.max.to_bits().to_le_bytes());
-    }
+    put_blob(out, page.listing);
+    out.push(u8::from(page.is_heavy));
 }
 
-fn take_page(reader: &mut Reader<'_>, area: &Range<u64>) -> Result<PageInfo> {
+fn take_page(reader: &mut Reader<'_>, area: &Range<u64>, version: u16) -> Result<PageInfo> {
     let (first_series, last_series) = (SeriesId(reader.u32()?), SeriesId(reader.u32()?));
     let (min_ts_ns, max_ts_ns) = (reader.i64()?, reader.i64()?);
     let rows = reader.varint_u32()?;
@@ -340,21 +341,31 @@ fn take_page(reader: &mut Reader<'_>, area: &Range<u64>) -> Result<PageInfo> {
         return Err(Error::corruption(format!("a page of {rows} rows has impossible bounds")));
     }
     let keys = take_blob(reader, area)?;
-    let mut columns: Vec<ColumnInfo> = Vec::new();
-    for _ in 0..reader.count(COLUMN_BYTES_MIN)? {
-        let column = take_column(reader, area)?;
-        if rows < column.nulls || columns.last().is_some_and(|last| column.key <= last.key) {
-            return Err(Error::corruption("columns of a page are out of order"));
-        }
-        columns.push(column);
+    let mut page = PageInfo {
+        first_series,
+        last_series,
+        min_ts_ns,
+        max_ts_ns,
+        rows,
+        keys,
+        listing: Blob { offset: keys.end(), len: 0 },
+        listed: None,
+        is_heavy: false,
+    };
+    if version < VERSION_OF_LISTINGS {
+        let columns = listing::take_from_index(reader, area, rows)?;
+        page.is_heavy = columns.iter().any(|column| column.kind.is_heavy());
+        page.listed = Some(columns);
+        return Ok(page);
     }
-    Ok(PageInfo { first_series, last_series, min_ts_ns, max_ts_ns, rows, keys, columns })
-}
-
-fn take_column(reader: &mut Reader<'_>, area: &Range<u64>) -> Result<ColumnInfo> {
-    let (key, kind, encoding) = (take_key(reader)?, reader.u8()?, reader.u8()?);
-    let unknown = || Error::corruption(format!("unknown kind {kind} of column"));
-    let kind = Kind::from_u8(kind).ok_or_else(unknown)?;
-    let (blob, nulls) = (take_blob(reader, area)?, reader.varint_u32()?);
-    Ok(ColumnInfo { key, kind, encoding, blob, nulls, min: reader.f64()?, max: reader.f64()? })
+    page.listing = take_blob(reader, area)?;
+    page.is_heavy = match reader.u8()? {
+        0 => false,
+        1 => true,
+        other => return Err(Error::corruption(format!("a page is heavy by {other}"))),
+    };
+    if page.listing.offset < keys.end() {
+        return Err(Error::corruption("the columns of a page are listed before its keys"));
+    }
+    Ok(page)
 }

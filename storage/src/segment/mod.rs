@@ -2,12 +2,14 @@
 //! is in `docs/format.md`.
 //!
 //! A segment knows nothing of what is live, of tiers or of time partitions. Read in this order: [`layout`] (what
-//! stands where), `page` (rows being gathered into a page), `dictionary` (texts by number), [`writer`], `pair` (pages
+//! stands where), `listing` (the columns
+//! of a page), `page` (rows being gathered into a page), `dictionary` (texts by number), [`writer`], `pair` (pages
 //! of two segments), [`cache`] (decoded pages) and [`reader`].
 
 pub mod cache;
 mod dictionary;
 pub mod layout;
+mod listing;
 mod page;
 mod pair;
 pub mod reader;
@@ -16,6 +18,7 @@ mod tests;
 pub mod writer;
 
 pub use cache::{PageCache, PageKeys};
+pub(crate) use layout::find_column;
 pub use layout::{Blob, ColumnInfo, PageInfo, Section, SegmentSummary};
 pub use reader::{Damage, Segment};
 pub(crate) use reader::{LoadedPage, Texts};
@@ -26,8 +29,8 @@ pub(crate) use writer::SeriesTable;
 pub const PAGE_ROWS_MAX: usize = 4096;
 /// A page with this many rows ends where a series ends.
 pub(crate) const PAGE_ROWS_FULL: usize = 3072;
-/// A page whose texts and histograms weigh more ends early, so that a decoded page stays small.
-const PAGE_BYTES_FULL: usize = 4 << 20;
+/// A page of more bytes in memory ends early, so that pages being written, and decoded ones, stay small.
+const PAGE_BYTES_FULL: usize = 2 << 20;
 /// Series whose keys stand together in one block of the series table.
 const SERIES_BLOCK: usize = 4096;
 /// A block whose keys weigh more ends early: a key has no bound but that of a request.
@@ -36,9 +39,11 @@ const SERIES_BLOCK_BYTES_FULL: usize = 4 << 20;
 /// First bytes of a segment; the format version follows as a u16.
 const MAGIC: &[u8; 6] = b"ICESEG";
 /// The format that this version writes.
-const VERSION: u16 = 2;
+const VERSION: u16 = 3;
 /// The oldest that it reads: series tables without encoding 14.
 const VERSION_MIN: u16 = 1;
+/// The first whose pages list their columns themselves.
+const VERSION_OF_LISTINGS: u16 = 3;
 /// Bytes of the header: magic and version.
 const HEADER_BYTES: u64 = 8;
 /// Last bytes of a segment.

@@ -7,7 +7,7 @@ use super::{PAGE_BYTES_FULL, PAGE_ROWS_FULL, PAGE_ROWS_MAX};
 use crate::codec::Kind;
 use crate::codec::texts::slice_of;
 use crate::model::histogram::Bucket;
-use crate::model::{Column, RowBlock, Stat, Values};
+use crate::model::{Column, ColumnKey, RowBlock, Stat, Values};
 use crate::rows::pad_nulls;
 use crate::{Error, ErrorKind, Result};
 
@@ -18,7 +18,12 @@ const FEW: usize = 256;
 #[derive(Debug, Clone, Default)]
 pub(super) struct PageBuilder {
     rows: RowBlock,
-    weight_bytes: usize,
+    /// For each column, whether a row has a value in it. One that has none will not be in the page.
+    is_filled: Vec<bool>,
+    /// Bytes of a row in the columns that have a value.
+    width_bytes: usize,
+    /// Bytes of what differs in size from row to row.
+    heavy_bytes: usize,
 }
 
 /// How much of a block goes into the page.
@@ -34,8 +39,7 @@ impl PageBuilder {
     /// Takes the rows out; columns sorted by key. Columns without a value are left out, and so are those of statistics
     /// that are 0 in all rows: both are told from the page alone, whatever columns its blocks had.
     pub(super) fn take(&mut self) -> RowBlock {
-        let mut rows = std::mem::take(&mut self.rows);
-        self.weight_bytes = 0;
+        let mut rows = std::mem::take(self).rows;
         rows.columns.sort_unstable_by_key(|column| column.key);
         fill_zeros(&mut rows.columns);
         rows.columns.retain(|column| match &column.valid {
@@ -45,14 +49,22 @@ impl PageBuilder {
         rows
     }
 
-    /// Decides how many of these rows of `block` go into this page.
+    /// Decides how many of these rows of `block` go into this page. By what the rows hold: what columns the block has
+    /// beside that does not matter.
     pub(super) fn cut(&self, block: &RowBlock, range: Range<usize>) -> Cut {
-        let (mut count, mut weight_bytes) = (self.rows.len(), self.weight_bytes);
+        let Self { mut width_bytes, mut heavy_bytes, .. } = *self;
+        let mut count = self.rows.len();
         let heavy: Vec<&Column> = block.columns.iter().filter(|column| is_heavy(column)).collect();
+        let mut wider = self.wider(block, &range).into_iter().peekable();
         let mut start = range.start;
-        if heavy.is_empty() && weight_bytes < PAGE_BYTES_FULL && count < PAGE_ROWS_FULL {
-            // Nothing ends the page before it has enough rows.
-            let free = (PAGE_ROWS_FULL - count).min(range.len());
+        if heavy.is_empty() && heavy_bytes == 0 {
+            // Nothing ends the page before it has enough rows of this width.
+            while let Some((_, bytes)) = wider.next_if(|(row, _)| *row == start) {
+                width_bytes += bytes;
+            }
+            let until = wider.peek().map_or(range.end, |(row, _)| *row);
+            let rows_max = (PAGE_BYTES_FULL / width_bytes.max(1)).min(PAGE_ROWS_FULL);
+            let free = rows_max.saturating_sub(count).min(until - start);
             (start, count) = (start + free, count + free);
         }
         let mut last = match start.checked_sub(1).filter(|_| range.start < start) {
@@ -60,18 +72,47 @@ impl PageBuilder {
             None => self.rows.series.last(),
         };
         for (index, series) in block.series.iter().enumerate().take(range.end).skip(start) {
+            while let Some((_, bytes)) = wider.next_if(|(row, _)| *row <= index) {
+                width_bytes += bytes;
+            }
+            heavy_bytes += heavy.iter().map(|column| weight_of(column, index)).sum::<usize>();
+            let bytes = heavy_bytes.saturating_add(width_bytes.saturating_mul(count + 1));
             let ends_series = last.is_some_and(|last| last != series);
-            if PAGE_ROWS_MAX <= count
-                || PAGE_BYTES_FULL <= weight_bytes
-                || (PAGE_ROWS_FULL <= count && ends_series)
-            {
-                return Cut { end: index, is_full: true };
+            let is_full =
+                PAGE_ROWS_MAX <= count || PAGE_BYTES_FULL < bytes || (PAGE_ROWS_FULL <= count && ends_series);
+            // A row that fills a page alone is one.
+            if is_full && 0 < count {
+                return Cut { end: index, is_full };
             }
             count += 1;
-            weight_bytes += heavy.iter().map(|column| weight_of(column, index)).sum::<usize>();
             last = Some(series);
         }
         Cut { end: range.end, is_full: false }
+    }
+
+    /// The rows of `block` that bring a column its first value, ascending, and how many bytes wider that makes each row.
+    fn wider(&self, block: &RowBlock, range: &Range<usize>) -> Vec<(usize, usize)> {
+        let mut wider = Vec::new();
+        for (place, column) in block.columns.iter().enumerate() {
+            let known = self.place_of(place, column.key);
+            let bytes = width_of(column);
+            if bytes == 0 || known.and_then(|known| self.is_filled.get(known)).is_some_and(|is| *is) {
+                continue;
+            }
+            let first = first_value(column, range);
+            wider.extend(first.map(|first| (first, bytes)));
+        }
+        wider.sort_unstable();
+        wider
+    }
+
+    /// Where the page has a column that stands at `place` in a block: blocks mostly have the same columns.
+    fn place_of(&self, place: usize, key: ColumnKey) -> Option<usize> {
+        let columns = &self.rows.columns;
+        match columns.get(place) {
+            Some(known) if known.key == key => Some(place),
+            _ => columns.iter().position(|known| known.key == key),
+        }
     }
 
     /// Appends rows of `block`, in the range that [`PageBuilder::cut`] gave.
@@ -79,29 +120,15 @@ impl PageBuilder {
         let rows_before = self.rows.len();
         let heavy = block.columns.iter().filter(|column| is_heavy(column));
         let weights = heavy.flat_map(|column| range.clone().map(|index| weight_of(column, index)));
-        self.weight_bytes += weights.sum::<usize>();
-        // A page of more than a few rows mostly becomes a full one.
-        let more =
-            if FEW < rows_before + range.len() { PAGE_ROWS_MAX.saturating_sub(rows_before) } else { 0 };
+        self.heavy_bytes += weights.sum::<usize>();
+        let places: Vec<usize> =
+            (0..).zip(&block.columns).map(|(place, column)| self.place_for(place, column, &range)).collect();
+        let more = self.rows_expected(rows_before + range.len()).saturating_sub(rows_before);
         self.rows.series.reserve(more);
         self.rows.ts_ns.reserve(more);
         extend(&mut self.rows.series, &block.series, &range);
         extend(&mut self.rows.ts_ns, &block.ts_ns, &range);
-        for (place, column) in block.columns.iter().enumerate() {
-            let columns = &self.rows.columns;
-            // Blocks mostly have the same columns.
-            let found = match columns.get(place) {
-                Some(known) if known.key == column.key => Some(place),
-                _ => columns.iter().position(|known| known.key == column.key),
-            };
-            let place = found.unwrap_or_else(|| {
-                let values = column.values.empty_like();
-                self.rows.columns.push(match rows_before {
-                    0 => Column { key: column.key, values, valid: None },
-                    rows => Column::nulls(column.key, values, rows),
-                });
-                self.rows.columns.len() - 1
-            });
+        for (place, column) in places.into_iter().zip(&block.columns) {
             if let Some(known) = self.rows.columns.get_mut(place) {
                 known.values.reserve(more);
                 append_column(known, column, &range)?;
@@ -110,6 +137,37 @@ impl PageBuilder {
         let rows = self.rows.len();
         self.rows.columns.iter_mut().for_each(|column| pad_nulls(column, rows));
         Ok(())
+    }
+
+    /// Where the page has a column of a block, from now on, of which some rows will come.
+    fn place_for(&mut self, place: usize, column: &Column, range: &Range<usize>) -> usize {
+        let place = self.place_of(place, column.key).unwrap_or_else(|| {
+            let values = column.values.empty_like();
+            self.rows.columns.push(match self.rows.len() {
+                0 => Column { key: column.key, values, valid: None },
+                rows => Column::nulls(column.key, values, rows),
+            });
+            self.is_filled.push(false);
+            self.rows.columns.len() - 1
+        });
+        if let Some(is_filled) = self.is_filled.get_mut(place)
+            && !*is_filled
+            && first_value(column, range).is_some()
+        {
+            *is_filled = true;
+            self.width_bytes += width_of(column);
+        }
+        place
+    }
+
+    /// How many rows the page will have, by the bytes of the `rows` it has now. A page of more than a few rows mostly
+    /// becomes a full one.
+    fn rows_expected(&self, rows: usize) -> usize {
+        if rows <= FEW {
+            return rows;
+        }
+        let row_bytes = self.width_bytes + self.heavy_bytes / rows;
+        (PAGE_BYTES_FULL / row_bytes.max(1)).min(PAGE_ROWS_MAX)
     }
 }
 
@@ -123,6 +181,27 @@ fn fill_zeros(columns: &mut [Column]) {
         for column in left_out.filter(|column| column.valid != count.valid) {
             column.valid.clone_from(&count.valid);
         }
+    }
+}
+
+/// The first row of a range that has a value.
+fn first_value(column: &Column, range: &Range<usize>) -> Option<usize> {
+    match &column.valid {
+        None => (!range.is_empty()).then_some(range.start),
+        Some(valid) => {
+            let place = valid.get(range.clone())?.iter().position(|valid| *valid)?;
+            Some(range.start + place)
+        }
+    }
+}
+
+/// Bytes of a row in a column that has values. Those of the statistics that are mostly 0 are counted with the number of
+/// samples: whether a block has them depends on other rows, too.
+fn width_of(column: &Column) -> usize {
+    match column.key.stat {
+        stat if stat.is_zero_when_missing() => 0,
+        Stat::Count => 6 * size_of::<u64>(),
+        _ => size_of::<u64>(),
     }
 }
 

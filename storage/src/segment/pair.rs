@@ -94,11 +94,12 @@ fn write_page(
 ) -> Result<()> {
     let start = sink.buffer.len();
     let Some(written) = open.encode_page(sink)? else { return Ok(()) };
-    // Blobs move by as much as the page does.
+    // The page moves as a whole.
     let (from, to) = (sink.offset + start as u64, copies.offset + copies.buffer.len() as u64);
     let mut page = written.page.clone();
-    let offsets = page.columns.iter_mut().map(|column| &mut column.blob.offset);
-    offsets.chain([&mut page.keys.offset]).for_each(|offset| *offset = *offset - from + to);
+    for blob in [&mut page.keys, &mut page.listing] {
+        blob.offset = blob.offset - from + to;
+    }
     copies.buffer.extend_from_slice(sink.buffer.get(start..).unwrap_or_default());
     other.add(Written { page, series: written.series.clone() });
     open.add(written);

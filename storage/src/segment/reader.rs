@@ -8,6 +8,7 @@
 
 mod verify;
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,10 +17,12 @@ use roaring::RoaringBitmap;
 
 use super::cache::{Entry, PageCache, PageKeys, Part, Slot};
 use super::layout::{
-    Blob, ColumnInfo, DictionaryInfo, Footer, PageInfo, Section, SegmentSummary, SeriesBlock,
+    Blob, ColumnInfo, DictionaryInfo, Footer, PageInfo, Section, SegmentSummary, SeriesBlock, find_column,
 };
 use super::writer::crc_of;
-use super::{CRC_BYTES, HEADER_BYTES, MAGIC, MAGIC_END, SERIES_BLOCK, TRAILER_BYTES, VERSION, VERSION_MIN};
+use super::{
+    CRC_BYTES, HEADER_BYTES, MAGIC, MAGIC_END, SERIES_BLOCK, TRAILER_BYTES, VERSION, VERSION_MIN, listing,
+};
 use crate::codec::bytes::Reader;
 use crate::codec::{self, Encoding, Kind, keys, take_numbers, take_times, texts};
 use crate::fs::{File, Fs};
@@ -41,6 +44,8 @@ pub struct Segment {
     /// Whether the log has been told of damage. A dashboard meets it again every few seconds.
     is_told: AtomicBool,
     footer: Footer,
+    /// Where the footer begins, and the parts end.
+    footer_offset: u64,
     summary: SegmentSummary,
     cache: Arc<PageCache>,
 }
@@ -52,10 +57,11 @@ impl Segment {
     /// `NotFound`; `Corruption` when header or footer are damaged; `Conflict` when a newer version wrote the file.
     pub fn open(fs: &Arc<dyn Fs>, path: &Path, id: u64, cache: Arc<PageCache>) -> Result<Self> {
         let file = fs.open(path)?;
-        let (footer, summary) = read_footer(&*file).map_err(|error| error.context(path.display()))?;
+        let (footer, footer_offset, summary) =
+            read_footer(&*file).map_err(|error| error.context(path.display()))?;
         let (is_given_up, is_told) = (AtomicBool::new(false), AtomicBool::new(false));
         let (path, fs) = (path.to_owned(), Arc::clone(fs));
-        Ok(Self { id, path, fs, is_given_up, is_told, footer, summary, cache })
+        Ok(Self { id, path, fs, is_given_up, is_told, footer, footer_offset, summary, cache })
     }
 
     /// Removes the file when the last reader has let go of the segment. Call when the manifest has forgotten it.
@@ -106,10 +112,30 @@ impl Segment {
             return Ok(keys);
         }
         let info = self.page(section, page)?;
-        let keys = self.read_keys(info).map_err(|error| self.unreadable(section, info, error))?;
+        let keys =
+            self.read_keys(&Origin::File, info).map_err(|error| self.unreadable(section, info, error))?;
         let keys = Arc::new(keys);
         self.cache.insert(slot, Entry::Keys(Arc::clone(&keys)));
         Ok(keys)
+    }
+
+    /// The columns of a page that have a value in some row, sorted by key, from the cache or the file.
+    ///
+    /// # Errors
+    /// As [`Segment::keys`].
+    pub fn columns(&self, section: &Section, page: usize) -> Result<Arc<[ColumnInfo]>> {
+        let info = self.page(section, page)?;
+        if let Some(columns) = &info.listed {
+            return Ok(Arc::clone(columns));
+        }
+        let slot = self.slot(section, Part::Listing { page });
+        if let Some(Entry::Listing(columns)) = self.cache.get(&slot) {
+            return Ok(columns);
+        }
+        let columns =
+            self.read_listing(&Origin::File, info).map_err(|error| self.unreadable(section, info, error))?;
+        self.cache.insert(slot, Entry::Listing(Arc::clone(&columns)));
+        Ok(columns)
     }
 
     /// A column of a page, from the cache or the file; `None` when no row of the page has a value in it.
@@ -121,8 +147,9 @@ impl Segment {
         if let Some(Entry::Column(column)) = self.cache.get(&slot) {
             return Ok(Some(column));
         }
+        let columns = self.columns(section, page)?;
         let page = self.page(section, page)?;
-        let Some(info) = page.column(key) else { return Ok(None) };
+        let Some(info) = find_column(&columns, key) else { return Ok(None) };
         let dictionary = match info.encoding == Encoding::Codes as u8 {
             true => {
                 let found = self.dictionary(section, key);
@@ -130,7 +157,7 @@ impl Segment {
             }
             false => None,
         };
-        let column = self.read_column(page, info, dictionary.as_deref());
+        let column = self.read_column(&Origin::File, page, info, dictionary.as_deref());
         let column = Arc::new(column.map_err(|error| self.unreadable(section, page, error))?);
         self.cache.insert(slot, Entry::Column(Arc::clone(&column)));
         Ok(Some(column))
@@ -142,19 +169,21 @@ impl Segment {
     /// As [`Segment::keys`].
     pub(crate) fn load(&self, section: &Section, page: usize, texts: Texts) -> Result<LoadedPage> {
         let page = self.page(section, page)?;
-        let mut columns = Vec::with_capacity(page.columns.len());
-        for info in &page.columns {
+        let origin = self.whole(page)?;
+        let listing = self.read_listing(&origin, page)?;
+        let mut columns = Vec::with_capacity(listing.len());
+        for info in &*listing {
             if texts == Texts::Presence && info.kind == Kind::Str {
-                columns.push(self.read_presence(page, info)?);
+                columns.push(self.read_presence(&origin, page, info)?);
                 continue;
             }
             let dictionary = match info.encoding == Encoding::Codes as u8 {
                 true => Some(self.dictionary(section, info.key)?),
                 false => None,
             };
-            columns.push(self.read_column(page, info, dictionary.as_deref())?);
+            columns.push(self.read_column(&origin, page, info, dictionary.as_deref())?);
         }
-        Ok(LoadedPage { keys: self.read_keys(page)?, columns })
+        Ok(LoadedPage { keys: self.read_keys(&origin, page)?, columns })
     }
 
     /// The series of a section, ascending by id, read from the file each time.
@@ -164,7 +193,8 @@ impl Segment {
     pub fn series(&self, section: &Section) -> Result<Vec<(SeriesId, Arc<SeriesKey>)>> {
         let mut all: Vec<(SeriesId, Arc<SeriesKey>)> = Vec::new();
         for block in &section.series_blocks {
-            let series = self.read(block.blob, |bytes| decode_series(bytes, block, &section.name))?;
+            let series =
+                self.read(&Origin::File, block.blob, |bytes| decode_series(bytes, block, &section.name))?;
             let is_sorted = all.last().zip(series.first()).is_none_or(|(last, first)| last.0 < first.0);
             if !is_sorted {
                 return Err(self.damaged(block.blob, "series are out of order"));
@@ -180,7 +210,7 @@ impl Segment {
     /// As [`Segment::keys`].
     pub(crate) fn take_series_from(&self, section: &Section, ids: &mut RoaringBitmap) -> Result<()> {
         for block in &section.series_blocks {
-            self.read(block.blob, |bytes| {
+            self.read(&Origin::File, block.blob, |bytes| {
                 for id in decode_series_ids(&mut Reader::new(bytes), block)? {
                     ids.remove(id.0);
                 }
@@ -220,11 +250,35 @@ impl Segment {
         Error::corruption(format!("{} at offset {}: {what}", self.path.display(), blob.offset))
     }
 
+    /// The bytes of a page in one read, where its parts are known to lie together.
+    fn whole(&self, page: &PageInfo) -> Result<Origin> {
+        if page.listed.is_some() {
+            return Ok(Origin::File);
+        }
+        let start = page.keys.offset;
+        let len = usize::try_from(page.listing.end().saturating_sub(start)).unwrap_or(usize::MAX);
+        Ok(Origin::Page { start, bytes: self.read_bytes(start, len)? })
+    }
+
+    fn read_bytes(&self, offset: u64, len: usize) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; len];
+        self.fs.open(&self.path)?.read_exact_at(&mut bytes, offset)?;
+        Ok(bytes)
+    }
+
     /// Reads a blob, checks its checksum, and decodes what is before it.
-    fn read<T>(&self, blob: Blob, decode: impl FnOnce(&[u8]) -> Result<T>) -> Result<T> {
-        let mut bytes = vec![0; blob.len as usize];
-        self.fs.open(&self.path)?.read_exact_at(&mut bytes, blob.offset)?;
+    fn read<T>(&self, origin: &Origin, blob: Blob, decode: impl FnOnce(&[u8]) -> Result<T>) -> Result<T> {
         let place = || format!("{} at offset {}", self.path.display(), blob.offset);
+        let bytes = match origin {
+            Origin::File => Cow::Owned(self.read_bytes(blob.offset, blob.len as usize)?),
+            Origin::Page { start, bytes } => {
+                let from = blob.offset.checked_sub(*start).and_then(|from| usize::try_from(from).ok());
+                let rest = from.and_then(|from| bytes.get(from..));
+                let found = rest.and_then(|rest| rest.get(..blob.len as usize));
+                let outside = || Error::corruption("a part lies outside of its page").context(place());
+                Cow::Borrowed(found.ok_or_else(outside)?)
+            }
+        };
         let Some((content, crc)) = bytes.split_last_chunk::<CRC_BYTES>() else {
             return Err(Error::corruption("no room for a checksum").context(place()));
         };
@@ -236,24 +290,33 @@ impl Segment {
         decode(content).map_err(|error| error.context(place()))
     }
 
-    fn read_keys(&self, page: &PageInfo) -> Result<PageKeys> {
-        self.read(page.keys, |bytes| decode_keys(bytes, page))
+    fn read_keys(&self, origin: &Origin, page: &PageInfo) -> Result<PageKeys> {
+        self.read(origin, page.keys, |bytes| decode_keys(bytes, page))
+    }
+
+    /// The columns of a page, past the cache.
+    fn read_listing(&self, origin: &Origin, page: &PageInfo) -> Result<Arc<[ColumnInfo]>> {
+        match &page.listed {
+            Some(columns) => Ok(Arc::clone(columns)),
+            None => self.read(origin, page.listing, |bytes| Ok(listing::decode(bytes, page)?.into())),
+        }
     }
 
     fn read_column(
         &self,
+        origin: &Origin,
         page: &PageInfo,
         info: &ColumnInfo,
         dictionary: Option<&StrColumn>,
     ) -> Result<Column> {
-        let (values, valid): (Values, _) =
-            self.read(info.blob, |bytes| codec::decode(info.kind, page.rows as usize, dictionary, bytes))?;
+        let decode = |bytes: &[u8]| codec::decode(info.kind, page.rows as usize, dictionary, bytes);
+        let (values, valid): (Values, _) = self.read(origin, info.blob, decode)?;
         self.checked(info, values, valid)
     }
 
-    fn read_presence(&self, page: &PageInfo, info: &ColumnInfo) -> Result<Column> {
+    fn read_presence(&self, origin: &Origin, page: &PageInfo, info: &ColumnInfo) -> Result<Column> {
         let rows = page.rows as usize;
-        let valid = self.read(info.blob, |bytes| codec::decode_validity(rows, bytes))?;
+        let valid = self.read(origin, info.blob, |bytes| codec::decode_validity(rows, bytes))?;
         self.checked(info, Values::Bool(vec![true; rows]), valid)
     }
 
@@ -280,8 +343,16 @@ impl Segment {
     }
 
     fn read_dictionary(&self, info: &DictionaryInfo) -> Result<StrColumn> {
-        self.read(info.blob, |bytes| texts::decode(bytes, info.texts as usize))
+        self.read(&Origin::File, info.blob, |bytes| texts::decode(bytes, info.texts as usize))
     }
+}
+
+/// Where the parts of a page are read.
+enum Origin {
+    /// Each from the file.
+    File,
+    /// From the bytes of the whole page.
+    Page { start: u64, bytes: Vec<u8> },
 }
 
 /// What a job wants of the columns of texts.
@@ -311,8 +382,8 @@ impl Drop for Segment {
     }
 }
 
-/// Reads header, trailer and footer.
-fn read_footer(file: &dyn File) -> Result<(Footer, SegmentSummary)> {
+/// Reads header, trailer and footer, and tells where the footer begins.
+fn read_footer(file: &dyn File) -> Result<(Footer, u64, SegmentSummary)> {
     let len = file.len()?;
     let Some(area_end) = len.checked_sub(TRAILER_BYTES).filter(|end| HEADER_BYTES <= *end) else {
         return Err(Error::corruption(format!("{len} bytes are no segment")));
@@ -344,10 +415,10 @@ fn read_footer(file: &dyn File) -> Result<(Footer, SegmentSummary)> {
         let message = format!("segment format {version}, this version reads {VERSION_MIN} to {VERSION}");
         return Err(Error::new(ErrorKind::Conflict, message));
     }
-    let footer = Footer::decode(&bytes, HEADER_BYTES..footer_offset)
+    let footer = Footer::decode(&bytes, HEADER_BYTES..footer_offset, version)
         .map_err(|error| error.context(format!("footer at offset {footer_offset}")))?;
     let summary = footer.summary(len, footer_crc);
-    Ok((footer, summary))
+    Ok((footer, footer_offset, summary))
 }
 
 fn decode_keys(bytes: &[u8], page: &PageInfo) -> Result<PageKeys> {

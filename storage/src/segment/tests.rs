@@ -6,12 +6,14 @@ use std::sync::{Arc, LazyLock};
 use proptest::prelude::*;
 
 use super::*;
+use crate::codec::Encoding;
 use crate::fs::{Fs, OsFs, SimFs};
 use crate::model::FieldInfo;
 use crate::model::{
     Column, ColumnKey, FieldId, FieldType, Histogram, MeasurementId, RowBlock, SeriesId, SeriesKey, Stat,
     StrColumn, Value, Values,
 };
+use crate::rows::append_rows;
 use crate::{ErrorKind, Result};
 
 const FLOAT: FieldId = FieldId(0);
@@ -143,13 +145,13 @@ fn dump_block(block: &RowBlock, dump: &mut Dump) {
 fn dump(segment: &Segment) -> Result<Dump> {
     let mut dump = Dump::new();
     for section in segment.sections() {
-        for (page, info) in section.pages.iter().enumerate() {
+        for page in 0..section.pages.len() {
             let keys = segment.keys(section, page)?;
             let mut block = RowBlock { ts_ns: keys.ts_ns.clone(), ..RowBlock::default() };
             for (series, end) in &keys.series {
                 block.series.resize(*end as usize, *series);
             }
-            for column in &info.columns {
+            for column in &*segment.columns(section, page)? {
                 let column = segment.column(section, page, column.key)?.unwrap();
                 block.columns.push(Column::clone(&column));
             }
@@ -225,7 +227,8 @@ fn text_encodings(rows: i64, text: impl Fn(u64) -> String) -> Vec<u8> {
         columns: vec![Column { key: ColumnKey::value(TEXT), values: Values::Str(texts), valid: None }],
     };
     let (_place, segment) = check(&[block]);
-    segment.sections()[0].pages.iter().map(|page| page.columns[0].encoding).collect()
+    let section = &segment.sections()[0];
+    (0..section.pages.len()).map(|page| segment.columns(section, page).unwrap()[0].encoding).collect()
 }
 
 #[test]
@@ -248,6 +251,58 @@ fn heavy_pages_end_early() {
     assert!(segment.sections()[0].pages.iter().all(|page| page.rows <= 4));
 }
 
+/// Rows of one series in which row `n` has a value in the columns that `has` tells.
+fn wide_block(rows: i64, columns: u16, has: impl Fn(i64, u16) -> bool) -> RowBlock {
+    let column = |id: u16| {
+        let valid: Vec<bool> = (0..rows).map(|row| has(row, id)).collect();
+        let values = Values::I64((0..rows).map(|row| row * i64::from(id)).collect());
+        Column { key: ColumnKey::value(FieldId(100 + id)), values, valid: Some(valid) }
+    };
+    RowBlock {
+        series: vec![SeriesId(1); rows.unsigned_abs() as usize],
+        ts_ns: (0..rows).collect(),
+        columns: (0..columns).map(column).collect(),
+    }
+}
+
+#[test]
+fn pages_of_many_columns_end_by_the_bytes_of_those_that_have_a_value() {
+    let rows_of = |block: &RowBlock| -> Vec<u32> {
+        let (_place, segment) = check(std::slice::from_ref(block));
+        segment.sections()[0].pages.iter().map(|page| page.rows).collect()
+    };
+    assert_eq!(rows_of(&wide_block(5000, 60, |_, _| true)), [4096, 904], "nothing to cut");
+    assert_eq!(rows_of(&wide_block(3000, 200, |_, _| true)), [1310, 1310, 380]);
+    assert_eq!(rows_of(&wide_block(3000, 200, |_, id| id < 60)), [3000], "columns that no row has");
+    // Each row brings a column of its own, until they would take the page beyond its bytes.
+    let rows = rows_of(&wide_block(1500, 1500, |row, id| row == i64::from(id)));
+    assert_eq!(rows, [512, 512, 476]);
+}
+
+#[test]
+fn pages_end_at_the_same_rows_however_these_come() {
+    let block = wide_block(2000, 300, |row, id| row % 3 > 0 || row > 4 * i64::from(id));
+    let bytes_of = |part_rows: usize| {
+        let place = place();
+        let mut writer = SegmentWriter::create(&OsFs, &place.path).unwrap();
+        writer.begin(MeasurementId(3), "m", &fields()).unwrap();
+        for start in (0..block.len()).step_by(part_rows) {
+            let mut part = RowBlock::default();
+            append_rows(&mut part, &block, start, (start + part_rows).min(block.len()));
+            // What a block has of columns beside its rows does not matter.
+            part.columns.retain(|column| (0..part.ts_ns.len()).any(|row| column.is_valid(row)));
+            writer.push(&part).unwrap();
+        }
+        writer.end(&encoder(MeasurementId(3))).unwrap();
+        writer.finish(&OsFs).unwrap();
+        std::fs::read(&place.path).unwrap()
+    };
+    let whole = bytes_of(block.len());
+    for part_rows in [1, 7, 300] {
+        assert!(bytes_of(part_rows) == whole, "parts of {part_rows} rows");
+    }
+}
+
 #[test]
 fn bounds_of_columns_enclose_their_values() {
     let block = RowBlock {
@@ -267,10 +322,10 @@ fn bounds_of_columns_enclose_their_values() {
         ],
     };
     let (_place, segment) = check(&[block]);
-    let page = &segment.sections()[0].pages[0];
-    let float = page.column(ColumnKey::value(FLOAT)).unwrap();
+    let columns = segment.columns(&segment.sections()[0], 0).unwrap();
+    let float = find_column(&columns, ColumnKey::value(FLOAT)).unwrap();
     assert_eq!((float.min, float.max, float.nulls), (-2.5, -2.5, 1));
-    let int = page.column(ColumnKey::value(INT)).unwrap();
+    let int = find_column(&columns, ColumnKey::value(INT)).unwrap();
     assert!(int.min as i128 <= (1 << 53) + 1 && i128::from(i64::MAX) <= int.max as i128);
 }
 
@@ -417,22 +472,33 @@ proptest! {
 }
 
 #[test]
-fn verify_footer_that_denies_codes_is_corruption() {
-    // Found by fuzzing with right checksums: what verified could not be read, because readers go by the footer.
+fn verify_listing_that_denies_codes_is_corruption() {
+    // Found by fuzzing with right checksums: what verified could not be read, because readers go by the listing.
     let place = place();
     write(&place.path, &[block_of(0..3, 40)]).unwrap();
-    let mut bytes = std::fs::read(&place.path).unwrap();
-    let trailer = bytes.len() - TRAILER_BYTES as usize;
-    let footer_len = u32::from_le_bytes(*bytes[trailer..].first_chunk().unwrap()) as usize;
-    let footer = trailer - footer_len;
-    // Field, statistic, kind and encoding of the column of texts.
-    let (coded, other) = ([4, 0, 0, 4, 10], [4, 0, 0, 4, 11]);
-    let at = bytes[footer..trailer].windows(5).position(|window| window == coded).unwrap() + footer;
-    bytes[at..at + 5].copy_from_slice(&other);
-    let crc = writer::crc_of(&[&bytes[..8], &bytes[footer..trailer]]);
-    bytes[trailer + 4..trailer + 8].copy_from_slice(&crc.to_le_bytes());
-    let error = open_bytes(&bytes).unwrap().verify().unwrap_err();
+    let bytes = std::fs::read(&place.path).unwrap();
+    let changed = with_listing(&bytes, |columns| {
+        let coded = columns.iter_mut().find(|column| column.encoding == Encoding::Codes as u8).unwrap();
+        coded.encoding = Encoding::Texts as u8;
+    });
+    let error = open_bytes(&changed).unwrap().verify().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Corruption);
+}
+
+/// The bytes of a segment with another listing of its first page, of the same length, its checksum made right.
+fn with_listing(bytes: &[u8], change: impl FnOnce(&mut Vec<ColumnInfo>)) -> Vec<u8> {
+    let segment = open_bytes(bytes).unwrap();
+    let section = &segment.sections()[0];
+    let mut columns = segment.columns(section, 0).unwrap().to_vec();
+    change(&mut columns);
+    let mut listing = Vec::new();
+    listing::encode(&columns, &mut listing);
+    listing.extend_from_slice(&writer::crc_of(&[&listing]).to_le_bytes());
+    let Blob { offset, len } = section.pages[0].listing;
+    assert_eq!(listing.len(), len as usize);
+    let mut changed = bytes.to_vec();
+    changed[offset as usize..][..listing.len()].copy_from_slice(&listing);
+    changed
 }
 
 /// The bytes of a segment with another footer, its length and checksum made right.
@@ -440,7 +506,8 @@ fn with_footer(bytes: &[u8], change: impl FnOnce(&mut layout::Footer)) -> Vec<u8
     let trailer = bytes.len() - TRAILER_BYTES as usize;
     let footer_len = u32::from_le_bytes(*bytes[trailer..].first_chunk().unwrap()) as usize;
     let start = trailer - footer_len;
-    let mut footer = layout::Footer::decode(&bytes[start..trailer], HEADER_BYTES..start as u64).unwrap();
+    let mut footer =
+        layout::Footer::decode(&bytes[start..trailer], HEADER_BYTES..start as u64, VERSION).unwrap();
     change(&mut footer);
     let footer = footer.encode();
     let crc = writer::crc_of(&[&bytes[..8], &footer]);
@@ -456,12 +523,13 @@ fn with_footer(bytes: &[u8], change: impl FnOnce(&mut layout::Footer)) -> Vec<u8
 fn verify_names_what_no_checksum_shows() {
     let place = place();
     // Pages of one series: an index that names one twice is in order.
-    write(&place.path, &[block_of(0..1, 2000)]).unwrap();
+    write(&place.path, &[block_of(0..1, 6000)]).unwrap();
     let bytes = std::fs::read(&place.path).unwrap();
     type Change = fn(&mut layout::Footer);
-    let changes: [(&str, Change); 3] = [
-        ("a part begins at", |footer| footer.sections[0].pages[0].columns.truncate(1)),
-        ("stands in the index", |footer| footer.sections[0].pages[0].columns[0].max = -1e300),
+    let changes: [(&str, Change); 4] = [
+        ("a part begins at", |footer| footer.sections[0].pages.truncate(1)),
+        ("the index says otherwise", |footer| footer.sections[0].pages[0].is_heavy = false),
+        ("are listed", |footer| footer.sections[0].pages[0].listing = footer.sections[0].pages[0].keys),
         ("not behind those", |footer| {
             let first = footer.sections[0].pages[0].clone();
             footer.sections[0].pages.insert(0, first);
@@ -473,6 +541,9 @@ fn verify_names_what_no_checksum_shows() {
         assert!(error.contains(expected), "{error} instead of {expected}");
     }
     open_bytes(&with_footer(&bytes, |_| ())).unwrap().verify().unwrap();
+    let changed = open_bytes(&with_listing(&bytes, |columns| columns[0].max = -1e300)).unwrap();
+    let error = changed.verify().unwrap_err().to_string();
+    assert!(error.contains("is listed"), "{error}");
 }
 
 /// Where the parts of a segment lie.
@@ -482,8 +553,10 @@ fn blobs_of(segment: &Segment) -> Vec<Blob> {
         blobs.extend(section.series_blocks.iter().map(|block| block.blob));
         blobs.extend(section.dictionaries.iter().map(|info| info.blob));
         for page in &section.pages {
-            blobs.push(page.keys);
-            blobs.extend(page.columns.iter().map(|column| column.blob));
+            blobs.extend([page.keys, page.listing]);
+        }
+        for page in 0..section.pages.len() {
+            blobs.extend(segment.columns(section, page).unwrap().iter().map(|column| column.blob));
         }
     }
     blobs

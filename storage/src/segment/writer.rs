@@ -13,7 +13,7 @@ use super::layout::{
     Blob, ColumnInfo, DictionaryInfo, Footer, PageInfo, Section, SegmentSummary, SeriesBlock,
 };
 use super::page::PageBuilder;
-use super::{CRC_BYTES, MAGIC, MAGIC_END, SERIES_BLOCK, SERIES_BLOCK_BYTES_FULL, VERSION};
+use super::{CRC_BYTES, MAGIC, MAGIC_END, SERIES_BLOCK, SERIES_BLOCK_BYTES_FULL, VERSION, listing};
 use crate::codec::bytes::put_len;
 use crate::codec::{self, Kind, LastValidity, Source, keys, put_numbers, put_times, texts};
 use crate::fs::{File, Fs};
@@ -315,10 +315,22 @@ impl OpenSection {
         for column in &rows.columns {
             columns.push(self.write_column(sink, column, &mut validity)?);
         }
-        let (first_series, last_series, min_ts_ns, max_ts_ns) = (*first, *last, *min, *max);
-        // A page has at most PAGE_ROWS_MAX rows.
-        let rows = u32::try_from(rows.len()).unwrap_or(u32::MAX);
-        let page = PageInfo { first_series, last_series, min_ts_ns, max_ts_ns, rows, keys, columns };
+        let (listing, ()) = sink.blob(|out| {
+            listing::encode(&columns, out);
+            Ok(())
+        })?;
+        let page = PageInfo {
+            first_series: *first,
+            last_series: *last,
+            min_ts_ns: *min,
+            max_ts_ns: *max,
+            // A page has at most PAGE_ROWS_MAX rows.
+            rows: u32::try_from(rows.len()).unwrap_or(u32::MAX),
+            keys,
+            listing,
+            listed: None,
+            is_heavy: columns.iter().any(|column| column.kind.is_heavy()),
+        };
         Ok(Some(Written { page, series: runs.into_iter().map(|(series, _)| series).collect() }))
     }
 
@@ -344,10 +356,14 @@ impl OpenSection {
         let source = Source { values: &column.values, valid, codes: codes.as_deref() };
         let (blob, encoding) = sink.blob(|out| codec::encode_after(validity, &source, out))?;
         let nulls = valid.map_or(0, |valid| valid.iter().filter(|valid| !**valid).count());
-        let (min, max) = bounds_of(column);
+        let kind = Kind::of(&column.values);
+        let (min, max) = match listing::has_bounds(column.key, kind) {
+            true => bounds_of(column),
+            false => (f64::NAN, f64::NAN),
+        };
         Ok(ColumnInfo {
             key: column.key,
-            kind: Kind::of(&column.values),
+            kind,
             encoding: encoding as u8,
             blob,
             // As many as rows at most.

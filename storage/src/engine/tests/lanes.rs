@@ -122,7 +122,7 @@ fn flush_does_not_wait_for_a_job() {
 fn file_with_rows_of_another_partition_is_refused_and_removed() {
     let (fs, _, engine) = new_engine();
     write(&engine, &[row(0, 1), row(61, 2)]).unwrap();
-    let schema = crate::draft::schema_of(&engine.store, crate::model::MeasurementId(0)).unwrap();
+    let schema = crate::draft::schema_of(&engine.store, MeasurementId(0)).unwrap();
     let memtable = Arc::clone(&engine.store.version().active);
     for (hour, is_refused) in [(TimeRange::new(START_NS, START_NS + HOUR_NS), true), (TimeRange::ALL, false)]
     {

@@ -65,9 +65,9 @@ impl Segment {
 
     fn verify_footer(&self) -> Result<()> {
         let found = self.fs.open(&self.path).and_then(|file| read_footer(&*file));
-        let (footer, summary) = found.map_err(|error| error.context(self.path.display()))?;
-        // Bounds may be NaN, so that footers are compared as bytes.
-        if summary != self.summary || footer.encode() != self.footer.encode() {
+        let (_, _, summary) = found.map_err(|error| error.context(self.path.display()))?;
+        // The checksum of the footer is part of it.
+        if summary != self.summary {
             return Err(Error::corruption(format!("{} changed while open", self.path.display())));
         }
         Ok(())
@@ -75,26 +75,30 @@ impl Segment {
 
     /// Parts follow one another without gaps, so that no byte of the file is without a checksum.
     fn verify_layout(&self) -> Result<()> {
-        let mut blobs = Vec::new();
+        // From the first byte of a part to behind its last.
+        let mut parts: Vec<(u64, u64)> = Vec::new();
+        let mut add = |blob: Blob| parts.push((blob.offset, blob.end()));
         for section in &self.footer.sections {
-            blobs.extend(section.series_blocks.iter().map(|block| block.blob));
-            blobs.extend(section.dictionaries.iter().map(|dictionary| dictionary.blob));
+            section.series_blocks.iter().for_each(|block| add(block.blob));
+            section.dictionaries.iter().for_each(|dictionary| add(dictionary.blob));
             for page in &section.pages {
-                blobs.push(page.keys);
-                blobs.extend(page.columns.iter().map(|column| column.blob));
+                add(page.keys);
+                page.listed.iter().flat_map(|columns| &**columns).for_each(|column| add(column.blob));
             }
         }
-        blobs.sort_unstable_by_key(|blob| blob.offset);
-        let footer_bytes = self.footer.encode().len() as u64;
-        let footer_offset = self.summary.bytes.saturating_sub(TRAILER_BYTES + footer_bytes);
+        // The columns before a listing fill the room behind the keys: without that they cannot be read.
+        let listings = self.footer.sections.iter().flat_map(|section| &section.pages);
+        let listings = listings.filter(|page| page.listed.is_none());
+        parts.extend(listings.map(|page| (page.keys.end(), page.listing.end())));
+        parts.sort_unstable();
         let mut end = HEADER_BYTES;
-        for Blob { offset, len } in blobs {
-            if offset != end {
-                return Err(self.misplaced(end, offset));
+        for (start, next) in parts {
+            if start != end {
+                return Err(self.misplaced(end, start));
             }
-            end = offset.saturating_add(u64::from(len));
+            end = next;
         }
-        if end == footer_offset { Ok(()) } else { Err(self.misplaced(end, footer_offset)) }
+        if end == self.footer_offset { Ok(()) } else { Err(self.misplaced(end, self.footer_offset)) }
     }
 
     fn misplaced(&self, expected: u64, found: u64) -> Error {
@@ -124,10 +128,18 @@ impl Segment {
             if let Err(error) = self.verify_keys(info, series.as_deref(), width_ns, &mut last) {
                 report(info.keys.offset, error);
             }
-            for column in &info.columns {
+            let columns =
+                self.read_listing(&Origin::File, info).map_err(|error| report(info.listing.offset, error));
+            for column in columns.iter().flat_map(|columns| &**columns) {
                 if let Err(error) = self.verify_column(info, column, &dictionaries) {
                     report(column.blob.offset, error);
                 }
+            }
+            if let Ok(columns) = columns
+                && columns.iter().any(|column| column.kind.is_heavy()) != info.is_heavy
+            {
+                let what = "the index says otherwise whether a column is of texts or histograms";
+                report(info.listing.offset, self.damaged(info.listing, what));
             }
         }
     }
@@ -140,7 +152,7 @@ impl Segment {
         width_ns: i64,
         last: &mut Last,
     ) -> Result<()> {
-        let keys = self.read_keys(page)?;
+        let keys = self.read_keys(&Origin::File, page)?;
         let is_listed =
             |id: &SeriesId| series.is_none_or(|all| all.binary_search_by_key(id, |(id, _)| *id).is_ok());
         if !keys.series.iter().all(|(id, _)| is_listed(id)) {
@@ -164,17 +176,19 @@ impl Segment {
         let found = dictionaries.iter().find(|(key, _)| is_coded && *key == info.key);
         let dictionary = match found {
             // The damage of the dictionary is known already, and without it nothing can be said of the codes.
-            Some((_, None)) => return self.read(info.blob, |_| Ok(())),
+            Some((_, None)) => return self.read(&Origin::File, info.blob, |_| Ok(())),
             None if is_coded => return Err(self.damaged(info.blob, "a column of codes has no dictionary")),
             Some((_, Some(texts))) => Some(texts),
             None => None,
         };
-        let column = self.read_column(page, info, dictionary)?;
+        let column = self.read_column(&Origin::File, page, info, dictionary)?;
+        if page.listed.is_none() && !listing::has_bounds(info.key, info.kind) {
+            return Ok(());
+        }
         let (min, max) = bounds_of(&column);
         let has_bounds = min.is_nan() || !info.min.is_nan() && !info.max.is_nan();
         if !has_bounds || min < info.min || info.max < max {
-            let message =
-                format!("values from {min} to {max}, where {} to {} stands in the index", info.min, info.max);
+            let message = format!("values from {min} to {max}, where {} to {} is listed", info.min, info.max);
             return Err(self.damaged(info.blob, &message));
         }
         Ok(())
