@@ -34,7 +34,8 @@ impl Draft {
     /// Adds rows of a measurement. Over all calls they are sorted by (measurement, series, time), each once.
     ///
     /// # Errors
-    /// Those of the file system; `Internal` when rows are out of order.
+    /// Those of the file system; `Internal` when rows are out of order; `Unavailable` in the background when the engine
+    /// closes.
     pub(crate) fn push(&mut self, store: &Store, schema: &Schema, rows: &RowBlock) -> Result<()> {
         if rows.is_empty() {
             return Ok(());
@@ -43,8 +44,7 @@ impl Draft {
             self.end_section(store, &mut SeriesTable::default())?;
         }
         self.begin(store, schema)?.push(rows)?;
-        self.pay(store);
-        Ok(())
+        self.pay(store)
     }
 
     /// The writer, its section that of a measurement; the section before must have been ended.
@@ -64,12 +64,16 @@ impl Draft {
     }
 
     /// Pays with time for what was written since the last payment, when somebody asks for that.
-    pub(crate) fn pay(&mut self, store: &Store) {
+    ///
+    /// # Errors
+    /// `Unavailable` when the engine closes.
+    pub(crate) fn pay(&mut self, store: &Store) -> Result<()> {
         if let (Some(paid), Some(writer)) = (&mut self.paid_bytes, &self.writer) {
             let bytes = writer.bytes();
-            store.pace.spend(&*store.env.clock, bytes - *paid);
+            store.pace.spend(&*store.env.clock, bytes - *paid)?;
             *paid = bytes;
         }
+        Ok(())
     }
 
     /// The writer, once there was a row.
@@ -100,7 +104,7 @@ impl Draft {
             return Err(Error::new(ErrorKind::Internal, message));
         }
         if let Some(paid) = self.paid_bytes {
-            store.pace.spend(&*store.env.clock, summary.bytes - paid);
+            store.pace.spend(&*store.env.clock, summary.bytes - paid)?;
         }
         Ok(Some(SegmentMeta {
             id: self.id,

@@ -301,15 +301,13 @@ impl Engine {
         hits
     }
 
-    /// Flushes and closes the log; later writes are refused. Idempotent.
+    /// Flushes and closes the log; later writes are refused. A merge, roll or purge that runs is given up; it is done again
+    /// when the database is opened. Idempotent.
     ///
     /// # Errors
     /// Those of the file system; the log then still holds what was not flushed.
     pub fn close(&self) -> Result<()> {
-        let was_closed = self.is_closed.swap(true, Ordering::AcqRel);
-        drop(lock(&self.gate));
-        self.has_work.notify_all();
-        self.has_memory.notify_all();
+        let was_closed = self.begin_close();
         if was_closed || self.log.is_poisoned() {
             return Ok(());
         }
@@ -318,6 +316,16 @@ impl Engine {
         self.flush()?;
         // A writer that was past the check when the engine closed is in the log alone.
         if self.store.options.durability == Durability::Interval { self.log.sync() } else { Ok(()) }
+    }
+
+    /// From here on writes are refused and jobs given up; tells whether that was so before.
+    fn begin_close(&self) -> bool {
+        let was_closed = self.is_closed.swap(true, Ordering::AcqRel);
+        self.store.pace.stop();
+        drop(lock(&self.gate));
+        self.has_work.notify_all();
+        self.has_memory.notify_all();
+        was_closed
     }
 
     fn check_open(&self) -> Result<()> {

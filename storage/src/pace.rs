@@ -1,14 +1,16 @@
 //! The rate of background work: what jobs write is spread over time, byte by byte, so that a large merge does not take
-//! the disk for itself. A job sleeps where it writes; when somebody waits for its end, it hurries.
+//! the disk for itself. A job sleeps where it writes; when somebody waits for its end, it hurries; when the engine closes, it
+//! is given up there.
 //!
 //! Knows nothing of the jobs.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::model::SECOND_NS;
 use crate::sync::{Mutex, PoisonError};
+use crate::{Error, ErrorKind, Result};
 
 /// Longest sleep between two looks at whether somebody waits.
 const STEP: Duration = Duration::from_millis(20);
@@ -20,6 +22,7 @@ pub(crate) struct Pace {
     /// Monotonic time at which the rate would have let through all that was written.
     paid_ns: Mutex<i64>,
     hurries: AtomicUsize,
+    is_stopped: AtomicBool,
 }
 
 /// While it lives, jobs do not sleep, and what they write is not counted.
@@ -35,7 +38,8 @@ impl Drop for Hurry<'_> {
 impl Pace {
     /// `None`: no limit.
     pub(crate) fn new(bytes_per_second_max: Option<u64>) -> Self {
-        Self { bytes_per_second_max, paid_ns: Mutex::new(i64::MIN), hurries: AtomicUsize::new(0) }
+        let (paid_ns, hurries) = (Mutex::new(i64::MIN), AtomicUsize::new(0));
+        Self { bytes_per_second_max, paid_ns, hurries, is_stopped: AtomicBool::new(false) }
     }
 
     /// Somebody waits for a job.
@@ -44,11 +48,20 @@ impl Pace {
         Hurry(&self.hurries)
     }
 
+    /// No job shall go on: what is half done is done again another time.
+    pub(crate) fn stop(&self) {
+        self.is_stopped.store(true, Ordering::Release);
+    }
+
     /// After `bytes` were written: sleeps until the rate lets them through.
-    pub(crate) fn spend(&self, clock: &dyn Clock, bytes: u64) {
-        let Some(rate) = self.bytes_per_second_max else { return };
+    ///
+    /// # Errors
+    /// `Unavailable` after [`Pace::stop`].
+    pub(crate) fn spend(&self, clock: &dyn Clock, bytes: u64) -> Result<()> {
+        self.check()?;
+        let Some(rate) = self.bytes_per_second_max else { return Ok(()) };
         if self.is_hurried() {
-            return;
+            return Ok(());
         }
         let cost_ns = u128::from(bytes) * u128::from(SECOND_NS.unsigned_abs()) / u128::from(rate.max(1));
         let cost_ns = i64::try_from(cost_ns).unwrap_or(i64::MAX);
@@ -59,10 +72,19 @@ impl Pace {
         while !self.is_hurried() {
             let left_ns = until_ns.saturating_sub(clock.monotonic_ns());
             if left_ns <= 0 {
-                return;
+                break;
             }
             clock.sleep(Duration::from_nanos(left_ns.unsigned_abs()).min(STEP));
+            self.check()?;
         }
+        Ok(())
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.is_stopped.load(Ordering::Acquire) {
+            return Err(Error::new(ErrorKind::Unavailable, "the job was given up: the database closes"));
+        }
+        Ok(())
     }
 
     fn is_hurried(&self) -> bool {
@@ -78,10 +100,10 @@ mod tests {
     #[test]
     fn spend_takes_the_time_that_the_rate_asks_for() {
         let (pace, clock) = (Pace::new(Some(1000)), ManualClock::new(0));
-        pace.spend(&clock, 500);
+        pace.spend(&clock, 500).unwrap();
         assert_eq!(clock.monotonic_ns(), SECOND_NS / 2);
         clock.advance(SECOND_NS);
-        pace.spend(&clock, 10);
+        pace.spend(&clock, 10).unwrap();
         assert_eq!(clock.monotonic_ns(), SECOND_NS * 151 / 100, "what was not used is not saved up");
     }
 
@@ -89,11 +111,19 @@ mod tests {
     fn spend_does_not_sleep_in_a_hurry_or_without_a_rate() {
         let (pace, clock) = (Pace::new(Some(1)), ManualClock::new(0));
         let hurry = pace.hurry();
-        pace.spend(&clock, 1000);
+        pace.spend(&clock, 1000).unwrap();
         drop(hurry);
-        Pace::new(None).spend(&clock, 1000);
+        Pace::new(None).spend(&clock, 1000).unwrap();
         assert_eq!(clock.monotonic_ns(), 0);
-        pace.spend(&clock, 1);
+        pace.spend(&clock, 1).unwrap();
         assert_eq!(clock.monotonic_ns(), SECOND_NS);
+    }
+
+    #[test]
+    fn spend_ends_when_stopped() {
+        let (pace, clock) = (Pace::new(Some(1)), ManualClock::new(0));
+        pace.stop();
+        assert_eq!(pace.spend(&clock, 1000).unwrap_err().kind(), ErrorKind::Unavailable);
+        assert_eq!(clock.monotonic_ns(), 0);
     }
 }

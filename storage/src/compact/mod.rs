@@ -6,7 +6,7 @@ mod pick;
 
 use std::sync::Arc;
 
-pub(crate) use pick::{Merge, pick};
+pub(crate) use pick::{Merge, pick, pick_within};
 
 use crate::draft::{Draft, schema_of};
 use crate::manifest::{RolledSpan, SegmentMeta};

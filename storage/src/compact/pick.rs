@@ -44,19 +44,39 @@ pub(crate) fn pick(
     closed_before_ns: i64,
     receiving: Option<TimeRange>,
 ) -> Vec<Merge> {
+    let is_closed = |partition: TimeRange| {
+        let is_receiving = receiving.is_some_and(|hour| hour.overlaps(&partition));
+        partition.end_ns <= closed_before_ns && !is_receiving
+    };
+    pick_with(segments, is_closed, |_| true, closed_before_ns < i64::MAX)
+}
+
+/// What to merge so that rows of a time lie in few segments, whether its partition is closed or not.
+pub(crate) fn pick_within(segments: &[SegmentMeta], range: TimeRange) -> Vec<Merge> {
+    pick_with(segments, |_| true, |partition| partition.overlaps(&range), true)
+}
+
+fn pick_with(
+    segments: &[SegmentMeta],
+    is_closed: impl Fn(TimeRange) -> bool,
+    is_asked: impl Fn(TimeRange) -> bool,
+    leaves_large: bool,
+) -> Vec<Merge> {
     let mut partitions: BTreeMap<(i64, i64), Vec<&SegmentMeta>> = BTreeMap::new();
     for meta in segments.iter().filter(|meta| meta.tier == Tier::Raw) {
         partitions.entry((meta.partition.start_ns, meta.partition.end_ns)).or_default().push(meta);
     }
     let mut merges = Vec::new();
     for ((start_ns, end_ns), mut members) in partitions {
-        let is_receiving = receiving.is_some_and(|hour| hour.overlaps(&TimeRange::new(start_ns, end_ns)));
-        let is_closed = end_ns <= closed_before_ns && !is_receiving;
+        let partition = TimeRange::new(start_ns, end_ns);
+        if !is_asked(partition) {
+            continue;
+        }
         members.sort_by_key(|meta| (meta.generation, meta.id));
-        let is_left = |meta| closed_before_ns < i64::MAX && is_large_and_apart(meta, &members);
+        let is_left = |meta| leaves_large && is_large_and_apart(meta, &members);
         let is_left: Vec<bool> = members.iter().map(|meta| is_left(meta)).collect();
         for neighbours in unbroken_runs(&members, &is_left, segments) {
-            let run = if is_closed { neighbours } else { similar_run(neighbours) };
+            let run = if is_closed(partition) { neighbours } else { similar_run(neighbours) };
             let merged = parts(run).filter(|part| 1 < part.len());
             merges.extend(merged.map(|part| Merge { inputs: part.iter().map(|meta| meta.id).collect() }));
         }
@@ -222,5 +242,13 @@ mod tests {
         let segments = [meta(1, 0, 100), meta(2, 0, 1)];
         assert_eq!(pick(&segments, 10, Some(TimeRange::new(9, 20))), [], "more is coming");
         assert_eq!(pick(&segments, 10, Some(TimeRange::new(10, 20))).len(), 1);
+    }
+
+    #[test]
+    fn pick_within_merges_the_partitions_of_a_time_alone() {
+        let segments = [meta(1, 0, 100), meta(2, 0, 1), meta(3, 10, 1), meta(4, 10, 1)];
+        assert_eq!(pick_within(&segments, TimeRange::new(0, 10)), [Merge { inputs: vec![1, 2] }]);
+        assert_eq!(pick_within(&segments, TimeRange::new(9, 11)).len(), 2);
+        assert_eq!(pick_within(&segments, TimeRange::new(20, 30)), []);
     }
 }

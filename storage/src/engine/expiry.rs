@@ -34,6 +34,9 @@ impl Engine {
 
     /// As [`Engine::expire`] when it is time.
     pub(super) fn expire_due(&self, jobs: &mut Jobs) -> Result<()> {
+        if self.is_closed() {
+            return Ok(());
+        }
         let now_ns = self.store.env.clock.monotonic_ns();
         let looked_ns = *jobs.expiry_looked_ns.get_or_insert(now_ns);
         if now_ns.saturating_sub(looked_ns) < LOOK_NS || !self.store.has_dropped.load(Ordering::Acquire) {

@@ -8,8 +8,9 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use super::{Engine, lock};
-use crate::compact;
+use crate::compact::{self, Merge};
 use crate::delete::{self, DeleteReport};
+use crate::manifest::Manifest;
 use crate::model::{MINUTE_NS, SeriesSet, Tier, TimeRange};
 use crate::options::Retention;
 use crate::retention::{self, Guard, RetentionReport};
@@ -72,6 +73,10 @@ impl Retired {
     }
 }
 
+fn raw_segments(manifest: &Manifest) -> Vec<RawSegment> {
+    manifest.segments.iter().filter(|meta| meta.tier == Tier::Raw).map(RawSegment::from).collect()
+}
+
 impl Engine {
     /// Does the background work that is due, of both lanes, one after the other.
     ///
@@ -109,7 +114,8 @@ impl Engine {
     /// Makes everything durable, compacted and rolled up, the running hour included.
     ///
     /// # Errors
-    /// Those of the file system; `Corruption` when a damaged segment kept its partition from being merged or rolled.
+    /// Those of the file system; `Corruption` when a damaged segment kept its partition from being merged or rolled;
+    /// `Unavailable` when the engine is closed meanwhile.
     pub fn seal(&self) -> Result<()> {
         let _hurry = self.store.pace.hurry();
         let mut jobs = self.jobs()?;
@@ -125,7 +131,7 @@ impl Engine {
             let message = "is damaged; its partition was neither merged nor rolled, see `icecore check`";
             Err(Error::corruption(format!("{} {message}", path.display())))
         });
-        compacted.and(rolled).and(purged).and(left)
+        compacted.and(rolled).and(purged).and(left).and(self.check_open())
     }
 
     /// Deletes the rows of some series in a time range that were acknowledged before: hidden from every later view
@@ -200,10 +206,7 @@ impl Engine {
     /// Closes the engine of a database that nothing names any more, without a flush: no job runs afterwards, later
     /// views are empty, and each segment file goes with its last reader. The caller removes the directory.
     pub fn retire(&self) -> Retired {
-        self.is_closed.store(true, Ordering::Release);
-        drop(lock(&self.gate));
-        self.has_work.notify_all();
-        self.has_memory.notify_all();
+        self.begin_close();
         // What is running comes to its end first, and nothing runs afterwards.
         let _jobs = self.jobs_lane();
         let _flushes = self.flushes.lock().unwrap_or_else(PoisonError::into_inner);
@@ -249,8 +252,15 @@ impl Engine {
 
     /// Merges what is worth it; the first failure, after all have been tried.
     fn compact(&self, jobs: &mut Jobs, closed_before_ns: i64, receiving: Option<TimeRange>) -> Result<()> {
+        self.merge(jobs, compact::pick(&self.store.manifest().segments, closed_before_ns, receiving))
+    }
+
+    fn merge(&self, jobs: &mut Jobs, merges: Vec<Merge>) -> Result<()> {
         let mut outcome = Ok(());
-        for merge in compact::pick(&self.store.manifest().segments, closed_before_ns, receiving) {
+        for merge in merges {
+            if self.is_closed() {
+                break;
+            }
             if !jobs.may_read(&merge.inputs) {
                 continue;
             }
@@ -262,18 +272,50 @@ impl Engine {
     }
 
     pub(super) fn roll(&self, jobs: &mut Jobs, is_forced: bool, receiving: Option<TimeRange>) -> Result<()> {
-        let now_ns = self.store.env.clock.now_ns();
-        let manifest = self.store.manifest();
-        let raw = manifest.segments.iter().filter(|meta| meta.tier == Tier::Raw);
-        let raw: Vec<RawSegment> = raw.map(RawSegment::from).collect();
-        let raw_floor_ns = manifest.floors_ns[0];
-        let settings = PickSettings { lateness_ns: LATENESS_NS, force: is_forced, raw_floor_ns, receiving };
-        let mut works = rollup::pick(&raw, &manifest.rolled, now_ns, settings);
-        works.retain(|work| jobs.may_read(&work.inputs));
+        let works = self.works(jobs, is_forced, receiving);
+        let crowded = works.iter().filter(|work| rollup::INPUTS_MAX < work.inputs.len());
+        let crowded: Vec<TimeRange> = crowded.map(|work| work.span).collect();
         let mut outcome = Ok(());
+        for span in &crowded {
+            outcome = outcome.and(self.gather(jobs, *span));
+        }
+        let works = if crowded.is_empty() { works } else { self.works(jobs, is_forced, receiving) };
         for works in rollup::together(&works) {
+            if self.is_closed() {
+                break;
+            }
             let rolled = self.roll_together(jobs, works);
             outcome = outcome.and(rolled).and(self.flush_between());
+        }
+        outcome
+    }
+
+    /// What is to be rolled, without what cannot be read.
+    fn works(&self, jobs: &Jobs, is_forced: bool, receiving: Option<TimeRange>) -> Vec<Work> {
+        let now_ns = self.store.env.clock.now_ns();
+        let manifest = self.store.manifest();
+        let raw_floor_ns = manifest.floors_ns[0];
+        let settings = PickSettings { lateness_ns: LATENESS_NS, force: is_forced, raw_floor_ns, receiving };
+        let mut works = rollup::pick(&raw_segments(&manifest), &manifest.rolled, now_ns, settings);
+        works.retain(|work| jobs.may_read(&work.inputs));
+        works
+    }
+
+    /// Merges until the rows of a span lie in so few segments that a roll may hold a page of each. Many come together
+    /// where flushes are faster than the jobs.
+    fn gather(&self, jobs: &mut Jobs, span: TimeRange) -> Result<()> {
+        let mut outcome = Ok(());
+        for _ in 0..PASSES_MAX {
+            let manifest = self.store.manifest();
+            let overlaps = |raw: &RawSegment| raw.min_ns < span.end_ns && span.start_ns <= raw.max_ns;
+            if raw_segments(&manifest).iter().filter(|raw| overlaps(raw)).count() <= rollup::INPUTS_MAX {
+                break;
+            }
+            let merges = compact::pick_within(&manifest.segments, span);
+            if merges.is_empty() {
+                break;
+            }
+            outcome = outcome.and(self.merge(jobs, merges));
         }
         outcome
     }
@@ -300,6 +342,9 @@ impl Engine {
         let mut outcome = Ok(());
         let manifest = self.store.manifest();
         for step in delete::pick(&manifest) {
+            if self.is_closed() {
+                break;
+            }
             let inputs = step.inputs(&manifest);
             if !jobs.may_read(&inputs) {
                 continue;

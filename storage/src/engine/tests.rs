@@ -255,6 +255,23 @@ fn late_rows_make_their_windows_read_raw_until_rolled_again() {
 }
 
 #[test]
+fn roll_of_many_segments_merges_them_first() {
+    // Flushes while a job runs long: compaction comes before the roll, and these came after it.
+    let rig = Rig::new(Retention::FOREVER);
+    for number in 0..40 {
+        rig.write(&[("a", START_NS + number * SECOND_NS, number as f64), ("a", START_NS, -1.0)]);
+        rig.engine.flush().unwrap();
+    }
+    let expected = rig.read();
+    rig.clock.set(START_NS + 3 * HOUR_NS);
+    assert_eq!(rig.engine.stats().segments[0], 40);
+    rig.engine.roll(&mut rig.engine.jobs().unwrap(), false, None).unwrap();
+    let stats = rig.engine.stats();
+    assert!(stats.segments[0] <= 16 && 0 < stats.segment_rows[3], "{stats:?}");
+    assert_eq!(rig.read(), expected);
+}
+
+#[test]
 fn seal_merges_more_segments_than_one_pass_takes() {
     let rig = Rig::new(Retention::FOREVER);
     for number in 0..40 {

@@ -59,9 +59,8 @@ impl SpanDrafts {
         self.hours.push(store, schema, hours)?;
         let Some(fives) = fives else {
             self.push_same(store, schema, minutes)?;
-            self.minutes.pay(store);
-            self.fives.pay(store);
-            return Ok(());
+            self.minutes.pay(store)?;
+            return self.fives.pay(store);
         };
         if self.step == Step::Together
             && let Some((leader, follower)) = self.minutes.writer().zip(self.fives.writer())

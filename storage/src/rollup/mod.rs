@@ -7,4 +7,4 @@ mod drafts;
 pub(crate) mod job;
 mod pick;
 
-pub(crate) use pick::{PickSettings, Work, newest_hour, pick, together};
+pub(crate) use pick::{INPUTS_MAX, PickSettings, Work, newest_hour, pick, together};

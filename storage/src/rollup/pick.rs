@@ -83,8 +83,9 @@ pub(crate) fn pick(
 
 /// Spans rolled at a time. Each holds buffers of three files, and a flush that falls due waits for all of them.
 const TOGETHER_MAX: usize = 4;
-/// Segments that more than one span is rolled from at a time: a roll holds a page of each.
-const INPUTS_TOGETHER_MAX: usize = 16;
+/// Segments that spans are rolled from at a time: a roll holds a page of each. Where there are more, spans are rolled one
+/// by one, and merges go before.
+pub(crate) const INPUTS_MAX: usize = 16;
 
 /// Cuts ascending works into those that are rolled together: neighbours that share a segment, when there are few.
 pub(crate) fn together(works: &[Work]) -> Vec<&[Work]> {
@@ -92,7 +93,7 @@ pub(crate) fn together(works: &[Work]) -> Vec<&[Work]> {
     let together = works.chunk_by(shares).flat_map(|works| works.chunks(TOGETHER_MAX));
     let is_light = |works: &[Work]| {
         let inputs: BTreeSet<u64> = works.iter().flat_map(|work| work.inputs.iter().copied()).collect();
-        inputs.len() <= INPUTS_TOGETHER_MAX
+        inputs.len() <= INPUTS_MAX
     };
     together.flat_map(|works| works.chunks(if is_light(works) { TOGETHER_MAX } else { 1 })).collect()
 }

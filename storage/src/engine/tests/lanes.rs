@@ -60,6 +60,51 @@ fn check_windows(engine: &Engine, expected: &Content) {
     }
 }
 
+/// Rows and windows of what is not past its age; tells where that begins.
+fn check_all(engine: &Engine, expected: &Content) -> i64 {
+    let floor_ns = engine.store.version().floors_ns[0];
+    let rows = expected.iter().filter(|(place, _)| floor_ns <= place.2);
+    let rows: Content = rows.map(|(place, value)| (place.clone(), value.clone())).collect();
+    assert_eq!(content(&*engine.view()), rows);
+    check_windows(engine, expected);
+    floor_ns
+}
+
+/// Runs all jobs with the engine closed `after` some changes of names; whether it came to that.
+fn jobs_with_a_close(after: u64) -> bool {
+    let (fs, clock, engine) = new_engine();
+    let mut expected = Content::new();
+    fill(&engine, false, &mut expected);
+    write(&engine, &late()).unwrap();
+    late().iter().for_each(|row| add(&mut expected, row));
+    clock.set(START_NS + 4 * HOUR_NS + MINUTE_NS);
+    let other = Arc::clone(&engine);
+    fs.interrupt(Path::new(SEGMENTS), after, move || assert!(!other.begin_close()));
+    let outcome = engine.run_jobs();
+    if fs.is_interruption_due() {
+        outcome.unwrap();
+        return false;
+    }
+    let kind = outcome.err().map(|error| error.kind());
+    assert!([None, Some(ErrorKind::Unavailable)].contains(&kind), "{kind:?}");
+    let live = engine.store.manifest().segments.len();
+    assert_eq!(fs.list(Path::new(SEGMENTS)).unwrap().len(), live, "nothing is left of what was given up");
+    engine.flush().unwrap();
+    drop(engine);
+    fs.crash(after);
+    let engine = open(&fs, &clock, RETENTION);
+    check_all(&engine, &expected);
+    engine.run_jobs().unwrap();
+    check_all(&engine, &expected);
+    true
+}
+
+#[test]
+fn close_at_every_moment_of_the_jobs_gives_them_up_and_leaves_nothing_behind() {
+    let moments = (0..).take_while(|after| jobs_with_a_close(*after)).count();
+    assert!(10 < moments, "{moments}");
+}
+
 /// Runs all jobs with the late rows written and flushed `after` some changes of names; whether it came to that. The
 /// first hour is past its age on the way, and answered from cells afterwards.
 fn jobs_with_a_flush(after: u64, is_sealed: bool) -> bool {
@@ -77,26 +122,18 @@ fn jobs_with_a_flush(after: u64, is_sealed: bool) -> bool {
         return false;
     }
     late().iter().for_each(|row| add(&mut expected, row));
-    let check = |engine: &Engine| {
-        let floor_ns = engine.store.version().floors_ns[0];
-        let rows = expected.iter().filter(|(place, _)| floor_ns <= place.2);
-        let rows: Content = rows.map(|(place, value)| (place.clone(), value.clone())).collect();
-        assert_eq!(content(&*engine.view()), rows);
-        check_windows(engine, &expected);
-        floor_ns
-    };
-    check(&engine);
+    check_all(&engine, &expected);
     drop(engine);
     fs.crash(after);
     let report = crate::check::check(&(Arc::clone(&fs) as _), Path::new("/db")).unwrap();
     assert!(report.is_clean(), "{report:?}");
     let engine = open(&fs, &clock, RETENTION);
-    check(&engine);
+    check_all(&engine, &expected);
     // Raw rows go, their cells stay; the late rows are in them.
     clock.set(START_NS + 5 * HOUR_NS + MINUTE_NS);
     engine.seal().unwrap();
     while engine.apply_retention(Guard::Forced).unwrap().dropped != [0; 4] {}
-    assert_eq!(check(&engine), START_NS + 2 * HOUR_NS);
+    assert_eq!(check_all(&engine, &expected), START_NS + 2 * HOUR_NS);
     true
 }
 
