@@ -409,7 +409,7 @@ impl Database {
     /// Makes everything durable, compacted and rolled up, the running hour included: for the end of an import.
     ///
     /// # Errors
-    /// Those of the file system.
+    /// Those of the file system; `Unavailable` when the database is closed meanwhile.
     pub fn seal(&self) -> Result<()> {
         Ok(self.engine.seal()?)
     }

@@ -131,10 +131,12 @@ fn read_segment(bytes: &[u8]) {
                 Ok(keys) => assert_eq!(keys.ts_ns.len(), page.rows as usize),
                 Err(error) => assert!(!is_good, "verified, but: {error}"),
             }
-            for info in &page.columns {
+            let columns = segment.columns(section, index);
+            assert!(columns.is_ok() || !is_good);
+            for info in columns.iter().flat_map(|columns| columns.iter()) {
                 match segment.column(section, index, info.key) {
                     Ok(column) => {
-                        let column = column.expect("the index names the column");
+                        let column = column.expect("the listing names the column");
                         assert_eq!(column.values.len(), page.rows as usize);
                     }
                     Err(error) => assert!(!is_good, "verified, but: {error}"),

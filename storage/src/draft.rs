@@ -70,7 +70,8 @@ impl Draft {
     pub(crate) fn pay(&mut self, store: &Store) -> Result<()> {
         if let (Some(paid), Some(writer)) = (&mut self.paid_bytes, &self.writer) {
             let bytes = writer.bytes();
-            store.pace.spend(&*store.env.clock, bytes - *paid)?;
+            store.pace.check()?;
+            store.pace.spend(&*store.env.clock, bytes - *paid);
             *paid = bytes;
         }
         Ok(())
@@ -104,7 +105,7 @@ impl Draft {
             return Err(Error::new(ErrorKind::Internal, message));
         }
         if let Some(paid) = self.paid_bytes {
-            store.pace.spend(&*store.env.clock, summary.bytes - paid)?;
+            store.pace.spend(&*store.env.clock, summary.bytes - paid);
         }
         Ok(Some(SegmentMeta {
             id: self.id,

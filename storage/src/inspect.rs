@@ -164,10 +164,13 @@ impl Layout {
         let keys = self.sum(tier, &section.name, KEYS.to_owned());
         keys.bytes += u64::from(page.keys.len);
         keys.values += u64::from(page.rows);
-        let columns = match segment.columns(section, index) {
+        let columns = match segment.listing(section, index) {
             Ok(columns) => columns,
             Err(error) => {
-                self.unreadable.push((segment.path().to_owned(), error.to_string()));
+                // Said once for each file.
+                if self.unreadable.last().is_none_or(|(path, _)| path != segment.path()) {
+                    self.unreadable.push((segment.path().to_owned(), error.to_string()));
+                }
                 return u64::from(page.keys.len);
             }
         };

@@ -53,15 +53,22 @@ impl Pace {
         self.is_stopped.store(true, Ordering::Release);
     }
 
-    /// After `bytes` were written: sleeps until the rate lets them through.
+    /// Tells a job in its midst whether it may go on.
     ///
     /// # Errors
     /// `Unavailable` after [`Pace::stop`].
-    pub(crate) fn spend(&self, clock: &dyn Clock, bytes: u64) -> Result<()> {
-        self.check()?;
-        let Some(rate) = self.bytes_per_second_max else { return Ok(()) };
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.is_stopped() {
+            return Err(Error::new(ErrorKind::Unavailable, "the job was given up: the database closes"));
+        }
+        Ok(())
+    }
+
+    /// After `bytes` were written: sleeps until the rate lets them through.
+    pub(crate) fn spend(&self, clock: &dyn Clock, bytes: u64) {
+        let Some(rate) = self.bytes_per_second_max else { return };
         if self.is_hurried() {
-            return Ok(());
+            return;
         }
         let cost_ns = u128::from(bytes) * u128::from(SECOND_NS.unsigned_abs()) / u128::from(rate.max(1));
         let cost_ns = i64::try_from(cost_ns).unwrap_or(i64::MAX);
@@ -69,22 +76,17 @@ impl Pace {
         *paid_ns = clock.monotonic_ns().max(*paid_ns).saturating_add(cost_ns);
         let until_ns = *paid_ns;
         drop(paid_ns);
-        while !self.is_hurried() {
+        while !self.is_hurried() && !self.is_stopped() {
             let left_ns = until_ns.saturating_sub(clock.monotonic_ns());
             if left_ns <= 0 {
-                break;
+                return;
             }
             clock.sleep(Duration::from_nanos(left_ns.unsigned_abs()).min(STEP));
-            self.check()?;
         }
-        Ok(())
     }
 
-    fn check(&self) -> Result<()> {
-        if self.is_stopped.load(Ordering::Acquire) {
-            return Err(Error::new(ErrorKind::Unavailable, "the job was given up: the database closes"));
-        }
-        Ok(())
+    fn is_stopped(&self) -> bool {
+        self.is_stopped.load(Ordering::Acquire)
     }
 
     fn is_hurried(&self) -> bool {
@@ -100,10 +102,10 @@ mod tests {
     #[test]
     fn spend_takes_the_time_that_the_rate_asks_for() {
         let (pace, clock) = (Pace::new(Some(1000)), ManualClock::new(0));
-        pace.spend(&clock, 500).unwrap();
+        pace.spend(&clock, 500);
         assert_eq!(clock.monotonic_ns(), SECOND_NS / 2);
         clock.advance(SECOND_NS);
-        pace.spend(&clock, 10).unwrap();
+        pace.spend(&clock, 10);
         assert_eq!(clock.monotonic_ns(), SECOND_NS * 151 / 100, "what was not used is not saved up");
     }
 
@@ -111,19 +113,20 @@ mod tests {
     fn spend_does_not_sleep_in_a_hurry_or_without_a_rate() {
         let (pace, clock) = (Pace::new(Some(1)), ManualClock::new(0));
         let hurry = pace.hurry();
-        pace.spend(&clock, 1000).unwrap();
+        pace.spend(&clock, 1000);
         drop(hurry);
-        Pace::new(None).spend(&clock, 1000).unwrap();
+        Pace::new(None).spend(&clock, 1000);
         assert_eq!(clock.monotonic_ns(), 0);
-        pace.spend(&clock, 1).unwrap();
+        pace.spend(&clock, 1);
         assert_eq!(clock.monotonic_ns(), SECOND_NS);
     }
 
     #[test]
-    fn spend_ends_when_stopped() {
+    fn stop_ends_sleep_and_job() {
         let (pace, clock) = (Pace::new(Some(1)), ManualClock::new(0));
         pace.stop();
-        assert_eq!(pace.spend(&clock, 1000).unwrap_err().kind(), ErrorKind::Unavailable);
+        pace.spend(&clock, 1000);
+        assert_eq!(pace.check().unwrap_err().kind(), ErrorKind::Unavailable);
         assert_eq!(clock.monotonic_ns(), 0);
     }
 }

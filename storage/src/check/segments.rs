@@ -155,7 +155,7 @@ fn kind_of(field_type: FieldType) -> Kind {
 
 /// The columns of all pages. A listing that cannot be read is damage of the segment, and named as that already.
 fn columns(segment: &Segment, section: &Section) -> impl Iterator<Item = ColumnInfo> {
-    let pages = (0..section.pages.len()).filter_map(|page| segment.columns(section, page).ok());
+    let pages = (0..section.pages.len()).filter_map(|page| segment.listing(section, page).ok());
     pages.flat_map(|columns| columns.to_vec())
 }
 

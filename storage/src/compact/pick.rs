@@ -48,19 +48,24 @@ pub(crate) fn pick(
         let is_receiving = receiving.is_some_and(|hour| hour.overlaps(&partition));
         partition.end_ns <= closed_before_ns && !is_receiving
     };
-    pick_with(segments, is_closed, |_| true, closed_before_ns < i64::MAX)
+    let leaves_large = closed_before_ns < i64::MAX;
+    pick_with(segments, is_closed, |meta, members| leaves_large && is_large_and_apart(meta, members))
 }
 
-/// What to merge so that rows of a time lie in few segments, whether its partition is closed or not.
+/// What to merge so that the rows of a time lie in fewer segments, whether its partition is closed or not: those of
+/// similar size, and all only where that is not enough.
 pub(crate) fn pick_within(segments: &[SegmentMeta], range: TimeRange) -> Vec<Merge> {
-    pick_with(segments, |_| true, |partition| partition.overlaps(&range), true)
+    let is_left = |meta: &SegmentMeta, members: &[&SegmentMeta]| {
+        !reaches(meta, range) || is_large_and_apart(meta, members)
+    };
+    let similar = pick_with(segments, |_| false, is_left);
+    if similar.is_empty() { pick_with(segments, |_| true, is_left) } else { similar }
 }
 
 fn pick_with(
     segments: &[SegmentMeta],
     is_closed: impl Fn(TimeRange) -> bool,
-    is_asked: impl Fn(TimeRange) -> bool,
-    leaves_large: bool,
+    is_left: impl Fn(&SegmentMeta, &[&SegmentMeta]) -> bool,
 ) -> Vec<Merge> {
     let mut partitions: BTreeMap<(i64, i64), Vec<&SegmentMeta>> = BTreeMap::new();
     for meta in segments.iter().filter(|meta| meta.tier == Tier::Raw) {
@@ -68,15 +73,11 @@ fn pick_with(
     }
     let mut merges = Vec::new();
     for ((start_ns, end_ns), mut members) in partitions {
-        let partition = TimeRange::new(start_ns, end_ns);
-        if !is_asked(partition) {
-            continue;
-        }
+        let is_closed = is_closed(TimeRange::new(start_ns, end_ns));
         members.sort_by_key(|meta| (meta.generation, meta.id));
-        let is_left = |meta| leaves_large && is_large_and_apart(meta, &members);
-        let is_left: Vec<bool> = members.iter().map(|meta| is_left(meta)).collect();
+        let is_left: Vec<bool> = members.iter().map(|meta| is_left(meta, &members)).collect();
         for neighbours in unbroken_runs(&members, &is_left, segments) {
-            let run = if is_closed(partition) { neighbours } else { similar_run(neighbours) };
+            let run = if is_closed { neighbours } else { similar_run(neighbours) };
             let merged = parts(run).filter(|part| 1 < part.len());
             merges.extend(merged.map(|part| Merge { inputs: part.iter().map(|meta| meta.id).collect() }));
         }
@@ -248,7 +249,16 @@ mod tests {
     fn pick_within_merges_the_partitions_of_a_time_alone() {
         let segments = [meta(1, 0, 100), meta(2, 0, 1), meta(3, 10, 1), meta(4, 10, 1)];
         assert_eq!(pick_within(&segments, TimeRange::new(0, 10)), [Merge { inputs: vec![1, 2] }]);
-        assert_eq!(pick_within(&segments, TimeRange::new(9, 11)).len(), 2);
+        assert_eq!(pick_within(&segments, TimeRange::new(0, 11)).len(), 2);
         assert_eq!(pick_within(&segments, TimeRange::new(20, 30)), []);
+        assert_eq!(pick_within(&segments, TimeRange::new(1, 10)), [], "none of them has rows there");
+    }
+
+    #[test]
+    fn pick_within_takes_the_large_ones_only_when_it_must() {
+        let segments: Vec<SegmentMeta> =
+            (1..=10).map(|id| meta(id, 0, if id == 1 { 900 } else { 1 })).collect();
+        assert_eq!(pick_within(&segments, TimeRange::new(0, 9))[0].inputs, [2, 3, 4, 5, 6, 7, 8, 9, 10]);
+        assert_eq!(pick_within(&segments[..8], TimeRange::new(0, 9))[0].inputs.len(), 8);
     }
 }

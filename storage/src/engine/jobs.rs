@@ -10,7 +10,6 @@ use std::sync::{Arc, Weak};
 use super::{Engine, lock};
 use crate::compact::{self, Merge};
 use crate::delete::{self, DeleteReport};
-use crate::manifest::Manifest;
 use crate::model::{MINUTE_NS, SeriesSet, Tier, TimeRange};
 use crate::options::Retention;
 use crate::retention::{self, Guard, RetentionReport};
@@ -73,8 +72,9 @@ impl Retired {
     }
 }
 
-fn raw_segments(manifest: &Manifest) -> Vec<RawSegment> {
-    manifest.segments.iter().filter(|meta| meta.tier == Tier::Raw).map(RawSegment::from).collect()
+/// Whether a roll may hold a page of each input.
+fn is_light(work: &Work) -> bool {
+    work.inputs.len() <= rollup::INPUTS_MAX
 }
 
 impl Engine {
@@ -207,7 +207,7 @@ impl Engine {
     /// views are empty, and each segment file goes with its last reader. The caller removes the directory.
     pub fn retire(&self) -> Retired {
         self.begin_close();
-        // What is running comes to its end first, and nothing runs afterwards.
+        // What is running ends first, and nothing runs afterwards.
         let _jobs = self.jobs_lane();
         let _flushes = self.flushes.lock().unwrap_or_else(PoisonError::into_inner);
         self.is_retired.store(true, Ordering::Release);
@@ -272,15 +272,28 @@ impl Engine {
     }
 
     pub(super) fn roll(&self, jobs: &mut Jobs, is_forced: bool, receiving: Option<TimeRange>) -> Result<()> {
-        let works = self.works(jobs, is_forced, receiving);
-        let crowded = works.iter().filter(|work| rollup::INPUTS_MAX < work.inputs.len());
-        let crowded: Vec<TimeRange> = crowded.map(|work| work.span).collect();
+        let (mut works, crowded): (Vec<Work>, Vec<Work>) =
+            self.works(jobs, is_forced, receiving).into_iter().partition(is_light);
         let mut outcome = Ok(());
-        for span in &crowded {
-            outcome = outcome.and(self.gather(jobs, *span));
+        for span in crowded.iter().map(|work| work.span) {
+            let rolled = self.gather(jobs, span).and_then(|()| {
+                // It is rolled from other segments now, and before more of them come.
+                let mut anew = self.works(jobs, is_forced, receiving);
+                anew.retain(|work| work.span == span);
+                self.roll_all(jobs, &anew)
+            });
+            outcome = outcome.and(rolled);
         }
-        let works = if crowded.is_empty() { works } else { self.works(jobs, is_forced, receiving) };
-        for works in rollup::together(&works) {
+        if !crowded.is_empty() {
+            works = self.works(jobs, is_forced, receiving);
+            works.retain(is_light);
+        }
+        outcome.and(self.roll_all(jobs, &works))
+    }
+
+    fn roll_all(&self, jobs: &mut Jobs, works: &[Work]) -> Result<()> {
+        let mut outcome = Ok(());
+        for works in rollup::together(works) {
             if self.is_closed() {
                 break;
             }
@@ -296,7 +309,9 @@ impl Engine {
         let manifest = self.store.manifest();
         let raw_floor_ns = manifest.floors_ns[0];
         let settings = PickSettings { lateness_ns: LATENESS_NS, force: is_forced, raw_floor_ns, receiving };
-        let mut works = rollup::pick(&raw_segments(&manifest), &manifest.rolled, now_ns, settings);
+        let raw = manifest.segments.iter().filter(|meta| meta.tier == Tier::Raw);
+        let raw: Vec<RawSegment> = raw.map(RawSegment::from).collect();
+        let mut works = rollup::pick(&raw, &manifest.rolled, now_ns, settings);
         works.retain(|work| jobs.may_read(&work.inputs));
         works
     }
@@ -304,20 +319,20 @@ impl Engine {
     /// Merges until the rows of a span lie in so few segments that a roll may hold a page of each. Many come together
     /// where flushes are faster than the jobs.
     fn gather(&self, jobs: &mut Jobs, span: TimeRange) -> Result<()> {
-        let mut outcome = Ok(());
         for _ in 0..PASSES_MAX {
-            let manifest = self.store.manifest();
-            let overlaps = |raw: &RawSegment| raw.min_ns < span.end_ns && span.start_ns <= raw.max_ns;
-            if raw_segments(&manifest).iter().filter(|raw| overlaps(raw)).count() <= rollup::INPUTS_MAX {
+            let before = self.store.manifest();
+            let segments = &before.segments;
+            let inputs =
+                segments.iter().filter(|meta| meta.tier == Tier::Raw && compact::reaches(meta, span));
+            if inputs.count() <= rollup::INPUTS_MAX {
                 break;
             }
-            let merges = compact::pick_within(&manifest.segments, span);
-            if merges.is_empty() {
+            self.merge(jobs, compact::pick_within(segments, span))?;
+            if segments.len() <= self.store.manifest().segments.len() {
                 break;
             }
-            outcome = outcome.and(self.merge(jobs, merges));
         }
-        outcome
+        Ok(())
     }
 
     /// Rolls spans at once; after damage those that do not need what is damaged.

@@ -49,7 +49,7 @@ impl SpanDrafts {
     /// Adds the layers of some series. Over all calls each layer is sorted by (measurement, series, time).
     ///
     /// # Errors
-    /// Those of the file system; `Internal` when rows are out of order.
+    /// As [`Draft::push`].
     pub(super) fn push(&mut self, store: &Store, schema: &Schema, layers: &Layers) -> Result<()> {
         if self.section != Some(schema.measurement) {
             self.end_section(store)?;

@@ -12,7 +12,6 @@ use super::source::{Cursor, Slice, Source};
 use super::view::View;
 use super::{Coverage, Flow, Meter, RowRequest, ValueBounds};
 use crate::Result;
-use crate::codec::Kind;
 use crate::model::{Column, ColumnKey, MeasurementId, RowBlock, SeriesId, TimeRange, Values};
 use crate::rows::{cut_times, merge_sorted};
 use crate::segment::{ColumnInfo, PageInfo, find_column};
@@ -38,7 +37,7 @@ pub(super) fn run(
     }
     let keys: Vec<ColumnKey> = template.iter().map(|column| column.key).collect();
     let sources = view.raw_sources(request.measurement, range);
-    let useless = useless_pages(&sources, request, range)?;
+    let useless = useless_pages(&sources, request, range, meter)?;
     let mut cursors: Vec<Cursor<'_>> = sources
         .iter()
         .zip(&useless)
@@ -83,7 +82,12 @@ fn cuts(cursors: &[Cursor<'_>], series: SeriesId, range: TimeRange) -> Vec<i64> 
 
 /// Marks the pages of each source whose rows all miss the bounds, by their listings. A page counts only where no other
 /// source may hold one of its rows: there a value that misses may hide one that does not, written earlier.
-fn useless_pages(sources: &[Source], request: &RowRequest<'_>, range: TimeRange) -> Result<Vec<Vec<bool>>> {
+fn useless_pages(
+    sources: &[Source],
+    request: &RowRequest<'_>,
+    range: TimeRange,
+    meter: &dyn Meter,
+) -> Result<Vec<Vec<bool>>> {
     let RowRequest { measurement, series, bounds, .. } = *request;
     let pages_of = |source: &Source| match source {
         Source::Segment(segment, _) => segment.section(measurement).map(|section| section.pages.len()),
@@ -103,10 +107,14 @@ fn useless_pages(sources: &[Source], request: &RowRequest<'_>, range: TimeRange)
         let Source::Segment(segment, _) = source else { continue };
         let Some(section) = segment.section(measurement) else { continue };
         for (index, page) in section.pages.iter().enumerate().filter(|(_, page)| is_asked(page)) {
+            let mut others = sources.iter().enumerate().filter(|(other, _)| *other != place);
+            if others.any(|(_, other)| may_share_rows(other, measurement, page)) {
+                continue;
+            }
+            // Reading takes time, and there may be many pages.
+            meter.charge(0)?;
             let columns = segment.columns(section, index)?;
-            let others = || sources.iter().enumerate().filter(|(other, _)| *other != place);
-            let is_useless = bounds.iter().any(|bounds| misses(&columns, bounds))
-                && !others().any(|(_, other)| may_share_rows(other, measurement, page));
+            let is_useless = bounds.iter().any(|bounds| misses(&columns, bounds));
             if let Some(mark) = useless.get_mut(place).and_then(|marks| marks.get_mut(index)) {
                 *mark = is_useless;
             }
@@ -119,7 +127,7 @@ fn useless_pages(sources: &[Source], request: &RowRequest<'_>, range: TimeRange)
 fn misses(columns: &[ColumnInfo], bounds: &ValueBounds) -> bool {
     let Some(column) = find_column(columns, ColumnKey::value(bounds.field)) else { return true };
     // There are no bounds of texts, and NaN where all numbers are NaN.
-    let is_number = !matches!(column.kind, Kind::Str | Kind::Hist);
+    let is_number = !column.kind.is_heavy();
     is_number && !(column.min <= bounds.max && bounds.min <= column.max)
 }
 

@@ -83,7 +83,7 @@ pub(super) fn take_from_index(
 
 /// Whether a column has bounds in the listing: those of cells would leave out no page.
 pub(super) fn has_bounds(key: ColumnKey, kind: Kind) -> bool {
-    key.stat == Stat::Value && !matches!(kind, Kind::Str | Kind::Hist)
+    key.stat == Stat::Value && !kind.is_heavy()
 }
 
 fn judge(column: &ColumnInfo, last: Option<&ColumnInfo>, rows: u32) -> Result<()> {

@@ -17,10 +17,9 @@ const FEW: usize = 256;
 /// The page being filled.
 #[derive(Debug, Clone, Default)]
 pub(super) struct PageBuilder {
+    /// With the columns in which some row has a value.
     rows: RowBlock,
-    /// For each column, whether a row has a value in it. One that has none will not be in the page.
-    is_filled: Vec<bool>,
-    /// Bytes of a row in the columns that have a value.
+    /// Bytes of a row in these columns.
     width_bytes: usize,
     /// Bytes of what differs in size from row to row.
     heavy_bytes: usize,
@@ -94,9 +93,8 @@ impl PageBuilder {
     fn wider(&self, block: &RowBlock, range: &Range<usize>) -> Vec<(usize, usize)> {
         let mut wider = Vec::new();
         for (place, column) in block.columns.iter().enumerate() {
-            let known = self.place_of(place, column.key);
             let bytes = width_of(column);
-            if bytes == 0 || known.and_then(|known| self.is_filled.get(known)).is_some_and(|is| *is) {
+            if bytes == 0 || self.place_of(place, column.key).is_some() {
                 continue;
             }
             let first = first_value(column, range);
@@ -121,14 +119,16 @@ impl PageBuilder {
         let heavy = block.columns.iter().filter(|column| is_heavy(column));
         let weights = heavy.flat_map(|column| range.clone().map(|index| weight_of(column, index)));
         self.heavy_bytes += weights.sum::<usize>();
-        let places: Vec<usize> =
-            (0..).zip(&block.columns).map(|(place, column)| self.place_for(place, column, &range)).collect();
+        let columns = block.columns.iter().enumerate();
+        let columns: Vec<(usize, &Column)> = columns
+            .filter_map(|(place, column)| Some((self.place_for(place, column, &range)?, column)))
+            .collect();
         let more = self.rows_expected(rows_before + range.len()).saturating_sub(rows_before);
         self.rows.series.reserve(more);
         self.rows.ts_ns.reserve(more);
         extend(&mut self.rows.series, &block.series, &range);
         extend(&mut self.rows.ts_ns, &block.ts_ns, &range);
-        for (place, column) in places.into_iter().zip(&block.columns) {
+        for (place, column) in columns {
             if let Some(known) = self.rows.columns.get_mut(place) {
                 known.values.reserve(more);
                 append_column(known, column, &range)?;
@@ -139,25 +139,20 @@ impl PageBuilder {
         Ok(())
     }
 
-    /// Where the page has a column of a block, from now on, of which some rows will come.
-    fn place_for(&mut self, place: usize, column: &Column, range: &Range<usize>) -> usize {
-        let place = self.place_of(place, column.key).unwrap_or_else(|| {
-            let values = column.values.empty_like();
-            self.rows.columns.push(match self.rows.len() {
-                0 => Column { key: column.key, values, valid: None },
-                rows => Column::nulls(column.key, values, rows),
-            });
-            self.is_filled.push(false);
-            self.rows.columns.len() - 1
-        });
-        if let Some(is_filled) = self.is_filled.get_mut(place)
-            && !*is_filled
-            && first_value(column, range).is_some()
-        {
-            *is_filled = true;
-            self.width_bytes += width_of(column);
+    /// Where the page has a column of a block, from now on, of which some rows will come; nowhere when neither the page
+    /// nor these rows have a value in it.
+    fn place_for(&mut self, place: usize, column: &Column, range: &Range<usize>) -> Option<usize> {
+        if let Some(known) = self.place_of(place, column.key) {
+            return Some(known);
         }
-        place
+        first_value(column, range)?;
+        let values = column.values.empty_like();
+        self.rows.columns.push(match self.rows.len() {
+            0 => Column { key: column.key, values, valid: None },
+            rows => Column::nulls(column.key, values, rows),
+        });
+        self.width_bytes += width_of(column);
+        Some(self.rows.columns.len() - 1)
     }
 
     /// How many rows the page will have, by the bytes of the `rows` it has now. A page of more than a few rows mostly
@@ -201,13 +196,14 @@ fn width_of(column: &Column) -> usize {
     match column.key.stat {
         stat if stat.is_zero_when_missing() => 0,
         Stat::Count => 6 * size_of::<u64>(),
+        Stat::Hist => 3 * size_of::<u64>(),
         _ => size_of::<u64>(),
     }
 }
 
 /// Whether rows of a column differ in size.
 fn is_heavy(column: &Column) -> bool {
-    matches!(column.values, Values::Str(_) | Values::Hist(_))
+    Kind::of(&column.values).is_heavy()
 }
 
 fn weight_of(column: &Column, index: usize) -> usize {

@@ -1,7 +1,7 @@
 //! Reads segments: the footer when opened, pages when asked for, through the cache.
 //!
 //! Every stretch of the file is checked against its checksum before anything in it is believed, and everything
-//! decoded is checked against what the footer says of it. What does not fit is `Corruption`, never a panic.
+//! decoded is checked against what footer and listings say of it. What does not fit is `Corruption`, never a panic.
 //! `verify` reads all of a segment to find damage before a query does.
 
 #![warn(clippy::indexing_slicing)]
@@ -294,7 +294,11 @@ impl Segment {
         self.read(origin, page.keys, |bytes| decode_keys(bytes, page))
     }
 
-    /// The columns of a page, past the cache.
+    /// As [`Segment::columns`], past the cache, for who looks for damage.
+    pub(crate) fn listing(&self, section: &Section, page: usize) -> Result<Arc<[ColumnInfo]>> {
+        self.read_listing(&Origin::File, self.page(section, page)?)
+    }
+
     fn read_listing(&self, origin: &Origin, page: &PageInfo) -> Result<Arc<[ColumnInfo]>> {
         match &page.listed {
             Some(columns) => Ok(Arc::clone(columns)),

@@ -171,7 +171,7 @@ impl Segment {
     }
 
     fn verify_column(&self, page: &PageInfo, info: &ColumnInfo, dictionaries: &Dictionaries) -> Result<()> {
-        // As readers do: the footer says whether a column has codes.
+        // As readers do: the listing says whether a column has codes.
         let is_coded = info.encoding == Encoding::Codes as u8;
         let found = dictionaries.iter().find(|(key, _)| is_coded && *key == info.key);
         let dictionary = match found {
