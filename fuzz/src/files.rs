@@ -59,7 +59,7 @@ pub fn catalog(bytes: &[u8]) {
     let fs = SimFs::default();
     fs.create_dir_all(Path::new(DIR)).expect("a simulated directory");
     let path = Path::new(DIR).join(file::file_name(1));
-    let mut packed = b"ICECAT\x01\x00".to_vec();
+    let mut packed = b"ICECAT\x02\x00".to_vec();
     if let Some((count, plain)) = bytes.split_first() {
         packed.extend_from_slice(&u32::from(*count).to_le_bytes());
         packed.extend_from_slice(&u32::try_from(plain.len()).unwrap_or(u32::MAX).to_le_bytes());
@@ -68,8 +68,10 @@ pub fn catalog(bytes: &[u8]) {
     for bytes in [bytes.to_vec(), with_crc(bytes), with_crc(&packed)] {
         fs.put(&path, &bytes);
         if let Ok(found) = file::read(&fs, Path::new(DIR), 1) {
-            file::write(&fs, Path::new(DIR), 1, &found).expect("what was read can be written");
-            assert_eq!(file::read(&fs, Path::new(DIR), 1).ok(), Some(found));
+            let mut written = Vec::new();
+            record::encode_definitions(&found, &mut written);
+            let again = record::decode(DEFINITIONS, &written).expect("a log record holds the same");
+            assert_eq!(format!("{again:?}"), format!("{:?}", Record::Definitions(found)));
         }
     }
 }
