@@ -9,7 +9,7 @@ use super::slices::{self, reaches, rows_of_one};
 use crate::Result;
 use crate::model::{Column, ColumnKey, MeasurementId, RowBlock, SeriesId, TimeRange};
 use crate::rows::Stretch;
-use crate::segment::{PAGE_ROWS_MAX, PageKeys, Section, Segment};
+use crate::segment::{ColumnInfo, PAGE_ROWS_MAX, PageKeys, Section, Segment};
 use crate::tombstone::Mask;
 
 /// Sorted, unique rows (or cells) of one measurement.
@@ -47,6 +47,7 @@ impl Slice<'_> {
 struct Page {
     index: usize,
     keys: Arc<PageKeys>,
+    listing: Arc<[ColumnInfo]>,
     /// Loaded when the first row of the page is wanted.
     columns: Option<Vec<Option<Arc<Column>>>>,
 }
@@ -162,7 +163,8 @@ impl<'a> Cursor<'a> {
                         continue;
                     }
                     if page.as_ref().is_none_or(|page| page.index != index) {
-                        *page = Some(Page { index, keys: segment.keys(section, index)?, columns: None });
+                        let (keys, listing) = segment.head(section, index)?;
+                        *page = Some(Page { index, keys, listing, columns: None });
                     }
                     let Some(page) = page else { continue };
                     let keys = Arc::clone(&page.keys);
@@ -172,7 +174,7 @@ impl<'a> Cursor<'a> {
                     };
                     let columns = match &mut page.columns {
                         Some(columns) => columns,
-                        slot => slot.insert(load(segment, section, index, self.keys)?),
+                        slot => slot.insert(load(segment, section, (index, &page.listing), self.keys)?),
                     };
                     sink(&Slice { ts_ns, rows, columns: Columns::Page(columns) })?;
                 }
@@ -192,10 +194,10 @@ fn run_rows(block: &RowBlock, series: SeriesId, range: TimeRange) -> Range<usize
 fn load(
     segment: &Segment,
     section: &Section,
-    page: usize,
+    (page, listing): (usize, &[ColumnInfo]),
     keys: &[ColumnKey],
 ) -> Result<Vec<Option<Arc<Column>>>> {
-    keys.iter().map(|key| segment.column(section, page, *key)).collect()
+    keys.iter().map(|key| segment.column_of(section, page, listing, *key)).collect()
 }
 
 /// The part of `rows` (ascending times) that lies in the range.

@@ -91,10 +91,12 @@ pub struct PageInfo {
     pub max_ts_ns: i64,
     /// Number of rows.
     pub rows: u32,
+    /// Where it begins: from here to the keys its columns stand one behind the other. That of the keys in files before
+    /// format 3.
+    pub(crate) start: u64,
     /// Where series and times stand.
     pub keys: Blob,
-    /// Where the columns are listed that have a value in some row; they stand between the keys and here. Nothing in
-    /// files before format 3.
+    /// Where the columns are listed that have a value in some row: behind the keys. Nothing in files before format 3.
     pub(crate) listing: Blob,
     /// The columns as the index of an older file lists them.
     pub(crate) listed: Option<Arc<[ColumnInfo]>>,
@@ -328,8 +330,9 @@ fn put_page(out: &mut Vec<u8>, page: &PageInfo) {
     out.extend_from_slice(&page.min_ts_ns.to_le_bytes());
     out.extend_from_slice(&page.max_ts_ns.to_le_bytes());
     put_varint(out, u64::from(page.rows));
+    put_varint(out, page.start);
     put_blob(out, page.keys);
-    put_blob(out, page.listing);
+    put_varint(out, u64::from(page.listing.len));
     out.push(u8::from(page.is_heavy));
 }
 
@@ -340,6 +343,8 @@ fn take_page(reader: &mut Reader<'_>, area: &Range<u64>, version: u16) -> Result
     if rows == 0 || PAGE_ROWS_MAX < rows as usize || last_series < first_series || max_ts_ns < min_ts_ns {
         return Err(Error::corruption(format!("a page of {rows} rows has impossible bounds")));
     }
+    let is_listed = version < VERSION_OF_LISTINGS;
+    let start = if is_listed { None } else { Some(reader.varint()?) };
     let keys = take_blob(reader, area)?;
     let mut page = PageInfo {
         first_series,
@@ -347,25 +352,26 @@ fn take_page(reader: &mut Reader<'_>, area: &Range<u64>, version: u16) -> Result
         min_ts_ns,
         max_ts_ns,
         rows,
+        start: start.unwrap_or(keys.offset),
         keys,
         listing: Blob { offset: keys.end(), len: 0 },
         listed: None,
         is_heavy: false,
     };
-    if version < VERSION_OF_LISTINGS {
+    if is_listed {
         let columns = listing::take_from_index(reader, area, rows)?;
         page.is_heavy = columns.iter().any(|column| column.kind.is_heavy());
         page.listed = Some(columns);
         return Ok(page);
     }
-    page.listing = take_blob(reader, area)?;
+    page.listing.len = reader.varint_u32()?;
     page.is_heavy = match reader.u8()? {
         0 => false,
         1 => true,
         other => return Err(Error::corruption(format!("a page is heavy by {other}"))),
     };
-    if page.listing.offset < keys.end() {
-        return Err(Error::corruption("the columns of a page are listed before its keys"));
+    if page.start < area.start || keys.offset < page.start || area.end < page.listing.end() {
+        return Err(Error::corruption(format!("a page lies outside of {}..{}", area.start, area.end)));
     }
     Ok(page)
 }

@@ -1,5 +1,5 @@
-//! The listing of a page: which columns it has, how they are written and where. It stands behind the columns, so that
-//! an open segment holds none of it in memory: rows of many fields, and cells of them, have hundreds of columns a page.
+//! The listing of a page: which columns it has, how they are written and where. It stands in the page, behind the keys, so
+//! that an open segment holds none of it in memory: rows of many fields, and cells of them, have hundreds of columns a page.
 //! Before format 3 the index held it. Knows bytes, not files.
 
 #![warn(clippy::indexing_slicing)]
@@ -36,12 +36,12 @@ pub(super) fn encode(columns: &[ColumnInfo], out: &mut Vec<u8>) {
 /// Reads the listing of a page.
 ///
 /// # Errors
-/// `Corruption` when it is not that of columns that stand between the keys and the listing.
+/// `Corruption` when it is not that of columns that stand between the start of the page and its keys.
 pub(super) fn decode(bytes: &[u8], page: &PageInfo) -> Result<Vec<ColumnInfo>> {
     let mut reader = Reader::new(bytes);
     let count = reader.count(COLUMN_BYTES_MIN)?;
     let mut columns: Vec<ColumnInfo> = Vec::with_capacity(count);
-    let mut offset = page.keys.end();
+    let mut offset = page.start;
     for _ in 0..count {
         let (key, kind, encoding) = (take_key(&mut reader)?, take_kind(&mut reader)?, reader.u8()?);
         let (blob, nulls) = (Blob { offset, len: reader.varint_u32()? }, reader.varint_u32()?);
@@ -51,14 +51,14 @@ pub(super) fn decode(bytes: &[u8], page: &PageInfo) -> Result<Vec<ColumnInfo>> {
         };
         offset = blob.end();
         let column = ColumnInfo { key, kind, encoding, blob, nulls, min, max };
-        if page.listing.offset < offset {
+        if page.keys.offset < offset {
             return Err(Error::corruption("columns of a page reach beyond it"));
         }
         judge(&column, columns.last(), page.rows)?;
         columns.push(column);
     }
     reader.finish()?;
-    if offset != page.listing.offset {
+    if offset != page.keys.offset {
         return Err(Error::corruption(format!("columns of a page end at offset {offset}")));
     }
     Ok(columns)

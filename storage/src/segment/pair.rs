@@ -97,8 +97,8 @@ fn write_page(
     // The page moves as a whole.
     let (from, to) = (sink.offset + start as u64, copies.offset + copies.buffer.len() as u64);
     let mut page = written.page.clone();
-    for blob in [&mut page.keys, &mut page.listing] {
-        blob.offset = blob.offset - from + to;
+    for offset in [&mut page.start, &mut page.keys.offset, &mut page.listing.offset] {
+        *offset = *offset - from + to;
     }
     copies.buffer.extend_from_slice(sink.buffer.get(start..).unwrap_or_default());
     other.add(Written { page, series: written.series.clone() });

@@ -107,16 +107,33 @@ impl Segment {
     /// # Errors
     /// `Corruption`; `Internal` when the section has no such page; those of the file system.
     pub fn keys(&self, section: &Section, page: usize) -> Result<Arc<PageKeys>> {
-        let slot = self.slot(section, Part::Keys { page });
-        if let Some(Entry::Keys(keys)) = self.cache.get(&slot) {
-            return Ok(keys);
-        }
+        Ok(self.head(section, page)?.0)
+    }
+
+    /// What [`Segment::keys`] and [`Segment::columns`] give; they stand together.
+    pub(crate) fn head(&self, section: &Section, page: usize) -> Result<PageHead> {
         let info = self.page(section, page)?;
-        let keys =
-            self.read_keys(&Origin::File, info).map_err(|error| self.unreadable(section, info, error))?;
-        let keys = Arc::new(keys);
-        self.cache.insert(slot, Entry::Keys(Arc::clone(&keys)));
-        Ok(keys)
+        let (of_keys, of_listing) =
+            (self.slot(section, Part::Keys { page }), self.slot(section, Part::Listing { page }));
+        if let Some(Entry::Keys(keys)) = self.cache.get(&of_keys) {
+            if let Some(columns) = &info.listed {
+                return Ok((keys, Arc::clone(columns)));
+            }
+            if let Some(Entry::Listing(columns)) = self.cache.get(&of_listing) {
+                return Ok((keys, columns));
+            }
+        }
+        let (keys, columns) = self.read_head(info).map_err(|error| self.unreadable(section, info, error))?;
+        self.cache.insert(of_keys, Entry::Keys(Arc::clone(&keys)));
+        if info.listed.is_none() {
+            self.cache.insert(of_listing, Entry::Listing(Arc::clone(&columns)));
+        }
+        Ok((keys, columns))
+    }
+
+    fn read_head(&self, page: &PageInfo) -> Result<PageHead> {
+        let origin = self.stretch(page.keys.offset, page.listing.end())?;
+        Ok((Arc::new(self.read_keys(&origin, page)?), self.read_listing(&origin, page)?))
     }
 
     /// The columns of a page that have a value in some row, sorted by key, from the cache or the file.
@@ -143,13 +160,23 @@ impl Segment {
     /// # Errors
     /// As [`Segment::keys`].
     pub fn column(&self, section: &Section, page: usize, key: ColumnKey) -> Result<Option<Arc<Column>>> {
+        self.column_of(section, page, &self.columns(section, page)?, key)
+    }
+
+    /// As [`Segment::column`], by the listing of the page.
+    pub(crate) fn column_of(
+        &self,
+        section: &Section,
+        page: usize,
+        columns: &[ColumnInfo],
+        key: ColumnKey,
+    ) -> Result<Option<Arc<Column>>> {
+        let Some(info) = find_column(columns, key) else { return Ok(None) };
         let slot = self.slot(section, Part::Column { page, key });
         if let Some(Entry::Column(column)) = self.cache.get(&slot) {
             return Ok(Some(column));
         }
-        let columns = self.columns(section, page)?;
         let page = self.page(section, page)?;
-        let Some(info) = find_column(&columns, key) else { return Ok(None) };
         let dictionary = match info.encoding == Encoding::Codes as u8 {
             true => {
                 let found = self.dictionary(section, key);
@@ -255,8 +282,12 @@ impl Segment {
         if page.listed.is_some() {
             return Ok(Origin::File);
         }
-        let start = page.keys.offset;
-        let len = usize::try_from(page.listing.end().saturating_sub(start)).unwrap_or(usize::MAX);
+        self.stretch(page.start, page.listing.end())
+    }
+
+    /// Part of a page in one read.
+    fn stretch(&self, start: u64, end: u64) -> Result<Origin> {
+        let len = usize::try_from(end.saturating_sub(start)).unwrap_or(usize::MAX);
         Ok(Origin::Page { start, bytes: self.read_bytes(start, len)? })
     }
 
@@ -367,6 +398,9 @@ pub(crate) enum Texts {
     /// Which rows have one: the column is one of truth values.
     Presence,
 }
+
+/// Keys and listing of a page.
+pub(crate) type PageHead = (Arc<PageKeys>, Arc<[ColumnInfo]>);
 
 /// A decoded page.
 #[derive(Debug)]

@@ -526,10 +526,11 @@ fn verify_names_what_no_checksum_shows() {
     write(&place.path, &[block_of(0..1, 6000)]).unwrap();
     let bytes = std::fs::read(&place.path).unwrap();
     type Change = fn(&mut layout::Footer);
-    let changes: [(&str, Change); 4] = [
+    let changes: [(&str, Change); 5] = [
         ("a part begins at", |footer| footer.sections[0].pages.truncate(1)),
         ("the index says otherwise", |footer| footer.sections[0].pages[0].is_heavy = false),
-        ("are listed", |footer| footer.sections[0].pages[0].listing = footer.sections[0].pages[0].keys),
+        ("reach beyond it", |footer| footer.sections[0].pages[0].start += 1),
+        ("lies outside", |footer| footer.sections[0].pages[0].start -= 1),
         ("not behind those", |footer| {
             let first = footer.sections[0].pages[0].clone();
             footer.sections[0].pages.insert(0, first);

@@ -309,12 +309,13 @@ impl OpenSection {
         let bounds = rows.series.first().zip(rows.series.last());
         let times = rows.ts_ns.iter().min().zip(rows.ts_ns.iter().max());
         let (Some((first, last)), Some((min, max))) = (bounds, times) else { return Ok(None) };
-        let (keys, ()) = sink.blob(|out| encode_keys(&runs, &rows.ts_ns, out))?;
+        let start = sink.offset + sink.buffer.len() as u64;
         let mut columns = Vec::with_capacity(rows.columns.len());
         let mut validity = LastValidity::default();
         for column in &rows.columns {
             columns.push(self.write_column(sink, column, &mut validity)?);
         }
+        let (keys, ()) = sink.blob(|out| encode_keys(&runs, &rows.ts_ns, out))?;
         let (listing, ()) = sink.blob(|out| {
             listing::encode(&columns, out);
             Ok(())
@@ -326,6 +327,7 @@ impl OpenSection {
             max_ts_ns: *max,
             // A page has at most PAGE_ROWS_MAX rows.
             rows: u32::try_from(rows.len()).unwrap_or(u32::MAX),
+            start,
             keys,
             listing,
             listed: None,

@@ -75,21 +75,18 @@ impl Segment {
 
     /// Parts follow one another without gaps, so that no byte of the file is without a checksum.
     fn verify_layout(&self) -> Result<()> {
-        // From the first byte of a part to behind its last.
+        // From the first byte of a part to behind its last. Columns fill a page up to its keys, or cannot be read.
         let mut parts: Vec<(u64, u64)> = Vec::new();
         let mut add = |blob: Blob| parts.push((blob.offset, blob.end()));
         for section in &self.footer.sections {
             section.series_blocks.iter().for_each(|block| add(block.blob));
             section.dictionaries.iter().for_each(|dictionary| add(dictionary.blob));
             for page in &section.pages {
-                add(page.keys);
                 page.listed.iter().flat_map(|columns| &**columns).for_each(|column| add(column.blob));
             }
         }
-        // The columns before a listing fill the room behind the keys: without that they cannot be read.
-        let listings = self.footer.sections.iter().flat_map(|section| &section.pages);
-        let listings = listings.filter(|page| page.listed.is_none());
-        parts.extend(listings.map(|page| (page.keys.end(), page.listing.end())));
+        let pages = self.footer.sections.iter().flat_map(|section| &section.pages);
+        parts.extend(pages.map(|page| (page.start, page.listing.end())));
         parts.sort_unstable();
         let mut end = HEADER_BYTES;
         for (start, next) in parts {
