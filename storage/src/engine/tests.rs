@@ -254,15 +254,21 @@ fn late_rows_make_their_windows_read_raw_until_rolled_again() {
     assert_eq!(rig.windows(&windows, Bounds::RightOpen).1.rows, 0, "rolled again");
 }
 
-#[test]
-fn roll_of_many_segments_merges_them_first() {
-    // Flushes while a job runs long: compaction comes before the roll, and these came after it.
+/// More segments than are merged or rolled at a time, and the rows in them.
+fn forty_segments() -> (Rig, Model) {
     let rig = Rig::new(Retention::FOREVER);
     for number in 0..40 {
         rig.write(&[("a", START_NS + number * SECOND_NS, number as f64), ("a", START_NS, -1.0)]);
         rig.engine.flush().unwrap();
     }
-    let expected = rig.read();
+    let rows = rig.read();
+    (rig, rows)
+}
+
+#[test]
+fn roll_of_many_segments_merges_them_first() {
+    // Flushes while a job runs long: compaction comes before the roll, and these came after it.
+    let (rig, expected) = forty_segments();
     rig.clock.set(START_NS + 3 * HOUR_NS);
     assert_eq!(rig.engine.stats().segments[0], 40);
     rig.engine.roll(&mut rig.engine.jobs().unwrap(), false, None).unwrap();
@@ -273,12 +279,7 @@ fn roll_of_many_segments_merges_them_first() {
 
 #[test]
 fn seal_merges_more_segments_than_one_pass_takes() {
-    let rig = Rig::new(Retention::FOREVER);
-    for number in 0..40 {
-        rig.write(&[("a", START_NS + number * SECOND_NS, number as f64), ("a", START_NS, -1.0)]);
-        rig.engine.flush().unwrap();
-    }
-    let expected = rig.read();
+    let (rig, expected) = forty_segments();
     rig.engine.seal().unwrap();
     assert_eq!((rig.engine.stats().segments[0], rig.read()), (1, expected));
 }
