@@ -169,13 +169,14 @@ impl Machine {
     fn expire(&mut self) -> Result<()> {
         self.engine.seal()?;
         let before = self.listed();
+        // Only series that a catalog file has leave: those behind this mark, which the look itself moves on.
+        let mark = self.engine.flushes().unwrap().mark;
         self.engine.expire()?;
         if self.engine.stats().is_poisoned {
             return Ok(());
         }
         let after = self.listed();
-        // Series that were defined since the last flush may have lost their rows with a write that failed.
-        let mark = self.engine.flushes().unwrap().mark;
+        // Series that were defined since may have lost their rows with a write that failed, or by a delete.
         let mut hosts: Vec<_> = after
             .iter()
             .filter(|(id, _)| mark.is_behind(SeriesId(**id)))
