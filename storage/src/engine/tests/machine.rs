@@ -152,10 +152,15 @@ impl Machine {
             let hidden = if *ts_ns < floor_ns { coarse } else { range };
             of != measurement || host.is_some_and(|host| host != at) || !hidden.contains(*ts_ns)
         });
+        let (before, _) = self.engine.store.live();
         match delete(&self.engine, measurement, host, range) {
             Ok(_) => {
                 self.model = left;
-                self.doubtful.clear();
+                // Only a newer manifest settles what became of the one whose replacement failed; a delete that finds
+                // nothing writes none.
+                if !Arc::ptr_eq(&before, &self.engine.store.live().0) {
+                    self.doubtful.clear();
+                }
                 Ok(())
             }
             Err(error) => {
