@@ -214,6 +214,7 @@ fn column_name(section: &Section, field: u16, stat: Stat) -> String {
         Stat::Changes => "changes",
         Stat::M2 => "m2",
         Stat::Hist => "hist",
+        Stat::Uniques => "uniques",
     };
     format!("{name}.{statistic}")
 }
@@ -236,6 +237,7 @@ fn encoding_name(number: u8) -> String {
         Some(Encoding::Codes) => "codes",
         Some(Encoding::Texts) => "texts",
         Some(Encoding::Histograms) => "histograms",
+        Some(Encoding::Uniques) => "uniques",
         None => return format!("encoding {number}"),
     };
     name.to_owned()

@@ -349,6 +349,7 @@ fn column_bytes(column: &Column) -> usize {
         Values::U64(values) => bytes_of(values),
         Values::Bool(values) => bytes_of(values),
         Values::Hist(values) => values.memory_bytes(),
+        Values::Uniques(values) => values.memory_bytes(),
         Values::Str(texts) => bytes_of(&texts.bytes) + bytes_of(&texts.ends),
     };
     valid + values

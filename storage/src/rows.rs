@@ -11,7 +11,9 @@
 use std::borrow::{Borrow, Cow};
 
 use crate::Result;
-use crate::model::{Column, ColumnKey, HistogramColumn, RowBlock, SeriesId, StrColumn, TimeRange, Values};
+use crate::model::{
+    Column, ColumnKey, HistogramColumn, RowBlock, SeriesId, StrColumn, TimeRange, UniquesColumn, Values,
+};
 
 /// A counting sort is used while the span of ids is at most this many times the number of rows.
 const SPAN_PER_ROW_MAX: usize = 4;
@@ -364,6 +366,13 @@ fn pick_values(from: &Values, rows: &[u32]) -> Values {
             }
             Values::Hist(picked)
         }
+        Values::Uniques(values) => {
+            let mut picked = UniquesColumn::default();
+            for &row in rows {
+                picked.push(values.get(row as usize).unwrap_or_default());
+            }
+            Values::Uniques(picked)
+        }
         Values::Str(texts) => {
             let mut picked = StrColumn {
                 bytes: Vec::with_capacity(texts.bytes.len()),
@@ -417,6 +426,7 @@ pub(crate) fn append_column(column: &mut Column, from: &Column) {
         (Values::U64(values), Values::U64(from)) => values.extend_from_slice(from),
         (Values::Bool(values), Values::Bool(from)) => values.extend_from_slice(from),
         (Values::Hist(values), Values::Hist(from)) => values.extend_from(from, 0..from.len()),
+        (Values::Uniques(values), Values::Uniques(from)) => values.extend_from(from, 0..from.len()),
         (Values::Str(texts), Values::Str(from)) => append_texts(texts, from),
         _ => {
             debug_assert!(false, "a column has one type for ever");

@@ -5,7 +5,7 @@
 //! The reader knows from elsewhere how many rows there are, so no count in the bytes decides how much memory is
 //! taken. Read in this order: this file (ids, validity), `integers` (where all numbers end up) with `affine`,
 //! `runs`, `scaled`, `plain`, `entropy` and `squeeze`, then `floats` with `decimal`, `bools`, `texts`,
-//! `histograms` and, for series tables, `keys`.
+//! `histograms`, `uniques` and, for series tables, `keys`.
 
 #![warn(clippy::indexing_slicing)]
 
@@ -25,17 +25,20 @@ mod squeeze;
 #[cfg(test)]
 mod tests;
 pub(crate) mod texts;
+mod uniques;
 
 use std::borrow::Cow;
 
 use self::bytes::{Reader, put_with_len};
-use crate::model::{HistogramColumn, StrColumn, Values};
+use crate::model::{HistogramColumn, StrColumn, UniquesColumn, Values};
 use crate::{Error, ErrorKind, Result};
 
 /// Text bytes of one column in one page at most; a reader refuses more.
 pub const TEXT_BYTES_MAX: usize = 256 << 20;
 /// Histogram buckets of one column in one page at most; a reader refuses more.
 pub const BUCKETS_MAX: usize = 1 << 21;
+/// Bytes of the sketches of one column in one page at most, in memory; a reader refuses more.
+pub const UNIQUES_BYTES_MAX: usize = 32 << 20;
 
 /// Validity byte: every row has a value.
 const ALL_VALID: u8 = 0;
@@ -78,16 +81,19 @@ pub enum Encoding {
     Plain = 13,
     /// Series keys, tag by tag.
     Keys = 14,
+    /// Sketches of distinct values as streams of whole numbers.
+    Uniques = 15,
 }
 
 impl Encoding {
     /// Reads the number written in a file; `None` for one this version does not know.
     pub fn from_u8(number: u8) -> Option<Self> {
         #[rustfmt::skip]
-        const ALL: [Encoding; 15] = [
+        const ALL: [Encoding; 16] = [
             Encoding::Empty, Encoding::Const, Encoding::Affine, Encoding::Runs, Encoding::Scaled,
             Encoding::Decimal, Encoding::FloatBits, Encoding::Float, Encoding::Bits, Encoding::BoolNumbers,
             Encoding::Codes, Encoding::Texts, Encoding::Histograms, Encoding::Plain, Encoding::Keys,
+            Encoding::Uniques,
         ];
         ALL.get(usize::from(number)).copied()
     }
@@ -118,6 +124,8 @@ pub enum Kind {
     Str = 4,
     /// [`Values::Hist`]
     Hist = 5,
+    /// [`Values::Uniques`]
+    Uniques = 6,
 }
 
 impl Kind {
@@ -130,18 +138,20 @@ impl Kind {
             Values::Bool(_) => Self::Bool,
             Values::Str(_) => Self::Str,
             Values::Hist(_) => Self::Hist,
+            Values::Uniques(_) => Self::Uniques,
         }
     }
 
     /// Reads the number written in a file; `None` for one this version does not know.
     pub fn from_u8(number: u8) -> Option<Self> {
-        const ALL: [Kind; 6] = [Kind::F64, Kind::I64, Kind::U64, Kind::Bool, Kind::Str, Kind::Hist];
+        const ALL: [Kind; 7] =
+            [Kind::F64, Kind::I64, Kind::U64, Kind::Bool, Kind::Str, Kind::Hist, Kind::Uniques];
         ALL.get(usize::from(number)).copied()
     }
 
     /// Whether values differ in size.
     pub(crate) fn is_heavy(self) -> bool {
-        matches!(self, Self::Str | Self::Hist)
+        matches!(self, Self::Str | Self::Hist | Self::Uniques)
     }
 
     /// No values of this kind.
@@ -153,6 +163,7 @@ impl Kind {
             Self::Bool => Values::Bool(Vec::new()),
             Self::Str => Values::Str(StrColumn::default()),
             Self::Hist => Values::Hist(HistogramColumn::default()),
+            Self::Uniques => Values::Uniques(UniquesColumn::default()),
         }
     }
 }
@@ -248,6 +259,7 @@ fn encode_dense(source: &Source<'_>, valid_count: usize, out: &mut Vec<u8>) -> R
             Some(valid) => texts::encode(&dense_texts(values, valid), out),
         },
         Values::Hist(values) => histograms::encode(values, valid, out),
+        Values::Uniques(values) => uniques::encode(values, valid, out),
     }
 }
 
@@ -289,6 +301,7 @@ pub fn decode(kind: Kind, rows: usize, dictionary: Option<&StrColumn>, bytes: &[
         Values::Bool(values) => Values::Bool(spread(values, &valid)),
         Values::Str(texts) => Values::Str(spread_texts(texts, &valid)),
         Values::Hist(values) => Values::Hist(spread_histograms(&values, &valid)),
+        Values::Uniques(values) => Values::Uniques(spread_uniques(&values, &valid)),
     };
     Ok((values, Some(valid)))
 }
@@ -330,6 +343,7 @@ fn decode_dense(kind: Kind, count: usize, dictionary: Option<&StrColumn>, bytes:
         }
         Kind::Str => Values::Str(texts::decode(bytes, count)?),
         Kind::Hist => Values::Hist(histograms::decode(bytes, count)?),
+        Kind::Uniques => Values::Uniques(uniques::decode(bytes, count)?),
     })
 }
 
@@ -359,6 +373,16 @@ fn spread_histograms(histograms: &HistogramColumn, valid: &[bool]) -> HistogramC
     for valid in valid {
         let histogram = if *valid { histograms.next() } else { None };
         rows.push(histogram.unwrap_or_default());
+    }
+    rows
+}
+
+fn spread_uniques(uniques: &UniquesColumn, valid: &[bool]) -> UniquesColumn {
+    let mut rows = UniquesColumn::default();
+    let mut uniques = uniques.iter();
+    for valid in valid {
+        let sketch = if *valid { uniques.next() } else { None };
+        rows.push(sketch.unwrap_or_default());
     }
     rows
 }

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
 use super::*;
-use crate::model::Histogram;
+use crate::model::{Histogram, Uniques, UniquesRef, ValueRef};
 use crate::testing::Scale;
 
 fn encoded(values: &Values, valid: Option<&[bool]>) -> (Encoding, Vec<u8>) {
@@ -36,6 +36,10 @@ fn bits(values: &Values, valid: Option<&[bool]>) -> Vec<Option<Vec<u64>>> {
             [vec![hist.zero, hist.positive.len() as u64], buckets(hist.positive), buckets(hist.negative)]
                 .concat()
         }
+        Values::Uniques(values) => match values.get(index).unwrap() {
+            UniquesRef::Listed(entries) => entries.iter().map(|entry| u64::from(*entry)).collect(),
+            UniquesRef::Folded(ranks) => ranks.iter().map(|rank| u64::from(*rank)).collect(),
+        },
     };
     let is_valid = |index: usize| valid.is_none_or(|valid| valid[index]);
     (0..values.len()).map(|index| is_valid(index).then(|| bits_of(index))).collect()
@@ -227,7 +231,21 @@ fn any_values() -> impl Strategy<Value = Values> {
         vec(any::<bool>(), 1..400).prop_map(Values::Bool),
         vec(".{0,12}", 1..60).prop_map(|texts| Values::Str(texts_of(&texts))),
         vec(any_histogram(), 1..40).prop_map(|hists| Values::Hist(hists.into_iter().collect())),
+        any_uniques(1).prop_map(Values::Uniques),
     ]
+}
+
+fn any_uniques(rows_min: usize) -> impl Strategy<Value = UniquesColumn> {
+    let sketch = prop_oneof![6 => 1i64..40, 2 => 900i64..1024, 1 => 1025i64..9000];
+    vec((any::<i32>(), sketch), rows_min..20).prop_map(|sketches| {
+        let mut column = UniquesColumn::default();
+        for (first, count) in sketches {
+            let mut uniques = Uniques::default();
+            (0..count).for_each(|value| uniques.add(ValueRef::Int(value + i64::from(first))));
+            column.push(uniques.view());
+        }
+        column
+    })
 }
 
 /// Bytes of the values as they are in memory: the least that a codec without any idea would write.
@@ -243,6 +261,12 @@ fn raw_bytes(values: &Values, valid: Option<&[bool]>) -> usize {
             let buckets = |row| hists.get(row).map_or(0, |hist| hist.positive.len() + hist.negative.len());
             rows.map(|row| 16 + 12 * buckets(row)).sum()
         }
+        Values::Uniques(sketches) => rows
+            .map(|row| match sketches.get(row).unwrap() {
+                UniquesRef::Listed(entries) => 8 + 4 * entries.len(),
+                UniquesRef::Folded(ranks) => 8 + ranks.len(),
+            })
+            .sum(),
     };
     bitmap + values
 }
@@ -309,6 +333,11 @@ fn histograms_keep_their_bits_and_size() {
 }
 
 #[test]
+fn uniques_keep_their_bits_and_size() {
+    check_laws(any_uniques(0).prop_map(Values::Uniques));
+}
+
+#[test]
 fn encode_after_writes_what_encode_does() {
     let values = Values::I64((0..300).collect());
     let valid =
@@ -331,7 +360,7 @@ proptest! {
         values in any_values(),
         noise in vec(any::<u8>(), 0..64),
         flips in vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
-        kind in 0u8..6,
+        kind in 0u8..7,
         rows in 0usize..600,
     ) {
         let kind = Kind::from_u8(kind).unwrap();

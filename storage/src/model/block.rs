@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use super::{FieldId, FieldType, HistogramColumn, SeriesId, Value, ValueRef};
+use super::{FieldId, FieldType, HistogramColumn, SeriesId, UniquesColumn, Value, ValueRef};
 
 /// What a column holds about a field: its value (raw rows), or one statistic of a cell.
 ///
@@ -45,18 +45,20 @@ pub enum Stat {
     Changes = 13,
     /// Cell interior: sum of squared distances from the mean (f64).
     M2 = 14,
-    /// Cell interior: exponential histogram of schema 6; null when count <= 2.
+    /// Cell interior: exponential histogram of schema 6; null when count <= 2 and first and last are kept.
     Hist = 15,
+    /// Cell interior: sketch of the distinct values.
+    Uniques = 16,
 }
 
 impl Stat {
     /// Reads the number written in a file; `None` for one this version does not know.
     pub fn from_u8(number: u8) -> Option<Self> {
         #[rustfmt::skip]
-        const ALL: [Stat; 16] = [
+        const ALL: [Stat; 17] = [
             Stat::Value, Stat::Edge, Stat::Count, Stat::Sum, Stat::SumRest, Stat::Min, Stat::Max, Stat::First,
             Stat::FirstOffset, Stat::Last, Stat::LastOffset, Stat::ResetSum, Stat::Resets, Stat::Changes,
-            Stat::M2, Stat::Hist,
+            Stat::M2, Stat::Hist, Stat::Uniques,
         ];
         ALL.get(usize::from(number)).copied()
     }
@@ -152,6 +154,8 @@ pub enum Values {
     Str(StrColumn),
     /// Histograms of cells.
     Hist(HistogramColumn),
+    /// Sketches of the distinct values of cells.
+    Uniques(UniquesColumn),
 }
 
 impl Values {
@@ -176,6 +180,7 @@ impl Values {
             Self::Bool(_) => Self::Bool(Vec::new()),
             Self::Str(_) => Self::Str(StrColumn::default()),
             Self::Hist(_) => Self::Hist(HistogramColumn::default()),
+            Self::Uniques(_) => Self::Uniques(UniquesColumn::default()),
         }
     }
 
@@ -188,6 +193,7 @@ impl Values {
             Self::Bool(values) => values.len(),
             Self::Str(values) => values.len(),
             Self::Hist(values) => values.len(),
+            Self::Uniques(values) => values.len(),
         }
     }
 
@@ -202,7 +208,7 @@ impl Values {
             Self::F64(numbers) => numbers.iter().all(|number| *number == 0.0),
             Self::I64(numbers) => numbers.iter().all(|number| *number == 0),
             Self::U64(numbers) => numbers.iter().all(|number| *number == 0),
-            Self::Bool(_) | Self::Str(_) | Self::Hist(_) => false,
+            Self::Bool(_) | Self::Str(_) | Self::Hist(_) | Self::Uniques(_) => false,
         }
     }
 
@@ -215,6 +221,7 @@ impl Values {
             Self::Bool(values) => values.reserve(rows),
             Self::Str(texts) => texts.ends.reserve(rows),
             Self::Hist(values) => values.reserve(rows),
+            Self::Uniques(values) => values.reserve(rows),
         }
     }
 
@@ -227,6 +234,7 @@ impl Values {
             Self::Bool(values) => values.push(false),
             Self::Str(values) => values.end_text(),
             Self::Hist(values) => values.pad(values.len() + 1),
+            Self::Uniques(values) => values.pad(values.len() + 1),
         }
     }
 
@@ -241,6 +249,7 @@ impl Values {
             Self::U64(values) => values.resize(rows, 0),
             Self::Bool(values) => values.resize(rows, false),
             Self::Hist(values) => values.pad(rows),
+            Self::Uniques(values) => values.pad(rows),
             Self::Str(texts) => {
                 let end = texts.ends.last().copied().unwrap_or(0);
                 texts.ends.resize(rows, end);
@@ -259,6 +268,7 @@ impl Values {
             }
             (Self::Str(values), Self::Str(from)) => values.push(from.get(index)),
             (Self::Hist(values), Self::Hist(from)) => values.push(from.get(index).unwrap_or_default()),
+            (Self::Uniques(values), Self::Uniques(from)) => values.push(from.get(index).unwrap_or_default()),
             (values, _) => values.push_default(),
         }
     }
@@ -279,12 +289,13 @@ impl Values {
                 values.extend_from_slice(from.get(rows).unwrap_or_default())
             }
             (Self::Hist(values), Self::Hist(from)) => values.extend_from(from, rows),
+            (Self::Uniques(values), Self::Uniques(from)) => values.extend_from(from, rows),
             (Self::Str(values), Self::Str(from)) => values.extend_from(from, rows),
             (values, other) => rows.for_each(|row| values.push_from(other, row)),
         }
     }
 
-    /// Row `index` as a value; `None` past the end and for histograms.
+    /// Row `index` as a value; `None` past the end, for histograms and sketches.
     pub fn get(&self, index: usize) -> Option<ValueRef<'_>> {
         match self {
             Self::F64(values) => values.get(index).map(|value| ValueRef::Float(*value)),
@@ -292,7 +303,7 @@ impl Values {
             Self::U64(values) => values.get(index).map(|value| ValueRef::UInt(*value)),
             Self::Bool(values) => values.get(index).map(|value| ValueRef::Bool(*value)),
             Self::Str(values) => (index < values.len()).then(|| ValueRef::Str(values.get(index))),
-            Self::Hist(_) => None,
+            Self::Hist(_) | Self::Uniques(_) => None,
         }
     }
 }
@@ -438,7 +449,7 @@ impl RowBlock {
                     texts.bytes.shrink_to_fit();
                     texts.ends.shrink_to_fit();
                 }
-                Values::Hist(_) => {}
+                Values::Hist(_) | Values::Uniques(_) => {}
             }
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! Read in this order: this file (time, ids, tiers), [`labels`] (what a series is called), [`value`] (one field
 //! value), [`schema`] (what a measurement has and how series are selected), [`batch`] (rows on their way in), [`block`] (columns of rows, in memory and between rooms),
-//! [`partial`] and [`histogram`] (what a window of one field is pressed into).
+//! [`partial`], [`histogram`] and [`uniques`] (what a window of one field is pressed into), [`stat_set`] (which statistics of it).
 
 pub mod batch;
 pub mod block;
@@ -11,6 +11,9 @@ pub mod histogram;
 pub mod labels;
 pub mod partial;
 pub mod schema;
+pub mod stat_set;
+pub mod uniques;
+pub mod uniques_column;
 pub mod value;
 
 pub use batch::{Dialect, RowError, WriteBatch};
@@ -20,6 +23,9 @@ pub use histogram::{Histogram, HistogramRef, HistogramScratch};
 pub use labels::SeriesKey;
 pub use partial::{Numbers, Partial, Stats};
 pub use schema::{FieldInfo, Schema, SeriesInfo, SeriesSet, TagMatcher, TagTest};
+pub use stat_set::StatSet;
+pub use uniques::{Uniques, UniquesRef};
+pub use uniques_column::UniquesColumn;
 pub use value::{FieldType, Value, ValueRef};
 
 /// Nanoseconds in a second.

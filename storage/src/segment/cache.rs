@@ -91,6 +91,7 @@ fn bytes_of(values: &Values) -> usize {
         Values::Bool(values) => size_of_val(&**values),
         Values::Str(texts) => bytes_of_texts(texts),
         Values::Hist(values) => values.memory_bytes(),
+        Values::Uniques(values) => values.memory_bytes(),
     }
 }
 

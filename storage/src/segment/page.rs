@@ -7,7 +7,7 @@ use super::{PAGE_BYTES_FULL, PAGE_ROWS_FULL, PAGE_ROWS_MAX};
 use crate::codec::Kind;
 use crate::codec::texts::slice_of;
 use crate::model::histogram::Bucket;
-use crate::model::{Column, ColumnKey, RowBlock, Stat, Values};
+use crate::model::{Column, ColumnKey, RowBlock, Stat, UniquesRef, Values};
 use crate::rows::pad_nulls;
 use crate::{Error, ErrorKind, Result};
 
@@ -213,6 +213,11 @@ fn weight_of(column: &Column, index: usize) -> usize {
             let buckets = histograms.get(index).map_or(0, |hist| hist.positive.len() + hist.negative.len());
             buckets.saturating_mul(size_of::<Bucket>())
         }
+        Values::Uniques(sketches) => match sketches.get(index) {
+            Some(UniquesRef::Listed(entries)) => size_of_val(entries),
+            Some(UniquesRef::Folded(ranks)) => ranks.len(),
+            None => 0,
+        },
         Values::F64(_) | Values::I64(_) | Values::U64(_) | Values::Bool(_) => 0,
     }
 }
@@ -236,6 +241,7 @@ fn append_column(to: &mut Column, from: &Column, range: &Range<usize>) -> Result
         (Values::U64(to), Values::U64(from)) => extend(to, from, range),
         (Values::Bool(to), Values::Bool(from)) => extend(to, from, range),
         (Values::Hist(to), Values::Hist(from)) => to.extend_from(from, range.clone()),
+        (Values::Uniques(to), Values::Uniques(from)) => to.extend_from(from, range.clone()),
         (Values::Str(to), Values::Str(from)) => to.extend_from(from, range.clone()),
         (to, from) => {
             let message = format!("a column is both {:?} and {:?}", Kind::of(to), Kind::of(from));

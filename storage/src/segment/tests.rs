@@ -128,6 +128,7 @@ fn shown(column: &Column, index: usize) -> Option<String> {
     }
     Some(match (&column.values, column.value(index)) {
         (Values::Hist(hists), _) => format!("{:?}", hists.get(index)),
+        (Values::Uniques(sketches), _) => format!("{:?}", sketches.get(index)),
         (_, Some(Value::Float(value))) => format!("{:x}", value.to_bits()),
         (_, value) => format!("{value:?}"),
     })

@@ -466,7 +466,7 @@ pub(super) fn bounds_of(column: &Column) -> (f64, f64) {
         Values::Bool(values) => {
             span(values, valid).map_or(none, |(min, max)| outward((u64::from(min), u64::from(max))))
         }
-        Values::Str(_) | Values::Hist(_) => none,
+        Values::Str(_) | Values::Hist(_) | Values::Uniques(_) => none,
     }
 }
 

@@ -309,7 +309,7 @@ fn put_column(out: &mut Vec<u8>, column: &Column, rows: usize) {
         Values::U64(_) => FieldType::UInt,
         Values::Bool(_) => FieldType::Bool,
         Values::Str(_) => FieldType::Str,
-        Values::Hist(_) => unreachable!("a field value is never a histogram"),
+        Values::Hist(_) | Values::Uniques(_) => unreachable!("a field value is no statistic"),
     };
     out.push(field_type as u8);
     let valid = column.valid.as_deref();
@@ -336,7 +336,7 @@ fn put_column(out: &mut Vec<u8>, column: &Column, rows: usize) {
                 put_slice(out, slice_of(texts, row).unwrap_or_default());
             }
         }
-        Values::Hist(_) => {}
+        Values::Hist(_) | Values::Uniques(_) => {}
     }
 }
 
