@@ -16,7 +16,7 @@ use icecore_storage::clock::SystemClock;
 use icecore_storage::engine::Env;
 use icecore_storage::fs::{Fs, OsFs};
 use icecore_storage::memtable::Memtable;
-use icecore_storage::model::{SeriesId, TimeRange};
+use icecore_storage::model::{SeriesId, StatSet, TimeRange};
 use icecore_storage::options::{Durability, Options, Retention};
 use icecore_storage::scan::{Bounds, Resolution, SampleRequest, Scan, Unmetered, Window, WindowRequest};
 use icecore_storage::series::{Catalog, CatalogLimits};
@@ -256,14 +256,15 @@ fn windows(shape: &Shape, view: &dyn Scan, series: &[SeriesId]) {
         .map(|hour| common::START_NS + hour * hour_ns)
         .map(|start_ns| Window { start_ns, end_ns: start_ns + hour_ns })
         .collect();
-    for (with_hist, what) in [(false, "numbers"), (true, "numbers and histograms")] {
+    let all = StatSet::NUMBERS.with(StatSet::HIST);
+    for (wants, what) in [(StatSet::NUMBERS, "numbers"), (all, "numbers and histograms")] {
         let request = WindowRequest {
             measurement: schema.measurement,
             field: field.id,
             series,
             windows: &windows,
             bounds: Bounds::RightOpen,
-            with_hist,
+            wants,
             resolution: Resolution::Auto,
         };
         for state in ["cold", "decoded pages cached"] {

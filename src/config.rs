@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use icecore_storage::cell_set::{CellRule, CellSet};
 use icecore_storage::options::{Durability, Options, Retention};
 
 use crate::limits::Limits;
@@ -198,6 +199,31 @@ fn check_order(retention: &Retention) -> Result<()> {
     Ok(())
 }
 
+/// Reads what the cells of a field keep: `requests.latency_ms=dist`, `*.user_id=auto+uniq`. The sets are `auto`, `dist`,
+/// `counter` and `gauge`; `*` stands for any measurement, or any field; the field begins behind the last dot.
+///
+/// # Errors
+/// `InvalidInput` that shows the text and the form wanted.
+pub fn parse_cell_rule(text: &str) -> Result<CellRule> {
+    let wrong = || {
+        Error::invalid(format!(
+            "`{text}` is not a rule for cells such as requests.latency_ms=dist or *.user_id=auto+uniq; the sets are \
+             auto, dist, counter and gauge"
+        ))
+    };
+    let (place, set) = text.trim().rsplit_once('=').ok_or_else(wrong)?;
+    let (measurement, field) = place.rsplit_once('.').ok_or_else(wrong)?;
+    let (set, with_uniques) = match set.strip_suffix("+uniq") {
+        Some(set) => (set, true),
+        None => (set, false),
+    };
+    if measurement.is_empty() || field.is_empty() {
+        return Err(wrong());
+    }
+    let set = CellSet::from_name(set).ok_or_else(wrong)?;
+    Ok(CellRule { measurement: measurement.to_owned(), field: field.to_owned(), set, with_uniques })
+}
+
 /// The text form that [`parse_retention`] reads.
 pub fn format_retention(retention: &Retention) -> String {
     if *retention == Retention::FOREVER {
@@ -256,6 +282,33 @@ mod tests {
             assert_eq!(sum, bytes);
             assert!(limits.query.memory_bytes_max <= limits.queries_memory_bytes_max);
             assert!(2 * options.memtable_bytes_max <= options.memory_bytes_max);
+        }
+    }
+
+    #[test]
+    fn cell_rules_are_read_with_names_that_have_dots() {
+        let check = |text: &str, measurement: &str, field: &str, set, with_uniques| {
+            let expected =
+                CellRule { measurement: measurement.into(), field: field.into(), set, with_uniques };
+            assert_eq!(parse_cell_rule(text).unwrap(), expected, "{text}");
+        };
+        check("requests.latency_ms=dist", "requests", "latency_ms", CellSet::Dist, false);
+        check(" *.user_id=auto+uniq ", "*", "user_id", CellSet::Auto, true);
+        check("a.b=c.*=gauge", "a.b=c", "*", CellSet::Gauge, false);
+        for text in [
+            "",
+            "requests=dist",
+            "requests.latency_ms",
+            ".f=dist",
+            "m.=dist",
+            "m.f=all",
+            "m.f=dist+",
+            "m.f=+uniq",
+        ] {
+            assert!(
+                parse_cell_rule(text).unwrap_err().to_string().contains("not a rule for cells"),
+                "{text}"
+            );
         }
     }
 

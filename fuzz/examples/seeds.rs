@@ -6,8 +6,10 @@ use std::sync::Arc;
 use icecore::ingest::line::LineLimits;
 use icecore::ingest::{Precision, decode};
 use icecore_storage::clock::ManualClock;
+use icecore_storage::codec::{self, Source};
 use icecore_storage::engine::{Engine, Env};
 use icecore_storage::fs::{Fs, SimFs};
+use icecore_storage::model::{Uniques, UniquesColumn, ValueRef, Values};
 use icecore_storage::options::{Options, Retention};
 
 const NOW_NS: i64 = 1_704_081_600_000_000_000;
@@ -36,6 +38,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             keep("wal_record", &format!("record-{index}"), &seed)?;
         }
     }
+    keep_sketches()?;
     engine.seal()?;
     let mut kept = 0;
     let names = ["", "segments", "series"].map(|part| take(&fs, &dir.join(part)));
@@ -54,6 +57,22 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             keep("segment_open", &format!("segment-{kept}"), &bytes)?;
             kept += 1;
         }
+    }
+    Ok(())
+}
+
+/// Columns of sketches: a few short ones, and one that is folded.
+fn keep_sketches() -> Result<(), Box<dyn std::error::Error>> {
+    for (name, counts) in [("listed", &[1, 5, 40][..]), ("folded", &[1100, 3]), ("one", &[1])] {
+        let mut column = UniquesColumn::default();
+        for count in counts {
+            let mut uniques = Uniques::default();
+            (0..*count).for_each(|value| uniques.add(ValueRef::Int(value)));
+            column.push(uniques.view());
+        }
+        let mut seed = vec![u8::try_from(counts.len())?];
+        codec::encode(&Source { values: &Values::Uniques(column), valid: None, codes: None }, &mut seed)?;
+        keep("uniques", name, &seed)?;
     }
     Ok(())
 }

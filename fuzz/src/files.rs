@@ -6,8 +6,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use icecore_storage::codec::{self, Kind, Source};
 use icecore_storage::fs::{Fs, SimFs};
 use icecore_storage::manifest::{self, Manifest};
+use icecore_storage::model::{Uniques, Values};
 use icecore_storage::segment::{PageCache, Segment};
 use icecore_storage::series::file;
 use icecore_storage::wal::record::{self, DEFINITIONS, ROWS, Record};
@@ -37,6 +39,23 @@ pub fn wal_record(bytes: &[u8]) {
     let again = record::decode(number, &written).expect("what was written can be read");
     // As text, where NaN is equal to itself.
     assert_eq!(format!("{again:?}"), format!("{decoded:?}"));
+}
+
+/// A column of sketches; the first byte is the number of rows.
+pub fn uniques(bytes: &[u8]) {
+    let Some((&rows, bytes)) = bytes.split_first() else { return };
+    let Ok((values, valid)) = codec::decode(Kind::Uniques, usize::from(rows), None, bytes) else { return };
+    let mut written = Vec::new();
+    let source = Source { values: &values, valid: valid.as_deref(), codes: None };
+    codec::encode(&source, &mut written).expect("what was read can be written");
+    let again = codec::decode(Kind::Uniques, usize::from(rows), None, &written).expect("and read");
+    assert_eq!(again, (values.clone(), valid));
+    let Values::Uniques(column) = values else { return };
+    let (mut forward, mut backward) = (Uniques::default(), Uniques::default());
+    let all: Vec<_> = column.iter().collect();
+    all.iter().for_each(|sketch| forward.merge(*sketch));
+    all.iter().rev().for_each(|sketch| backward.merge(*sketch));
+    assert_eq!(forward, backward);
 }
 
 /// A manifest.

@@ -14,13 +14,14 @@ pub mod records;
 pub type Law = fn(&[u8]);
 
 /// The targets by name, with their laws.
-pub const LAWS: [(&str, Law); 9] = [
+pub const LAWS: [(&str, Law); 10] = [
     ("line", line::check),
     ("records", records::check),
     ("promql_text", languages::promql),
     ("select_text", languages::select),
     ("query_eval", eval::check),
     ("wal_record", files::wal_record),
+    ("uniques", files::uniques),
     ("segment_open", files::segment),
     ("manifest_open", files::manifest),
     ("catalog_file", files::catalog),

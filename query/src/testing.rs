@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use icecore_storage::Result;
 use icecore_storage::model::{
-    Column, ColumnKey, FieldId, FieldType, MeasurementId, Partial, RowBlock, SeriesId, SeriesKey, TimeRange,
-    ValueRef, Values,
+    Column, ColumnKey, FieldId, FieldType, MeasurementId, Partial, RowBlock, SeriesId, SeriesKey, StatSet,
+    TimeRange, ValueRef, Values,
 };
 use icecore_storage::scan::{
     Coverage, FieldInfo, Flow, Meter, RowRequest, SampleRequest, SampleSlice, Scan, Schema, SeriesInfo,
@@ -85,7 +85,7 @@ impl Scan for Wide {
     ) -> Result<Coverage> {
         for (series_idx, id) in request.series.iter().enumerate() {
             let mut partial = Partial::empty(FieldType::Float);
-            partial.add(1, ValueRef::Float(f64::from(id.0) / 7.0), false);
+            partial.add(1, ValueRef::Float(f64::from(id.0) / 7.0), StatSet::NUMBERS);
             let partials = vec![partial; request.windows.len()];
             sink(WindowSlice { series_idx, windows: request.windows, partials: &partials })?;
         }

@@ -16,7 +16,8 @@ use tokio::sync::watch;
 use super::{Ended, memory, say};
 use crate::Databases;
 use crate::config::{
-    Config, MEMORY_BYTES_MIN, format_retention, parse_bytes, parse_durability, parse_retention,
+    Config, MEMORY_BYTES_MIN, format_retention, parse_bytes, parse_cell_rule, parse_durability,
+    parse_retention,
 };
 use crate::databases::DEFAULT_DATABASE;
 use crate::demo::Demo;
@@ -47,6 +48,10 @@ pub(super) struct ServeArgs {
     /// the same. May be given more than once. Existing databases keep what they were created with.
     #[arg(long, value_name = "MEASUREMENT")]
     keep_duplicates: Vec<String>,
+    /// What new cells of a field keep, such as requests.latency_ms=dist or *.user_id=auto+uniq: the sets are auto, dist,
+    /// counter and gauge. May be given more than once; the first that matches counts.
+    #[arg(long, value_name = "RULE")]
+    cells: Vec<String>,
     /// Memory to do with, such as 512M or 2G; sizes of caches and limits follow it. A third of what the machine or the
     /// memory group has, at most 1G, when it is not given.
     #[arg(long, env = "ICECORE_MEMORY")]
@@ -93,7 +98,9 @@ fn config(args: &ServeArgs) -> Result<Config, Ended> {
     }
     let memory_bytes = memory_bytes(args.memory.as_deref())?;
     tracing::info!(mib = memory_bytes >> 20, "memory to do with");
-    let options = Options { durability, ..Options::default() };
+    let cells = args.cells.iter().map(|text| parse_cell_rule(text)).collect::<Result<_, _>>();
+    let cells = cells.map_err(|error| Ended::usage(format!("--cells: {error}")))?;
+    let options = Options { durability, cells, ..Options::default() };
     let config = Config {
         data_dir: args.data_dir.clone(),
         listen: args.listen,

@@ -3,7 +3,7 @@
 
 use crate::Result;
 use crate::manifest::SegmentMeta;
-use crate::model::{MeasurementId, RowBlock, Schema, Tier, TimeRange};
+use crate::model::{MeasurementId, RowBlock, Schema, StatSet, Tier, TimeRange};
 use crate::segment::{SegmentWriter, SeriesTable};
 use crate::version::{FileNumbers, Store};
 use crate::{Error, ErrorKind};
@@ -37,13 +37,26 @@ impl Draft {
     /// Those of the file system; `Internal` when rows are out of order; `Unavailable` in the background when the engine
     /// closes.
     pub(crate) fn push(&mut self, store: &Store, schema: &Schema, rows: &RowBlock) -> Result<()> {
+        self.push_cells(store, (schema, &[]), rows)
+    }
+
+    /// As [`Draft::push`], cells that keep these groups of statistics of each field.
+    ///
+    /// # Errors
+    /// As [`Draft::push`].
+    pub(crate) fn push_cells(
+        &mut self,
+        store: &Store,
+        (schema, kept): (&Schema, &[StatSet]),
+        rows: &RowBlock,
+    ) -> Result<()> {
         if rows.is_empty() {
             return Ok(());
         }
         if self.section != Some(schema.measurement) {
             self.end_section(store, &mut SeriesTable::default())?;
         }
-        self.begin(store, schema)?.push(rows)?;
+        self.begin(store, (schema, kept))?.push(rows)?;
         self.pay(store)
     }
 
@@ -51,13 +64,17 @@ impl Draft {
     ///
     /// # Errors
     /// Those of the file system; `Internal` for another section.
-    pub(crate) fn begin(&mut self, store: &Store, schema: &Schema) -> Result<&mut SegmentWriter> {
+    pub(crate) fn begin(
+        &mut self,
+        store: &Store,
+        (schema, kept): (&Schema, &[StatSet]),
+    ) -> Result<&mut SegmentWriter> {
         let writer = match &mut self.writer {
             Some(writer) => writer,
             slot => slot.insert(SegmentWriter::create(&*store.env.fs, &store.segment_path(self.id))?),
         };
         if self.section != Some(schema.measurement) {
-            writer.begin(schema.measurement, &schema.name, &schema.fields)?;
+            writer.begin_cells(schema.measurement, &schema.name, &schema.fields, kept)?;
             self.section = Some(schema.measurement);
         }
         Ok(writer)

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::cell_set::CellRule;
 use crate::model::{DAY_NS, HOUR_NS, Tier};
 
 /// What an acknowledged write has survived.
@@ -119,6 +120,8 @@ pub struct Options {
     pub background_bytes_per_second_max: Option<u64>,
     /// Free disk space below which writes are refused.
     pub free_bytes_min: u64,
+    /// What the cells of which fields keep, the first that matches; of new cells: those that are there stay as they are.
+    pub cells: Vec<CellRule>,
 }
 
 impl Default for Options {
@@ -141,6 +144,7 @@ impl Default for Options {
             tombstone_series_max: 4_000_000,
             background_bytes_per_second_max: None,
             free_bytes_min: 256 << 20,
+            cells: Vec::new(),
         }
     }
 }

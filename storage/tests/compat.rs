@@ -1,6 +1,7 @@
 //! Databases that an earlier build wrote are opened, and hold what they were given. `tests/compat/v1` is a fixture
 //! of format version 1 of all files, `v2` of segments in version 2, `v2-dense` one with cells of one minute, `v3` of
-//! catalog and log files in version 2, with series that left, `v4` and `v4-dense` of segments in version 3; `tests/compat/program.rs` says what is in them.
+//! catalog and log files in version 2, with series that left, `v4` and `v4-dense` of segments in version 3,
+//! `v5` and `v5-dense` in version 4; `tests/compat/program.rs` says what is in them.
 
 #![expect(unreachable_pub, reason = "the program is shared with the example that makes the fixture")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panic, its helpers too")]
@@ -16,7 +17,8 @@ use std::sync::Arc;
 use icecore_storage::check::check;
 use icecore_storage::fs::{Fs, OsFs};
 use icecore_storage::model::{
-    FieldType, HOUR_NS, MINUTE_NS, Partial, RowBlock, SECOND_NS, SeriesId, Stats, Tier, TimeRange, Value,
+    FieldType, HOUR_NS, MINUTE_NS, Partial, RowBlock, SECOND_NS, SeriesId, StatSet, Stats, Tier, TimeRange,
+    Value,
 };
 use icecore_storage::scan::{
     Bounds, Coverage, Flow, Resolution, RowRequest, Scan, Unmetered, Window, WindowRequest,
@@ -74,10 +76,22 @@ fn content(view: &dyn Scan) -> Content {
     content
 }
 
+const WANTS: StatSet = StatSet::NUMBERS.with(StatSet::HIST);
+
+/// What is asked of cells: of texts what a format keeps.
+fn wants(field_type: FieldType, of_texts: StatSet) -> StatSet {
+    if field_type == FieldType::Str { of_texts } else { WANTS }
+}
+
 /// The windows of a field of host `a` of `cpu`.
-fn windows(view: &dyn Scan, field: &str, windows: &[Window]) -> (Vec<Partial>, Coverage) {
+fn windows(
+    view: &dyn Scan,
+    (field, of_texts): (&str, StatSet),
+    windows: &[Window],
+) -> icecore_storage::Result<(Vec<Partial>, Coverage)> {
     let schema = view.schema("cpu").unwrap();
-    let field = schema.fields.iter().find(|info| &*info.name == field).unwrap().id;
+    let info = schema.fields.iter().find(|info| &*info.name == field).unwrap();
+    let (field, wants) = (info.id, wants(info.field_type, of_texts));
     let series = view.series(schema.measurement, &[], TimeRange::ALL, 100).unwrap();
     let series = series.iter().find(|info| info.key.tag("host") == Some("a")).unwrap().id;
     let request = WindowRequest {
@@ -86,7 +100,7 @@ fn windows(view: &dyn Scan, field: &str, windows: &[Window]) -> (Vec<Partial>, C
         series: &[series],
         windows,
         bounds: Bounds::RightOpen,
-        with_hist: true,
+        wants,
         resolution: Resolution::Auto,
     };
     let mut found = Vec::new();
@@ -94,12 +108,12 @@ fn windows(view: &dyn Scan, field: &str, windows: &[Window]) -> (Vec<Partial>, C
         found = slice.partials.to_vec();
         Ok(())
     };
-    let coverage = view.windows(&request, &Unmetered, &mut sink).unwrap();
-    (found, coverage)
+    let coverage = view.windows(&request, &Unmetered, &mut sink)?;
+    Ok((found, coverage))
 }
 
 /// The same windows over the rows of the program.
-fn folded(rows: &[Row], field: &str, windows: &[Window]) -> Vec<Partial> {
+fn folded(rows: &[Row], (field, of_texts): (&str, StatSet), windows: &[Window]) -> Vec<Partial> {
     let mut last: BTreeMap<i64, Value> = BTreeMap::new();
     for row in rows.iter().filter(|row| row.measurement == "cpu" && row.host == "a") {
         let found = row.fields.iter().find(|(name, _)| *name == field);
@@ -116,11 +130,11 @@ fn folded(rows: &[Row], field: &str, windows: &[Window]) -> Vec<Partial> {
         let mut partial = empty.clone();
         for (ts_ns, value) in last.range(window.start_ns..window.end_ns) {
             match (&mut partial, value) {
-                (Partial::Float(stats), Value::Float(value)) => stats.add(*ts_ns, *value, true),
-                (Partial::Int(stats), Value::Int(value)) => stats.add(*ts_ns, *value, true),
-                (Partial::UInt(stats), Value::UInt(value)) => stats.add(*ts_ns, *value, true),
-                (Partial::UInt(stats), Value::Bool(value)) => stats.add(*ts_ns, u64::from(*value), true),
-                (Partial::Text(count), Value::Str(_)) => *count += 1,
+                (Partial::Float(stats), Value::Float(value)) => stats.add(*ts_ns, *value, WANTS),
+                (Partial::Int(stats), Value::Int(value)) => stats.add(*ts_ns, *value, WANTS),
+                (Partial::UInt(stats), Value::UInt(value)) => stats.add(*ts_ns, *value, WANTS),
+                (Partial::UInt(stats), Value::Bool(value)) => stats.add(*ts_ns, u64::from(*value), WANTS),
+                (Partial::Text(stats), Value::Str(text)) => stats.add(*ts_ns, text, of_texts),
                 (_, other) => panic!("{other:?} among values of another type"),
             }
         }
@@ -148,7 +162,7 @@ fn gist(partial: &Partial) -> String {
             let Stats { count, min, max, first, last, resets, changes, sum, hist, .. } = stats;
             format!("{count} {min} {max} {first} {last} {resets} {changes} {sum:?} {hist:?}")
         }
-        Partial::Text(count) => format!("{count} texts"),
+        Partial::Text(stats) => format!("{stats:?}"),
     }
 }
 
@@ -173,14 +187,16 @@ fn verify(dir: &Path) {
     assert!(content(&*view) == expected(&rows), "rows differ");
     for field in ["usage", "load", "jobs"] {
         for asked in [steps(START_NS, HOUR_NS, 2), steps(START_NS, 7 * MINUTE_NS, 17)] {
-            let (found, coverage) = windows(&*view, field, &asked);
-            assert_eq!(gists(&found), gists(&folded(&rows, field, &asked)), "{field}");
+            let field = (field, StatSet::COUNT);
+            let (found, coverage) = windows(&*view, field, &asked).unwrap();
+            assert_eq!(gists(&found), gists(&folded(&rows, field, &asked)), "{field:?}");
             assert!(coverage.cells.iter().sum::<u64>() > 0, "{coverage:?}");
         }
         for (width_ns, count, tier) in [(HOUR_NS, 1, 2), (5 * MINUTE_NS, 12, 1), (MINUTE_NS, 60, 0)] {
             let asked = steps(OLD_NS, width_ns, count);
-            let (found, coverage) = windows(&*view, field, &asked);
-            assert_eq!(gists(&found), gists(&folded(&program::old(), field, &asked)), "{field} of cells");
+            let field = (field, StatSet::COUNT);
+            let (found, coverage) = windows(&*view, field, &asked).unwrap();
+            assert_eq!(gists(&found), gists(&folded(&program::old(), field, &asked)), "{field:?} of cells");
             assert!(coverage.cells[tier] > 0 && coverage.rows == 0, "{coverage:?}");
         }
     }
@@ -195,7 +211,7 @@ fn verify(dir: &Path) {
 }
 
 /// All that must hold of a dense fixture, old or new.
-fn verify_dense(dir: &Path) {
+fn verify_dense(dir: &Path, of_texts: StatSet) {
     let disk: Arc<dyn Fs> = Arc::new(OsFs);
     let report = check(&disk, dir).unwrap();
     assert!(report.findings.is_empty(), "{report:?}");
@@ -212,11 +228,12 @@ fn verify_dense(dir: &Path) {
             for field in ["usage", "load", "jobs", "ticks", "busy", "state", "note", "errors", "sparse"] {
                 for (width_ns, count, tier) in [(HOUR_NS, 1, 2), (5 * MINUTE_NS, 12, 1), (MINUTE_NS, 60, 0)] {
                     let asked = steps(start_ns, width_ns, count);
-                    let (found, coverage) = windows(&*engine.view(), field, &asked);
+                    let field = (field, of_texts);
+                    let (found, coverage) = windows(&*engine.view(), field, &asked).unwrap();
                     assert_eq!(
                         gists(&found),
                         gists(&folded(&rows, field, &asked)),
-                        "{field} of {width_ns} ns"
+                        "{field:?} of {width_ns} ns"
                     );
                     assert!(coverage.cells[tier] > 0 && coverage.rows == 0, "{coverage:?}");
                 }
@@ -237,10 +254,14 @@ fn listed(view: &dyn Scan) -> BTreeMap<String, SeriesId> {
 }
 
 /// The fixtures, and the one in the format that is written now.
-const VERSIONS: [&str; 4] = ["v1", "v2", "v3", NEWEST];
-const NEWEST: &str = "v4";
-/// Those with cells of one minute.
-const DENSE: [&str; 2] = ["v2-dense", "v4-dense"];
+const VERSIONS: [&str; 5] = ["v1", "v2", "v3", "v4", NEWEST];
+const NEWEST: &str = "v5";
+/// Those with cells of one minute, and what they keep of texts.
+const DENSE: [(&str, StatSet); 3] = [
+    ("v2-dense", StatSet::COUNT),
+    ("v4-dense", StatSet::COUNT),
+    ("v5-dense", StatSet::ENDS.with(StatSet::UNIQUES)),
+];
 
 fn fixture(version: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/compat").join(version)
@@ -301,14 +322,27 @@ fn fixture_made_now_holds_what_it_was_given() {
 
 #[test]
 fn dense_fixture_of_then_and_of_now_holds_what_it_was_given() {
-    for version in DENSE {
+    for (version, of_texts) in DENSE {
         let (_home, dir) = copy(version);
-        verify_dense(&dir);
+        verify_dense(&dir, of_texts);
     }
     let home = tempfile::tempdir().unwrap();
     let dir = home.path().join("db");
     program::make_dense(&dir).unwrap();
-    verify_dense(&dir);
+    verify_dense(&dir, StatSet::ENDS.with(StatSet::UNIQUES));
+}
+
+#[test]
+fn texts_of_cells_that_only_count_them_are_refused_where_rows_are_gone() {
+    let (_home, dir) = copy("v4-dense");
+    let (engine, _) = program::open(&dir, NOW_NS).unwrap();
+    for (start_ns, is_refused) in [(OLD_NS, true), (START_NS, false)] {
+        let asked = steps(start_ns, HOUR_NS, 1);
+        let found = windows(&*engine.view(), ("note", StatSet::UNIQUES), &asked);
+        assert_eq!(found.is_err(), is_refused);
+        let error = found.err().map(|error| error.to_string()).unwrap_or_default();
+        assert_eq!(error.contains("field \"note\" of cpu"), is_refused, "{error}");
+    }
 }
 
 #[test]
@@ -316,7 +350,7 @@ fn fixtures_are_small_and_have_every_tier_and_encoding() {
     let disk: Arc<dyn Fs> = Arc::new(OsFs);
     let mut found = BTreeSet::new();
     let size_of = |version| files(&fixture(version)).values().map(Vec::len).sum::<usize>();
-    assert!(DENSE.into_iter().all(|version| size_of(version) < 100 << 10));
+    assert!(DENSE.into_iter().all(|(version, _)| size_of(version) < 100 << 10));
     for version in VERSIONS {
         assert!(size_of(version) < 200 << 10);
         let layout = inspect::directory(&disk, &fixture(version)).unwrap();
@@ -340,6 +374,7 @@ fn fixtures_are_small_and_have_every_tier_and_encoding() {
         "runs",
         "scaled",
         "texts",
+        "uniques",
     ];
     assert_eq!(found, all.map(String::from).into());
 }

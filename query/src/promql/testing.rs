@@ -164,7 +164,7 @@ impl Scan for VecScan {
                 let mut partial = Partial::empty(field_type);
                 let inside = points.range(window.start_ns..=window.end_ns);
                 for (ts_ns, value) in inside.filter(|(ts, _)| is_inside(request.bounds, *window, **ts)) {
-                    partial.add(*ts_ns, value.as_ref(), request.with_hist);
+                    partial.add(*ts_ns, value.as_ref(), request.wants);
                 }
                 meter.charge(partial.count())?;
                 partials.push(partial);

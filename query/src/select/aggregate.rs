@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use icecore_storage::model::partial::{Number, Sum};
-use icecore_storage::model::{FieldType, Partial, Stats, ValueRef};
+use icecore_storage::model::{FieldType, Partial, StatSet, Stats, TextStats, Uniques, ValueRef};
 
 use super::ast::{Arith, Fill, Function};
 use super::node::BoundCall;
@@ -19,8 +19,28 @@ pub(crate) fn merge_across(into: &mut Partial, from: &Partial) {
         (Partial::Float(into), Partial::Float(from)) => merge_stats(into, from),
         (Partial::Int(into), Partial::Int(from)) => merge_stats(into, from),
         (Partial::UInt(into), Partial::UInt(from)) => merge_stats(into, from),
-        (Partial::Text(into), Partial::Text(from)) => *into += from,
+        (Partial::Text(into), Partial::Text(from)) => merge_texts(into, from),
         _ => debug_assert!(false, "partials of one field have one type"),
+    }
+}
+
+fn merge_texts(into: &mut TextStats, from: &TextStats) {
+    if from.count == 0 {
+        return;
+    }
+    if into.count == 0 {
+        into.clone_from(from);
+        return;
+    }
+    if from.first_ns < into.first_ns || (from.first_ns == into.first_ns && from.first > into.first) {
+        (into.first, into.first_ns) = (from.first.clone(), from.first_ns);
+    }
+    if from.last_ns > into.last_ns || (from.last_ns == into.last_ns && from.last > into.last) {
+        (into.last, into.last_ns) = (from.last.clone(), from.last_ns);
+    }
+    into.count += from.count;
+    if let Some(uniques) = &from.uniques {
+        into.uniques.get_or_insert_default().merge(uniques.view());
     }
 }
 
@@ -53,6 +73,9 @@ fn merge_stats<N: Number>(into: &mut Stats<N>, from: &Stats<N>) {
     if let Some(hist) = &from.hist {
         into.hist.get_or_insert_default().merge(hist);
     }
+    if let Some(uniques) = &from.uniques {
+        into.uniques.get_or_insert_default().merge(uniques.view());
+    }
 }
 
 /// The value of a function over a partial; null when the partial is empty.
@@ -62,6 +85,10 @@ pub(crate) fn partial_cell(function: Function, partial: &Partial, field_type: Fi
     }
     if function == Function::Count {
         return Cell::Int(i64::try_from(partial.count()).unwrap_or(i64::MAX));
+    }
+    if function == Function::Uniq {
+        let uniques = partial.uniques().map_or(0, Uniques::estimate);
+        return Cell::Int(i64::try_from(uniques).unwrap_or(i64::MAX));
     }
     let int_sum = |sum: i128| match (i64::try_from(sum), u64::try_from(sum)) {
         (Ok(sum), _) if field_type == FieldType::Int => Cell::Int(sum),
@@ -77,7 +104,11 @@ pub(crate) fn partial_cell(function: Function, partial: &Partial, field_type: Fi
             stats_cell(function, stats, |value| Cell::Bool(value != 0), int_sum)
         }
         Partial::UInt(stats) => stats_cell(function, stats, Cell::UInt, int_sum),
-        Partial::Text(_) => Cell::Null,
+        Partial::Text(stats) => match function {
+            Function::First => Cell::Text(stats.first.clone()),
+            Function::Last => Cell::Text(stats.last.clone()),
+            _ => Cell::Null,
+        },
     }
 }
 
@@ -103,7 +134,7 @@ fn stats_cell<N: Number>(
         Function::Stddev if stats.count < 2 => Cell::Null,
         Function::Stddev => finite((stats.m2 / (stats.count - 1) as f64).max(0.0).sqrt()),
         Function::Quantile(share) => finite(quantile(stats, share)),
-        Function::Mode | Function::Distinct | Function::CountDistinct => Cell::Null,
+        Function::Mode | Function::Distinct | Function::CountDistinct | Function::Uniq => Cell::Null,
     }
 }
 
@@ -125,11 +156,12 @@ fn finite(value: f64) -> Cell {
 impl BoundCall {
     /// Whether partials hold all the function needs.
     pub(crate) fn is_in_partial(&self) -> bool {
-        let is_text = self.field.as_ref().is_some_and(|field| field.field_type == FieldType::Str);
         match self.function {
             Function::Mode | Function::Distinct | Function::CountDistinct => false,
-            Function::First | Function::Last => !is_text,
             Function::Count
+            | Function::First
+            | Function::Last
+            | Function::Uniq
             | Function::Sum
             | Function::Mean
             | Function::Min
@@ -140,14 +172,25 @@ impl BoundCall {
         }
     }
 
-    /// Whether the function needs a histogram.
-    pub(crate) fn needs_hist(&self) -> bool {
-        matches!(self.function, Function::Quantile(_))
+    /// The groups of statistics that the function reads off a partial.
+    pub(crate) fn wants(&self) -> StatSet {
+        match self.function {
+            Function::Count | Function::Mode | Function::Distinct | Function::CountDistinct => StatSet::COUNT,
+            Function::Sum => StatSet::SUM,
+            // The mean, which a sum that overflows does not give.
+            Function::Mean => StatSet::SUM.with(StatSet::RANGE),
+            Function::Min | Function::Max | Function::Spread => StatSet::RANGE,
+            Function::First | Function::Last => StatSet::ENDS,
+            Function::Stddev => StatSet::SPREAD,
+            // Bounded by the smallest and the largest value.
+            Function::Quantile(_) => StatSet::HIST.with(StatSet::RANGE),
+            Function::Uniq => StatSet::UNIQUES,
+        }
     }
 
     /// What a bucket without data shows; previous and linear are decided by the neighbours.
     pub(crate) fn empty_cell(&self, fill: Fill) -> Cell {
-        let is_count = matches!(self.function, Function::Count | Function::CountDistinct);
+        let is_count = matches!(self.function, Function::Count | Function::CountDistinct | Function::Uniq);
         let Some(field) = &self.field else { return Cell::Null };
         match fill {
             Fill::Null if is_count => Cell::Int(0),
@@ -169,8 +212,6 @@ impl BoundCall {
 pub(crate) enum Acc {
     Partial(Partial),
     Values(Values),
-    /// The earliest and latest text.
-    Ends(Option<(i64, String)>, Option<(i64, String)>),
 }
 
 impl Acc {
@@ -178,26 +219,20 @@ impl Acc {
     pub(crate) fn new(call: &BoundCall, field_type: FieldType) -> Self {
         match call.function {
             Function::Mode | Function::Distinct | Function::CountDistinct => Self::Values(Values::default()),
-            _ if call.is_in_partial() => Self::Partial(Partial::empty(field_type)),
-            _ => Self::Ends(None, None),
+            _ => Self::Partial(Partial::empty(field_type)),
         }
     }
 
     /// Adds a value of a series, not earlier than those before it; tells whether memory was taken.
-    pub(crate) fn add(&mut self, ts_ns: i64, value: ValueRef<'_>, needs_hist: bool) -> bool {
+    pub(crate) fn add(&mut self, ts_ns: i64, value: ValueRef<'_>, wants: StatSet) -> bool {
         match self {
             Self::Partial(partial) => {
-                partial.add(ts_ns, value, needs_hist);
-                false
+                let sketch_bytes = |partial: &Partial| partial.uniques().map_or(0, Uniques::heap_bytes);
+                let before = sketch_bytes(partial);
+                partial.add(ts_ns, value, wants);
+                before < sketch_bytes(partial)
             }
             Self::Values(values) => values.add(value, Seen { count: 1, first_ns: ts_ns }),
-            Self::Ends(first, last) => {
-                if let ValueRef::Str(text) | ValueRef::Escaped(text) = value {
-                    first.get_or_insert_with(|| (ts_ns, text.to_owned()));
-                    *last = Some((ts_ns, text.to_owned()));
-                }
-                false
-            }
         }
     }
 
@@ -206,18 +241,6 @@ impl Acc {
         match (self, other) {
             (Self::Partial(into), Self::Partial(from)) => merge_across(into, &from),
             (Self::Values(into), Self::Values(from)) => into.merge(from),
-            (Self::Ends(first, last), Self::Ends(other_first, other_last)) => {
-                if let Some((ts_ns, text)) = other_first
-                    && first.as_ref().is_none_or(|(at, mine)| ts_ns < *at || (ts_ns == *at && text > *mine))
-                {
-                    *first = Some((ts_ns, text));
-                }
-                if let Some((ts_ns, text)) = other_last
-                    && last.as_ref().is_none_or(|(at, mine)| (ts_ns, &text) > (*at, mine))
-                {
-                    *last = Some((ts_ns, text));
-                }
-            }
             _ => debug_assert!(false, "accumulators of one call have one kind"),
         }
     }
@@ -231,10 +254,6 @@ impl Acc {
                 _ if values.len() == 0 => Cell::Null,
                 _ => Cell::Int(i64::try_from(values.len()).unwrap_or(i64::MAX)),
             },
-            Self::Ends(first, last) => {
-                let end = if function == Function::First { first } else { last };
-                end.as_ref().map_or(Cell::Null, |(_, text)| Cell::Text(text.clone()))
-            }
         }
     }
 
@@ -242,7 +261,7 @@ impl Acc {
     pub(crate) fn distinct(&self) -> Vec<Cell> {
         match self {
             Self::Values(values) => values.sorted().into_iter().map(|(cell, _)| cell).collect(),
-            Self::Partial(_) | Self::Ends(..) => Vec::new(),
+            Self::Partial(_) => Vec::new(),
         }
     }
 }

@@ -250,6 +250,8 @@ pub(crate) enum Function {
     Mode,
     Distinct,
     CountDistinct,
+    /// About how many distinct values, from a sketch.
+    Uniq,
 }
 
 impl Function {

@@ -349,7 +349,9 @@ fn constant(expr: &Expr) -> Cell {
 pub(crate) fn accepts(function: Function, field_type: FieldType) -> bool {
     match function {
         Function::Count | Function::First | Function::Last => true,
-        Function::Distinct | Function::CountDistinct | Function::Mode => field_type != FieldType::Bool,
+        Function::Distinct | Function::CountDistinct | Function::Mode | Function::Uniq => {
+            field_type != FieldType::Bool
+        }
         Function::Sum
         | Function::Mean
         | Function::Min

@@ -136,9 +136,9 @@ impl Accumulator<'_> {
         let calls = self.plan.binder.calls.iter().zip(&self.plan.call_places);
         for (acc, (call, place)) in open.accs.iter_mut().zip(calls) {
             if let (Some(acc), Some(value)) = (acc, place.and_then(|place| row.value(place)))
-                && acc.add(row.ts_ns, value, call.needs_hist())
+                && acc.add(row.ts_ns, value, call.wants())
             {
-                // Distinct values are held in memory, so they count as points.
+                // Distinct values, and growing sketches, are held in memory, so they count as points.
                 self.context.budget.charge_points(1)?;
                 self.context.budget.charge_bytes(DISTINCT_BYTES)?;
             }

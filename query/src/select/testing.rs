@@ -159,7 +159,7 @@ impl Scan for TestScan {
                 let Some(value) = row.fields.get(&request.field) else { continue };
                 for (window, partial) in request.windows.iter().zip(&mut partials) {
                     if window.start_ns <= row.ts_ns && row.ts_ns < window.end_ns {
-                        partial.add(row.ts_ns, value.as_ref(), request.with_hist);
+                        partial.add(row.ts_ns, value.as_ref(), request.wants);
                         meter.charge(1)?;
                     }
                 }

@@ -272,7 +272,7 @@ fn fill_puts_values_into_empty_buckets() {
 }
 
 #[test]
-fn distinct_and_unique_counts_are_exact() {
+fn distinct_and_unique_counts_of_few_values_are_exact() {
     check("SELECT distinct(msg) FROM log", &["log{}: time distinct", "epoch bye", "epoch hello"]);
     check("SELECT DISTINCT msg FROM log", &["log{}: time distinct", "epoch bye", "epoch hello"]);
     check(

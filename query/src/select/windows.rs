@@ -4,7 +4,7 @@
 //! buckets go through in chunks, so that memory follows the answer and not the range.
 
 use icecore_storage::model::histogram::Bucket;
-use icecore_storage::model::{FieldType, HOUR_NS, Histogram, Partial, SeriesId, TimeRange, floor_to};
+use icecore_storage::model::{HOUR_NS, Histogram, Partial, SeriesId, StatSet, TimeRange, Uniques, floor_to};
 use icecore_storage::scan::{Bounds, Coverage, FieldInfo, Resolution, Window, WindowRequest, WindowSlice};
 
 use super::Context;
@@ -21,19 +21,12 @@ use crate::budget::Held;
 const PARTIALS_MAX: usize = 200_000;
 /// Buckets read at once.
 const CHUNK_MAX: usize = 8_192;
+/// As [`CHUNK_MAX`], with sketches of up to 4 KiB each, of which a scan holds three for a bucket.
+const UNIQUES_CHUNK_MAX: usize = 512;
 
 /// Whether partials can answer the calls of a plan.
-pub(crate) fn can_answer(plan: &Plan<'_>, frame: &Frame) -> bool {
-    let has_text = plan
-        .binder
-        .calls
-        .iter()
-        .any(|call| call.field.as_ref().is_some_and(|field| field.field_type == FieldType::Str));
-    // Partials of texts carry no times, so they cannot say where the data begins.
-    let knows_start = frame.has_start || frame.interval.is_none() || !has_text;
-    knows_start
-        && plan.filter.row_tests.is_empty()
-        && plan.binder.calls.iter().all(super::node::BoundCall::is_in_partial)
+pub(crate) fn can_answer(plan: &Plan<'_>) -> bool {
+    plan.filter.row_tests.is_empty() && plan.binder.calls.iter().all(super::node::BoundCall::is_in_partial)
 }
 
 /// The cells of all calls, by group and bucket.
@@ -50,8 +43,10 @@ pub(crate) fn read(
     let mut answer = vec![Buckets::new(); groups.len()];
     let fields = fields_of(plan);
     let mut reader =
-        Reader { context, plan, groups, coverage, with_hist: false, resolution: context.resolution };
-    let chunk_max = (PARTIALS_MAX / groups.len().max(1)).clamp(16, CHUNK_MAX);
+        Reader { context, plan, groups, coverage, wants: StatSet::COUNT, resolution: context.resolution };
+    let has_uniques = fields.iter().any(|field| wants_of(plan, field).has(StatSet::UNIQUES));
+    let chunk_max = if has_uniques { UNIQUES_CHUNK_MAX } else { CHUNK_MAX };
+    let chunk_max = (PARTIALS_MAX / groups.len().max(1)).clamp(16, chunk_max);
     let Some(span) = reader.span(frame, &fields)? else { return Ok(answer) };
     frame.check_buckets(span.start_ns, plan.items.len(), context.budget)?;
     let mut next = Some(frame.bucket(span.start_ns));
@@ -87,14 +82,14 @@ pub(crate) fn read_selected(
     else {
         return Ok(answer);
     };
-    let mut reader =
-        Reader { context, plan, groups, coverage, with_hist: false, resolution: context.resolution };
+    let wants = wants_of(plan, field);
+    let mut reader = Reader { context, plan, groups, coverage, wants, resolution: context.resolution };
     let (merged, _held) = reader.merged(field, &[window(range)])?;
     for (slot, partials) in answer.iter_mut().zip(merged) {
         let Some(partial) = partials.into_iter().flatten().next() else { continue };
-        let at_ns = partial.numbers().and_then(|numbers| match function {
-            Function::First => Some(numbers.first_ns),
-            Function::Last => Some(numbers.last_ns),
+        let at_ns = ends_of(&partial).and_then(|(first_ns, last_ns)| match function {
+            Function::First => Some(first_ns),
+            Function::Last => Some(last_ns),
             _ => None,
         });
         *slot = Some((at_ns, partial_cell(function, &partial, field.field_type)));
@@ -127,8 +122,8 @@ pub(crate) fn read_extremes(
     else {
         return Ok(answer);
     };
-    let mut reader =
-        Reader { context, plan, groups, coverage, with_hist: false, resolution: context.resolution };
+    let wants = wants_of(plan, field);
+    let mut reader = Reader { context, plan, groups, coverage, wants, resolution: context.resolution };
     let max = (PARTIALS_MAX / groups.len().max(1)).clamp(16, CHUNK_MAX);
     let Some(windows) = reader.hours(field, range, max)? else { return Ok(answer) };
     let (merged, _held) = reader.merged(field, &windows)?;
@@ -189,37 +184,54 @@ struct Reader<'a> {
     plan: &'a Plan<'a>,
     groups: &'a Groups,
     coverage: &'a mut Coverage,
-    with_hist: bool,
+    wants: StatSet,
     resolution: Resolution,
 }
 
 /// One list of partials per group, one place per window.
 type Merged = Vec<Vec<Option<Partial>>>;
 
-/// An estimate of the memory that the histogram of a partial takes.
-fn hist_bytes(partial: &Partial) -> u64 {
+/// The groups of statistics that the calls of a field read.
+fn wants_of(plan: &Plan<'_>, field: &FieldInfo) -> StatSet {
+    let calls = plan.binder.calls.iter().filter(|call| call.field.as_ref() == Some(field));
+    calls.fold(StatSet::COUNT, |wants, call| wants.with(call.wants()))
+}
+
+/// Times of the first and the last value, where they were asked for.
+fn ends_of(partial: &Partial) -> Option<(i64, i64)> {
+    match partial {
+        _ if partial.count() == 0 => None,
+        Partial::Text(stats) => Some((stats.first_ns, stats.last_ns)),
+        numbers => numbers.numbers().map(|numbers| (numbers.first_ns, numbers.last_ns)),
+    }
+}
+
+/// An estimate of the memory that histogram and sketch of a partial, or its texts, take.
+fn heap_bytes(partial: &Partial) -> u64 {
     let buckets = |hist: &Histogram| hist.positive.len() + hist.negative.len();
     let bytes = |hist| size_of::<Histogram>() + buckets(hist) * size_of::<Bucket>();
-    partial.histogram().map_or(0, |hist| bytes(hist) as u64)
+    let texts = if let Partial::Text(stats) = partial { stats.first.len() + stats.last.len() } else { 0 };
+    let uniques = partial.uniques().map_or(0, |uniques| size_of::<Uniques>() + uniques.heap_bytes());
+    (partial.histogram().map_or(0, bytes) + uniques + texts) as u64
 }
 
 impl<'a> Reader<'a> {
     /// The part of the range that has data; `None` when there is none. Without an interval, all of it.
     fn span(&mut self, frame: &Frame, fields: &[FieldInfo]) -> Result<Option<TimeRange>> {
-        let is_bounded_text = fields.iter().any(|field| field.field_type == FieldType::Str);
-        if frame.interval.is_none() || is_bounded_text {
+        if frame.interval.is_none() {
             return Ok(Some(frame.range));
         }
         let mut bounds: Option<(i64, i64)> = None;
         // What lies at the edges does not matter here, so that this look is never refused nor reported.
         self.resolution = Resolution::Auto;
         let before = *self.coverage;
+        self.wants = StatSet::ENDS;
         for field in fields {
             let (merged, _held) = self.merged(field, &[window(frame.range)])?;
             for partial in merged.into_iter().flatten().flatten() {
-                let Some(numbers) = partial.numbers() else { continue };
-                let (first_ns, last_ns) = bounds.unwrap_or((numbers.first_ns, numbers.last_ns));
-                bounds = Some((first_ns.min(numbers.first_ns), last_ns.max(numbers.last_ns)));
+                let Some((from_ns, to_ns)) = ends_of(&partial) else { continue };
+                let (first_ns, last_ns) = bounds.unwrap_or((from_ns, to_ns));
+                bounds = Some((first_ns.min(from_ns), last_ns.max(to_ns)));
             }
         }
         self.resolution = self.context.resolution;
@@ -238,7 +250,9 @@ impl<'a> Reader<'a> {
         let mut span = range;
         if hours_of(range) / i128::from(HOUR_NS) >= i128::from(max) {
             // Only this pass meets the edges of a range that is not bounded; there is nothing to widen there.
+            let wants = std::mem::replace(&mut self.wants, StatSet::ENDS);
             let (whole, _held) = self.merged(field, &[window(range)])?;
+            self.wants = wants;
             let numbers = || whole.iter().flatten().flatten().filter_map(Partial::numbers);
             let Some(first_ns) = numbers().map(|numbers| numbers.first_ns).min() else { return Ok(None) };
             let last_ns = numbers().map(|numbers| numbers.last_ns).max().unwrap_or(first_ns);
@@ -268,9 +282,8 @@ impl<'a> Reader<'a> {
     ) -> Result<()> {
         let calls = &self.plan.binder.calls;
         let of_field = || calls.iter().enumerate().filter(|(_, call)| call.field.as_ref() == Some(field));
-        self.with_hist = of_field().any(|(_, call)| call.needs_hist());
+        self.wants = wants_of(self.plan, field);
         let (merged, _held) = self.merged(field, windows)?;
-        self.with_hist = false;
         for (buckets, partials) in answer.iter_mut().zip(merged) {
             for (bucket_ns, partial) in starts.iter().zip(partials) {
                 let Some(partial) = partial else { continue };
@@ -303,7 +316,7 @@ impl<'a> Reader<'a> {
             series: ids,
             windows,
             bounds: Bounds::RightOpen,
-            with_hist: self.with_hist,
+            wants: self.wants,
             resolution: self.resolution,
         };
         let groups = self.groups;
@@ -314,13 +327,13 @@ impl<'a> Reader<'a> {
             group.resize(windows.len(), None);
             let mut grown = 0;
             for (slot, partial) in group.iter_mut().zip(slice.partials) {
-                let before = slot.as_ref().map_or(0, hist_bytes);
+                let before = slot.as_ref().map_or(0, heap_bytes);
                 match slot {
                     _ if partial.count() == 0 => {}
                     Some(sum) => merge_across(sum, partial),
                     None => *slot = Some(partial.clone()),
                 }
-                grown += slot.as_ref().map_or(0, hist_bytes).saturating_sub(before);
+                grown += slot.as_ref().map_or(0, heap_bytes).saturating_sub(before);
             }
             held.grow(grown).map_err(|error| budget.stop_scan(error))
         };

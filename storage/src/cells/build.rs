@@ -4,12 +4,12 @@
 
 #![warn(clippy::indexing_slicing)]
 
-use super::cell::{CellNumber, WITHOUT_HIST_MAX, keeps_hist};
-use crate::model::FieldInfo;
+use super::cell::{CellField, CellNumber, keeps_hist, without_hist_max};
+use super::text::TextCells;
 use crate::model::partial::Sum;
 use crate::model::{
-    Column, ColumnKey, FieldId, FieldType, HistogramColumn, HistogramRef, Partial, RowBlock, SeriesId, Stat,
-    Stats, ValueRef, Values,
+    Column, ColumnKey, FieldType, HistogramColumn, HistogramRef, Partial, RowBlock, SeriesId, Stat, StatSet,
+    Stats, StrColumn, UniquesColumn, UniquesRef, ValueRef, Values,
 };
 
 /// Collects cells and lays them out as columns.
@@ -26,8 +26,7 @@ pub struct CellBuilder {
 /// The cells of one field so far, each with its row.
 #[derive(Debug)]
 struct FieldCells {
-    id: FieldId,
-    field_type: FieldType,
+    field: CellField,
     edges: Column,
     interiors: Interiors,
 }
@@ -37,7 +36,7 @@ enum Interiors {
     Float(NumberCells<f64>),
     Int(NumberCells<i64>),
     UInt(NumberCells<u64>),
-    Text(Vec<u64>),
+    Text(TextCells),
 }
 
 /// The columns of a numeric field, one entry for each row so far; rows without an interior have count 0.
@@ -56,12 +55,13 @@ struct NumberCells<N: CellNumber> {
     changes: Vec<u64>,
     m2: Vec<f64>,
     hist: HistogramColumn,
+    uniques: UniquesColumn,
 }
 
 impl CellBuilder {
     /// An empty builder for the cells of these fields.
-    pub fn new(fields: &[FieldInfo]) -> Self {
-        let fields = fields.iter().map(|field| FieldCells::new(field.id, field.field_type)).collect();
+    pub fn new(fields: &[CellField]) -> Self {
+        let fields = fields.iter().map(FieldCells::new).collect();
         Self { series: Vec::new(), left_ns: Vec::new(), fields }
     }
 
@@ -103,6 +103,7 @@ impl CellBuilder {
             (Values::Bool(values), ValueRef::Bool(value)) => values.push(value),
             (Values::Bool(values), ValueRef::UInt(value)) => values.push(value != 0),
             (Values::Bool(values), ValueRef::Str(_) | ValueRef::Escaped(_)) => values.push(true),
+            (Values::Str(values), ValueRef::Str(text) | ValueRef::Escaped(text)) => values.push(text),
             (values, _) => {
                 debug_assert!(false, "values of one field have one type");
                 values.push_default();
@@ -125,14 +126,13 @@ impl CellBuilder {
             Interiors::UInt(cells) => cells.reserve(rows),
             Interiors::Text(_) => {}
         }
+        let hist =
+            if without_hist_max(field.field.kept) < partial.count() { hist } else { HistogramRef::default() };
         match (&mut field.interiors, partial) {
             (Interiors::Float(cells), Partial::Float(stats)) => cells.put(row, left_ns, stats, hist),
             (Interiors::Int(cells), Partial::Int(stats)) => cells.put(row, left_ns, stats, hist),
             (Interiors::UInt(cells), Partial::UInt(stats)) => cells.put(row, left_ns, stats, hist),
-            (Interiors::Text(counts), Partial::Text(count)) => {
-                counts.resize(row, 0);
-                counts.push(*count);
-            }
+            (Interiors::Text(cells), Partial::Text(stats)) => cells.put(row, left_ns, stats),
             _ => debug_assert!(false, "partials of one field have one type"),
         }
     }
@@ -149,16 +149,19 @@ impl CellBuilder {
 }
 
 impl FieldCells {
-    fn new(id: FieldId, field_type: FieldType) -> Self {
-        let (edges, interiors) = match field_type {
+    fn new(field: &CellField) -> Self {
+        let (edges, interiors) = match field.info.field_type {
             FieldType::Float => (Values::F64(Vec::new()), Interiors::Float(NumberCells::default())),
             FieldType::Int => (Values::I64(Vec::new()), Interiors::Int(NumberCells::default())),
             FieldType::UInt => (Values::U64(Vec::new()), Interiors::UInt(NumberCells::default())),
             FieldType::Bool => (Values::Bool(Vec::new()), Interiors::UInt(NumberCells::default())),
-            FieldType::Str => (Values::Bool(Vec::new()), Interiors::Text(Vec::new())),
+            FieldType::Str if field.kept == StatSet::COUNT => {
+                (Values::Bool(Vec::new()), Interiors::Text(TextCells::default()))
+            }
+            FieldType::Str => (Values::Str(StrColumn::default()), Interiors::Text(TextCells::default())),
         };
-        let edges = Column::nulls(ColumnKey { field: id, stat: Stat::Edge }, edges, 0);
-        Self { id, field_type, edges, interiors }
+        let edges = Column::nulls(ColumnKey { field: field.info.id, stat: Stat::Edge }, edges, 0);
+        Self { field: field.clone(), edges, interiors }
     }
 
     fn finish(mut self, rows: usize, columns: &mut Vec<Column>) {
@@ -169,18 +172,11 @@ impl FieldCells {
             self.edges.valid = self.edges.valid.filter(|valid| valid.contains(&false));
             columns.push(self.edges);
         }
-        let with_hist = keeps_hist(self.field_type);
         match self.interiors {
-            Interiors::Float(cells) => cells.finish(self.id, with_hist, rows, columns),
-            Interiors::Int(cells) => cells.finish(self.id, with_hist, rows, columns),
-            Interiors::UInt(cells) => cells.finish(self.id, with_hist, rows, columns),
-            Interiors::Text(counts) if counts.is_empty() => {}
-            Interiors::Text(mut counts) => {
-                counts.resize(rows, 0);
-                let valid = flags(&counts, |count| 0 < count);
-                let key = ColumnKey { field: self.id, stat: Stat::Count };
-                columns.push(Column { key, values: Values::U64(counts), valid });
-            }
+            Interiors::Float(cells) => cells.finish(&self.field, rows, columns),
+            Interiors::Int(cells) => cells.finish(&self.field, rows, columns),
+            Interiors::UInt(cells) => cells.finish(&self.field, rows, columns),
+            Interiors::Text(cells) => cells.finish(self.field.info.id, self.field.kept, rows, columns),
         }
     }
 }
@@ -202,7 +198,8 @@ impl<N: CellNumber> NumberCells<N> {
         self.resets.push(stats.resets);
         self.changes.push(stats.changes);
         self.m2.push(stats.m2);
-        self.hist.push(if WITHOUT_HIST_MAX < stats.count { hist } else { HistogramRef::default() });
+        self.hist.push(hist);
+        self.uniques.push(stats.uniques.as_deref().map_or(UniquesRef::default(), |uniques| uniques.view()));
     }
 
     /// Makes room for `rows` rows in all.
@@ -240,46 +237,55 @@ impl<N: CellNumber> NumberCells<N> {
         self.changes.resize(rows, 0);
         self.m2.resize(rows, 0.0);
         self.hist.pad(rows);
+        self.uniques.pad(rows);
     }
 
-    fn finish(mut self, field: FieldId, with_hist: bool, rows: usize, columns: &mut Vec<Column>) {
+    fn finish(mut self, field: &CellField, rows: usize, columns: &mut Vec<Column>) {
         if self.count.is_empty() {
             return;
         }
         self.pad(rows);
+        let CellField { info, kept } = field;
+        let without_max = without_hist_max(*kept);
         let valid = flags(&self.count, |count| 0 < count);
-        let kept = flags(&self.count, |count| WITHOUT_HIST_MAX < count);
-        let keeps_any = self.count.iter().any(|count| WITHOUT_HIST_MAX < *count);
+        let with_hist = flags(&self.count, |count| without_max < count);
+        let has_hist = keeps_hist(field) && self.count.iter().any(|count| without_max < *count);
         let (sums, rests) = N::sum_columns(&self.sum);
-        let mut push = |stat, values, valid: &Option<Vec<bool>>| {
-            columns.push(Column { key: ColumnKey { field, stat }, values, valid: valid.clone() });
-        };
-        push(Stat::Count, Values::U64(self.count), &valid);
-        push(Stat::Sum, sums, &valid);
-        push(Stat::Min, N::column(self.min), &valid);
-        push(Stat::Max, N::column(self.max), &valid);
-        push(Stat::First, N::column(self.first), &valid);
-        push(Stat::FirstOffset, Values::I64(self.first_offset), &valid);
-        push(Stat::Last, N::column(self.last), &valid);
-        push(Stat::LastOffset, Values::I64(self.last_offset), &valid);
-        let may_be_left_out = [
-            (Stat::SumRest, rests),
-            (Stat::ResetSum, Values::F64(self.reset_sum)),
-            (Stat::Resets, Values::U64(self.resets)),
-            (Stat::Changes, Values::U64(self.changes)),
-            (Stat::M2, Values::F64(self.m2)),
+        let of_groups = [
+            (StatSet::COUNT, Stat::Count, Values::U64(self.count)),
+            (StatSet::SUM, Stat::Sum, sums),
+            (StatSet::SUM, Stat::SumRest, rests),
+            (StatSet::RANGE, Stat::Min, N::column(self.min)),
+            (StatSet::RANGE, Stat::Max, N::column(self.max)),
+            (StatSet::ENDS, Stat::First, N::column(self.first)),
+            (StatSet::ENDS, Stat::FirstOffset, Values::I64(self.first_offset)),
+            (StatSet::ENDS, Stat::Last, N::column(self.last)),
+            (StatSet::ENDS, Stat::LastOffset, Values::I64(self.last_offset)),
+            (StatSet::RESETS, Stat::ResetSum, Values::F64(self.reset_sum)),
+            (StatSet::RESETS, Stat::Resets, Values::U64(self.resets)),
+            (StatSet::CHANGES, Stat::Changes, Values::U64(self.changes)),
+            (StatSet::SPREAD, Stat::M2, Values::F64(self.m2)),
+            (StatSet::UNIQUES, Stat::Uniques, Values::Uniques(self.uniques)),
         ];
-        for (stat, values) in may_be_left_out.into_iter().filter(|(_, values)| !values.is_zero()) {
-            push(stat, values, &valid);
+        let is_left_out = |stat: Stat, values: &Values| stat.is_zero_when_missing() && values.is_zero();
+        for (group, stat, values) in of_groups {
+            if kept.has(group) && !is_left_out(stat, &values) {
+                columns.push(Column {
+                    key: ColumnKey { field: info.id, stat },
+                    values,
+                    valid: valid.clone(),
+                });
+            }
         }
-        if with_hist && keeps_any {
-            push(Stat::Hist, Values::Hist(self.hist), &kept);
+        if has_hist {
+            let key = ColumnKey { field: info.id, stat: Stat::Hist };
+            columns.push(Column { key, values: Values::Hist(self.hist), valid: with_hist });
         }
     }
 }
 
 /// Flags of the rows whose count passes; `None` when all do.
-fn flags(counts: &[u64], passes: impl Fn(u64) -> bool) -> Option<Vec<bool>> {
+pub(super) fn flags(counts: &[u64], passes: impl Fn(u64) -> bool) -> Option<Vec<bool>> {
     let flags: Vec<bool> = counts.iter().map(|count| passes(*count)).collect();
     flags.contains(&false).then_some(flags)
 }

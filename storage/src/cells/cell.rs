@@ -1,59 +1,92 @@
 //! How a cell is kept in columns, and [`CellReader`], which reads them back as [`Partial`]s.
 //! [`CellBuilder`](super::CellBuilder) writes them.
 //!
-//! Every field of a measurement has its own set of columns ([`columns_of`]). Left out are: columns without any
-//! value; and `SumRest`, `ResetSum`, `Resets`, `Changes` and `M2` where they are 0 in all rows. The reader takes a
+//! Every field of a measurement has its own set of columns ([`columns_of`]), by the groups of statistics that its cells
+//! keep ([`CellField`]); which these are is written in the file. Left out are: columns of other groups; columns without
+//! any value; and `SumRest`, `ResetSum`, `Resets`, `Changes` and `M2` where they are 0 in all rows. The reader takes a
 //! missing one of these as 0, and a missing one of the others, where there is a count, as corruption. The mean is no
 //! column: sum and count give it.
 //!
 //! By type: `Edge`, `Min`, `Max`, `First` and `Last` are of the field's type, except that those of the interior of
-//! boolean fields are unsigned 0 and 1. Boolean fields keep no histogram, because count and sum say all of it. Text
-//! fields keep `Count` and, as `Edge`, a boolean `true` that stands for the text.
+//! boolean fields are unsigned 0 and 1. Boolean fields keep no histogram, because count and sum say all of it. Of text
+//! fields see `text`.
 //!
 //! Knows nothing of time zones, tiers or files.
 
 #![warn(clippy::indexing_slicing)]
 
+use super::text::Texts;
 use crate::model::FieldInfo;
 use crate::model::histogram::Bucket;
 use crate::model::partial::{Compensated, Number, Sum};
 use crate::model::{
-    Column, ColumnKey, FieldId, FieldType, HistogramColumn, HistogramRef, Partial, RowBlock, Stat, Stats,
-    ValueRef, Values,
+    Column, ColumnKey, FieldId, FieldType, HistogramColumn, HistogramRef, Partial, RowBlock, Stat, StatSet,
+    Stats, UniquesColumn, ValueRef, Values,
 };
 use crate::{Error, Result};
 
-/// Statistics of a numeric field without its histogram, in the order of their columns.
-const NUMERIC: [Stat; 14] = [
-    Stat::Edge,
-    Stat::Count,
-    Stat::Sum,
-    Stat::SumRest,
-    Stat::Min,
-    Stat::Max,
-    Stat::First,
-    Stat::FirstOffset,
-    Stat::Last,
-    Stat::LastOffset,
-    Stat::ResetSum,
-    Stat::Resets,
-    Stat::Changes,
-    Stat::M2,
+/// Columns of each group of statistics of a numeric field, beside edge and count.
+const COLUMNS: [(StatSet, &[Stat]); 7] = [
+    (StatSet::SUM, &[Stat::Sum, Stat::SumRest]),
+    (StatSet::RANGE, &[Stat::Min, Stat::Max]),
+    (StatSet::ENDS, &[Stat::First, Stat::FirstOffset, Stat::Last, Stat::LastOffset]),
+    (StatSet::RESETS, &[Stat::ResetSum, Stat::Resets]),
+    (StatSet::CHANGES, &[Stat::Changes]),
+    (StatSet::SPREAD, &[Stat::M2]),
+    (StatSet::HIST, &[Stat::Hist]),
 ];
 
-/// With this many samples or fewer the histogram is not kept: first and last value say all of it.
-pub(crate) const WITHOUT_HIST_MAX: u64 = 2;
-
-/// The columns that a [`CellReader`] of the field needs, in file order.
-pub fn columns_of(field: FieldId, field_type: FieldType, with_hist: bool) -> Vec<ColumnKey> {
-    let stats: &[Stat] = if field_type == FieldType::Str { &[Stat::Edge, Stat::Count] } else { &NUMERIC };
-    let hist = (with_hist && keeps_hist(field_type)).then_some(Stat::Hist);
-    stats.iter().copied().chain(hist).map(|stat| ColumnKey { field, stat }).collect()
+/// A field, and which groups of statistics its cells keep beside the count.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CellField {
+    /// The field.
+    pub info: FieldInfo,
+    /// The groups.
+    pub kept: StatSet,
 }
 
-/// Whether cells of the type keep a histogram.
-pub(crate) fn keeps_hist(field_type: FieldType) -> bool {
-    matches!(field_type, FieldType::Float | FieldType::Int | FieldType::UInt)
+/// The columns that a [`CellReader`] of the field needs for these groups, in file order.
+pub fn columns_of(field: FieldId, field_type: FieldType, wants: StatSet) -> Vec<ColumnKey> {
+    let mut wants = wanted(field_type, wants);
+    if wants.has(StatSet::HIST) {
+        // The histogram of few samples is in their first and last value.
+        wants = wants.with(StatSet::ENDS);
+    }
+    let groups = COLUMNS.iter().filter(|(group, _)| wants.has(*group) && is_column(field_type, *group));
+    let mut stats = vec![Stat::Edge, Stat::Count];
+    stats.extend(groups.flat_map(|(_, stats)| stats.iter().copied()));
+    stats.extend(wants.has(StatSet::UNIQUES).then_some(Stat::Uniques));
+    stats.into_iter().map(|stat| ColumnKey { field, stat }).collect()
+}
+
+/// Whether cells of the type have columns for a group.
+fn is_column(field_type: FieldType, group: StatSet) -> bool {
+    match field_type {
+        FieldType::Float | FieldType::Int | FieldType::UInt => true,
+        FieldType::Bool => group != StatSet::HIST,
+        FieldType::Str => group == StatSet::ENDS,
+    }
+}
+
+/// The groups that cells must keep to give these: counts of truth values are their histogram; texts have only ends and
+/// sketch.
+pub(crate) fn wanted(field_type: FieldType, wants: StatSet) -> StatSet {
+    match field_type {
+        FieldType::Float | FieldType::Int | FieldType::UInt => wants,
+        FieldType::Bool if wants.has(StatSet::HIST) => wants.without(StatSet::HIST).with(StatSet::SUM),
+        FieldType::Bool => wants,
+        FieldType::Str => wants.shared(StatSet::ENDS.with(StatSet::UNIQUES)),
+    }
+}
+
+/// Whether cells of a field keep a column of histograms.
+pub(crate) fn keeps_hist(field: &CellField) -> bool {
+    field.kept.has(StatSet::HIST) && is_column(field.info.field_type, StatSet::HIST)
+}
+
+/// With this many samples or fewer the histogram is not kept: first and last value say all of it, where they are kept.
+pub(crate) fn without_hist_max(kept: StatSet) -> u64 {
+    if kept.has(StatSet::ENDS) { 2 } else { 0 }
 }
 
 /// A number type and the columns that hold it.
@@ -70,8 +103,6 @@ pub(crate) trait CellNumber: Number {
     fn sum_of(numbers: &[Self]) -> Self::Sum;
     /// The sum of their squared distances from the mean.
     fn m2_of(numbers: &[Self], mean: f64) -> f64;
-    /// The number as a value.
-    fn value_ref(self) -> ValueRef<'static>;
     /// The partial that carries such statistics.
     fn partial(stats: Stats<Self>) -> Partial;
 }
@@ -112,10 +143,6 @@ impl CellNumber for f64 {
 
     fn m2_of(numbers: &[Self], mean: f64) -> f64 {
         numbers.iter().map(|number| (number - mean) * (number - mean)).sum()
-    }
-
-    fn value_ref(self) -> ValueRef<'static> {
-        ValueRef::Float(self)
     }
 
     fn partial(stats: Stats<Self>) -> Partial {
@@ -159,10 +186,6 @@ macro_rules! cell_integer {
                 numbers.iter().map(|number| (*number as f64 - mean) * (*number as f64 - mean)).sum()
             }
 
-            fn value_ref(self) -> ValueRef<'static> {
-                ValueRef::$partial(self)
-            }
-
             fn partial(stats: Stats<Self>) -> Partial {
                 Partial::$partial(stats)
             }
@@ -195,7 +218,7 @@ fn m2_of_near(numbers: impl ExactSizeIterator<Item = i128> + Clone) -> Option<f6
 #[derive(Debug)]
 pub struct CellReader<'a> {
     field_type: FieldType,
-    with_hist: bool,
+    wants: StatSet,
     edge: Option<&'a Column>,
     interior: Interior<'a>,
 }
@@ -208,84 +231,138 @@ enum Interior<'a> {
     Float(Numeric<'a, f64>),
     Int(Numeric<'a, i64>),
     UInt(Numeric<'a, u64>),
-    Text(Counts<'a>),
+    Text(Texts<'a>),
 }
 
 /// The counts of a page.
 #[derive(Debug, Clone, Copy)]
-struct Counts<'a> {
+pub(super) struct Counts<'a> {
     counts: &'a [u64],
     valid: Option<&'a [bool]>,
 }
 
 impl Counts<'_> {
     /// The count of a row; `None` when it has no interior.
-    fn get(&self, row: usize) -> Option<u64> {
+    pub(super) fn get(&self, row: usize) -> Option<u64> {
         let is_valid = self.valid.is_none_or(|valid| valid.get(row).copied().unwrap_or(false));
         self.counts.get(row).copied().filter(|count| is_valid && *count != 0)
     }
 }
 
-/// The columns of a numeric field.
+/// The columns of a numeric field, of the groups that are wanted.
 #[derive(Debug)]
 struct Numeric<'a, N> {
     count: Counts<'a>,
-    sum: &'a Values,
+    sum: Option<&'a Values>,
     sum_rest: Option<&'a Column>,
-    min: &'a [N],
-    max: &'a [N],
-    first: &'a [N],
-    first_offset: &'a [i64],
-    last: &'a [N],
-    last_offset: &'a [i64],
+    range: Option<(&'a [N], &'a [N])>,
+    first: Option<(&'a [N], &'a [i64])>,
+    last: Option<(&'a [N], &'a [i64])>,
     reset_sum: Option<&'a Column>,
     resets: Option<&'a Column>,
     changes: Option<&'a Column>,
     m2: Option<&'a Column>,
     hist: Option<(&'a Column, &'a HistogramColumn)>,
+    uniques: Option<&'a UniquesColumn>,
+}
+
+/// The columns of a page for one field; those that hold a value wherever the count does.
+pub(super) struct Loaded<'a, F> {
+    column: F,
+    count: &'a Column,
+}
+
+impl<'a, F: Fn(Stat) -> Option<&'a Column>> Loaded<'a, F> {
+    fn new(column: F, count: &'a Column) -> Self {
+        Self { column, count }
+    }
+
+    /// A column that must be there.
+    pub(super) fn needed(&self, stat: Stat) -> Result<&'a Column> {
+        let column = (self.column)(stat).ok_or_else(|| damaged(stat, "is missing"))?;
+        check_covers(self.count, column)?;
+        Ok(column)
+    }
+
+    /// A column of numbers that must be there.
+    pub(super) fn numbers<N: CellNumber>(&self, stat: Stat) -> Result<&'a [N]> {
+        typed::<N>(self.needed(stat)?)
+    }
+
+    /// The sketches.
+    pub(super) fn uniques(&self) -> Result<&'a UniquesColumn> {
+        match &self.needed(Stat::Uniques)?.values {
+            Values::Uniques(uniques) => Ok(uniques),
+            _ => Err(of_another_type(Stat::Uniques)),
+        }
+    }
+
+    /// A column that is left out where it is 0.
+    fn optional<N: CellNumber>(&self, stat: Stat) -> Result<Option<&'a Column>> {
+        match (self.column)(stat) {
+            Some(column) if N::numbers(&column.values).is_none() => Err(of_another_type(stat)),
+            column => Ok(column),
+        }
+    }
 }
 
 impl<'a> CellReader<'a> {
     /// Reads the cells of a field of type `field_type`; `column` gives the loaded column of a statistic, `None`
-    /// when the page has none. With `with_hist` the partials carry histograms. Linear in the rows.
+    /// when the page has none. Partials carry the groups that are wanted; the cells keep the groups `kept`, which must
+    /// be enough for them. Linear in the rows.
     ///
     /// # Errors
-    /// `Corruption` when columns have another type or length than cells have, or one is missing.
+    /// `Corruption` when columns have another type or length than cells have, or one is missing; `Internal` when the
+    /// cells do not keep what is wanted.
     pub fn new(
         field_type: FieldType,
-        with_hist: bool,
+        (kept, wants): (StatSet, StatSet),
         column: impl Fn(Stat) -> Option<&'a Column>,
     ) -> Result<Self> {
+        let needs = wanted(field_type, wants);
+        if !kept.has(needs) {
+            let message = format!("cells keep {kept}, and {needs} is wanted of them");
+            return Err(Error::new(crate::ErrorKind::Internal, message));
+        }
         let edge = column(Stat::Edge);
         let edge_fits = |column: &Column| match field_type {
             FieldType::Float => matches!(column.values, Values::F64(_)),
             FieldType::Int => matches!(column.values, Values::I64(_)),
             FieldType::UInt => matches!(column.values, Values::U64(_)),
+            FieldType::Str if kept != StatSet::COUNT => matches!(column.values, Values::Str(_)),
             FieldType::Bool | FieldType::Str => matches!(column.values, Values::Bool(_)),
         };
         if let Some(edge) = edge.filter(|edge| !edge_fits(edge)) {
             return Err(damaged(edge.key.stat, "has another type than the field"));
         }
-        let interior = match (column(Stat::Count), field_type) {
-            (None, _) => Interior::Empty,
-            (Some(count), FieldType::Str) => Interior::Text(counts(count)?),
-            (Some(count), FieldType::Float) => Interior::Float(Numeric::new(count, with_hist, column)?),
-            (Some(count), FieldType::Int) => Interior::Int(Numeric::new(count, with_hist, column)?),
-            (Some(count), FieldType::UInt) => Interior::UInt(Numeric::new(count, with_hist, column)?),
-            (Some(count), FieldType::Bool) => Interior::UInt(Numeric::new(count, false, column)?),
+        let interior = match column(Stat::Count) {
+            None => Interior::Empty,
+            Some(count) => {
+                let (counts, loaded) = (counts(count)?, Loaded::new(column, count));
+                match field_type {
+                    FieldType::Str => Interior::Text(Texts::new(counts, needs, &loaded)?),
+                    FieldType::Float => Interior::Float(Numeric::new(counts, (kept, needs), &loaded)?),
+                    FieldType::Int => Interior::Int(Numeric::new(counts, (kept, needs), &loaded)?),
+                    FieldType::UInt | FieldType::Bool => {
+                        Interior::UInt(Numeric::new(counts, (kept, needs), &loaded)?)
+                    }
+                }
+            }
         };
-        Ok(Self { field_type, with_hist, edge, interior })
+        Ok(Self { field_type, wants, edge, interior })
     }
 
-    /// Reads the cells of a field out of a whole block.
+    /// Reads all that the cells of a field keep out of a whole block.
     ///
     /// # Errors
     /// As [`CellReader::new`].
-    pub fn of_block(block: &'a RowBlock, field: &FieldInfo, with_hist: bool) -> Result<Self> {
-        Self::new(field.field_type, with_hist, |stat| block.column(ColumnKey { field: field.id, stat }))
+    pub fn of_block(block: &'a RowBlock, field: &CellField) -> Result<Self> {
+        let CellField { info, kept } = field;
+        let column = |stat| block.column(ColumnKey { field: info.id, stat });
+        Self::new(info.field_type, (*kept, wanted(info.field_type, *kept)), column)
     }
 
-    /// The sample exactly on the left edge of the row; for a text field an empty text that stands for it.
+    /// The sample exactly on the left edge of the row; an empty text for a text that cells do not keep.
     pub fn edge(&self, row: usize) -> Option<ValueRef<'a>> {
         match self.edge?.get(row)? {
             ValueRef::Bool(is_there) if self.field_type == FieldType::Str => {
@@ -305,18 +382,19 @@ impl<'a> CellReader<'a> {
     /// Adds the sample on the left edge of the row, if any, to a partial of the time just before.
     pub fn add_edge(&self, row: usize, left_ns: i64, partial: &mut Partial) {
         if let Some(value) = self.edge(row) {
-            partial.add(left_ns, value, self.with_hist);
+            partial.add(left_ns, value, self.wants);
         }
     }
 
-    /// Adds the interior of the row, if any, to a partial of the time just before. Does not copy histograms.
+    /// Adds the interior of the row, if any, to a partial of the time just before. Does not copy histograms and
+    /// sketches.
     pub fn add_interior(&self, row: usize, left_ns: i64, partial: &mut Partial) {
         match (&self.interior, partial) {
             (Interior::Empty, _) => {}
             (Interior::Float(cells), Partial::Float(stats)) => self.merge(cells, row, left_ns, stats),
             (Interior::Int(cells), Partial::Int(stats)) => self.merge(cells, row, left_ns, stats),
             (Interior::UInt(cells), Partial::UInt(stats)) => self.merge(cells, row, left_ns, stats),
-            (Interior::Text(counts), Partial::Text(count)) => *count += counts.get(row).unwrap_or(0),
+            (Interior::Text(texts), Partial::Text(stats)) => texts.merge(row, left_ns, stats),
             _ => debug_assert!(false, "partials of one field have one type"),
         }
     }
@@ -324,7 +402,10 @@ impl<'a> CellReader<'a> {
     fn merge<N: CellNumber>(&self, cells: &Numeric<'_, N>, row: usize, left_ns: i64, into: &mut Stats<N>) {
         let Some(stats) = cells.stats(row, left_ns) else { return };
         into.merge(&stats);
-        if !self.with_hist {
+        if let Some(kept) = cells.uniques.and_then(|uniques| uniques.get(row)) {
+            into.uniques.get_or_insert_default().merge(kept);
+        }
+        if !self.wants.has(StatSet::HIST) {
             return;
         }
         let hist = into.hist.get_or_insert_default();
@@ -347,81 +428,85 @@ impl<'a> CellReader<'a> {
 }
 
 impl<'a, N: CellNumber> Numeric<'a, N> {
-    fn new(count: &'a Column, with_hist: bool, column: impl Fn(Stat) -> Option<&'a Column>) -> Result<Self> {
-        let counts = counts(count)?;
-        let needed = |stat| -> Result<&'a Column> {
-            let column = column(stat).ok_or_else(|| damaged(stat, "is missing"))?;
-            check_covers(count, column)?;
-            Ok(column)
-        };
-        let numbers = |stat| typed::<N>(needed(stat)?);
-        let offsets = |stat| typed::<i64>(needed(stat)?);
-        let optional = |stat, fits: fn(&Values) -> bool| match column(stat) {
-            Some(column) if !fits(&column.values) => Err(damaged(stat, "has another type than expected")),
-            column => Ok(column),
-        };
-        let is_f64 = |values: &Values| matches!(values, Values::F64(_));
-        let is_u64 = |values: &Values| matches!(values, Values::U64(_));
-        let sum = needed(Stat::Sum)?;
-        let sum_rest = column(Stat::SumRest);
-        if N::sum_at(&sum.values, sum_rest.map(|rest| &rest.values), 0).is_none() && !count.values.is_empty()
+    fn new<F: Fn(Stat) -> Option<&'a Column>>(
+        count: Counts<'a>,
+        (kept, needs): (StatSet, StatSet),
+        loaded: &Loaded<'a, F>,
+    ) -> Result<Self> {
+        let sum = if needs.has(StatSet::SUM) { Some(loaded.needed(Stat::Sum)?) } else { None };
+        let sum_rest = if needs.has(StatSet::SUM) { (loaded.column)(Stat::SumRest) } else { None };
+        if let Some(sum) = sum
+            && N::sum_at(&sum.values, sum_rest.map(|rest| &rest.values), 0).is_none()
+            && !sum.values.is_empty()
         {
-            return Err(damaged(Stat::Sum, "has another type than expected"));
+            return Err(of_another_type(Stat::Sum));
         }
-        let hist = match column(Stat::Hist) {
-            Some(hist) if with_hist => match &hist.values {
+        let range = match needs.has(StatSet::RANGE) {
+            true => Some((loaded.numbers(Stat::Min)?, loaded.numbers(Stat::Max)?)),
+            false => None,
+        };
+        let end =
+            |value, offset| -> Result<_> { Ok(Some((loaded.numbers(value)?, loaded.numbers(offset)?))) };
+        let wants_hist = needs.has(StatSet::HIST);
+        let has_ends = needs.has(StatSet::ENDS) || (wants_hist && kept.has(StatSet::ENDS));
+        let (first, last) = match has_ends {
+            true => (end(Stat::First, Stat::FirstOffset)?, end(Stat::Last, Stat::LastOffset)?),
+            false => (None, None),
+        };
+        let hist = match (loaded.column)(Stat::Hist) {
+            Some(hist) if wants_hist => match &hist.values {
                 Values::Hist(hists) => Some((hist, hists)),
-                _ => return Err(damaged(Stat::Hist, "has another type than expected")),
+                _ => return Err(of_another_type(Stat::Hist)),
             },
             _ => None,
         };
+        let resets = needs.has(StatSet::RESETS);
         let cells = Self {
-            count: counts,
-            sum: &sum.values,
+            count,
+            sum: sum.map(|sum| &sum.values),
             sum_rest,
-            min: numbers(Stat::Min)?,
-            max: numbers(Stat::Max)?,
-            first: numbers(Stat::First)?,
-            first_offset: offsets(Stat::FirstOffset)?,
-            last: numbers(Stat::Last)?,
-            last_offset: offsets(Stat::LastOffset)?,
-            reset_sum: optional(Stat::ResetSum, is_f64)?,
-            resets: optional(Stat::Resets, is_u64)?,
-            changes: optional(Stat::Changes, is_u64)?,
-            m2: optional(Stat::M2, is_f64)?,
+            range,
+            first,
+            last,
+            reset_sum: if resets { loaded.optional::<f64>(Stat::ResetSum)? } else { None },
+            resets: if resets { loaded.optional::<u64>(Stat::Resets)? } else { None },
+            changes: if needs.has(StatSet::CHANGES) { loaded.optional::<u64>(Stat::Changes)? } else { None },
+            m2: if needs.has(StatSet::SPREAD) { loaded.optional::<f64>(Stat::M2)? } else { None },
             hist,
+            uniques: if needs.has(StatSet::UNIQUES) { Some(loaded.uniques()?) } else { None },
         };
+        let without_max = without_hist_max(kept);
         let lacks_hist = |row| {
-            cells.count.get(row).is_some_and(|count| WITHOUT_HIST_MAX < count) && cells.hist_at(row).is_none()
+            cells.count.get(row).is_some_and(|count| without_max < count) && cells.hist_at(row).is_none()
         };
-        if with_hist && (0..counts.counts.len()).any(lacks_hist) {
+        if wants_hist && (0..count.counts.len()).any(lacks_hist) {
             return Err(damaged(Stat::Hist, "is missing"));
         }
         Ok(cells)
     }
 
-    /// Everything of a row but its histogram.
+    /// Everything of a row but its histogram and its sketch.
     fn stats(&self, row: usize, left_ns: i64) -> Option<Stats<N>> {
-        let count = self.count.get(row)?;
-        let rest = self.sum_rest.filter(|rest| rest.is_valid(row)).map(|rest| &rest.values);
-        let (sum, first) = (N::sum_at(self.sum, rest, row)?, *self.first.get(row)?);
-        let changes = or_zero(self.changes, row);
-        Some(Stats {
-            count,
-            sum,
-            min: *self.min.get(row)?,
-            max: *self.max.get(row)?,
-            first,
-            first_ns: left_ns.saturating_add(*self.first_offset.get(row)?),
-            last: *self.last.get(row)?,
-            last_ns: left_ns.saturating_add(*self.last_offset.get(row)?),
-            reset_sum: Compensated { sum: or_zero(self.reset_sum, row), rest: 0.0 },
-            resets: or_zero(self.resets, row),
-            changes,
-            mean: mean_of(count, sum, first, changes),
-            m2: or_zero(self.m2, row),
-            hist: None,
-        })
+        let mut stats = Stats { count: self.count.get(row)?, ..Stats::default() };
+        if let Some(sum) = self.sum {
+            let rest = self.sum_rest.filter(|rest| rest.is_valid(row)).map(|rest| &rest.values);
+            stats.sum = N::sum_at(sum, rest, row)?;
+        }
+        if let Some((min, max)) = self.range {
+            (stats.min, stats.max) = (*min.get(row)?, *max.get(row)?);
+            stats.mean = mean_of(stats.count, stats.sum, stats.min, stats.max);
+        }
+        if let Some((values, offsets)) = self.first {
+            (stats.first, stats.first_ns) = (*values.get(row)?, left_ns.saturating_add(*offsets.get(row)?));
+        }
+        if let Some((values, offsets)) = self.last {
+            (stats.last, stats.last_ns) = (*values.get(row)?, left_ns.saturating_add(*offsets.get(row)?));
+        }
+        stats.reset_sum = Compensated { sum: or_zero(self.reset_sum, row), rest: 0.0 };
+        stats.resets = or_zero(self.resets, row);
+        stats.changes = or_zero(self.changes, row);
+        stats.m2 = or_zero(self.m2, row);
+        Some(stats)
     }
 
     fn hist_at(&self, row: usize) -> Option<HistogramRef<'a>> {
@@ -431,10 +516,10 @@ impl<'a, N: CellNumber> Numeric<'a, N> {
 }
 
 /// The mean of an interior, which no column holds. Of equal values it is the value, although their rounded sum may
-/// say otherwise.
-pub(crate) fn mean_of<N: CellNumber>(count: u64, sum: N::Sum, first: N, changes: u64) -> f64 {
-    let first = first.to_f64();
-    if changes == 0 && first.is_finite() { first } else { sum.to_f64() / count as f64 }
+/// say otherwise; a sum that is no number comes of values that are none, which the range does not show.
+pub(crate) fn mean_of<N: CellNumber>(count: u64, sum: N::Sum, min: N, max: N) -> f64 {
+    let (least, sum) = (min.to_f64(), sum.to_f64());
+    if min == max && least.is_finite() && !sum.is_nan() { least } else { sum / count as f64 }
 }
 
 /// A value of a column that is left out where it is 0.
@@ -445,7 +530,7 @@ fn or_zero<N: CellNumber>(column: Option<&Column>, row: usize) -> N {
 }
 
 fn typed<N: CellNumber>(column: &Column) -> Result<&[N]> {
-    N::numbers(&column.values).ok_or_else(|| damaged(column.key.stat, "has another type than expected"))
+    N::numbers(&column.values).ok_or_else(|| of_another_type(column.key.stat))
 }
 
 fn counts(column: &Column) -> Result<Counts<'_>> {
@@ -463,6 +548,10 @@ fn check_covers(count: &Column, column: &Column) -> Result<()> {
         Some(_) => (0..count.values.len()).all(|row| column.is_valid(row) || !count.is_valid(row)),
     };
     if covers { Ok(()) } else { Err(damaged(column.key.stat, "lacks values that the count has")) }
+}
+
+pub(super) fn of_another_type(stat: Stat) -> Error {
+    damaged(stat, "has another type than expected")
 }
 
 fn damaged(stat: Stat, what: &str) -> Error {

@@ -6,20 +6,19 @@
 //! over runs of rows of one series and window. Knows nothing of files, jobs or time zones.
 
 use super::build::CellBuilder;
-use super::cell::{CellNumber, CellReader, WITHOUT_HIST_MAX, keeps_hist, mean_of};
+use super::cell::{CellField, CellNumber, CellReader, keeps_hist, mean_of, without_hist_max};
 use crate::Result;
-use crate::model::FieldInfo;
 use crate::model::partial::{Compensated, Sum, greater, lesser};
 use crate::model::{
     Column, ColumnKey, FieldType, Histogram, HistogramRef, HistogramScratch, Partial, RowBlock, SeriesId,
-    Stats, Tier, ValueRef, Values, floor_to,
+    StatSet, Stats, TextStats, Tier, Uniques, ValueRef, Values, floor_to,
 };
 
 /// Folds raw rows of one measurement into cells of one tier.
 #[derive(Debug)]
 pub struct Folder {
     width_ns: i64,
-    fields: Vec<FieldInfo>,
+    fields: Vec<CellField>,
     open: Vec<Open>,
     builder: CellBuilder,
     runs: Vec<Run>,
@@ -41,7 +40,7 @@ enum Open {
     Float(Waiting<f64>),
     Int(Waiting<i64>),
     UInt(Waiting<u64>),
-    Text { row: usize, count: u64 },
+    Text(WaitingTexts),
 }
 
 #[derive(Debug, Default)]
@@ -51,10 +50,34 @@ struct Waiting<N> {
     values: Vec<N>,
 }
 
+/// What is known of the texts of a row that may go on.
+#[derive(Debug, Default)]
+struct WaitingTexts {
+    row: usize,
+    stats: TextStats,
+}
+
+/// What to press of samples beside the numbers.
+#[derive(Debug, Clone, Copy)]
+struct Extras {
+    /// Whether a histogram, of more samples than this.
+    hist_above: Option<u64>,
+    with_uniques: bool,
+}
+
+impl Extras {
+    fn of(field: &CellField) -> Self {
+        Self {
+            hist_above: keeps_hist(field).then_some(without_hist_max(field.kept)),
+            with_uniques: field.kept.has(StatSet::UNIQUES),
+        }
+    }
+}
+
 /// A column of a block with what is needed to press it.
 struct Source<'a, N> {
     field_idx: usize,
-    with_hist: bool,
+    extras: Extras,
     ts_ns: &'a [i64],
     values: &'a [N],
     valid: Option<&'a [bool]>,
@@ -62,12 +85,12 @@ struct Source<'a, N> {
 
 impl Folder {
     /// A folder for cells of `tier` of these fields; columns of others are left out.
-    pub fn new(fields: &[FieldInfo], tier: Tier) -> Self {
-        let open = |field: &FieldInfo| match field.field_type {
+    pub fn new(fields: &[CellField], tier: Tier) -> Self {
+        let open = |field: &CellField| match field.info.field_type {
             FieldType::Float => Open::Float(Waiting::default()),
             FieldType::Int => Open::Int(Waiting::default()),
             FieldType::UInt | FieldType::Bool => Open::UInt(Waiting::default()),
-            FieldType::Str => Open::Text { row: 0, count: 0 },
+            FieldType::Str => Open::Text(WaitingTexts::default()),
         };
         Self {
             width_ns: tier.width_ns(),
@@ -84,43 +107,28 @@ impl Folder {
         self.find_runs(&block.series, &block.ts_ns);
         let Self { fields, open, builder, runs, scratch, .. } = self;
         for (field_idx, (field, open)) in fields.iter().zip(open).enumerate() {
-            let Some(column) = block.column(ColumnKey::value(field.id)) else { continue };
+            let Some(column) = block.column(ColumnKey::value(field.info.id)) else { continue };
             let valid = column.valid.as_deref();
-            let with_hist = keeps_hist(field.field_type);
+            let extras = Extras::of(field);
             let ts_ns = &*block.ts_ns;
             match (open, &column.values) {
                 (Open::Float(open), Values::F64(values)) => {
-                    open.press(
-                        &Source { field_idx, with_hist, ts_ns, values, valid },
-                        runs,
-                        builder,
-                        scratch,
-                    );
+                    open.press(&Source { field_idx, extras, ts_ns, values, valid }, runs, builder, scratch);
                 }
                 (Open::Int(open), Values::I64(values)) => {
-                    open.press(
-                        &Source { field_idx, with_hist, ts_ns, values, valid },
-                        runs,
-                        builder,
-                        scratch,
-                    );
+                    open.press(&Source { field_idx, extras, ts_ns, values, valid }, runs, builder, scratch);
                 }
                 (Open::UInt(open), Values::U64(values)) => {
-                    open.press(
-                        &Source { field_idx, with_hist, ts_ns, values, valid },
-                        runs,
-                        builder,
-                        scratch,
-                    );
+                    open.press(&Source { field_idx, extras, ts_ns, values, valid }, runs, builder, scratch);
                 }
                 (Open::UInt(open), Values::Bool(flags)) => {
                     let values: Vec<u64> = flags.iter().map(|flag| u64::from(*flag)).collect();
-                    let source = Source { field_idx, with_hist, ts_ns, values: &values, valid };
+                    let source = Source { field_idx, extras, ts_ns, values: &values, valid };
                     open.press(&source, runs, builder, scratch);
                 }
-                // Which rows have a text is all that counts: the texts need not have been read.
-                (Open::Text { row, count }, Values::Str(_) | Values::Bool(_)) => {
-                    count_texts((row, count), field_idx, column, ts_ns, runs, builder);
+                // Where the texts need not have been read, truth values stand for them.
+                (Open::Text(open), Values::Str(_) | Values::Bool(_)) => {
+                    open.press((field_idx, field.kept), column, ts_ns, runs, builder);
                 }
                 _ => debug_assert!(false, "values of one field have one type"),
             }
@@ -130,13 +138,13 @@ impl Folder {
     /// The cells of all rows pushed, sorted by (series, left edge).
     pub fn finish(mut self) -> RowBlock {
         for (field_idx, (field, open)) in self.fields.iter().zip(&mut self.open).enumerate() {
-            let with_hist = keeps_hist(field.field_type);
+            let extras = Extras::of(field);
             let (builder, scratch) = (&mut self.builder, &mut self.scratch);
             match open {
-                Open::Float(open) => open.close(field_idx, with_hist, builder, scratch),
-                Open::Int(open) => open.close(field_idx, with_hist, builder, scratch),
-                Open::UInt(open) => open.close(field_idx, with_hist, builder, scratch),
-                Open::Text { row, count } => put_text_count(field_idx, *row, *count, builder),
+                Open::Float(open) => open.close(field_idx, extras, builder, scratch),
+                Open::Int(open) => open.close(field_idx, extras, builder, scratch),
+                Open::UInt(open) => open.close(field_idx, extras, builder, scratch),
+                Open::Text(open) => open.close(field_idx, builder),
             }
         }
         self.builder.finish()
@@ -177,10 +185,10 @@ impl<N: CellNumber> Waiting<N> {
         builder: &mut CellBuilder,
         scratch: &mut HistogramScratch,
     ) {
-        let Source { field_idx, with_hist, .. } = *source;
+        let Source { field_idx, extras, .. } = *source;
         for (at, run) in runs.iter().enumerate() {
             if self.row != run.row {
-                self.close(field_idx, with_hist, builder, scratch);
+                self.close(field_idx, extras, builder, scratch);
                 self.row = run.row;
             }
             let start = source.take_edge(run, builder);
@@ -189,7 +197,7 @@ impl<N: CellNumber> Waiting<N> {
             let valid = source.valid.map(|valid| valid.get(start..run.end).unwrap_or_default());
             let is_last = at + 1 == runs.len();
             if !is_last && self.values.is_empty() && valid.is_none_or(|valid| valid.iter().all(|is| *is)) {
-                if let Some((stats, hist)) = press(ts_ns, values, with_hist, scratch) {
+                if let Some((stats, hist)) = press(ts_ns, values, extras, scratch) {
                     builder.put_interior(field_idx, run.row, &N::partial(stats), hist);
                 }
                 continue;
@@ -207,11 +215,11 @@ impl<N: CellNumber> Waiting<N> {
     fn close(
         &mut self,
         field_idx: usize,
-        with_hist: bool,
+        extras: Extras,
         builder: &mut CellBuilder,
         scratch: &mut HistogramScratch,
     ) {
-        if let Some((stats, hist)) = press(&self.ts_ns, &self.values, with_hist, scratch) {
+        if let Some((stats, hist)) = press(&self.ts_ns, &self.values, extras, scratch) {
             builder.put_interior(field_idx, self.row, &N::partial(stats), hist);
         }
         self.ts_ns.clear();
@@ -233,32 +241,42 @@ impl<N: CellNumber> Source<'_, N> {
     }
 }
 
-/// Counts the texts of each run.
-fn count_texts(
-    (row, count): (&mut usize, &mut u64),
-    field_idx: usize,
-    column: &Column,
-    ts_ns: &[i64],
-    runs: &[Run],
-    builder: &mut CellBuilder,
-) {
-    for run in runs {
-        if *row != run.row {
-            put_text_count(field_idx, *row, *count, builder);
-            (*row, *count) = (run.row, 0);
-        }
-        for place in (run.start..run.end).filter(|place| column.is_valid(*place)) {
-            if ts_ns.get(place) == Some(&run.left_ns) {
-                builder.put_edge(field_idx, run.row, ValueRef::Str(""));
-            } else {
-                *count += 1;
+impl WaitingTexts {
+    /// Presses the texts of each run; the last may go on in the next block.
+    fn press(
+        &mut self,
+        (field_idx, kept): (usize, StatSet),
+        column: &Column,
+        ts_ns: &[i64],
+        runs: &[Run],
+        builder: &mut CellBuilder,
+    ) {
+        for run in runs {
+            if self.row != run.row {
+                self.close(field_idx, builder);
+                self.row = run.row;
+            }
+            for place in run.start..run.end {
+                let Some((value, ts_ns)) = column.get(place).zip(ts_ns.get(place)) else { continue };
+                let text = if let ValueRef::Str(text) = value { text } else { "" };
+                if *ts_ns == run.left_ns {
+                    builder.put_edge(field_idx, run.row, ValueRef::Str(text));
+                } else {
+                    self.stats.add(*ts_ns, text, kept);
+                }
             }
         }
     }
-}
 
-fn put_text_count(field_idx: usize, row: usize, count: u64, builder: &mut CellBuilder) {
-    builder.put_interior(field_idx, row, &Partial::Text(count), HistogramRef::default());
+    /// Keeps what waited: its window is complete.
+    fn close(&mut self, field_idx: usize, builder: &mut CellBuilder) {
+        let mut partial = Partial::Text(std::mem::take(&mut self.stats));
+        builder.put_interior(field_idx, self.row, &partial, HistogramRef::default());
+        partial.clear();
+        if let Partial::Text(stats) = partial {
+            self.stats = stats;
+        }
+    }
 }
 
 /// The statistics of samples in time order, and beside them their histogram: those that adding one by one gives, up
@@ -266,7 +284,7 @@ fn put_text_count(field_idx: usize, row: usize, count: u64, builder: &mut CellBu
 fn press<'a, N: CellNumber>(
     ts_ns: &[i64],
     values: &[N],
-    with_hist: bool,
+    extras: Extras,
     scratch: &'a mut HistogramScratch,
 ) -> Option<(Stats<N>, HistogramRef<'a>)> {
     let (first, last) = (*values.first()?, *values.last()?);
@@ -287,9 +305,9 @@ fn press<'a, N: CellNumber>(
     }
     let count = values.len() as u64;
     let sum = N::sum_of(values);
-    let mean = mean_of(count, sum, first, changes);
+    let mean = mean_of(count, sum, min, max);
     let m2 = N::m2_of(values, mean);
-    let hist = match with_hist && WITHOUT_HIST_MAX < count {
+    let hist = match extras.hist_above.is_some_and(|above| above < count) {
         true => scratch.count(values.iter().map(|value| value.to_f64())),
         false => HistogramRef::default(),
     };
@@ -308,8 +326,15 @@ fn press<'a, N: CellNumber>(
         mean,
         m2,
         hist: None,
+        uniques: extras.with_uniques.then(|| uniques_of(values).into()),
     };
     Some((stats, hist))
+}
+
+fn uniques_of<N: CellNumber>(values: &[N]) -> Uniques {
+    let mut uniques = Uniques::default();
+    values.iter().for_each(|value| uniques.add(value.value_ref()));
+    uniques
 }
 
 /// Merges cells of one tier into cells of the coarser tier `to`, without looking at rows. Cells are sorted by
@@ -317,7 +342,7 @@ fn press<'a, N: CellNumber>(
 ///
 /// # Errors
 /// `Corruption` when the columns are not those of cells.
-pub fn coarsen(cells: &RowBlock, fields: &[FieldInfo], to: Tier) -> Result<RowBlock> {
+pub fn coarsen(cells: &RowBlock, fields: &[CellField], to: Tier) -> Result<RowBlock> {
     let mut builder = CellBuilder::new(fields);
     let mut runs: Vec<Run> = Vec::new();
     for (at, (series, finer_ns)) in cells.series.iter().zip(&cells.ts_ns).enumerate() {
@@ -331,8 +356,8 @@ pub fn coarsen(cells: &RowBlock, fields: &[FieldInfo], to: Tier) -> Result<RowBl
         }
     }
     for (field_idx, field) in fields.iter().enumerate() {
-        let reader = CellReader::of_block(cells, field, keeps_hist(field.field_type))?;
-        let mut partial = Partial::empty(field.field_type);
+        let reader = CellReader::of_block(cells, field)?;
+        let mut partial = Partial::empty(field.info.field_type);
         for run in &runs {
             partial.clear();
             for (at, finer_ns) in cells.ts_ns.iter().enumerate().take(run.end).skip(run.start) {

@@ -14,11 +14,10 @@
 //! A long series comes in slices of time ([`Presser`]): its first rows wait until there are more than a sparse series
 //! may have, and then it is pressed hour by hour.
 
+use super::cell::CellField;
 use super::fold::{Folder, coarsen};
 use crate::Result;
-use crate::model::{
-    Column, ColumnKey, FieldInfo, HOUR_NS, RowBlock, Stat, Tier, TimeRange, Values, floor_to,
-};
+use crate::model::{Column, ColumnKey, HOUR_NS, RowBlock, Stat, StatSet, Tier, TimeRange, Values, floor_to};
 use crate::rows::{append_rows, merge_sorted};
 
 /// Layers that may hold rows in place of cells, and up to how many rows of a series for each of its windows: a row
@@ -40,7 +39,7 @@ pub(crate) struct Layers {
 /// Presses the rows of a span of whole hours, which come in pieces: of whole series, or slices of one.
 #[derive(Debug)]
 pub(crate) struct Presser<'a> {
-    fields: &'a [FieldInfo],
+    fields: &'a [CellField],
     /// A series with more rows in the span is dense, wherever they are.
     sparse_max: usize,
     /// Rows of a series that goes on, until it is known to be dense.
@@ -52,7 +51,7 @@ pub(crate) struct Presser<'a> {
 
 impl<'a> Presser<'a> {
     /// A presser of rows with these fields.
-    pub(crate) fn new(span: TimeRange, fields: &'a [FieldInfo]) -> Self {
+    pub(crate) fn new(span: TimeRange, fields: &'a [CellField]) -> Self {
         let [(tier, rows_max), ..] = SPARSE;
         let windows = span.end_ns.saturating_sub(span.start_ns) / tier.width_ns();
         let sparse_max = usize::try_from(windows).unwrap_or(0).saturating_mul(rows_max);
@@ -119,7 +118,7 @@ impl<'a> Presser<'a> {
 }
 
 /// Appends the layers of all rows of some series in a span of hours, in order of series.
-fn layers(rows: RowBlock, fields: &[FieldInfo], out: &mut Vec<Layers>) -> Result<()> {
+fn layers(rows: RowBlock, fields: &[CellField], out: &mut Vec<Layers>) -> Result<()> {
     let runs = runs_of(&rows);
     if let [(_, class)] = runs[..] {
         out.push(layers_of(rows, class, fields)?);
@@ -136,7 +135,7 @@ fn layers(rows: RowBlock, fields: &[FieldInfo], out: &mut Vec<Layers>) -> Result
 }
 
 /// The layers of rows of which the first `sparse` layers keep the rows.
-fn layers_of(rows: RowBlock, sparse: usize, fields: &[FieldInfo]) -> Result<Layers> {
+fn layers_of(rows: RowBlock, sparse: usize, fields: &[CellField]) -> Result<Layers> {
     Ok(match sparse {
         0 => {
             let minutes = fold(&rows, fields, Tier::M1);
@@ -147,16 +146,16 @@ fn layers_of(rows: RowBlock, sparse: usize, fields: &[FieldInfo]) -> Result<Laye
         1 => {
             let fives = fold(&rows, fields, Tier::M5);
             let hours = coarsen(&fives, fields, Tier::H1)?;
-            Layers { minutes: into_edges(rows), fives: Some(fives), hours }
+            Layers { minutes: into_edges(rows, fields), fives: Some(fives), hours }
         }
         _ => {
             let hours = fold(&rows, fields, Tier::H1);
-            Layers { minutes: into_edges(rows), fives: None, hours }
+            Layers { minutes: into_edges(rows, fields), fives: None, hours }
         }
     })
 }
 
-fn fold(rows: &RowBlock, fields: &[FieldInfo], tier: Tier) -> RowBlock {
+fn fold(rows: &RowBlock, fields: &[CellField], tier: Tier) -> RowBlock {
     let mut folder = Folder::new(fields, tier);
     folder.push(rows);
     folder.finish()
@@ -197,12 +196,16 @@ fn is_sparse(ts_ns: &[i64], width_ns: i64, rows_max: usize) -> bool {
     ts_ns.len() <= windows.saturating_mul(rows_max)
 }
 
-/// Raw rows as cells without interior. Of a text only stays that there was one, as in every cell.
-fn into_edges(mut rows: RowBlock) -> RowBlock {
+/// Raw rows as cells without interior. Of a text whose cells keep no more than the count only stays that there was one.
+fn into_edges(mut rows: RowBlock, fields: &[CellField]) -> RowBlock {
+    let is_counted = |column: &Column| {
+        fields.iter().any(|field| field.info.id == column.key.field && field.kept == StatSet::COUNT)
+    };
     for column in &mut rows.columns {
         let key = ColumnKey { field: column.key.field, stat: Stat::Edge };
+        let is_counted = is_counted(column);
         let values = match std::mem::replace(&mut column.values, Values::Bool(Vec::new())) {
-            Values::Str(texts) => Values::Bool(vec![true; texts.ends.len()]),
+            Values::Str(texts) if is_counted => Values::Bool(vec![true; texts.ends.len()]),
             numbers => numbers,
         };
         *column = Column { key, values, valid: column.valid.take() };
@@ -213,9 +216,15 @@ fn into_edges(mut rows: RowBlock) -> RowBlock {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cell_set::CellSet;
     use crate::cells::CellReader;
-    use crate::model::{FieldId, FieldType, Partial, SeriesId, StrColumn};
+    use crate::model::{FieldId, FieldInfo, FieldType, Partial, SeriesId, StrColumn};
     use crate::rows::merge_sorted;
+
+    fn field_of(id: u16, field_type: FieldType, set: CellSet) -> CellField {
+        let info = FieldInfo { id: FieldId(id), name: "v".into(), field_type };
+        CellField { info, kept: set.kept(field_type) }
+    }
 
     #[test]
     fn into_edges_reads_as_cells_without_interior() {
@@ -230,16 +239,24 @@ mod tests {
                 column(1, Values::Str(texts), Some(vec![true, false, true])),
             ],
         };
-        let edges = into_edges(rows.clone());
-        for (id, field_type, expected) in [(0, FieldType::Int, 3), (1, FieldType::Str, 2)] {
-            let column = |stat| edges.column(ColumnKey { field: FieldId(id), stat });
-            let reader = CellReader::new(field_type, true, column).unwrap();
+        let cases = [(0, FieldType::Int, 3), (1, FieldType::Str, 2)];
+        for ((id, field_type, expected), set) in
+            cases.into_iter().flat_map(|case| CellSet::ALL.map(|set| (case, set)))
+        {
+            let field = field_of(id, field_type, set);
+            let edges = into_edges(rows.clone(), std::slice::from_ref(&field));
+            let reader = CellReader::of_block(&edges, &field).unwrap();
             let mut partial = Partial::empty(field_type);
             for (row, ts_ns) in rows.ts_ns.iter().enumerate() {
                 reader.add_edge(row, *ts_ns, &mut partial);
                 reader.add_interior(row, *ts_ns, &mut partial);
             }
             assert_eq!(partial.count(), expected);
+            if let Partial::Text(text) = partial
+                && field.kept.has(StatSet::ENDS)
+            {
+                assert_eq!((&*text.first, &*text.last), ("x", "y"));
+            }
         }
     }
 
@@ -254,7 +271,7 @@ mod tests {
 
     #[test]
     fn layers_of_sparse_and_dense_series_are_those_of_each_alone() {
-        let info = FieldInfo { id: FieldId(0), name: "v".into(), field_type: FieldType::Int };
+        let info = field_of(0, FieldType::Int, CellSet::Auto);
         let series = |series: u32, seconds: i64| {
             let times: Vec<i64> = (0..3600 / seconds).map(|k| k * seconds * 1_000_000_000).collect();
             let values = Values::I64(times.iter().map(|ts_ns| ts_ns % 977).collect());
@@ -287,7 +304,7 @@ mod tests {
 
     #[test]
     fn layers_cut_where_the_class_of_series_changes() {
-        let info = FieldInfo { id: FieldId(0), name: "v".into(), field_type: FieldType::Int };
+        let info = field_of(0, FieldType::Int, CellSet::Auto);
         let mut rows = RowBlock::default();
         let mut values = Vec::new();
         for (series, seconds) in [(1, 10), (2, 30), (3, 1), (4, 6), (5, 6), (6, 60)] {

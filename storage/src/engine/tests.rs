@@ -14,6 +14,7 @@ mod programs;
 mod rows;
 #[cfg(shuttle)]
 mod schedules;
+mod sets;
 mod snapshots;
 mod world;
 
@@ -26,7 +27,9 @@ use super::*;
 use crate::clock::ManualClock;
 use crate::fs::SimFs;
 use crate::model::batch::{CANONICAL, Field, WriteBatch};
-use crate::model::{FieldId, HOUR_NS, MINUTE_NS, Partial, SeriesId, SeriesKey, SeriesSet, Tier, ValueRef};
+use crate::model::{
+    FieldId, HOUR_NS, MINUTE_NS, Partial, SeriesId, SeriesKey, SeriesSet, StatSet, Tier, ValueRef,
+};
 use crate::scan::{Bounds, Resolution, SampleRequest, Unmetered, Window, WindowRequest};
 
 /// 2024-01-01T00:00:00Z.
@@ -104,7 +107,7 @@ impl Rig {
             series: &[SeriesId(0)],
             windows,
             bounds,
-            with_hist: true,
+            wants: StatSet::NUMBERS.with(StatSet::HIST),
             resolution: Resolution::Auto,
         };
         let mut found = Vec::new();

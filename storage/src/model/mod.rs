@@ -2,7 +2,7 @@
 //!
 //! Read in this order: this file (time, ids, tiers), [`labels`] (what a series is called), [`value`] (one field
 //! value), [`schema`] (what a measurement has and how series are selected), [`batch`] (rows on their way in), [`block`] (columns of rows, in memory and between rooms),
-//! [`partial`], [`histogram`] and [`uniques`] (what a window of one field is pressed into), [`stat_set`] (which statistics of it).
+//! [`partial`], [`text_stats`], [`histogram`] and [`uniques`] (what a window of one field is pressed into), [`stat_set`] (which statistics of it).
 
 pub mod batch;
 pub mod block;
@@ -12,6 +12,7 @@ pub mod labels;
 pub mod partial;
 pub mod schema;
 pub mod stat_set;
+pub mod text_stats;
 pub mod uniques;
 pub mod uniques_column;
 pub mod value;
@@ -24,6 +25,7 @@ pub use labels::SeriesKey;
 pub use partial::{Numbers, Partial, Stats};
 pub use schema::{FieldInfo, Schema, SeriesInfo, SeriesSet, TagMatcher, TagTest};
 pub use stat_set::StatSet;
+pub use text_stats::TextStats;
 pub use uniques::{Uniques, UniquesRef};
 pub use uniques_column::UniquesColumn;
 pub use value::{FieldType, Value, ValueRef};

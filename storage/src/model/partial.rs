@@ -7,7 +7,7 @@
 
 use std::fmt::Debug;
 
-use super::Histogram;
+use super::{Histogram, StatSet, TextStats, Uniques, ValueRef};
 
 /// A number type of a field.
 pub trait Number: Copy + PartialOrd + Default + Debug {
@@ -15,6 +15,8 @@ pub trait Number: Copy + PartialOrd + Default + Debug {
     type Sum: Sum<Self>;
     /// The nearest float.
     fn to_f64(self) -> f64;
+    /// The number as a value.
+    fn value_ref(self) -> ValueRef<'static>;
 }
 
 /// An accumulator for sums.
@@ -60,7 +62,7 @@ impl Sum<f64> for Compensated {
 }
 
 macro_rules! integer_sum {
-    ($($number:ty),*) => {
+    ($($number:ty, $value:ident);*) => {
         $(impl Sum<$number> for i128 {
             fn add(&mut self, value: $number) {
                 *self = self.saturating_add(Self::from(value));
@@ -81,11 +83,15 @@ macro_rules! integer_sum {
             fn to_f64(self) -> f64 {
                 self as f64
             }
+
+            fn value_ref(self) -> ValueRef<'static> {
+                ValueRef::$value(self)
+            }
         })*
     };
 }
 
-integer_sum!(i64, u64);
+integer_sum!(i64, Int; u64, UInt);
 
 impl Number for f64 {
     type Sum = Compensated;
@@ -93,9 +99,14 @@ impl Number for f64 {
     fn to_f64(self) -> f64 {
         self
     }
+
+    fn value_ref(self) -> ValueRef<'static> {
+        ValueRef::Float(self)
+    }
 }
 
-/// Partial aggregate of a field over a piece of time. With `count` 0 the other members have no meaning.
+/// Partial aggregate of a field over a piece of time. With `count` 0 the other members have no meaning; nor have those,
+/// but for the count, that were not among the groups asked for.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Stats<N: Number> {
     /// Number of samples.
@@ -126,18 +137,20 @@ pub struct Stats<N: Number> {
     pub m2: f64,
     /// Histogram of the values, where it was asked for.
     pub hist: Option<Box<Histogram>>,
+    /// The distinct values, where they were asked for.
+    pub uniques: Option<Box<Uniques>>,
 }
 
 impl<N: Number> Stats<N> {
     /// The partial of one sample.
-    pub fn of(ts_ns: i64, value: N, with_hist: bool) -> Self {
+    pub fn of(ts_ns: i64, value: N, wants: StatSet) -> Self {
         let mut stats = Self::default();
-        stats.add(ts_ns, value, with_hist);
+        stats.add(ts_ns, value, wants);
         stats
     }
 
-    /// Adds a sample that is not earlier than those before it.
-    pub fn add(&mut self, ts_ns: i64, value: N, with_hist: bool) {
+    /// Adds a sample that is not earlier than those before it; histogram and sketch only where they are wanted.
+    pub fn add(&mut self, ts_ns: i64, value: N, wants: StatSet) {
         if self.count == 0 {
             (self.first, self.first_ns, self.min, self.max) = (value, ts_ns, value, value);
         } else {
@@ -152,8 +165,11 @@ impl<N: Number> Stats<N> {
         let distance = number - self.mean;
         self.mean += distance / self.count as f64;
         self.m2 += distance * (number - self.mean);
-        if with_hist {
+        if wants.has(StatSet::HIST) {
             self.hist.get_or_insert_default().add(number);
+        }
+        if wants.has(StatSet::UNIQUES) {
+            self.uniques.get_or_insert_default().add(value.value_ref());
         }
     }
 
@@ -163,11 +179,10 @@ impl<N: Number> Stats<N> {
             return;
         }
         if self.count == 0 {
-            let room = self.hist.take();
+            let (hist, uniques) = (self.hist.take(), self.uniques.take());
             self.clone_from(later);
-            if self.hist.is_none() {
-                self.hist = room;
-            }
+            self.hist = self.hist.take().or(hist);
+            self.uniques = self.uniques.take().or(uniques);
             return;
         }
         self.join(later.first);
@@ -186,15 +201,17 @@ impl<N: Number> Stats<N> {
         if let Some(hist) = &later.hist {
             self.hist.get_or_insert_default().merge(hist);
         }
+        if let Some(uniques) = &later.uniques {
+            self.uniques.get_or_insert_default().merge(uniques.view());
+        }
     }
 
-    /// Forgets all samples but keeps the room of the histogram.
+    /// Forgets all samples but keeps the room of histogram and sketch.
     fn clear(&mut self) {
-        let mut hist = self.hist.take();
-        if let Some(hist) = &mut hist {
-            hist.clear();
-        }
-        *self = Self { hist, ..Self::default() };
+        let (mut hist, mut uniques) = (self.hist.take(), self.uniques.take());
+        hist.iter_mut().for_each(|hist| hist.clear());
+        uniques.iter_mut().for_each(|uniques| uniques.clear());
+        *self = Self { hist, uniques, ..Self::default() };
     }
 
     /// Counts the step from the last sample to the next.
@@ -258,7 +275,7 @@ pub struct Numbers {
     pub m2: f64,
 }
 
-/// Partial aggregate of a field in its own type. Booleans are unsigned 0 and 1; texts are only counted.
+/// Partial aggregate of a field in its own type. Booleans are unsigned 0 and 1.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Partial {
     /// Of a float field.
@@ -267,8 +284,8 @@ pub enum Partial {
     Int(Stats<i64>),
     /// Of an unsigned integer or boolean field.
     UInt(Stats<u64>),
-    /// Of a text field: the number of values.
-    Text(u64),
+    /// Of a text field.
+    Text(TextStats),
 }
 
 impl Partial {
@@ -279,17 +296,17 @@ impl Partial {
             FieldType::Float => Self::Float(Stats::default()),
             FieldType::Int => Self::Int(Stats::default()),
             FieldType::UInt | FieldType::Bool => Self::UInt(Stats::default()),
-            FieldType::Str => Self::Text(0),
+            FieldType::Str => Self::Text(TextStats::default()),
         }
     }
 
-    /// Makes it empty again, keeping the room of its histogram.
+    /// Makes it empty again, keeping the room of histogram and sketch.
     pub fn clear(&mut self) {
         match self {
             Self::Float(stats) => stats.clear(),
             Self::Int(stats) => stats.clear(),
             Self::UInt(stats) => stats.clear(),
-            Self::Text(count) => *count = 0,
+            Self::Text(stats) => stats.clear(),
         }
     }
 
@@ -299,7 +316,7 @@ impl Partial {
             Self::Float(stats) => stats.count,
             Self::Int(stats) => stats.count,
             Self::UInt(stats) => stats.count,
-            Self::Text(count) => *count,
+            Self::Text(stats) => stats.count,
         }
     }
 
@@ -309,7 +326,7 @@ impl Partial {
             (Self::Float(stats), Self::Float(later)) => stats.merge(later),
             (Self::Int(stats), Self::Int(later)) => stats.merge(later),
             (Self::UInt(stats), Self::UInt(later)) => stats.merge(later),
-            (Self::Text(count), Self::Text(later)) => *count += later,
+            (Self::Text(stats), Self::Text(later)) => stats.merge(later),
             _ => debug_assert!(false, "partials of one field have one type"),
         }
     }
@@ -337,15 +354,26 @@ impl Partial {
         }
     }
 
+    /// The distinct values, where they were asked for.
+    pub fn uniques(&self) -> Option<&Uniques> {
+        match self {
+            Self::Float(stats) => stats.uniques.as_deref(),
+            Self::Int(stats) => stats.uniques.as_deref(),
+            Self::UInt(stats) => stats.uniques.as_deref(),
+            Self::Text(stats) => stats.uniques.as_deref(),
+        }
+    }
+
     /// Adds a raw sample that is not earlier than those before it; a value of another type changes nothing.
-    pub fn add(&mut self, ts_ns: i64, value: super::ValueRef<'_>, with_hist: bool) {
-        use super::ValueRef;
+    pub fn add(&mut self, ts_ns: i64, value: ValueRef<'_>, wants: StatSet) {
         match (self, value) {
-            (Self::Float(stats), ValueRef::Float(value)) => stats.add(ts_ns, value, with_hist),
-            (Self::Int(stats), ValueRef::Int(value)) => stats.add(ts_ns, value, with_hist),
-            (Self::UInt(stats), ValueRef::UInt(value)) => stats.add(ts_ns, value, with_hist),
-            (Self::UInt(stats), ValueRef::Bool(value)) => stats.add(ts_ns, u64::from(value), with_hist),
-            (Self::Text(count), ValueRef::Str(_) | ValueRef::Escaped(_)) => *count += 1,
+            (Self::Float(stats), ValueRef::Float(value)) => stats.add(ts_ns, value, wants),
+            (Self::Int(stats), ValueRef::Int(value)) => stats.add(ts_ns, value, wants),
+            (Self::UInt(stats), ValueRef::UInt(value)) => stats.add(ts_ns, value, wants),
+            (Self::UInt(stats), ValueRef::Bool(value)) => stats.add(ts_ns, u64::from(value), wants),
+            (Self::Text(stats), ValueRef::Str(text) | ValueRef::Escaped(text)) => {
+                stats.add(ts_ns, text, wants)
+            }
             _ => debug_assert!(false, "values of one field have one type"),
         }
     }

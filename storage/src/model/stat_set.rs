@@ -13,8 +13,8 @@ const NAMES: [(StatSet, &str); 8] = [
     (StatSet::SUM, "sum"),
     (StatSet::RANGE, "smallest and largest"),
     (StatSet::ENDS, "first and last"),
-    (StatSet::RESETS, "resets"),
-    (StatSet::CHANGES, "changes"),
+    (StatSet(1 << 3), "resets"),
+    (StatSet(1 << 4), "changes"),
     (StatSet(1 << 5), "spread"),
     (StatSet::HIST, "histogram"),
     (StatSet::UNIQUES, "unique values"),
@@ -29,16 +29,18 @@ impl StatSet {
     pub const RANGE: Self = Self(1 << 1);
     /// The first and the last value with their times.
     pub const ENDS: Self = Self(1 << 2);
-    /// Counter resets and the sum of the values before them.
-    pub const RESETS: Self = Self(1 << 3);
-    /// Changes of value.
-    pub const CHANGES: Self = Self(1 << 4);
+    /// Counter resets and the sum of the values before them; where pieces of time meet, first and last tell.
+    pub const RESETS: Self = Self(1 << 3 | 1 << 2);
+    /// Changes of value, with first and last as for resets.
+    pub const CHANGES: Self = Self(1 << 4 | 1 << 2);
     /// Squared distances from the mean; merging them takes the mean, so that sum and range are always with them.
     pub const SPREAD: Self = Self(1 << 5 | 1 << 1 | 1);
     /// The histogram.
     pub const HIST: Self = Self(1 << 6);
     /// The sketch of distinct values.
     pub const UNIQUES: Self = Self(1 << 7);
+    /// All groups.
+    pub const ALL: Self = Self(u8::MAX);
     /// All but histogram and sketch.
     pub const NUMBERS: Self = Self((1 << 6) - 1);
 
@@ -65,6 +67,12 @@ impl StatSet {
         other.0 & !self.0 == 0
     }
 
+    /// What people call the groups, without the count.
+    pub fn names(self) -> String {
+        let names = NAMES.iter().filter(|(group, _)| self.0 & group.0 != 0).map(|(_, name)| *name);
+        names.collect::<Vec<_>>().join(", ")
+    }
+
     /// The number written in files.
     pub const fn bits(self) -> u8 {
         self.0
@@ -72,15 +80,16 @@ impl StatSet {
 
     /// Reads the number written in a file; `None` for groups that cannot stand without others.
     pub fn from_bits(bits: u8) -> Option<Self> {
-        let lacks_mean = bits & 1 << 5 != 0 && !Self(bits).has(Self::SPREAD);
-        (!lacks_mean).then_some(Self(bits))
+        let stands_alone = |group: (u8, Self)| bits & group.0 != 0 && !Self(bits).has(group.1);
+        let groups = [(1 << 3, Self::RESETS), (1 << 4, Self::CHANGES), (1 << 5, Self::SPREAD)];
+        (!groups.into_iter().any(stands_alone)).then_some(Self(bits))
     }
 }
 
 impl fmt::Display for StatSet {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str("count")?;
-        NAMES.iter().filter(|(group, _)| self.has(*group)).try_for_each(|(_, name)| write!(out, ", {name}"))
+        if self.0 == 0 { Ok(()) } else { write!(out, ", {}", self.names()) }
     }
 }
 
@@ -89,8 +98,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bits_of_spread_without_its_mean_are_refused() {
-        assert_eq!(StatSet::from_bits(1 << 5), None);
+    fn bits_of_groups_without_those_they_need_are_refused() {
+        assert_eq!([1 << 5, 1 << 3, 1 << 4].map(StatSet::from_bits), [None; 3]);
         for bits in 0..=u8::MAX {
             let Some(set) = StatSet::from_bits(bits) else { continue };
             assert_eq!(set.bits(), bits);

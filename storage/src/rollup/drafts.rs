@@ -9,7 +9,7 @@ use crate::Result;
 use crate::cells::Layers;
 use crate::draft::Draft;
 use crate::manifest::SegmentMeta;
-use crate::model::{MeasurementId, RowBlock, Schema, Tier, TimeRange};
+use crate::model::{FieldType, MeasurementId, RowBlock, Schema, StatSet, Tier, TimeRange};
 use crate::segment::SeriesTable;
 use crate::version::{FileNumbers, Store};
 
@@ -50,14 +50,20 @@ impl SpanDrafts {
     ///
     /// # Errors
     /// As [`Draft::push`].
-    pub(super) fn push(&mut self, store: &Store, schema: &Schema, layers: &Layers) -> Result<()> {
+    pub(super) fn push(
+        &mut self,
+        store: &Store,
+        (schema, kept): (&Schema, &[StatSet]),
+        layers: &Layers,
+    ) -> Result<()> {
         if self.section != Some(schema.measurement) {
             self.end_section(store)?;
             self.section = Some(schema.measurement);
         }
         let Layers { minutes, fives, hours } = layers;
-        self.hours.push(store, schema, hours)?;
-        let Some(fives) = fives else {
+        let schema = (schema, kept);
+        self.hours.push_cells(store, schema, hours)?;
+        let Some(fives) = fives.as_ref().or_else(|| has_texts(schema).then_some(minutes)) else {
             self.push_same(store, schema, minutes)?;
             self.minutes.pay(store)?;
             return self.fives.pay(store);
@@ -68,12 +74,12 @@ impl SpanDrafts {
             leader.part(follower)?;
         }
         self.step = Step::Apart(0);
-        self.minutes.push(store, schema, minutes)?;
-        self.fives.push(store, schema, fives)
+        self.minutes.push_cells(store, schema, minutes)?;
+        self.fives.push_cells(store, schema, fives)
     }
 
     /// Adds rows that are both layers.
-    fn push_same(&mut self, store: &Store, schema: &Schema, rows: &RowBlock) -> Result<()> {
+    fn push_same(&mut self, store: &Store, schema: (&Schema, &[StatSet]), rows: &RowBlock) -> Result<()> {
         if rows.is_empty() {
             return Ok(());
         }
@@ -121,6 +127,13 @@ impl SpanDrafts {
         let metas = drafts.into_iter().map(|draft| draft.finish(store, generation));
         Ok(metas.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
     }
+}
+
+/// Whether cells hold texts: these are codes into the dictionary of each file, so that no page goes into two. By the
+/// schema, not by what a piece holds.
+fn has_texts((schema, kept): (&Schema, &[StatSet])) -> bool {
+    let mut fields = schema.fields.iter().zip(kept);
+    fields.any(|(info, kept)| info.field_type == FieldType::Str && *kept != StatSet::COUNT)
 }
 
 /// Where the first series end that have so many rows; the end of all, if they have fewer.

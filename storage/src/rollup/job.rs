@@ -10,10 +10,11 @@ use std::sync::Arc;
 use super::Work;
 use super::drafts::SpanDrafts;
 use crate::Result;
-use crate::cells::{Layers, Presser, coarsen};
+use crate::cell_set;
+use crate::cells::{CellField, Layers, Presser, coarsen};
 use crate::draft::schema_of;
 use crate::manifest::RolledSpan;
-use crate::model::{FieldInfo, RowBlock, Schema, Tier, TimeRange};
+use crate::model::{FieldInfo, FieldType, MeasurementId, RowBlock, Schema, StatSet, Tier, TimeRange};
 use crate::pipeline::{Sink, pipe};
 use crate::rows::append_rows;
 use crate::scan::merge::{Piece, PieceSize, measurements, merged};
@@ -72,14 +73,14 @@ fn write(
     let mut drafts: Vec<SpanDrafts> = spans.iter().map(|span| SpanDrafts::new(numbers, *span)).collect();
     let press = |sink: &mut Sink<'_, Pressed>| {
         measurements(inputs).into_iter().try_for_each(|measurement| {
-            let schema = Arc::new(schema_of(store, measurement)?);
-            press_measurement(version, (spans, inputs), &schema, size, sink)
+            let of = CellSchema::of(store, inputs, measurement)?;
+            press_measurement(version, (spans, inputs), &Arc::new(of), size, sink)
         })
     };
     pipe(press, |pressed| {
         let Some(drafts) = drafts.get_mut(pressed.span) else { return Ok(()) };
         let mut layers = pressed.layers.iter();
-        layers.try_for_each(|layers| drafts.push(store, &pressed.schema, layers))
+        layers.try_for_each(|layers| drafts.push(store, (&pressed.of.schema, &pressed.of.kept), layers))
     })?;
     let generation = store.next_file();
     let mut edit = Edit::default();
@@ -94,9 +95,52 @@ fn write(
     Ok(edit)
 }
 
+/// A measurement, and which groups of statistics cells keep of each of its fields.
+struct CellSchema {
+    schema: Schema,
+    kept: Vec<StatSet>,
+}
+
+impl CellSchema {
+    /// By the rules where rows are folded; what the finest cells keep where cells are merged.
+    fn of(store: &Store, inputs: &[&LiveSegment], measurement: MeasurementId) -> Result<Self> {
+        let schema = schema_of(store, measurement)?;
+        let finest = finest(inputs, measurement);
+        let cells = finest.iter().filter(|live| live.meta.tier != Tier::Raw);
+        let sections: Vec<_> = cells.filter_map(|live| live.segment.section(measurement)).collect();
+        let kept_of = |info: &FieldInfo| {
+            let rules = &store.options.cells;
+            let kept = sections.iter().filter_map(|section| section.field(info.id)).map(|(_, kept)| kept);
+            kept.reduce(StatSet::shared).unwrap_or_else(|| cell_set::kept(rules, &schema.name, info))
+        };
+        let kept = schema.fields.iter().map(kept_of).collect();
+        Ok(Self { schema, kept })
+    }
+
+    fn fields(&self) -> Vec<CellField> {
+        let fields = self.schema.fields.iter().zip(&self.kept);
+        fields.map(|(info, kept)| CellField { info: info.clone(), kept: *kept }).collect()
+    }
+
+    /// Whether texts must be read.
+    fn texts(&self, finest: Tier) -> Texts {
+        let mut fields = self.schema.fields.iter().zip(&self.kept);
+        let keeps_text =
+            fields.any(|(info, kept)| info.field_type == FieldType::Str && *kept != StatSet::COUNT);
+        if finest == Tier::Raw && !keeps_text { Texts::Presence } else { Texts::Whole }
+    }
+}
+
+/// The inputs of the finest tier that has a measurement.
+fn finest<'a>(inputs: &[&'a LiveSegment], measurement: MeasurementId) -> Vec<&'a LiveSegment> {
+    let holders = inputs.iter().copied().filter(|live| live.segment.section(measurement).is_some());
+    let finest = holders.clone().map(|live| live.meta.tier).min();
+    holders.filter(|live| Some(live.meta.tier) == finest).collect()
+}
+
 /// Cells of some series of a measurement in one of the spans.
 struct Pressed {
-    schema: Arc<Schema>,
+    of: Arc<CellSchema>,
     span: usize,
     layers: Vec<Layers>,
 }
@@ -105,33 +149,32 @@ struct Pressed {
 fn press_measurement(
     version: &Version,
     (spans, inputs): (&[TimeRange], &[&LiveSegment]),
-    schema: &Arc<Schema>,
+    of: &Arc<CellSchema>,
     size: PieceSize,
     sink: &mut Sink<'_, Pressed>,
 ) -> Result<()> {
-    let holders = inputs.iter().copied();
-    let holders = holders.filter(|live| live.segment.section(schema.measurement).is_some());
-    let Some(finest) = holders.clone().map(|live| live.meta.tier).min() else { return Ok(()) };
-    let of_finest: Vec<&LiveSegment> = holders.filter(|live| live.meta.tier == finest).collect();
+    let measurement = of.schema.measurement;
+    let of_finest = finest(inputs, measurement);
+    let Some(finest) = of_finest.first().map(|live| live.meta.tier) else { return Ok(()) };
+    let fields = of.fields();
     let hull = spans.first().zip(spans.last());
     let hull = hull.map_or(TimeRange::new(0, 0), |(first, last)| TimeRange::new(first.start_ns, last.end_ns));
-    let mut pressers: Vec<Presser<'_>> =
-        spans.iter().map(|span| Presser::new(*span, &schema.fields)).collect();
+    let mut pressers: Vec<Presser<'_>> = spans.iter().map(|span| Presser::new(*span, &fields)).collect();
     let mut press = |piece: Piece| {
         let parts = pressers.iter_mut().zip(cut(piece.rows, spans));
         for (span, (presser, rows)) in parts.enumerate() {
             let mut layers = Vec::new();
             match finest {
                 Tier::Raw => presser.push(rows, piece.goes_on, &mut layers)?,
-                Tier::M1 | Tier::M5 | Tier::H1 => layers.push(coarser(rows, finest, &schema.fields)?),
+                Tier::M1 | Tier::M5 | Tier::H1 => layers.push(coarser(rows, finest, &fields)?),
             }
             if !layers.is_empty() {
-                sink(Pressed { schema: Arc::clone(schema), span, layers })?;
+                sink(Pressed { of: Arc::clone(of), span, layers })?;
             }
         }
         Ok(())
     };
-    merged(version, &of_finest, schema.measurement, (hull, Texts::Presence), size, &mut press)
+    merged(version, &of_finest, measurement, (hull, of.texts(finest)), size, &mut press)
 }
 
 /// The rows of each of the ascending spans, which are sorted by (series, time).
@@ -159,7 +202,7 @@ fn cut(rows: RowBlock, spans: &[TimeRange]) -> Vec<RowBlock> {
 }
 
 /// The cells of a tier and of the coarser ones; nothing for finer ones.
-fn coarser(cells: RowBlock, finest: Tier, fields: &[FieldInfo]) -> Result<Layers> {
+fn coarser(cells: RowBlock, finest: Tier, fields: &[CellField]) -> Result<Layers> {
     let mut layers = [RowBlock::default(), RowBlock::default(), RowBlock::default()];
     let mut last = cells;
     for (tier, layer) in Tier::CELLS.into_iter().zip(&mut layers).filter(|(tier, _)| finest <= *tier) {

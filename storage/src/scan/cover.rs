@@ -335,7 +335,7 @@ impl<'a> Tiers<'a> {
 }
 
 /// A time as people read it: `2026-03-01T10:00:00Z`, with nanoseconds where there are any.
-fn utc(ts_ns: i64) -> String {
+pub(super) fn utc(ts_ns: i64) -> String {
     let (seconds, nanos) = (ts_ns.div_euclid(SECOND_NS), ts_ns.rem_euclid(SECOND_NS));
     let (days, of_day) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
     // Howard Hinnant, "chrono-compatible low-level date algorithms": years begin in March, eras have 400 years.

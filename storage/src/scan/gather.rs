@@ -5,17 +5,17 @@ use std::ops::Range;
 
 use super::Meter;
 use super::source::{Cursor, Slice};
-use crate::model::{Column, FieldType, Partial, SeriesId, TimeRange, Values};
+use crate::model::{Column, FieldType, Partial, SeriesId, StatSet, StrColumn, TimeRange, Values};
 use crate::{Error, Result};
 
-/// Values of samples in the type of their field; texts are only counted.
+/// Values of samples in the type of their field.
 #[derive(Debug)]
 pub(crate) enum SampleValues {
     Float(Vec<f64>),
     Int(Vec<i64>),
     UInt(Vec<u64>),
     Bool(Vec<bool>),
-    Text,
+    Text(StrColumn),
 }
 
 /// Samples of one series and field, ascending and unique in time.
@@ -32,7 +32,7 @@ impl Samples {
             FieldType::Int => SampleValues::Int(Vec::new()),
             FieldType::UInt => SampleValues::UInt(Vec::new()),
             FieldType::Bool => SampleValues::Bool(Vec::new()),
-            FieldType::Str => SampleValues::Text,
+            FieldType::Str => SampleValues::Text(StrColumn::default()),
         };
         Self { ts_ns: Vec::new(), values }
     }
@@ -44,7 +44,10 @@ impl Samples {
             SampleValues::Int(values) => values.clear(),
             SampleValues::UInt(values) => values.clear(),
             SampleValues::Bool(values) => values.clear(),
-            SampleValues::Text => {}
+            SampleValues::Text(texts) => {
+                texts.bytes.clear();
+                texts.ends.clear();
+            }
         }
     }
 
@@ -55,16 +58,16 @@ impl Samples {
             SampleValues::Int(values) => out.extend(values.iter().map(|value| *value as f64)),
             SampleValues::UInt(values) => out.extend(values.iter().map(|value| *value as f64)),
             SampleValues::Bool(values) => out.extend(values.iter().map(|value| f64::from(u8::from(*value)))),
-            SampleValues::Text => {}
+            SampleValues::Text(_) => {}
         }
     }
 
     /// Adds the samples `rows` to a partial of the same type.
-    pub(crate) fn add_to(&self, partial: &mut Partial, rows: Range<usize>, with_hist: bool) {
+    pub(crate) fn add_to(&self, partial: &mut Partial, rows: Range<usize>, wants: StatSet) {
         macro_rules! add {
             ($stats:expr, $values:expr, $convert:expr) => {
                 for (ts_ns, value) in self.ts_ns.iter().zip($values).skip(rows.start).take(rows.len()) {
-                    $stats.add(*ts_ns, $convert(*value), with_hist);
+                    $stats.add(*ts_ns, $convert(*value), wants);
                 }
             };
         }
@@ -73,7 +76,11 @@ impl Samples {
             (Partial::Int(stats), SampleValues::Int(values)) => add!(stats, values, |value| value),
             (Partial::UInt(stats), SampleValues::UInt(values)) => add!(stats, values, |value| value),
             (Partial::UInt(stats), SampleValues::Bool(values)) => add!(stats, values, u64::from),
-            (Partial::Text(count), SampleValues::Text) => *count += rows.len() as u64,
+            (Partial::Text(stats), SampleValues::Text(texts)) => {
+                for (row, ts_ns) in self.ts_ns.iter().enumerate().skip(rows.start).take(rows.len()) {
+                    stats.add(*ts_ns, texts.get(row), wants);
+                }
+            }
             _ => debug_assert!(false, "partials and samples of one field have one type"),
         }
     }
@@ -94,9 +101,13 @@ impl Samples {
             (SampleValues::Bool(into), Values::Bool(from)) => {
                 extend(&mut self.ts_ns, into, slice, column, from)
             }
-            (SampleValues::Text, Values::Str(_)) => {
-                let rows = slice.rows.clone().zip(slice.ts_ns);
-                self.ts_ns.extend(rows.filter(|(row, _)| column.is_valid(*row)).map(|(_, ts_ns)| ts_ns));
+            (SampleValues::Text(into), Values::Str(from)) => {
+                for (row, ts_ns) in
+                    slice.rows.clone().zip(slice.ts_ns).filter(|(row, _)| column.is_valid(*row))
+                {
+                    self.ts_ns.push(*ts_ns);
+                    into.push(from.get(row));
+                }
             }
             _ => return Err(Error::corruption("a column has another type than its field")),
         }
@@ -124,7 +135,11 @@ impl Samples {
             SampleValues::Int(values) => *values = pick(values, &kept),
             SampleValues::UInt(values) => *values = pick(values, &kept),
             SampleValues::Bool(values) => *values = pick(values, &kept),
-            SampleValues::Text => {}
+            SampleValues::Text(texts) => {
+                let mut picked = StrColumn::default();
+                kept.iter().for_each(|index| picked.push(texts.get(*index)));
+                *texts = picked;
+            }
         }
     }
 }

@@ -6,11 +6,13 @@
 //! was read and whether an answer had to be rounded; they never name a tier.
 //!
 //! Inside: `view` is the one implementation; `source` reads rows of a series from segments and memtable runs,
-//! `gather` merges them, `rows` hands over whole rows, `windows` carries out what [`cover`] plans and [`sliding`] merges;
+//! `gather` merges them, `rows` hands over whole rows, `windows` carries out what [`cover`] plans, of the cells that
+//! `kept` leaves, and [`sliding`] merges;
 //! `merge` reads whole partitions for the jobs; `slices` cuts the time of long series for both.
 
 pub mod cover;
 mod gather;
+mod kept;
 pub(crate) mod merge;
 mod rows;
 mod slices;
@@ -23,7 +25,9 @@ use std::sync::Arc;
 
 use crate::Result;
 pub use crate::model::schema::{FieldInfo, Schema, SeriesInfo, TagMatcher, TagTest};
-use crate::model::{FieldId, MeasurementId, Partial, RowBlock, SeriesId, SeriesKey, Tier, TimeRange};
+use crate::model::{
+    FieldId, MeasurementId, Partial, RowBlock, SeriesId, SeriesKey, StatSet, Tier, TimeRange,
+};
 
 /// Which end of a window belongs to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,8 +110,9 @@ pub struct WindowRequest<'a> {
     pub windows: &'a [Window],
     /// Which end belongs to a window.
     pub bounds: Bounds,
-    /// Whether the partials need histograms.
-    pub with_hist: bool,
+    /// The groups of statistics that will be read off the partials; the count always can be. Others have no meaning in
+    /// the answer: cells need not keep them.
+    pub wants: StatSet,
     /// What to do where raw rows are gone.
     pub resolution: Resolution,
 }
@@ -252,7 +257,8 @@ pub trait Scan: Send + Sync {
     /// window are skipped.
     ///
     /// # Errors
-    /// As [`Scan::samples`]; `Unavailable` when windows would have to be widened under [`Resolution::Strict`].
+    /// As [`Scan::samples`]; `Unavailable` when windows would have to be widened under [`Resolution::Strict`], and where
+    /// only cells are left that do not keep what is wanted.
     fn windows(
         &self,
         request: &WindowRequest<'_>,

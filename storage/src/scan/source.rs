@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::slices::{self, reaches, rows_of_one};
 use crate::Result;
-use crate::model::{Column, ColumnKey, MeasurementId, RowBlock, SeriesId, TimeRange};
+use crate::model::{Column, ColumnKey, FieldId, MeasurementId, RowBlock, SeriesId, StatSet, TimeRange};
 use crate::rows::Stretch;
 use crate::segment::{ColumnInfo, PAGE_ROWS_MAX, PageKeys, Section, Segment};
 use crate::tombstone::Mask;
@@ -85,6 +85,14 @@ impl<'a> Cursor<'a> {
             Source::Segment(..) | Source::Run(_) => None,
         };
         Self { place, mask, keys, without: &[] }
+    }
+
+    /// What the cells of a field keep; everything where there are none.
+    pub(super) fn kept(&self, field: FieldId) -> StatSet {
+        match &self.place {
+            Place::Segment { section, .. } => section.field(field).map_or(StatSet::ALL, |(_, kept)| kept),
+            Place::Run { .. } | Place::Nothing => StatSet::ALL,
+        }
     }
 
     /// Passes over the pages of a segment that are marked.

@@ -91,6 +91,10 @@ impl View {
         self.memtables.iter().filter_map(Snapshot::time_range)
     }
 
+    pub(super) fn schema_of(&self, measurement: MeasurementId) -> Option<Schema> {
+        self.catalog.schema_of(measurement)
+    }
+
     pub(super) fn field_type(&self, measurement: MeasurementId, field: FieldId) -> Result<FieldType> {
         let schema = self.catalog.schema_of(measurement);
         let info = schema.as_ref().and_then(|schema| schema.fields.iter().find(|info| info.id == field));

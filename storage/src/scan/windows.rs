@@ -6,12 +6,13 @@
 
 use super::cover::{self, Available, Piece, Plan};
 use super::gather::{self, Samples};
+use super::kept::{Gone, Lacking};
 use super::source::{Cursor, Slice, Source};
 use super::view::View;
 use super::{Coverage, Meter, WindowRequest, WindowSlice, sliding};
 use crate::Result;
 use crate::cells::{CellReader, columns_of};
-use crate::model::{ColumnKey, FieldType, Partial, SeriesId, Stat, Tier, TimeRange};
+use crate::model::{ColumnKey, FieldId, FieldType, Partial, SeriesId, Stat, StatSet, Tier, TimeRange};
 use crate::rolled::valid_spans;
 use crate::tombstone;
 
@@ -109,7 +110,7 @@ pub(super) fn run(
         }
     }
     let row_keys = [ColumnKey::value(request.field)];
-    let cell_keys = columns_of(request.field, field_type, request.with_hist);
+    let cell_keys = columns_of(request.field, field_type, request.wants);
     let cursor = |source, keys| Cursor::new(source, request.measurement, keys);
     let mut presser = Presser {
         reads: &reads,
@@ -119,7 +120,8 @@ pub(super) fn run(
             .map(|sources| sources.iter().map(|source| cursor(source, &cell_keys[..])).collect()),
         cell_keys: &cell_keys,
         field_type,
-        with_hist: request.with_hist,
+        field: request.field,
+        wants: request.wants,
         samples: Samples::new(field_type),
         pieces: vec![Partial::empty(field_type); plan.pieces.len()],
         // That raw rows are gone is no loss here: cells answer in their place, or `rounded` says what they cannot.
@@ -154,6 +156,11 @@ fn plan(view: &View, request: &WindowRequest<'_>) -> Result<Plan> {
         let measurement = request.measurement;
         valid = tombstone::take_out(valid, &version.tombstones, measurement, segments, floors_ns, frozen);
     }
+    let lacking = Lacking::of(version, request.measurement, request.field, request.wants);
+    valid = lacking.take_out(valid);
+    let gone = Gone { floors_ns: version.floors_ns, frozen: &version.lost.frozen };
+    let schema = || view.schema_of(request.measurement);
+    lacking.check((request.windows, request.bounds), &valid, gone, schema, request.field)?;
     let [m1, m5, h1] = valid;
     let available = Available { cells: [&m1, &m5, &h1], floors_ns: version.floors_ns };
     cover::plan(request.windows, request.bounds, &available, request.resolution)
@@ -165,8 +172,9 @@ struct Presser<'a> {
     rows: Vec<Cursor<'a>>,
     cells: [Vec<Cursor<'a>>; 3],
     cell_keys: &'a [ColumnKey],
+    field: FieldId,
     field_type: FieldType,
-    with_hist: bool,
+    wants: StatSet,
     samples: Samples,
     pieces: Vec<Partial>,
     coverage: Coverage,
@@ -183,6 +191,7 @@ impl Presser<'_> {
         for (((cursors, targets), ranges), counted) in tiers.zip(&mut self.coverage.cells) {
             let mut cells = 0;
             for cursor in cursors {
+                let kept = cursor.kept(self.field);
                 for range in ranges {
                     cursor.read(series, *range, &mut |slice| {
                         cells += slice.ts_ns.len() as u64;
@@ -190,7 +199,7 @@ impl Presser<'_> {
                             let place = self.cell_keys.iter().position(|key| key.stat == stat)?;
                             slice.column(place)
                         };
-                        let reader = CellReader::new(self.field_type, self.with_hist, column)?;
+                        let reader = CellReader::new(self.field_type, (kept, self.wants), column)?;
                         press_cells(slice, &reader, targets, &mut self.pieces);
                         Ok(())
                     })?;
@@ -215,7 +224,7 @@ impl Presser<'_> {
             let rest = ts_ns.get(row..).unwrap_or_default();
             let end = row + rest.partition_point(|ts| *ts < target.range.end_ns);
             if let Some(piece) = self.pieces.get_mut(target.piece) {
-                self.samples.add_to(piece, row..end, self.with_hist);
+                self.samples.add_to(piece, row..end, self.wants);
             }
             row = end;
         }

@@ -7,11 +7,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::dictionary::TEXTS_MAX;
-use super::{PAGE_ROWS_MAX, VERSION_OF_LISTINGS, listing};
+use super::{PAGE_ROWS_MAX, VERSION_OF_KEPT, VERSION_OF_LISTINGS, listing};
 use crate::codec::Kind;
 use crate::codec::bytes::{Reader, put_len, put_slice, put_varint};
 use crate::model::FieldInfo;
-use crate::model::{ColumnKey, FieldId, FieldType, MeasurementId, SeriesId, Stat};
+use crate::model::{ColumnKey, FieldId, FieldType, MeasurementId, SeriesId, Stat, StatSet};
 use crate::{Error, Result};
 
 /// Smallest encodings of the items of the footer's lists, to bound their counts by the bytes left.
@@ -128,6 +128,8 @@ pub struct Section {
     pub name: Arc<str>,
     /// Its fields as known when the segment was written.
     pub fields: Vec<FieldInfo>,
+    /// For each field the groups of statistics that its cells keep; nothing in segments of rows.
+    pub kept: Vec<StatSet>,
     /// The pages, in order of series and time.
     pub pages: Vec<PageInfo>,
     /// Number of rows.
@@ -146,6 +148,7 @@ impl Section {
         Self {
             measurement,
             name,
+            kept: vec![StatSet::COUNT; fields.len()],
             fields,
             pages: Vec::new(),
             rows: 0,
@@ -174,6 +177,12 @@ impl Section {
         let start = self.pages.partition_point(|page| page.last_series < series);
         let end = self.pages.partition_point(|page| page.first_series <= series);
         start..end.max(start)
+    }
+
+    /// A field, and which groups of statistics its cells keep.
+    pub fn field(&self, id: FieldId) -> Option<(&FieldInfo, StatSet)> {
+        let mut fields = self.fields.iter().zip(&self.kept);
+        fields.find(|(info, _)| info.id == id).map(|(info, kept)| (info, *kept))
     }
 
     /// Where the dictionary of a column stands.
@@ -268,13 +277,29 @@ fn type_of(number: u8) -> Result<FieldType> {
     FieldType::from_u8(number).ok_or_else(unknown)
 }
 
+/// What cells kept before files told.
+fn kept_before(field_type: FieldType) -> StatSet {
+    match field_type {
+        FieldType::Float | FieldType::Int | FieldType::UInt => StatSet::NUMBERS.with(StatSet::HIST),
+        FieldType::Bool => StatSet::NUMBERS,
+        FieldType::Str => StatSet::COUNT,
+    }
+}
+
+fn take_kept(reader: &mut Reader<'_>) -> Result<StatSet> {
+    let bits = reader.u8()?;
+    StatSet::from_bits(bits)
+        .ok_or_else(|| Error::corruption(format!("impossible groups of statistics {bits}")))
+}
+
 fn put_section(out: &mut Vec<u8>, section: &Section) {
     out.extend_from_slice(&section.measurement.0.to_le_bytes());
     put_slice(out, section.name.as_bytes());
     put_len(out, section.fields.len());
-    for field in &section.fields {
+    for (field, kept) in section.fields.iter().zip(&section.kept) {
         out.extend_from_slice(&field.id.0.to_le_bytes());
         out.push(field.field_type as u8);
+        out.push(kept.bits());
         put_slice(out, field.name.as_bytes());
     }
     put_len(out, section.dictionaries.len());
@@ -297,12 +322,14 @@ fn put_section(out: &mut Vec<u8>, section: &Section) {
 fn take_section(reader: &mut Reader<'_>, area: &Range<u64>, version: u16) -> Result<Section> {
     let measurement = MeasurementId(reader.u32()?);
     let name = reader.text()?.into();
-    let mut fields = Vec::new();
+    let (mut fields, mut all_kept) = (Vec::new(), Vec::new());
     for _ in 0..reader.count(FIELD_BYTES_MIN)? {
         let (id, field_type) = (FieldId(reader.u16()?), type_of(reader.u8()?)?);
+        let kept = if version < VERSION_OF_KEPT { kept_before(field_type) } else { take_kept(reader)? };
+        all_kept.push(kept);
         fields.push(FieldInfo { id, name: reader.text()?.into(), field_type });
     }
-    let mut section = Section::empty(measurement, name, fields);
+    let mut section = Section { kept: all_kept, ..Section::empty(measurement, name, fields) };
     for _ in 0..reader.count(DICTIONARY_BYTES_MIN)? {
         let (key, texts) = (take_key(reader)?, reader.varint_u32()?);
         if TEXTS_MAX < texts as usize {

@@ -18,7 +18,7 @@ use crate::codec::bytes::put_len;
 use crate::codec::{self, Kind, LastValidity, Source, keys, put_numbers, put_times, texts};
 use crate::fs::{File, Fs};
 use crate::model::FieldInfo;
-use crate::model::{Column, ColumnKey, MeasurementId, RowBlock, SeriesId, StrColumn, Values};
+use crate::model::{Column, ColumnKey, MeasurementId, RowBlock, SeriesId, StatSet, StrColumn, Values};
 use crate::{Error, ErrorKind, Result};
 
 /// Bytes gathered before they are appended to the file.
@@ -99,12 +99,28 @@ impl SegmentWriter {
     /// # Errors
     /// `Internal` when they do not, or when the section before it was not ended.
     pub fn begin(&mut self, measurement: MeasurementId, name: &str, fields: &[FieldInfo]) -> Result<()> {
+        self.begin_cells(measurement, name, fields, &[])
+    }
+
+    /// As [`SegmentWriter::begin`], of cells; `kept` tells for each field which groups of statistics they keep.
+    ///
+    /// # Errors
+    /// As [`SegmentWriter::begin`].
+    pub fn begin_cells(
+        &mut self,
+        measurement: MeasurementId,
+        name: &str,
+        fields: &[FieldInfo],
+        kept: &[StatSet],
+    ) -> Result<()> {
         let last = self.footer.sections.last().map(|section| section.measurement);
         if self.open.is_some() || last.is_some_and(|last| measurement <= last) {
             return Err(Error::new(ErrorKind::Internal, format!("section of {name} out of order")));
         }
+        let mut section = Section::empty(measurement, name.into(), fields.to_vec());
+        section.kept.iter_mut().zip(kept).for_each(|(into, kept)| *into = *kept);
         self.open = Some(OpenSection {
-            section: Section::empty(measurement, name.into(), fields.to_vec()),
+            section,
             page: PageBuilder::default(),
             is_led: false,
             dictionaries: Vec::new(),

@@ -3,12 +3,12 @@
 //!
 //! Knows nothing of what is made of the series. Statistics (`__stat__`) are read the general way.
 
-use icecore_storage::model::{Numbers, Partial, SeriesId};
+use icecore_storage::model::{Numbers, Partial, SeriesId, StatSet};
 use icecore_storage::scan::{Coverage, Window};
 
 use super::super::ast::{Binary, Expr, ExprKind, Selector, ValueType};
 use super::super::check::type_of;
-use super::super::functions::range::RawWindow;
+use super::super::functions::range::{RawWindow, wants_of};
 use super::super::functions::{self, Run};
 use super::super::value::Sample;
 use super::read::{Instant, WindowRead, hull, windows_of};
@@ -24,6 +24,7 @@ pub(super) struct Leaf<'e> {
     pub(super) windows: Vec<Window>,
     /// Whether its series lose the name at the end.
     pub(super) drops_name: bool,
+    wants: StatSet,
     source: Source,
     /// What is done to each point, from the inside out.
     changes: Vec<Change<'e>>,
@@ -69,7 +70,8 @@ impl Evaluator<'_> {
                 }
                 let windows = windows_of(&self.shifted(selector.shift, grid), self.lookback_ns());
                 let changes = Vec::new();
-                Ok(Some(Leaf { selector, windows, drops_name: false, source: Source::Last, changes }))
+                let (source, wants) = (Source::Last, StatSet::ENDS);
+                Ok(Some(Leaf { selector, windows, drops_name: false, wants, source, changes }))
             }
             ExprKind::Unary { is_minus, expr: inner } => {
                 let changed = |mut leaf: Leaf<'e>| {
@@ -137,7 +139,8 @@ impl Evaluator<'_> {
         };
         let windows = windows_of(&self.shifted(selector.shift, grid), *range_ns);
         let drops_name = !keeps_name(function);
-        Ok(Some(Leaf { selector, windows, drops_name, source, changes: Vec::new() }))
+        let wants = wants_of(function.name);
+        Ok(Some(Leaf { selector, windows, drops_name, wants, source, changes: Vec::new() }))
     }
 
     /// Hands over the points of each series that has some, in the order of `ids`.
@@ -149,7 +152,7 @@ impl Evaluator<'_> {
         grid: &Grid,
         mut sink: impl FnMut(usize, &[Point]) -> Result<()>,
     ) -> Result<Coverage> {
-        let read = WindowRead { windows: &leaf.windows, grid, with_hist: false };
+        let read = WindowRead { windows: &leaf.windows, grid, wants: leaf.wants };
         let mut sink = |series_idx: usize, points: &mut Vec<Point>| {
             leaf.changes.iter().for_each(|change| self.change(change, points));
             if points.iter().all(Option::is_none) { Ok(()) } else { sink(series_idx, points) }

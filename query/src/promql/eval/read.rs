@@ -1,7 +1,9 @@
 //! Series to samples: instant selectors, plain range selectors, and the two ways into storage they share with range
 //! functions (windows of partials, raw samples).
 
-use icecore_storage::model::{Histogram, MINUTE_NS, Numbers, Partial, SeriesId, TimeRange, floor_to};
+use icecore_storage::model::{
+    Histogram, MINUTE_NS, Numbers, Partial, SeriesId, StatSet, TimeRange, floor_to,
+};
 use icecore_storage::scan::{Bounds, Coverage, SampleRequest, Window, WindowRequest};
 
 use super::super::ast::{Expr, ExprKind, Selector};
@@ -41,7 +43,7 @@ impl Instant {
 pub(super) struct WindowRead<'a> {
     pub(super) windows: &'a [Window],
     pub(super) grid: &'a Grid,
-    pub(super) with_hist: bool,
+    pub(super) wants: StatSet,
 }
 
 /// Raw samples of one series.
@@ -89,6 +91,18 @@ pub(super) fn histogram_of(partial: &Partial, numbers: &Numbers) -> Option<Histo
     Some(HistogramValue::new(&buckets, numbers))
 }
 
+/// The groups of statistics that hold one.
+pub(super) fn wants_of(statistic: Statistic) -> StatSet {
+    match statistic {
+        // Bounded by the smallest and the largest value; its sum is that of the values.
+        Statistic::Hist => StatSet::HIST.with(StatSet::SUM).with(StatSet::RANGE),
+        Statistic::Count => StatSet::COUNT,
+        Statistic::Sum => StatSet::SUM,
+        Statistic::Min | Statistic::Max => StatSet::RANGE,
+        Statistic::First | Statistic::Last => StatSet::ENDS,
+    }
+}
+
 /// A statistic of a window.
 pub(super) fn statistic(statistic: Statistic, partial: &Partial) -> Option<Sample> {
     let numbers = partial.numbers()?;
@@ -116,8 +130,8 @@ impl Evaluator<'_> {
                 .map(|end_ns| Window { start_ns: end_ns.saturating_sub(MINUTE_NS), end_ns })
                 .collect(),
         };
-        let with_hist = found == Some(Statistic::Hist);
-        let series = self.windows(selector, &windows, grid, with_hist, |_, _, partial| match found {
+        let wants = found.map_or(StatSet::ENDS, wants_of);
+        let series = self.windows(selector, &windows, grid, wants, |_, _, partial| match found {
             Some(found) => statistic(found, partial),
             None => what.of(partial),
         })?;
@@ -134,13 +148,13 @@ impl Evaluator<'_> {
         selector: &Selector,
         windows: &[Window],
         grid: &Grid,
-        with_hist: bool,
+        wants: StatSet,
         mut point: impl FnMut(usize, Window, &Partial) -> Option<Sample>,
     ) -> Result<Vec<Series>> {
         let mut found = Vec::new();
         for target in self.targets(selector, windows)? {
             let mut unnamed = Vec::new();
-            let read = WindowRead { windows, grid, with_hist };
+            let read = WindowRead { windows, grid, wants };
             let coverage =
                 self.each_window(&target, &target.ids, &read, &mut point, |series_idx, points| {
                     self.take_points(series_idx, points, &mut unnamed)
@@ -193,14 +207,14 @@ impl Evaluator<'_> {
         mut point: impl FnMut(usize, Window, &Partial) -> Option<Sample>,
         mut sink: impl FnMut(usize, &mut Vec<Point>) -> Result<()>,
     ) -> Result<Coverage> {
-        let WindowRead { windows, grid, with_hist } = *read;
+        let WindowRead { windows, grid, wants } = *read;
         let request = WindowRequest {
             measurement: target.measurement,
             field: target.field,
             series: ids,
             windows,
             bounds: Bounds::LeftOpen,
-            with_hist,
+            wants,
             resolution: self.context.resolution,
         };
         let budget = self.context.budget;

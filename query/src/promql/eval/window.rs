@@ -5,10 +5,10 @@ use icecore_storage::scan::Window;
 
 use super::super::ast::{Expr, ExprKind, Selector, ValueType};
 use super::super::check::type_of;
-use super::super::functions::range::{RawWindow, numbers_of};
+use super::super::functions::range::{self, RawWindow, numbers_of};
 use super::super::functions::{Function, Run};
 use super::super::value::{Labels, Sample};
-use super::read::{RawSeries, histogram_of, raw_bytes, statistic, windows_of};
+use super::read::{RawSeries, histogram_of, raw_bytes, statistic, wants_of, windows_of};
 use super::select::{Statistic, statistic_of};
 use super::series::{Point, Series, series_bytes};
 use super::{Evaluator, Grid};
@@ -98,9 +98,11 @@ impl Evaluator<'_> {
             return self.over_statistic(expr, function, selector, found, windows, grid);
         }
         match function.run {
-            Run::Window(formula) => self.windows(selector, windows, grid, false, |_, window, partial| {
-                formula(&partial.numbers()?, window).map(Sample::Float)
-            }),
+            Run::Window(formula) => {
+                self.windows(selector, windows, grid, range::wants_of(function.name), |_, window, partial| {
+                    formula(&partial.numbers()?, window).map(Sample::Float)
+                })
+            }
             Run::Samples(formula) => {
                 let (found, coverage) = self.samples(selector, windows)?;
                 if coverage.raw_gone_before_ns.is_some() {
@@ -126,7 +128,7 @@ impl Evaluator<'_> {
         params: &Params,
     ) -> Result<Vec<Series>> {
         self.info(expr, "quantile_over_time read histograms because raw rows are gone: within 0.5415 %");
-        self.windows(selector, windows, grid, true, |step, _, partial| {
+        self.windows(selector, windows, grid, wants_of(Statistic::Hist), |step, _, partial| {
             let q = params.get(step).map_or(f64::NAN, |params| params[0]);
             let hist = histogram_of(partial, &partial.numbers()?)?;
             Some(Sample::Float(hist.quantile(q)))
@@ -155,8 +157,7 @@ impl Evaluator<'_> {
                 return Err(self.unsupported(expr, format!("{name}() of __stat__={:?}", found.name())));
             }
         };
-        let with_hist = found == Statistic::Hist;
-        self.windows(selector, windows, grid, with_hist, |_, window, partial| {
+        self.windows(selector, windows, grid, wants_of(found), |_, window, partial| {
             let sample = statistic(found, partial)?;
             match &sample {
                 Sample::Histogram(hist) if is_rate => {

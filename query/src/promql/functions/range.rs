@@ -2,7 +2,7 @@
 //!
 //! The rate family extrapolates to the edges of the window exactly as Prometheus does.
 
-use icecore_storage::model::{Numbers, Stats};
+use icecore_storage::model::{Numbers, StatSet, Stats};
 use icecore_storage::scan::Window;
 
 use super::math;
@@ -29,9 +29,27 @@ fn seconds(from_ns: i64, to_ns: i64) -> f64 {
 pub(crate) fn numbers_of(ts_ns: &[i64], values: &[f64]) -> Option<Numbers> {
     let mut stats = Stats::<f64>::default();
     for (ts_ns, value) in ts_ns.iter().zip(values) {
-        stats.add(*ts_ns, *value, false);
+        stats.add(*ts_ns, *value, StatSet::NUMBERS);
     }
     (stats.count > 0).then(|| stats.numbers())
+}
+
+/// The groups of statistics that the formula of a window reads.
+pub(crate) fn wants_of(function: &str) -> StatSet {
+    match function {
+        "count_over_time" | "present_over_time" => StatSet::COUNT,
+        "sum_over_time" => StatSet::SUM,
+        "min_over_time" | "max_over_time" => StatSet::RANGE,
+        // The mean, which a sum that overflows does not give.
+        "avg_over_time" => StatSet::SUM.with(StatSet::RANGE),
+        "delta" | "first_over_time" | "last_over_time" | "ts_of_first_over_time" | "ts_of_last_over_time" => {
+            StatSet::ENDS
+        }
+        "increase" | "rate" | "resets" => StatSet::RESETS,
+        "changes" => StatSet::CHANGES,
+        "stddev_over_time" | "stdvar_over_time" => StatSet::SPREAD,
+        _ => StatSet::NUMBERS,
+    }
 }
 
 pub(crate) fn rate(numbers: &Numbers, window: Window) -> Option<f64> {

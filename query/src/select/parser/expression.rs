@@ -355,7 +355,7 @@ fn function(name: &str) -> Option<Function> {
         "p99" => Function::Quantile(0.99),
         "mode" => Function::Mode,
         "distinct" => Function::Distinct,
-        "uniq" => Function::CountDistinct,
+        "uniq" => Function::Uniq,
         _ => return None,
     })
 }

@@ -3,18 +3,28 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{FieldId, MINUTE_NS, Stat, StrColumn, TimeRange};
+use crate::cell_set::CellSet;
+use crate::model::{FieldId, FieldInfo, MINUTE_NS, Stat, StrColumn, TimeRange};
 
 const TYPES: [FieldType; 5] =
     [FieldType::Float, FieldType::Int, FieldType::UInt, FieldType::Bool, FieldType::Str];
 
-fn fields() -> Vec<FieldInfo> {
-    let field = |(id, field_type): (u16, FieldType)| FieldInfo {
-        id: FieldId(id),
-        name: format!("field{id}").into(),
-        field_type,
+/// Fields of which cells keep everything.
+fn fields() -> Vec<CellField> {
+    fields_of(|_| StatSet::ALL)
+}
+
+fn fields_of(kept: impl Fn(FieldType) -> StatSet) -> Vec<CellField> {
+    let field = |(id, field_type): (u16, FieldType)| {
+        let info = FieldInfo { id: FieldId(id), name: format!("field{id}").into(), field_type };
+        CellField { info, kept: kept(field_type) }
     };
     (0_u16..).zip(TYPES).map(field).collect()
+}
+
+fn reader<'a>(cells: &'a RowBlock, field: &CellField, wants: StatSet) -> Result<CellReader<'a>> {
+    let column = |stat| cells.column(ColumnKey { field: field.info.id, stat });
+    CellReader::new(field.info.field_type, (field.kept, wants), column)
 }
 
 /// One row: minute, place within it, and a number from which all fields are made; `None` leaves a field out.
@@ -48,7 +58,7 @@ fn block(rows: &[Seed]) -> RowBlock {
     let column = |(place, values): (usize, Values)| {
         let valid: Vec<bool> = seeds(place).map(|seed| seed.is_some()).collect();
         let valid = valid.contains(&false).then_some(valid);
-        Column { key: ColumnKey::value(fields()[place].id), values, valid }
+        Column { key: ColumnKey::value(fields()[place].info.id), values, valid }
     };
     RowBlock {
         series: rows.iter().map(|row| SeriesId(row.0)).collect(),
@@ -68,19 +78,29 @@ fn texts(seeds: impl Iterator<Item = Option<i64>>) -> StrColumn {
 }
 
 fn fold(blocks: &[RowBlock]) -> RowBlock {
-    let mut folder = Folder::new(&fields(), Tier::M1);
+    fold_of(&fields(), blocks)
+}
+
+fn fold_of(fields: &[CellField], blocks: &[RowBlock]) -> RowBlock {
+    let mut folder = Folder::new(fields, Tier::M1);
     blocks.iter().for_each(|block| folder.push(block));
     folder.finish()
 }
 
 /// What adding the samples of a series and time one by one gives.
-fn direct(block: &RowBlock, field: &FieldInfo, series: SeriesId, range: TimeRange) -> Partial {
+fn direct(
+    block: &RowBlock,
+    field: &FieldInfo,
+    series: SeriesId,
+    range: TimeRange,
+    wants: StatSet,
+) -> Partial {
     let mut partial = Partial::empty(field.field_type);
     let column = block.column(ColumnKey::value(field.id)).unwrap();
     for (row, (at_series, ts_ns)) in block.series.iter().zip(&block.ts_ns).enumerate() {
         let is_inside = *at_series == series && range.contains(*ts_ns);
         if let Some(value) = column.get(row).filter(|_| is_inside) {
-            partial.add(*ts_ns, value, true);
+            partial.add(*ts_ns, value, wants);
         }
     }
     partial
@@ -95,6 +115,10 @@ fn close(left: f64, right: f64) -> bool {
 fn assert_same(found: &Partial, expected: &Partial) {
     assert_eq!(found.count(), expected.count());
     assert_eq!(found.histogram(), expected.histogram());
+    assert_eq!(found.uniques(), expected.uniques());
+    if let Partial::Text(_) = expected {
+        assert_eq!(found, expected);
+    }
     let (Some(found), Some(expected)) = (found.numbers(), expected.numbers()) else { return };
     let exact = |n: &crate::model::Numbers| {
         let floats = [n.min, n.max, n.first, n.last].map(f64::to_bits);
@@ -116,16 +140,20 @@ fn assert_same(found: &Partial, expected: &Partial) {
 fn check_cells(cells: &RowBlock, rows: &RowBlock, tier: Tier) {
     let mut counted = 0;
     for field in fields() {
-        let reader = CellReader::of_block(cells, &field, true).unwrap();
+        let reader = reader(cells, &field, StatSet::ALL).unwrap();
+        let field = &field.info;
         for (row, (series, left_ns)) in cells.series.iter().zip(&cells.ts_ns).enumerate() {
             let interior = TimeRange::new(left_ns + 1, left_ns + tier.width_ns());
-            let expected = direct(rows, &field, *series, interior);
+            let expected = direct(rows, field, *series, interior, StatSet::ALL);
             let found = reader.interior(row, *left_ns);
             assert_eq!(found.is_some(), expected.count() != 0);
             assert_same(&found.unwrap_or(Partial::empty(field.field_type)), &expected);
             let mut edge = Partial::empty(field.field_type);
             reader.add_edge(row, *left_ns, &mut edge);
-            assert_same(&edge, &direct(rows, &field, *series, TimeRange::new(*left_ns, left_ns + 1)));
+            assert_same(
+                &edge,
+                &direct(rows, field, *series, TimeRange::new(*left_ns, left_ns + 1), StatSet::ALL),
+            );
             counted += expected.count() + edge.count();
         }
     }
@@ -162,6 +190,57 @@ proptest! {
     }
 }
 
+/// What remains of a partial that was asked for these groups only.
+fn shown(partial: &Partial, wants: StatSet) -> String {
+    let Partial::Text(text) = partial else {
+        let Some(numbers) = partial.numbers() else { return String::new() };
+        let mut shown = format!("{} {:?} {:?}", numbers.count, partial.histogram(), partial.uniques());
+        let mut show = |group, value: &dyn std::fmt::Debug| {
+            if wants.has(group) {
+                shown.push_str(&format!(" {value:?}"));
+            }
+        };
+        show(StatSet::RANGE, &(numbers.min, numbers.max));
+        show(StatSet::ENDS, &(numbers.first, numbers.first_ns, numbers.last, numbers.last_ns));
+        show(StatSet::RESETS, &numbers.resets);
+        show(StatSet::CHANGES, &numbers.changes);
+        return shown;
+    };
+    format!("{text:?}")
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn cells_of_each_set_give_what_they_keep_and_refuse_the_rest(rows in rows()) {
+        let groups = [
+            StatSet::SUM, StatSet::RANGE, StatSet::ENDS, StatSet::RESETS, StatSet::CHANGES, StatSet::SPREAD,
+            StatSet::HIST, StatSet::UNIQUES,
+        ];
+        let rows = block(&rows);
+        for set in CellSet::ALL {
+            let fields = fields_of(|field_type| set.kept(field_type));
+            let minutes = fold_of(&fields, std::slice::from_ref(&rows));
+            let hours = coarsen(&minutes, &fields, Tier::H1).unwrap();
+            for (field, wants) in fields.iter().flat_map(|field| groups.map(|wants| (field, wants))) {
+                let CellField { info, kept } = field;
+                let reader = reader(&hours, field, wants);
+                prop_assert_eq!(reader.is_ok(), kept.has(super::super::wanted(info.field_type, wants)));
+                let Ok(reader) = reader else { continue };
+                for (row, (series, left_ns)) in hours.series.iter().zip(&hours.ts_ns).enumerate() {
+                    let interior = TimeRange::new(left_ns + 1, left_ns + Tier::H1.width_ns());
+                    let expected = direct(&rows, info, *series, interior, wants);
+                    let found = reader.interior(row, *left_ns).unwrap_or(Partial::empty(info.field_type));
+                    prop_assert_eq!(shown(&found, wants), shown(&expected, wants), "{:?} {}", set, wants);
+                    let sums = found.numbers().zip(expected.numbers()).filter(|_| wants.has(StatSet::SUM));
+                    prop_assert!(sums.is_none_or(|(found, expected)| close(found.sum, expected.sum)));
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn fold_row_on_the_edge_is_apart_from_the_interior() {
     let row = |ts_ns| (1, ts_ns, 0, [Some(10); 5]);
@@ -178,18 +257,18 @@ fn fold_row_on_the_edge_is_apart_from_the_interior() {
 fn reader_column_missing_or_of_another_type_is_corruption() {
     let row = |place: i64| (1, place, 0, [Some(place); 5]);
     let cells = fold(&[block(&[row(1), row(5), row(3 * 10)].map(|row| row))]);
-    for field in fields().iter().filter(|field| field.field_type.is_numeric()) {
-        let needed = crate::cells::columns_of(field.id, field.field_type, true);
+    for field in fields().iter().filter(|field| field.info.field_type.is_numeric()) {
+        let needed = crate::cells::columns_of(field.info.id, field.info.field_type, StatSet::ALL);
         for key in needed.into_iter().filter(|key| key.stat != Stat::Count && cells.column(*key).is_some()) {
             let mut other = cells.clone();
             other.columns.iter_mut().filter(|column| column.key == key).for_each(|column| {
                 column.values = Values::Str(texts([None; 1].into_iter()));
             });
-            assert!(CellReader::of_block(&other, field, true).is_err(), "{key:?} of another type");
+            assert!(reader(&other, field, StatSet::ALL).is_err(), "{key:?} of another type");
             let mut less = cells.clone();
             less.columns.retain(|column| column.key != key);
             let may_miss = [Stat::Edge, Stat::SumRest, Stat::ResetSum, Stat::Resets, Stat::Changes, Stat::M2];
-            let result = CellReader::of_block(&less, field, true);
+            let result = reader(&less, field, StatSet::ALL);
             assert_eq!(result.is_ok(), may_miss.contains(&key.stat), "{key:?} missing");
         }
     }

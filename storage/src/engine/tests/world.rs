@@ -2,7 +2,7 @@
 //! everything back.
 
 use super::*;
-use crate::model::Value;
+use crate::model::{FieldType, StatSet, Value};
 use crate::scan::{Flow, RowRequest};
 
 /// One row.
@@ -116,7 +116,10 @@ pub(super) fn windows(
         series: &[series.id],
         windows,
         bounds,
-        with_hist: true,
+        wants: match field.field_type {
+            FieldType::Str => StatSet::ALL,
+            _ => StatSet::NUMBERS.with(StatSet::HIST),
+        },
         resolution: Resolution::Auto,
     };
     let mut found = Vec::new();

@@ -4,9 +4,11 @@ use proptest::prelude::*;
 
 use super::super::sliding::slide;
 use super::*;
-use crate::cells::{CellReader, Folder, coarsen};
+use crate::cells::{CellField, CellReader, Folder, coarsen};
 use crate::model::FieldInfo;
-use crate::model::{Column, ColumnKey, FieldId, FieldType, Partial, RowBlock, SeriesId, Values};
+use crate::model::{Column, ColumnKey, FieldId, FieldType, Partial, RowBlock, SeriesId, StatSet, Values};
+
+const WANTS: StatSet = StatSet::NUMBERS.with(StatSet::HIST);
 
 /// 2026-03-01T10:00:00Z.
 const BASE: i64 = 1_772_359_200 * SECOND_NS;
@@ -293,7 +295,7 @@ impl Case {
 
     fn direct(&self, block: &RowBlock, range: TimeRange, into: &mut Partial) {
         for (row, ts_ns) in block.ts_ns.iter().enumerate().filter(|(_, ts_ns)| range.contains(**ts_ns)) {
-            into.add(*ts_ns, block.columns[0].get(row).unwrap(), true);
+            into.add(*ts_ns, block.columns[0].get(row).unwrap(), WANTS);
         }
     }
 
@@ -312,7 +314,8 @@ fn run_piece(
     piece: Piece,
     into: &mut Partial,
 ) {
-    let field = FieldInfo { id: FieldId(0), name: "value".into(), field_type: case.field_type };
+    let info = FieldInfo { id: FieldId(0), name: "value".into(), field_type: case.field_type };
+    let field = CellField { info, kept: WANTS };
     let (tier, range, with_first_edge, with_interior) = match piece {
         Piece::Rows { range } => {
             assert!(case.floors_ns[0] <= range.start_ns, "raw rows are there: {range:?}");
@@ -327,7 +330,7 @@ fn run_piece(
     let is_inside = |span: &TimeRange| span.start_ns <= range.start_ns && range.end_ns <= span.end_ns;
     assert!(available.cells[number - 1].iter().any(is_inside), "cells are valid: {piece:?}");
     let cells = &tiers[number - 1];
-    let reader = CellReader::of_block(cells, &field, true).unwrap();
+    let reader = CellReader::of_block(cells, &field).unwrap();
     for (row, left_ns) in cells.ts_ns.iter().enumerate().filter(|(_, left_ns)| range.contains(**left_ns)) {
         if with_first_edge || *left_ns != range.start_ns {
             reader.add_edge(row, *left_ns, into);
@@ -359,7 +362,8 @@ proptest! {
     #[test]
     fn answer_from_any_mix_of_tiers_equals_the_rows(case in case()) {
         let raw = case.block();
-        let field = FieldInfo { id: FieldId(0), name: "value".into(), field_type: case.field_type };
+        let info = FieldInfo { id: FieldId(0), name: "value".into(), field_type: case.field_type };
+        let field = CellField { info, kept: WANTS };
         let fields = std::slice::from_ref(&field);
         let mut folder = Folder::new(fields, Tier::M1);
         folder.push(&raw);

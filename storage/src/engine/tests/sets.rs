@@ -1,0 +1,160 @@
+//! What cells keep of each field: the same answers from every layer, raw rows where cells lack something, and an error
+//! that says so where raw rows are gone.
+
+use super::*;
+use crate::cell_set::{CellRule, CellSet};
+use crate::model::FieldType;
+
+const NUMBERS: StatSet = StatSet::NUMBERS.with(StatSet::HIST);
+
+fn open_with(rig: &Rig, retention: Retention, cells: Vec<CellRule>) -> Engine {
+    let options = Options { free_bytes_min: 0, cells, ..Options::default() };
+    let env = Env { fs: Arc::clone(&rig.fs) as _, clock: Arc::clone(&rig.clock) as _ };
+    Engine::open(env, Path::new("/db"), options, retention).unwrap()
+}
+
+fn rule(field: &str, set: CellSet, with_uniques: bool) -> CellRule {
+    CellRule { measurement: "cpu".into(), field: field.into(), set, with_uniques }
+}
+
+/// An hour of users: a dense series, and two sparse ones.
+fn write_users(engine: &Engine, start_ns: i64) {
+    let mut keys = Vec::new();
+    let mut rows = Vec::new();
+    for (host, step_ns) in [("a", SECOND_NS / 2), ("b", 20 * SECOND_NS), ("c", 7 * SECOND_NS)] {
+        let mut key = Vec::new();
+        SeriesKey::new("cpu", [("host", host)]).unwrap().encode(&mut key);
+        for k in 0..HOUR_NS / step_ns {
+            keys.push(key.clone());
+            rows.push((start_ns + k * step_ns, format!("user-{}", (k * k + 3) % 2503), k % 1700));
+        }
+    }
+    let mut batch = WriteBatch::new(&CANONICAL);
+    for ((line, (ts_ns, user, load)), key) in (1..).zip(&rows).zip(&keys) {
+        batch.fields.push(Field { name: b"user", value: ValueRef::Str(user) });
+        batch.fields.push(Field { name: b"load", value: ValueRef::Int(*load) });
+        batch.push_row(key, *ts_ns, line);
+    }
+    assert_eq!(engine.write(&batch).unwrap().accepted, rows.len() as u64);
+}
+
+/// The windows of each series.
+fn windows(engine: &Engine, field: &str, wants: StatSet, windows: &[Window]) -> Result<Vec<Vec<Partial>>> {
+    let view = engine.view();
+    let schema = view.schema("cpu").unwrap();
+    let series = view.series_ids(schema.measurement, &[], TimeRange::ALL, 9).unwrap();
+    let request = WindowRequest {
+        measurement: schema.measurement,
+        field: schema.field(field).unwrap().id,
+        series: &series,
+        windows,
+        bounds: Bounds::RightOpen,
+        wants,
+        resolution: Resolution::Auto,
+    };
+    let mut found = Vec::new();
+    view.windows(&request, &Unmetered, &mut |slice| {
+        found.push(slice.partials.to_vec());
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+#[test]
+fn texts_and_uniques_are_the_same_from_every_layer() {
+    let rig = Rig::new(Retention::FOREVER);
+    drop(rig.engine.close());
+    let engine = open_with(&rig, Retention::FOREVER, vec![rule("load", CellSet::Auto, true)]);
+    write_users(&engine, START_NS);
+    let grids = [
+        windows_of(START_NS, HOUR_NS, 1),
+        windows_of(START_NS, 5 * MINUTE_NS, 12),
+        windows_of(START_NS, MINUTE_NS, 60),
+    ];
+    let read = || {
+        grids.each_ref().map(|grid| {
+            [("user", StatSet::ALL), ("load", StatSet::UNIQUES)].map(|(field, wants)| {
+                let found = windows(&engine, field, wants, grid).unwrap();
+                let shown = |partial: &Partial| match partial {
+                    Partial::Text(_) => partial.clone(),
+                    _ => Partial::Int(crate::model::Stats {
+                        count: partial.count(),
+                        uniques: partial.uniques().cloned().map(Box::new),
+                        ..Default::default()
+                    }),
+                };
+                found.iter().map(|of| of.iter().map(shown).collect::<Vec<_>>()).collect::<Vec<_>>()
+            })
+        })
+    };
+    let from_rows = read();
+    let [[users, _], ..] = &from_rows;
+    let folded = users[0][0].uniques().unwrap().estimate();
+    assert!(folded.abs_diff(1252) < 60, "{folded} users where 1252 are");
+    engine.seal().unwrap();
+    assert_eq!(read(), from_rows, "raw rows answer what cells cut");
+    rig.clock.advance(60 * HOUR_NS);
+    for gone in 1..4 {
+        let age = |tier| if tier < gone { hours(20) } else { None };
+        let retention = Retention { raw: age(0), m1: age(1), m5: age(2), h1: None };
+        engine.set_retention(retention).unwrap();
+        engine.apply_retention(Guard::Forced).unwrap();
+        assert!(START_NS + HOUR_NS <= engine.store.version().floors_ns[gone - 1], "the layer is gone");
+        let kept = 4 - gone;
+        assert_eq!(read()[..kept], from_rows[..kept], "with {gone} layers gone");
+    }
+}
+
+#[test]
+fn windows_cells_lack_something_are_read_from_rows_or_refused_by_name() {
+    // Spans of an hour: a later one does not roll this one again.
+    let retention = Retention { raw: hours(48), ..Retention::FOREVER };
+    let rig = Rig::new(retention);
+    drop(rig.engine.close());
+    let engine = open_with(
+        &rig,
+        retention,
+        vec![rule("load", CellSet::Counter, false), rule("*", CellSet::Gauge, false)],
+    );
+    write_users(&engine, START_NS);
+    engine.seal().unwrap();
+    engine.close().unwrap();
+    // The next hour is kept in another way.
+    let engine = open_with(&rig, retention, vec![rule("load", CellSet::Dist, false)]);
+    rig.clock.advance(HOUR_NS);
+    write_users(&engine, START_NS + HOUR_NS);
+    engine.seal().unwrap();
+    let both = windows_of(START_NS, HOUR_NS, 2);
+    let all = windows(&engine, "load", NUMBERS, &both).unwrap();
+    assert_eq!(all[0][0].histogram().unwrap().count(), 7200);
+    rig.clock.advance(60 * HOUR_NS);
+    engine.set_retention(Retention { raw: hours(20), ..Retention::FOREVER }).unwrap();
+    engine.apply_retention(Guard::Forced).unwrap();
+    assert!(START_NS + 2 * HOUR_NS <= engine.store.version().floors_ns[0], "raw rows are gone");
+    let (first, second) = both.split_at(1);
+    let refused = |wants, windows_: &[Window]| {
+        let error = windows(&engine, "load", wants, windows_).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        error.to_string()
+    };
+    let message = refused(StatSet::HIST, first);
+    assert!(message.contains("field \"load\" of cpu"), "{message}");
+    assert!(message.contains("keep count, first and last, resets, not histogram"), "{message}");
+    assert_eq!(refused(StatSet::HIST, &both), message, "the first hour spoils both");
+    assert!(refused(StatSet::RESETS, second).contains("not first and last, resets"));
+    let numbers = |wants, grid| windows(&engine, "load", wants, grid).unwrap()[0][0].numbers().unwrap();
+    let whole = all[0][0].numbers().unwrap();
+    let counter = numbers(StatSet::RESETS, first);
+    assert_eq!(
+        (counter.resets, counter.last, counter.reset_sum),
+        (whole.resets, whole.last, whole.reset_sum)
+    );
+    let hist = windows(&engine, "load", StatSet::HIST.with(StatSet::SUM), second).unwrap();
+    assert_eq!(hist[0][0].histogram(), all[0][1].histogram());
+    assert_eq!(windows(&engine, "user", StatSet::ENDS, &both).unwrap().len(), 3);
+    assert!(windows(&engine, "user", StatSet::UNIQUES, first).is_err());
+    assert_eq!(windows(&engine, "user", StatSet::UNIQUES, second).unwrap().len(), 3);
+    assert_eq!(windows(&engine, "load", StatSet::COUNT, &both).unwrap()[0][0].count(), 7200);
+    let view = engine.view();
+    assert_eq!(view.schema("cpu").unwrap().field("user").unwrap().field_type, FieldType::Str);
+}
