@@ -1,6 +1,7 @@
 //! Asking: shapes of answers, errors with positions, and the small pages.
 
 mod languages;
+mod laws;
 
 use serde_json::Value;
 

@@ -315,7 +315,10 @@ impl<'a> Tiers<'a> {
                 return;
             }
             if at_ns < self.raw_floor_ns {
-                at_ns = next_ns.min(self.raw_floor_ns);
+                // Nothing is left up to there; but the last sample may be the edge of cells that begin with it.
+                let gone_ns = next_ns.min(self.raw_floor_ns);
+                let last_ns = range.end_ns.saturating_sub(1);
+                at_ns = if at_ns < last_ns { gone_ns.min(last_ns) } else { gone_ns };
                 continue;
             }
             pieces.push(Piece::Rows { range: TimeRange::new(at_ns, next_ns) });
