@@ -2,6 +2,8 @@
 
 mod languages;
 mod laws;
+mod quantiles;
+mod sim;
 
 use serde_json::Value;
 

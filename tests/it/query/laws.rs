@@ -11,21 +11,18 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use icecore::ingest::line::{LineLimits, Precision, decode};
 use icecore::{Cell, Guard, QueryValue, Retention, Sample};
 use icecore_query::promql::{self, HistogramValue};
 use icecore_query::{Budget, Limits, select};
 use icecore_storage::Engine;
 use icecore_storage::clock::ManualClock;
-use icecore_storage::engine::Env;
-use icecore_storage::fs::SimFs;
 use icecore_storage::model::{SeriesSet, TimeRange};
-use icecore_storage::options::Options;
 use icecore_storage::scan::Resolution;
+
+use super::sim::{Random, open, write};
 
 const SECOND_NS: i64 = 1_000_000_000;
 const MINUTE_NS: i64 = 60 * SECOND_NS;
@@ -38,43 +35,12 @@ const FIELDS: [&str; 4] = ["v", "c", "n", "ok"];
 /// Questions to each state of an estate.
 const QUESTIONS: usize = 25;
 
-/// Numbers from a seed.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % bound
-    }
-
-    fn ns(&mut self, bound_ns: i64) -> i64 {
-        i64::try_from(self.below(u64::try_from(bound_ns / 1000).unwrap()) * 1000).unwrap()
-    }
-
-    fn one_of<T: Copy>(&mut self, choices: &[T]) -> T {
-        choices[usize::try_from(self.below(choices.len() as u64)).unwrap()]
-    }
-}
-
 /// Text of the value by host, time and field: the last write of each.
 type Content = BTreeMap<(&'static str, i64, &'static str), String>;
 
 fn line((host, dc): (&str, &str), fields: &[(&'static str, String)], ts_ns: i64) -> String {
     let fields: Vec<String> = fields.iter().map(|(name, value)| format!("{name}={value}")).collect();
     format!("m,dc={dc},host={host} {} {ts_ns}\n", fields.join(","))
-}
-
-fn open(clock: &Arc<ManualClock>, retention: Retention) -> Engine {
-    let env = Env { fs: Arc::new(SimFs::default()), clock: Arc::clone(clock) as _ };
-    let options = Options { free_bytes_min: 0, ..Options::default() };
-    Engine::open(env, Path::new("/db"), options, retention).unwrap()
-}
-
-fn write(engine: &Engine, lines: &str) {
-    let decoded = decode(lines.as_bytes(), Precision::Ns, 0, &LineLimits::default());
-    assert_eq!(decoded.rejected_count, 0, "{lines}");
-    let report = engine.write(&decoded.batch).unwrap();
-    assert_eq!(report.rejected, []);
 }
 
 /// A database to which things happen, and what should be in it.
