@@ -216,7 +216,9 @@ pub(super) fn push_coverage(out: &mut Vec<u8>, coverage: &Coverage) {
         out.push(b':');
         push_int(out, cells);
     }
-    out.extend_from_slice(b"},\"rounded\":");
+    out.extend_from_slice(b"},\"pages\":");
+    push_int(out, coverage.pages);
+    out.extend_from_slice(b",\"rounded\":");
     match coverage.rounded {
         Some(tier) => push_json_text(out, tier.name()),
         None => out.extend_from_slice(b"null"),
@@ -266,7 +268,7 @@ mod tests {
         check(
             QueryValue::Matrix(Vec::new()),
             AnswerForm { limit: Some(1), with_coverage: true },
-            r#"{"status":"success","data":{"resultType":"matrix","result":[]},"coverage":{"rows":0,"cells":{"1m":0,"5m":0,"1h":0},"rounded":null,"raw_gone_before":null}}"#,
+            r#"{"status":"success","data":{"resultType":"matrix","result":[]},"coverage":{"rows":0,"cells":{"1m":0,"5m":0,"1h":0},"pages":0,"rounded":null,"raw_gone_before":null}}"#,
         );
     }
 

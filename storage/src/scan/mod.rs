@@ -154,6 +154,8 @@ pub struct Coverage {
     pub rows: u64,
     /// Cells read, by tier: 1m, 5m, 1h.
     pub cells: [u64; 3],
+    /// Pages whose columns were read, of raw rows and of cells, decoded before or not.
+    pub pages: u64,
     /// Windows were widened to the edges of this tier, the coarsest used so, because finer data is gone.
     pub rounded: Option<Tier>,
     /// Raw rows before this time are gone by retention, and the request asked for some of that time.
@@ -164,6 +166,7 @@ impl Coverage {
     /// Adds what another scan of the same query read.
     pub fn absorb(&mut self, other: &Self) {
         self.rows += other.rows;
+        self.pages += other.pages;
         for (mine, theirs) in self.cells.iter_mut().zip(other.cells) {
             *mine += theirs;
         }

@@ -54,6 +54,7 @@ pub(super) fn run(
             meter.charge(rows.len() as u64)?;
             coverage.rows += rows.len() as u64;
             append_present(&mut block, &rows, &keys);
+            coverage.pages = cursors.iter().map(Cursor::pages).sum();
             if block.len() >= BLOCK_ROWS && sink(&std::mem::replace(&mut block, empty.clone()))? == Flow::Stop
             {
                 return Ok(coverage);

@@ -171,6 +171,7 @@ impl Scan for View {
                 sink(SampleSlice { series_idx, ts_ns: &found.ts_ns, values: &values })?;
             }
         }
+        coverage.pages = cursors.iter().map(Cursor::pages).sum();
         Ok(coverage)
     }
 

@@ -138,6 +138,8 @@ pub(super) fn run(
             sink(WindowSlice { series_idx, windows: &plan.windows, partials: &partials })?;
         }
     }
+    let cursors = presser.rows.iter().chain(presser.cells.iter().flatten());
+    presser.coverage.pages = cursors.map(Cursor::pages).sum();
     Ok(presser.coverage)
 }
 
