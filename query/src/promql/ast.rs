@@ -113,6 +113,11 @@ impl Binary {
     pub(crate) fn is_filter(&self) -> bool {
         self.op.is_comparison() && !self.is_bool
     }
+
+    /// Whether its results keep the name of the metric.
+    pub(crate) fn keeps_name(&self) -> bool {
+        self.is_filter() || self.op.is_trim()
+    }
 }
 
 /// An aggregation.
@@ -147,6 +152,8 @@ pub enum BinaryOp {
     LessEqual,
     Greater,
     GreaterEqual,
+    TrimAbove,
+    TrimBelow,
     And,
     Or,
     Unless,
@@ -154,7 +161,7 @@ pub enum BinaryOp {
 
 impl BinaryOp {
     /// All with their signs.
-    const ALL: [(Self, &'static str); 16] = [
+    const ALL: [(Self, &'static str); 18] = [
         (Self::Add, "+"),
         (Self::Sub, "-"),
         (Self::Mul, "*"),
@@ -168,6 +175,8 @@ impl BinaryOp {
         (Self::LessEqual, "<="),
         (Self::Greater, ">"),
         (Self::GreaterEqual, ">="),
+        (Self::TrimAbove, "</"),
+        (Self::TrimBelow, ">/"),
         (Self::And, "and"),
         (Self::Or, "or"),
         (Self::Unless, "unless"),
@@ -189,6 +198,11 @@ impl BinaryOp {
         matches!(self, Equal | NotEqual | Less | LessEqual | Greater | GreaterEqual)
     }
 
+    /// Whether it cuts off values of a histogram.
+    pub fn is_trim(self) -> bool {
+        matches!(self, Self::TrimAbove | Self::TrimBelow)
+    }
+
     /// Whether it is `and`, `or` or `unless`.
     pub fn is_set(self) -> bool {
         matches!(self, Self::And | Self::Or | Self::Unless)
@@ -199,7 +213,7 @@ impl BinaryOp {
         match self {
             Self::Or => 1,
             Self::And | Self::Unless => 2,
-            _ if self.is_comparison() => 3,
+            _ if self.is_comparison() || self.is_trim() => 3,
             Self::Add | Self::Sub => 4,
             Self::Pow => 6,
             _ => 5,
@@ -250,10 +264,12 @@ pub enum AggregateOp {
     Bottomk,
     Quantile,
     CountValues,
+    Limitk,
+    LimitRatio,
 }
 
 impl AggregateOp {
-    const ALL: [(Self, &'static str); 12] = [
+    const ALL: [(Self, &'static str); 14] = [
         (Self::Sum, "sum"),
         (Self::Avg, "avg"),
         (Self::Min, "min"),
@@ -266,6 +282,8 @@ impl AggregateOp {
         (Self::Bottomk, "bottomk"),
         (Self::Quantile, "quantile"),
         (Self::CountValues, "count_values"),
+        (Self::Limitk, "limitk"),
+        (Self::LimitRatio, "limit_ratio"),
     ];
 
     /// The operator of a name (any case).
@@ -281,7 +299,9 @@ impl AggregateOp {
     /// The type of the parameter, if there is one.
     pub fn parameter(self) -> Option<ValueType> {
         match self {
-            Self::Topk | Self::Bottomk | Self::Quantile => Some(ValueType::Scalar),
+            Self::Topk | Self::Bottomk | Self::Quantile | Self::Limitk | Self::LimitRatio => {
+                Some(ValueType::Scalar)
+            }
             Self::CountValues => Some(ValueType::Text),
             _ => None,
         }

@@ -80,6 +80,10 @@ fn check_binary(text: &str, expr: &Expr, binary: &Binary) -> Result<()> {
     if left == right && has_scalar && binary.op.is_comparison() && !binary.is_bool {
         return Err(Error::at(text, expr.start, "comparisons between scalars must use BOOL modifier"));
     }
+    if left == right && has_scalar && binary.op.is_trim() {
+        let message = format!("operator {:?} not allowed for Scalar operations", binary.op.sign());
+        return Err(Error::at(text, expr.start, message));
+    }
     if has_scalar && binary.op.is_set() {
         let sign = binary.op.sign();
         let message = format!("set operator {sign:?} not allowed in binary scalar expression");

@@ -36,9 +36,9 @@ pub(crate) struct Spanned {
 }
 
 /// Signs, longest first.
-const SIGNS: [&str; 24] = [
-    "==", "!=", "!~", "=~", "<=", ">=", "<", ">", "=", "+", "-", "*", "/", "%", "^", "(", ")", "{", "}", "[",
-    "]", ",", "@", ":",
+const SIGNS: [&str; 26] = [
+    "</", ">/", "==", "!=", "!~", "=~", "<=", ">=", "<", ">", "=", "+", "-", "*", "/", "%", "^", "(", ")",
+    "{", "}", "[", "]", ",", "@", ":",
 ];
 
 /// Cuts the text into tokens; the last one is [`Token::End`].
@@ -100,10 +100,6 @@ impl<'a> Lexer<'a> {
         let Some(sign) = SIGNS.iter().find(|sign| rest.starts_with(**sign)) else {
             return Err(self.error(self.at, format!("unexpected character: {first:?}")));
         };
-        if (first == '<' || first == '>') && rest.get(1..2) == Some("/") {
-            let message = format!("operator {first}/ (trim of histograms) is not supported yet");
-            return Err(self.error(self.at, message));
-        }
         match *sign {
             "[" => self.brackets += 1,
             "]" => self.brackets = self.brackets.saturating_sub(1),

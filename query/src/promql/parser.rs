@@ -232,9 +232,6 @@ impl<'a> Parser<'a> {
         let is_call = *self.peek_after() == Token::Sign("(");
         let has_clause = matches!(self.peek_after(), Token::Name(word)
             if word.eq_ignore_ascii_case("by") || word.eq_ignore_ascii_case("without"));
-        if is_call && (name.eq_ignore_ascii_case("limitk") || name.eq_ignore_ascii_case("limit_ratio")) {
-            return Err(self.unsupported(format!("aggregation {name}")));
-        }
         if let Some(op) = AggregateOp::from_name(&name).filter(|_| is_call || has_clause) {
             self.at += 1;
             return self.aggregate(start, op);

@@ -100,7 +100,7 @@ impl Evaluator<'_> {
         };
         let Some(mut leaf) = self.leaf(vector, grid)? else { return Ok(None) };
         let scalar = self.scalar(other, grid)?;
-        leaf.drops_name |= !binary.is_filter();
+        leaf.drops_name |= !binary.keeps_name();
         leaf.changes.push(Change::Scalar { expr, binary, scalar, is_scalar_left });
         Ok(Some(leaf))
     }

@@ -1,7 +1,7 @@
 //! Tree to value: every expression is evaluated once, for all steps of the query together.
 //!
 //! Read in this order: this file (entry points, grid, dispatch, the final shape), [`series`] (vectors over steps),
-//! [`select`] (names and matchers to series), [`read`] (series to samples), [`window`] (functions over ranges),
+//! [`select`] (names and matchers to series), [`read`] (series to samples), [`native`] (series with histograms), [`window`] (functions over ranges),
 //! [`call`], [`labels`] and [`histogram`] (the other functions), [`binary`] and [`matching`] (operators),
 //! [`aggregate`] and [`tally`]; and the short way of aggregations over very many series: [`leaf`], [`roster`],
 //! [`stream`].
@@ -16,6 +16,7 @@ mod histogram;
 mod labels;
 mod leaf;
 mod matching;
+mod native;
 mod read;
 mod roster;
 mod select;
@@ -24,7 +25,7 @@ mod stream;
 mod tally;
 mod window;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::time::Duration;
@@ -33,6 +34,7 @@ use icecore_storage::scan::{Coverage, Resolution, Scan};
 
 use super::ast::{At, Expr, ExprKind, Shift, ValueType};
 use super::check::type_of;
+use super::functions::native::Remark;
 use super::parser::parse;
 use super::value::{Answer, Labels, MatrixSeries, QueryValue, Sample, VectorSample};
 use crate::error::line_column;
@@ -195,6 +197,8 @@ struct Evaluator<'a> {
     step_ns: i64,
     /// Points of series that wait for their turn in an aggregation.
     points_max: usize,
+    /// Whether histograms are read for their counts and sums alone: then hints are told by comparing them.
+    tells_resets: Cell<bool>,
     notes: RefCell<Notes>,
 }
 
@@ -202,7 +206,8 @@ impl<'a> Evaluator<'a> {
     fn new(context: &'a Context<'a>, text: &'a str, grid: &Grid) -> Self {
         let Grid { start_ns, step_ns, .. } = *grid;
         let points_max = stream::POINTS_MAX;
-        Self { context, text, start_ns, end_ns: start_ns, step_ns, points_max, notes: RefCell::default() }
+        let (tells_resets, notes) = (Cell::new(false), RefCell::default());
+        Self { context, text, start_ns, end_ns: start_ns, step_ns, points_max, tells_resets, notes }
     }
 
     /// Evaluates an expression that is not a range vector. What was held on the way is given back: after it, only the
@@ -284,6 +289,14 @@ impl<'a> Evaluator<'a> {
     fn info(&self, expr: &Expr, message: impl Display) {
         let (line, column) = line_column(self.text, expr.start);
         self.notes.borrow_mut().infos.insert(format!("PromQL info: {message} ({line}:{column})"));
+    }
+
+    /// Says something of a result of this metric, at an expression.
+    fn remark(&self, expr: &Expr, metric: &str, remark: Remark) {
+        match remark.text(metric) {
+            (true, text) => self.warn(expr, text),
+            (false, text) => self.info(expr, text),
+        }
     }
 
     fn absorb(&self, coverage: &Coverage) {
