@@ -337,6 +337,40 @@ pub struct Selector {
     pub matchers: Vec<Matcher>,
     /// Where it looks.
     pub shift: Shift,
+    /// What stands for the values at the edges of a window.
+    pub edge: Edge,
+}
+
+/// What stands for the values at the edges of a window.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Edge {
+    /// The samples inside.
+    #[default]
+    Inside,
+    /// The last sample before the window stands for the left edge.
+    Anchored,
+    /// Lines between the samples around the edges.
+    Smoothed,
+}
+
+impl Edge {
+    /// The modifier; empty where there is none.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Inside => "",
+            Self::Anchored => "anchored",
+            Self::Smoothed => "smoothed",
+        }
+    }
+
+    /// The functions that take it, by name.
+    pub(crate) fn functions(self) -> &'static [&'static str] {
+        match self {
+            Self::Inside => &[],
+            Self::Anchored => &["changes", "delta", "increase", "rate", "resets"],
+            Self::Smoothed => &["delta", "increase", "rate"],
+        }
+    }
 }
 
 /// A test on a label.

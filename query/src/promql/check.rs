@@ -1,6 +1,6 @@
 //! Types of expressions: what may be the operand or argument of what, as Prometheus has it.
 
-use super::ast::{Aggregate, Binary, Expr, ExprKind, ValueType};
+use super::ast::{Aggregate, Binary, Edge, Expr, ExprKind, Selector, ValueType};
 use super::functions::{self, Function};
 use crate::{Error, Result};
 
@@ -26,6 +26,9 @@ pub(crate) fn type_of(expr: &Expr) -> ValueType {
 /// `InvalidInput` at the expression that does not fit.
 pub(crate) fn check(text: &str, expr: &Expr) -> Result<()> {
     match &expr.kind {
+        ExprKind::Selector(selector) if selector.edge == Edge::Anchored => {
+            Err(Error::at(text, expr.start, "anchored modifier can only be used with range selectors"))
+        }
         ExprKind::Number(_) | ExprKind::Text(_) | ExprKind::Selector(_) | ExprKind::Range { .. } => Ok(()),
         ExprKind::Paren(inner) => check(text, inner),
         ExprKind::Unary { expr: inner, .. } => {
@@ -131,6 +134,14 @@ fn check_call(text: &str, expr: &Expr, function: &Function, args: &[Expr]) -> Re
         return Err(Error::at(text, expr.start, message));
     }
     for (index, arg) in args.iter().enumerate() {
+        if let ExprKind::Range { selector: Selector { edge, .. }, .. } = &arg.unwrapped().kind
+            && *edge != Edge::Inside
+            && !edge.functions().contains(&name)
+        {
+            let (word, names) = (edge.word(), edge.functions().join(", "));
+            let message = format!("{word} modifier can only be used with: {names} - not with {name}");
+            return Err(Error::at(text, arg.start, message));
+        }
         let wanted = function.args.get(index).or(function.args.last());
         let found = type_of(arg);
         if let Some(wanted) = wanted.filter(|wanted| **wanted != found) {

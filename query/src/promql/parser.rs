@@ -9,7 +9,9 @@
 
 mod selector;
 
-use super::ast::{Aggregate, AggregateOp, Binary, BinaryOp, Cardinality, Expr, ExprKind, Matching, Selector};
+use super::ast::{
+    Aggregate, AggregateOp, Binary, BinaryOp, Cardinality, Edge, Expr, ExprKind, Matching, Selector,
+};
 use super::check::check;
 use super::functions;
 use super::lexer::{Spanned, Token, lex};
@@ -189,9 +191,8 @@ impl<'a> Parser<'a> {
                 Token::Name(word) if word.eq_ignore_ascii_case("offset") => {
                     self.offset_modifier(&mut expr)?
                 }
-                Token::Name(word) if word == "smoothed" || word == "anchored" => {
-                    return Err(self.unsupported(format!("{word} modifier")));
-                }
+                Token::Name(word) if word == "smoothed" => self.edge_modifier(&mut expr, Edge::Smoothed)?,
+                Token::Name(word) if word == "anchored" => self.edge_modifier(&mut expr, Edge::Anchored)?,
                 _ => return Ok(expr),
             }
             expr.end = self.end_before();

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use super::ast::{Aggregate, At, Binary, Cardinality, Expr, ExprKind, Matcher, Selector, Shift};
+use super::ast::{Aggregate, At, Binary, Cardinality, Edge, Expr, ExprKind, Matcher, Selector, Shift};
 use super::number::{format_duration, format_float};
 
 impl Display for Expr {
@@ -11,13 +11,11 @@ impl Display for Expr {
             // A leading plus would be read as a sign, which binds less than `^`.
             ExprKind::Number(value) => out.write_str(format_float(*value).trim_start_matches('+')),
             ExprKind::Text(text) => out.write_str(&quote(text)),
-            ExprKind::Selector(selector) => {
-                print_selector(out, selector)?;
-                print_shift(out, selector.shift)
-            }
+            ExprKind::Selector(selector) => write!(out, "{selector}"),
             ExprKind::Range { selector, range_ns } => {
                 print_selector(out, selector)?;
                 write!(out, "[{}]", format_duration(*range_ns))?;
+                print_edge(out, selector.edge)?;
                 print_shift(out, selector.shift)
             }
             ExprKind::Subquery { expr, range_ns, step_ns, shift } => {
@@ -43,8 +41,13 @@ impl Display for Expr {
 impl Display for Selector {
     fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
         print_selector(out, self)?;
+        print_edge(out, self.edge)?;
         print_shift(out, self.shift)
     }
+}
+
+fn print_edge(out: &mut Formatter<'_>, edge: Edge) -> fmt::Result {
+    if edge == Edge::Inside { Ok(()) } else { write!(out, " {}", edge.word()) }
 }
 
 fn print_selector(out: &mut Formatter<'_>, selector: &Selector) -> fmt::Result {

@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use super::super::ast::{Expr, ExprKind};
+use super::super::ast::{Edge, Expr, ExprKind};
 use super::super::functions::{self, Run, Special, math};
 use super::super::histogram::HistogramValue;
 use super::super::value::{Labels, Sample};
@@ -150,10 +150,12 @@ impl Evaluator<'_> {
     /// The time of the sample where the argument is a plain selector, else of the step.
     fn timestamp(&self, arg: &Expr, grid: &Grid) -> Result<Value> {
         let mut series = match &arg.unwrapped().kind {
-            ExprKind::Selector(selector) => match self.selector(selector, grid, Instant::Time)? {
-                Value::Vector(series) => series,
-                Value::Scalar(_) | Value::Text(_) => Vec::new(),
-            },
+            ExprKind::Selector(selector) if selector.edge == Edge::Inside => {
+                match self.selector(selector, grid, Instant::Time)? {
+                    Value::Vector(series) => series,
+                    Value::Scalar(_) | Value::Text(_) => Vec::new(),
+                }
+            }
             _ => {
                 let mut series = self.vector(arg, grid)?;
                 for one in &mut series {

@@ -2,6 +2,7 @@
 //!
 //! Read in this order: this file (entry points, grid, dispatch, the final shape), [`series`] (vectors over steps),
 //! [`select`] (names and matchers to series), [`read`] (series to samples), [`native`] (series with histograms), [`window`] (functions over ranges),
+//! [`edges`] (`anchored` and `smoothed`),
 //! [`call`], [`labels`] and [`histogram`] (the other functions), [`binary`] and [`matching`] (operators),
 //! [`aggregate`] and [`tally`]; and the short way of aggregations over very many series: [`leaf`], [`roster`],
 //! [`stream`].
@@ -12,6 +13,7 @@
 mod aggregate;
 mod binary;
 mod call;
+mod edges;
 mod histogram;
 mod labels;
 mod leaf;
@@ -32,7 +34,7 @@ use std::time::Duration;
 
 use icecore_storage::scan::{Coverage, Resolution, Scan};
 
-use super::ast::{At, Expr, ExprKind, Shift, ValueType};
+use super::ast::{At, Edge, Expr, ExprKind, Shift, ValueType};
 use super::check::type_of;
 use super::functions::native::Remark;
 use super::parser::parse;
@@ -224,6 +226,9 @@ impl<'a> Evaluator<'a> {
             ExprKind::Number(value) => Ok(Value::Scalar(vec![*value; grid.count])),
             ExprKind::Text(text) => Ok(Value::Text(text.clone())),
             ExprKind::Paren(inner) => self.eval(inner, grid),
+            ExprKind::Selector(selector) if selector.edge == Edge::Smoothed => {
+                self.smoothed(expr, selector, grid).map(Value::Vector)
+            }
             ExprKind::Selector(selector) => self.selector(selector, grid, read::Instant::Value),
             ExprKind::Unary { is_minus, expr: inner } => {
                 let value = self.eval(inner, grid)?;

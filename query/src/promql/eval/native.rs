@@ -149,7 +149,7 @@ impl Evaluator<'_> {
     }
 
     /// One point of each series for each step; one window serves all steps when `@` fixes it.
-    fn each_series(
+    pub(super) fn each_series(
         &self,
         found: Vec<RawSeries>,
         windows: &[Window],
@@ -201,7 +201,7 @@ impl RawSeries {
 }
 
 /// A formula over numbers alone.
-fn over_numbers(run: Run, floats: &RawWindow<'_>, window: Window) -> Option<Sample> {
+pub(super) fn over_numbers(run: Run, floats: &RawWindow<'_>, window: Window) -> Option<Sample> {
     let value = match run {
         Run::Window(formula) => formula(&numbers_of(floats.ts_ns, floats.values)?, window),
         Run::Samples(formula) => formula(floats),

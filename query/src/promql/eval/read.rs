@@ -4,7 +4,7 @@
 use icecore_storage::model::{Histogram, MINUTE_NS, Numbers, Partial, SeriesId, TimeRange, floor_to};
 use icecore_storage::scan::{Bounds, Coverage, SampleRequest, Window, WindowRequest};
 
-use super::super::ast::{Expr, ExprKind, Selector};
+use super::super::ast::{Edge, Expr, ExprKind, Selector};
 use super::super::functions::math::format_time;
 use super::super::functions::native::Timed;
 use super::super::histogram::HistogramValue;
@@ -375,6 +375,9 @@ impl Evaluator<'_> {
                     return Err(
                         self.unsupported(expr, format!("a range of __stat__={:?} alone", found.name()))
                     );
+                }
+                if selector.edge != Edge::Inside {
+                    return Err(self.unsupported(expr, format!("a range {} alone", selector.edge.word())));
                 }
                 let windows = windows_of(&self.shifted(selector.shift, grid), *range_ns);
                 let (found, coverage) = self.samples(selector, &windows)?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use icecore_storage::model::{Partial, ResetHint, floor_to};
 use icecore_storage::scan::Window;
 
-use super::super::ast::{Expr, ExprKind, Selector, ValueType};
+use super::super::ast::{Edge, Expr, ExprKind, Selector, ValueType};
 use super::super::check::type_of;
 use super::super::functions::range::RawWindow;
 use super::super::functions::{Function, Run};
@@ -100,6 +100,9 @@ impl Evaluator<'_> {
         params: &Params,
     ) -> Result<Vec<Series>> {
         let function = over.function;
+        if selector.edge != Edge::Inside {
+            return self.over_edges(expr, over, selector, windows, grid);
+        }
         if let Some(found) = statistic_of(selector)? {
             return self.over_statistic(expr, function, selector, found, windows, grid);
         }

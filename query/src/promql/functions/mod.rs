@@ -1,9 +1,11 @@
 //! The table of functions: names, argument types, and what computes each.
 //!
-//! [`range`] holds the formulas over windows of numbers, [`native`] those over histograms, [`math`] those over single numbers and dates, [`classic`] those
+//! [`range`] holds the formulas over windows of numbers, [`native`] those over histograms, [`edges`] those
+//! of `anchored` and `smoothed`, [`math`] those over single numbers and dates, [`classic`] those
 //! over `le` buckets. Whatever needs labels or several series is [`Run::Special`] and lives in `eval`.
 
 pub(crate) mod classic;
+pub(crate) mod edges;
 pub(crate) mod math;
 pub(crate) mod native;
 pub(crate) mod range;

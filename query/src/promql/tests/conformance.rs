@@ -26,12 +26,7 @@ const EXPECTED: [Expected; 11] = [
         why: "a string literal that is not UTF-8 is refused by the lexer",
     },
     all("collision", 2),
-    Expected {
-        file: "extended_vectors",
-        passed: 34,
-        failed: 135,
-        why: "the modifiers anchored and smoothed are not built",
-    },
+    all("extended_vectors", 169),
     all("functions", 431),
     all("histograms", 185),
     all("literals", 25),
