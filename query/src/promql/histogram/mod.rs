@@ -208,6 +208,11 @@ impl HistogramValue {
     /// An estimate of the memory it takes.
     pub(crate) fn memory_bytes(&self) -> u64 {
         let buckets = self.positive.len() + self.negative.len();
-        (size_of::<Self>() + buckets * size_of::<FloatBucket>()) as u64
+        let bounds = match &self.layout {
+            BucketLayout::Exponential { .. } => 0,
+            // Others may share them; the worst is to be thought.
+            BucketLayout::Custom { bounds } => size_of_val(&**bounds),
+        };
+        (size_of::<Self>() + buckets * size_of::<FloatBucket>() + bounds) as u64
     }
 }

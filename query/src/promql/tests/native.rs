@@ -37,6 +37,7 @@ fn selector_gives_the_last_sample_of_either_kind() {
 fn rate_of_counters_starts_anew_after_resets() {
     check(
         "load 1m
+           y {{count:5 buckets:[5]}} {{count:5 buckets:[0 5]}} {{count:6 buckets:[0 6]}}
            x {{count:10 sum:20 buckets:[10]}} {{count:14 sum:26 buckets:[12 2]}} {{count:3 sum:4 buckets:[3]}} {{count:5 sum:8 buckets:[5]}}
 
          eval instant at 3m increase(x[3m])
@@ -48,6 +49,12 @@ fn rate_of_counters_starts_anew_after_resets() {
 
          eval instant at 3m changes(x[4m])
            {} 3
+
+         eval instant at 2m resets(y[3m])
+           {} 1
+
+         eval instant at 2m resets(y[3m:2m])
+           {} 1
 
          eval instant at 3m irate(x[4m]) * 60
            {} {{count:2 sum:4 counter_reset_hint:gauge buckets:[2]}}
