@@ -51,6 +51,8 @@ pub enum ExprKind {
     Number(f64),
     /// A string.
     Text(String),
+    /// A string that is not UTF-8. No label and no answer can hold it.
+    Bytes(Vec<u8>),
     /// An instant vector selector.
     Selector(Selector),
     /// A range vector selector.

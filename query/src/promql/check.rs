@@ -8,7 +8,7 @@ use crate::{Error, Result};
 pub(crate) fn type_of(expr: &Expr) -> ValueType {
     match &expr.kind {
         ExprKind::Number(_) => ValueType::Scalar,
-        ExprKind::Text(_) => ValueType::Text,
+        ExprKind::Text(_) | ExprKind::Bytes(_) => ValueType::Text,
         ExprKind::Selector(_) | ExprKind::Aggregate(_) => ValueType::Vector,
         ExprKind::Range { .. } | ExprKind::Subquery { .. } => ValueType::Matrix,
         ExprKind::Paren(inner) | ExprKind::Unary { expr: inner, .. } => type_of(inner),
@@ -29,7 +29,11 @@ pub(crate) fn check(text: &str, expr: &Expr) -> Result<()> {
         ExprKind::Selector(selector) if selector.edge == Edge::Anchored => {
             Err(Error::at(text, expr.start, "anchored modifier can only be used with range selectors"))
         }
-        ExprKind::Number(_) | ExprKind::Text(_) | ExprKind::Selector(_) | ExprKind::Range { .. } => Ok(()),
+        ExprKind::Number(_)
+        | ExprKind::Text(_)
+        | ExprKind::Bytes(_)
+        | ExprKind::Selector(_)
+        | ExprKind::Range { .. } => Ok(()),
         ExprKind::Paren(inner) => check(text, inner),
         ExprKind::Unary { expr: inner, .. } => {
             check(text, inner)?;

@@ -18,6 +18,8 @@ pub(crate) enum Token {
     Duration(i64),
     /// A string literal without its quotes and escapes.
     Text(String),
+    /// A string literal that is not UTF-8 after its escapes.
+    Bytes(Vec<u8>),
     /// A sign: operators, brackets, comma, colon, `@`.
     Sign(&'static str),
     /// The end of the text.
@@ -168,7 +170,7 @@ impl<'a> Lexer<'a> {
         }
         match String::from_utf8(bytes) {
             Ok(text) => Ok(Token::Text(text)),
-            Err(_) => Err(self.error(start, "string is not UTF-8 after its escapes")),
+            Err(error) => Ok(Token::Bytes(error.into_bytes())),
         }
     }
 

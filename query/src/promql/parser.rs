@@ -214,6 +214,10 @@ impl<'a> Parser<'a> {
                 self.at += 1;
                 ExprKind::Text(text)
             }
+            Token::Bytes(bytes) => {
+                self.at += 1;
+                ExprKind::Bytes(bytes)
+            }
             Token::Sign("(") => {
                 self.at += 1;
                 let inner = self.nested(|parser| parser.expression(0))?;

@@ -11,6 +11,7 @@ impl Display for Expr {
             // A leading plus would be read as a sign, which binds less than `^`.
             ExprKind::Number(value) => out.write_str(format_float(*value).trim_start_matches('+')),
             ExprKind::Text(text) => out.write_str(&quote(text)),
+            ExprKind::Bytes(bytes) => out.write_str(&quote_bytes(bytes)),
             ExprKind::Selector(selector) => write!(out, "{selector}"),
             ExprKind::Range { selector, range_ns } => {
                 print_selector(out, selector)?;
@@ -133,6 +134,18 @@ fn is_metric_name(name: &str) -> bool {
         && chars.all(|c| c.is_ascii_alphanumeric() || c == '_' || c == ':')
         && !name.eq_ignore_ascii_case("inf")
         && !name.eq_ignore_ascii_case("nan")
+}
+
+/// Quotes a string that is not UTF-8 so that the lexer reads it back.
+pub(crate) fn quote_bytes(bytes: &[u8]) -> String {
+    let mut out = String::from('"');
+    for chunk in bytes.utf8_chunks() {
+        let quoted = quote(chunk.valid());
+        out.push_str(quoted.get(1..quoted.len() - 1).unwrap_or_default());
+        chunk.invalid().iter().for_each(|byte| out.push_str(&format!("\\x{byte:02x}")));
+    }
+    out.push('"');
+    out
 }
 
 /// Quotes a text so that the lexer reads it back.

@@ -4,11 +4,12 @@ use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::super::ast::{Aggregate, AggregateOp, Expr};
+use super::super::ast::{Aggregate, AggregateOp, Expr, ExprKind};
 use super::super::functions::math;
 use super::super::functions::native::{Doing, Remark, remarks_of};
 use super::super::histogram::HistogramValue;
 use super::super::number::format_float;
+use super::super::print::quote_bytes;
 use super::super::value::{Labels, Sample};
 use super::roster::is_kept;
 use super::series::{Series, join_equal, series_bytes};
@@ -137,6 +138,10 @@ impl Evaluator<'_> {
 
     /// The label that `count_values` puts the values into.
     pub(super) fn label_of_values(&self, label: &Expr) -> Result<String> {
+        if let ExprKind::Bytes(bytes) = &label.unwrapped().kind {
+            let message = format!("invalid label name {}", quote_bytes(bytes));
+            return Err(Error::new(ErrorKind::Execution, message));
+        }
         let label = self.string(label)?;
         if label.is_empty() {
             return Err(Error::new(ErrorKind::Execution, format!("invalid label name {label:?}")));

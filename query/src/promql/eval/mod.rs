@@ -38,6 +38,7 @@ use super::ast::{At, Edge, Expr, ExprKind, Shift, ValueType};
 use super::check::type_of;
 use super::functions::native::Remark;
 use super::parser::parse;
+use super::print::quote_bytes;
 use super::value::{Answer, Labels, MatrixSeries, QueryValue, Sample, VectorSample};
 use crate::error::line_column;
 use crate::{Budget, Error, ErrorKind, Result};
@@ -225,6 +226,7 @@ impl<'a> Evaluator<'a> {
         match &expr.kind {
             ExprKind::Number(value) => Ok(Value::Scalar(vec![*value; grid.count])),
             ExprKind::Text(text) => Ok(Value::Text(text.clone())),
+            ExprKind::Bytes(_) => self.string(expr).map(Value::Text),
             ExprKind::Paren(inner) => self.eval(inner, grid),
             ExprKind::Selector(selector) if selector.edge == Edge::Smoothed => {
                 self.smoothed(expr, selector, grid).map(Value::Vector)
@@ -265,6 +267,9 @@ impl<'a> Evaluator<'a> {
     fn string(&self, expr: &Expr) -> Result<String> {
         match &expr.unwrapped().kind {
             ExprKind::Text(text) => Ok(text.clone()),
+            ExprKind::Bytes(bytes) => {
+                Err(Error::at(self.text, expr.start, format!("string {} is not UTF-8", quote_bytes(bytes))))
+            }
             _ => Err(Error::at(self.text, expr.start, "expected a string")),
         }
     }

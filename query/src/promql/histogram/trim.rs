@@ -74,16 +74,16 @@ impl HistogramValue {
         let whole = Kept { share: 1.0, lower: told.lower, upper: told.upper };
         let is_endless = bucket.lower == f64::NEG_INFINITY;
         match side {
-            Side::Below if bucket.upper <= bound => whole,
+            Side::Below if told.upper <= bound => whole,
             Side::Below if bound <= told.lower => Kept::NOTHING,
             Side::Below if is_endless && told.lower == f64::NEG_INFINITY && bucket.upper < f64::INFINITY => {
                 Kept { upper: bound, ..whole }
             }
-            Side::Below if bound < bucket.upper && bucket.upper < f64::INFINITY => {
+            Side::Below if bound < told.upper && told.upper < f64::INFINITY => {
                 Kept { share: self.share_below(&told, bound), upper: bound, ..whole }
             }
             Side::Below => Kept::NOTHING,
-            Side::Above if bucket.upper <= bound => Kept::NOTHING,
+            Side::Above if told.upper <= bound => Kept::NOTHING,
             Side::Above if bound <= bucket.lower => whole,
             // Where a bucket without lower end begins is not known, so below zero it is gone as a whole.
             Side::Above
@@ -92,7 +92,7 @@ impl HistogramValue {
                 Kept::NOTHING
             }
             Side::Above if bound <= told.lower => whole,
-            Side::Above if bound < bucket.upper => {
+            Side::Above if bound < told.upper => {
                 Kept { share: 1.0 - self.share_below(&told, bound), lower: bound, ..whole }
             }
             Side::Above => Kept::NOTHING,

@@ -30,6 +30,7 @@ fn parse_literals_prints_numbers() {
     check("+inf ^ 2", "+Inf ^ 2");
     check("'a\\tb\\u00e9'", "\"a\\tbé\"");
     check("`a\\b`", "\"a\\\\b\"");
+    check("'a\\xc5\\nz\\377'", "\"a\\xc5\\nz\\xff\"");
 }
 
 #[test]

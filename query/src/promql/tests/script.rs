@@ -208,7 +208,11 @@ fn visit(expr: &mut Expr, visitor: &mut dyn FnMut(&mut Expr) -> bool) {
         return;
     }
     match &mut expr.kind {
-        ExprKind::Number(_) | ExprKind::Text(_) | ExprKind::Selector(_) | ExprKind::Range { .. } => {}
+        ExprKind::Number(_)
+        | ExprKind::Text(_)
+        | ExprKind::Bytes(_)
+        | ExprKind::Selector(_)
+        | ExprKind::Range { .. } => {}
         ExprKind::Subquery { expr, .. } | ExprKind::Paren(expr) | ExprKind::Unary { expr, .. } => {
             visit(expr, visitor);
         }

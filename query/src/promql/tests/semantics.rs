@@ -436,6 +436,26 @@ fn histogram_quantile_of_classic_buckets_interpolates() {
 }
 
 #[test]
+fn strings_that_are_not_utf8_are_no_labels() {
+    check(
+        "load 1m
+           x 1
+
+         eval instant at 0 count_values(\"a\\xc5z\", x)
+           expect fail msg: invalid label name \"a\\xc5z\"
+
+         eval instant at 0 label_replace(x, \"a\", \"\\xff\", \"\", \"\")
+           expect fail msg: string \"\\xff\" is not UTF-8
+
+         eval instant at 0 \"\\xff\"
+           expect fail msg: string \"\\xff\" is not UTF-8
+
+         eval instant at 0 x{a!=\"\\xff\"}
+           expect fail msg: expected string",
+    );
+}
+
+#[test]
 fn anchored_ranges_begin_with_the_sample_before() {
     check(
         "load 1m
