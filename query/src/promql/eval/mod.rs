@@ -1,11 +1,10 @@
 //! Tree to value: every expression is evaluated once, for all steps of the query together.
 //!
 //! Read in this order: this file (entry points, grid, dispatch, the final shape), [`series`] (vectors over steps),
-//! [`select`] (names and matchers to series), [`read`] (series to samples), [`native`] (series with histograms), [`window`] (functions over ranges),
-//! [`edges`] (`anchored` and `smoothed`),
-//! [`call`], [`labels`] and [`histogram`] (the other functions), [`binary`] and [`matching`] (operators),
-//! [`aggregate`] and [`tally`]; and the short way of aggregations over very many series: [`leaf`], [`roster`],
-//! [`stream`].
+//! [`select`] (names and matchers to series), [`read`] (series to samples), [`native`] (series with histograms),
+//! [`window`] (functions over ranges), [`edges`] (`anchored` and `smoothed`), [`call`], [`labels`] and [`histogram`]
+//! (the other functions), [`binary`] and [`matching`] (operators), [`aggregate`] and [`tally`]; and the short way of
+//! aggregations over very many series: [`leaf`], [`roster`], [`stream`].
 //!
 //! Metric names are dropped last: operators only mark series whose name is to go, so that `label_replace` can still
 //! use it. When two series are one after that, their points are joined, or it is an error.
