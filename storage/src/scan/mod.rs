@@ -23,7 +23,9 @@ use std::sync::Arc;
 
 use crate::Result;
 pub use crate::model::schema::{FieldInfo, Schema, SeriesInfo, TagMatcher, TagTest};
-use crate::model::{FieldId, MeasurementId, Partial, RowBlock, SeriesId, SeriesKey, Tier, TimeRange};
+use crate::model::{
+    FieldId, MeasurementId, NativeHistogram, Partial, RowBlock, SeriesId, SeriesKey, Tier, TimeRange,
+};
 
 /// Which end of a window belongs to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -186,6 +188,17 @@ pub struct SampleSlice<'a> {
     pub values: &'a [f64],
 }
 
+/// Native histograms of one series, by time; at most one per timestamp, and no number at the same time.
+#[derive(Debug, Clone, Copy)]
+pub struct HistogramSlice<'a> {
+    /// Position of the series in the request.
+    pub series_idx: usize,
+    /// Times, ascending, in nanoseconds.
+    pub ts_ns: &'a [i64],
+    /// One histogram per time.
+    pub values: &'a [NativeHistogram],
+}
+
 /// Windows of one series.
 #[derive(Debug, Clone, Copy)]
 pub struct WindowSlice<'a> {
@@ -250,6 +263,25 @@ pub trait Scan: Send + Sync {
         meter: &dyn Meter,
         sink: &mut dyn FnMut(SampleSlice<'_>) -> Result<()>,
     ) -> Result<Coverage>;
+
+    /// Whether some samples of a field are native histograms, which [`Scan::histograms`] hands over. Asked once for
+    /// each field of a query, so that numbers cost nothing more. Storage holds none yet.
+    fn has_histograms(&self, _measurement: MeasurementId, _field: FieldId) -> bool {
+        false
+    }
+
+    /// Hands over every native histogram of a field, as [`Scan::samples`] does its numbers.
+    ///
+    /// # Errors
+    /// As [`Scan::samples`].
+    fn histograms(
+        &self,
+        _request: &SampleRequest<'_>,
+        _meter: &dyn Meter,
+        _sink: &mut dyn FnMut(HistogramSlice<'_>) -> Result<()>,
+    ) -> Result<()> {
+        Ok(())
+    }
 
     /// Hands over one partial per window, series by series in the order asked; series without any value in any
     /// window are skipped.
