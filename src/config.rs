@@ -180,7 +180,11 @@ pub fn parse_retention(text: &str) -> Result<Retention> {
     Ok(retention)
 }
 
-fn check_order(retention: &Retention) -> Result<()> {
+/// Whether each tier lives at least as long as the finer ones.
+///
+/// # Errors
+/// `InvalidInput` that names the two tiers.
+pub(crate) fn check_order(retention: &Retention) -> Result<()> {
     let tiers = [("raw", retention.raw), ("1m", retention.m1), ("5m", retention.m5), ("1h", retention.h1)];
     for pair in tiers.windows(2) {
         let [(finer, fine_age), (coarser, coarse_age)] = pair else { continue };

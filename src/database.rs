@@ -14,7 +14,7 @@ use icecore_storage::model::{RowError, SeriesSet, Tier, TimeRange};
 use icecore_storage::options::Retention;
 use icecore_storage::scan::{Coverage, Resolution, Scan};
 
-use crate::config::{Config, format_age};
+use crate::config::{Config, check_order, format_age};
 use crate::databases::{DEFAULT_DATABASE, Databases};
 use crate::duplicates::Duplicates;
 use crate::ingest::line::{self, LineLimits, Precision};
@@ -419,11 +419,14 @@ impl Database {
         self.engine.retention()
     }
 
-    /// Changes the retention, durably.
+    /// Changes the retention, durably. Existing data follows with the background work, within seconds; what is gone
+    /// already does not come back.
     ///
     /// # Errors
-    /// Those of the file system.
+    /// `InvalidInput` when a coarser tier would live less long than a finer one; those of the file system, and then it
+    /// may be repeated.
     pub fn set_retention(&self, retention: Retention) -> Result<()> {
+        check_order(&retention)?;
         Ok(self.engine.set_retention(retention)?)
     }
 

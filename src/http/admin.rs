@@ -17,6 +17,7 @@ use super::error::{Dialect, Failure, json_response};
 use super::influx::DELETE_FROM_PAGE;
 use super::number::rfc3339;
 use super::prometheus::{open, options};
+use crate::config::{format_retention, parse_retention};
 use crate::database::Query;
 use crate::databases::{DEFAULT_DATABASE, DatabaseSnapshot};
 use crate::telemetry::Language;
@@ -137,6 +138,30 @@ pub(super) async fn flush(State(app): State<Arc<App>>, request: Request) -> Resp
     .await
 }
 
+/// GET: the retention in force, as text.
+pub(super) async fn show_retention(State(app): State<Arc<App>>, request: Request) -> Response {
+    order(&app, request, |database, _| Ok(retention_json(database))).await
+}
+
+/// PUT: changes the retention of the database `db=`, which must be named: what is dropped does not come back.
+pub(super) async fn change_retention(State(app): State<Arc<App>>, request: Request) -> Response {
+    order(&app, request, |database, params| {
+        for name in ["db", "retention"] {
+            if params.get(name).is_none() {
+                return Err(Error::invalid(format!("missing required parameter \"{name}\"")));
+            }
+        }
+        database.set_retention(parse_retention(params.get("retention").unwrap_or_default())?)?;
+        Ok(retention_json(database))
+    })
+    .await
+}
+
+fn retention_json(database: &crate::Database) -> serde_json::Value {
+    json!({"retention": format_retention(&database.retention())})
+}
+
+/// POST: drops what is past its age.
 pub(super) async fn retention(State(app): State<Arc<App>>, request: Request) -> Response {
     order(&app, request, |database, params| {
         let guard = if params.is_on("force") { Guard::Forced } else { Guard::Careful };

@@ -30,7 +30,10 @@ pub(super) fn router(app: Arc<App>) -> Router {
         .route("/api/v2/buckets", get(admin::buckets))
         .route("/api/v2/orgs", get(admin::orgs))
         .route("/api/v1/admin/flush", post(admin::flush))
-        .route("/api/v1/admin/retention", post(admin::retention))
+        .route(
+            "/api/v1/admin/retention",
+            post(admin::retention).get(admin::show_retention).put(admin::change_retention),
+        )
         .route("/api/v1/admin/delete", post(admin::delete))
         .route("/api/v1/admin/snapshot", post(admin::snapshot).delete(admin::remove_snapshot))
         .merge(prometheus_api("/api/v1"))

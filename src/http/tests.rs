@@ -197,3 +197,37 @@ fn failed_append_is_503_poisoned_without_retry_until_a_restart() {
     assert_eq!(rig.write("m x=3").0, 204);
     assert_eq!(rig.send(Method::GET, "/health", "").0, 200);
 }
+
+#[test]
+fn retention_is_read_and_changed_and_kept() {
+    const PATH: &str = "/api/v1/admin/retention";
+    let rig = Rig::new(Options::default());
+    assert_eq!(rig.send(Method::POST, "/query?q=CREATE%20DATABASE%20books&retention=raw=2h", "").0, 200);
+    let shown = |rig: &Rig, name: &str| {
+        let body: serde_json::Value = serde_json::from_str(&rig.get(&format!("{PATH}?db={name}"))).unwrap();
+        body.pointer(&format!("/data/{name}/retention")).unwrap().as_str().unwrap().to_owned()
+    };
+    assert_eq!(shown(&rig, "books"), "raw=2h,1m=7d,5m=7d,1h=30d");
+    assert_eq!(shown(&rig, "default"), "raw=1d,1m=7d,5m=7d,1h=30d");
+    let put = |query: &str| rig.send(Method::PUT, &format!("{PATH}?{query}"), "");
+    for (query, wanted) in [
+        ("retention=forever", "missing required parameter \\\"db\\\""),
+        ("db=books", "missing required parameter \\\"retention\\\""),
+        ("db=books&retention=raw=8d", "keeps raw longer than 1m"),
+        ("db=books&retention=soon", "expected `forever`"),
+    ] {
+        let (status, _, body) = put(query);
+        assert!(status == 400 && body.contains(wanted), "{query}: {status} {body}");
+    }
+    assert_eq!(put("db=shelves&retention=forever").0, 404);
+    let (status, _, body) = put("db=books&retention=raw=6h,1h=forever");
+    assert!(status == 200 && body.contains("raw=6h,1m=7d,5m=7d,1h=forever"), "{body}");
+    // The machine stops; the next start is told nothing.
+    let Rig { fs, clock, databases, .. } = rig;
+    fs.fail_at(fs.operations(), Fault::PowerCut);
+    drop(databases);
+    fs.crash(1);
+    let rig = Rig::on(fs, clock, Config::default());
+    assert_eq!(shown(&rig, "books"), "raw=6h,1m=7d,5m=7d,1h=forever");
+    assert_eq!(shown(&rig, "default"), "raw=1d,1m=7d,5m=7d,1h=30d");
+}

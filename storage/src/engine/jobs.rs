@@ -159,10 +159,15 @@ impl Engine {
         self.log.end_file()?;
         self.log.release(self.store.manifest().wal_floor)?;
         let report = delete::mark(&self.store, targets, range)?;
+        self.wake_jobs();
+        Ok(report)
+    }
+
+    /// There is something for [`Engine::run_jobs`].
+    fn wake_jobs(&self) {
         self.has_jobs.store(true, Ordering::Release);
         drop(lock(&self.gate));
         self.has_work.notify_all();
-        Ok(report)
     }
 
     /// Writes a second database to `to`, which must not be there, or be empty: everything acknowledged before the
@@ -185,13 +190,18 @@ impl Engine {
         self.store.version().retention
     }
 
-    /// Changes the retention, durably; existing data follows at the next pass.
+    /// Changes the retention, durably. Existing data follows with the next jobs, which are due at once; what is gone
+    /// already does not come back.
     ///
     /// # Errors
-    /// Those of the file system.
+    /// Those of the file system, and then either may be in force after a restart: it may be repeated.
     pub fn set_retention(&self, retention: Retention) -> Result<()> {
-        let _jobs = self.jobs()?;
-        self.store.commit(Edit { retention: Some(retention), ..Edit::default() })
+        let mut jobs = self.jobs()?;
+        self.store.commit(Edit { retention: Some(retention), ..Edit::default() })?;
+        jobs.retention_ran_ns = i64::MIN;
+        drop(jobs);
+        self.wake_jobs();
+        Ok(())
     }
 
     /// Drops what is past its age.
