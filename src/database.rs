@@ -9,7 +9,7 @@ use std::time::Duration;
 use icecore_query::select::{Cell, Statement, Table, TableSeries};
 use icecore_query::{Budget, Limits as QueryLimits, MemoryPool, promql, select};
 use icecore_storage::Engine;
-use icecore_storage::engine::{EngineStats, Env, Guard, RetentionReport};
+use icecore_storage::engine::{EngineStats, Env, Guard, RetentionPlan, RetentionReport};
 use icecore_storage::model::{RowError, SeriesSet, Tier, TimeRange};
 use icecore_storage::options::Retention;
 use icecore_storage::scan::{Coverage, Resolution, Scan};
@@ -436,6 +436,14 @@ impl Database {
     /// Those of the file system.
     pub fn apply_retention(&self, guard: Guard) -> Result<RetentionReport> {
         Ok(self.engine.apply_retention(guard)?)
+    }
+
+    /// What [`Database::apply_retention`] would drop now, what holds the rest, and when the next go. Changes nothing.
+    ///
+    /// # Errors
+    /// `Unavailable` when the database is dropped.
+    pub fn plan_retention(&self, guard: Guard) -> Result<RetentionPlan> {
+        Ok(self.engine.plan_retention(guard)?)
     }
 
     /// Sizes and counters.

@@ -55,7 +55,7 @@ pub use databases::{DatabaseSnapshot, Databases, RestoreReport};
 pub use error::{Error, ErrorKind, Result};
 pub use icecore_query::promql::{Answer, QueryValue, Sample};
 pub use icecore_query::select::{Cell, Table};
-pub use icecore_storage::engine::{EngineStats, Guard, RetentionReport, SnapshotReport};
+pub use icecore_storage::engine::{EngineStats, Guard, RetentionPlan, RetentionReport, SnapshotReport};
 pub use icecore_storage::model::{RowError, Tier, TimeRange, Value};
 pub use icecore_storage::options::{Durability, Options, Retention};
 pub use icecore_storage::scan::Resolution;

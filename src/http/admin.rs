@@ -7,7 +7,7 @@ use axum::extract::{Request, State};
 use axum::http::header::{CONTENT_TYPE, HeaderName, HeaderValue, ORIGIN};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use icecore_storage::engine::{Guard, SnapshotReport};
+use icecore_storage::engine::SnapshotReport;
 use icecore_storage::model::Tier;
 use serde_json::json;
 
@@ -17,7 +17,6 @@ use super::error::{Dialect, Failure, json_response};
 use super::influx::DELETE_FROM_PAGE;
 use super::number::rfc3339;
 use super::prometheus::{open, options};
-use crate::config::{format_retention, parse_retention};
 use crate::database::Query;
 use crate::databases::{DEFAULT_DATABASE, DatabaseSnapshot};
 use crate::telemetry::Language;
@@ -138,40 +137,6 @@ pub(super) async fn flush(State(app): State<Arc<App>>, request: Request) -> Resp
     .await
 }
 
-/// GET: the retention in force, as text.
-pub(super) async fn show_retention(State(app): State<Arc<App>>, request: Request) -> Response {
-    order(&app, request, |database, _| Ok(retention_json(database))).await
-}
-
-/// PUT: changes the retention of the database `db=`, which must be named: what is dropped does not come back.
-pub(super) async fn change_retention(State(app): State<Arc<App>>, request: Request) -> Response {
-    order(&app, request, |database, params| {
-        for name in ["db", "retention"] {
-            if params.get(name).is_none() {
-                return Err(Error::invalid(format!("missing required parameter \"{name}\"")));
-            }
-        }
-        database.set_retention(parse_retention(params.get("retention").unwrap_or_default())?)?;
-        Ok(retention_json(database))
-    })
-    .await
-}
-
-fn retention_json(database: &crate::Database) -> serde_json::Value {
-    json!({"retention": format_retention(&database.retention())})
-}
-
-/// POST: drops what is past its age.
-pub(super) async fn retention(State(app): State<Arc<App>>, request: Request) -> Response {
-    order(&app, request, |database, params| {
-        let guard = if params.is_on("force") { Guard::Forced } else { Guard::Careful };
-        let report = database.apply_retention(guard)?;
-        let [raw, m1, m5, h1] = report.dropped;
-        Ok(json!({"dropped": {"raw": raw, "1m": m1, "5m": m5, "1h": h1}, "paused": report.paused}))
-    })
-    .await
-}
-
 /// Deletes the rows of the series that `match[]` names, from `start` to `end`.
 pub(super) async fn delete(State(app): State<Arc<App>>, request: Request) -> Response {
     let outcome = async {
@@ -251,7 +216,7 @@ async fn directory_order(
 }
 
 /// Carries out an order on the database named by `db=`, or on all of them.
-async fn order(
+pub(super) async fn order(
     app: &Arc<App>,
     request: Request,
     work: impl Fn(&crate::Database, &super::params::Params) -> Result<serde_json::Value> + Send + 'static,

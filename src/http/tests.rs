@@ -231,3 +231,30 @@ fn retention_is_read_and_changed_and_kept() {
     assert_eq!(shown(&rig, "books"), "raw=6h,1m=7d,5m=7d,1h=forever");
     assert_eq!(shown(&rig, "default"), "raw=1d,1m=7d,5m=7d,1h=30d");
 }
+
+#[test]
+fn retention_dry_run_changes_nothing_and_names_files() {
+    const PATH: &str = "/api/v1/admin/retention?db=default";
+    let rig = Rig::new(Options::default());
+    rig.write(&format!("m x=1 {}", rig.now_ns()));
+    assert_eq!(rig.send(Method::POST, "/api/v1/admin/flush?compact=true", "").0, 200);
+    // A day and more past the newest sample: the background work leaves all as it is.
+    rig.clock.advance(26 * 3600 * SECOND_NS);
+    let plan = |flags: &str| {
+        let (status, _, body) = rig.send(Method::POST, &format!("{PATH}&dry_run=true{flags}"), "");
+        assert_eq!(status, 200, "{body}");
+        let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+        body.pointer("/data/default/tiers/0").unwrap().clone()
+    };
+    let (careful, forced) = (plan(""), plan("&force=true"));
+    let one = Some(&serde_json::json!(1));
+    assert_eq!((careful.pointer("/held/rows"), forced.pointer("/goes/rows")), (one, one));
+    let name = forced.pointer("/goes/segments/0").and_then(serde_json::Value::as_str).unwrap();
+    assert!(name.starts_with("seg-") && name.ends_with(".ice"), "{name}");
+    assert_eq!(plan("&force=true").pointer("/goes"), forced.pointer("/goes"), "nothing went");
+    let (_, _, done) = rig.send(Method::POST, &format!("{PATH}&force=true"), "");
+    assert!(done.contains("\"raw\":1"), "{done}");
+    let after = plan("&force=true");
+    assert_eq!(after.pointer("/goes/files"), Some(&serde_json::json!(0)));
+    assert!(after.pointer("/gone_before").is_some_and(serde_json::Value::is_string), "{after}");
+}

@@ -30,7 +30,7 @@ use crate::model::{
 };
 use crate::options::{Durability, Options, Retention};
 use crate::recovery::{self, Recovered};
-pub use crate::retention::{Guard, RetentionReport};
+pub use crate::retention::{Guard, Hold, RetentionPlan, RetentionReport, TierPlan, plan_directory};
 use crate::scan::{Scan, view::View};
 pub use crate::series::RefusedRows;
 pub use crate::snapshot::SnapshotReport;

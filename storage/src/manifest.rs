@@ -16,6 +16,7 @@ use crate::fs::{Fs, read_all, replace};
 use crate::model::{HOUR_NS, Tier, TimeRange};
 use crate::options::Retention;
 use crate::tombstone::{TOMBSTONE_BYTES, Tombstone};
+use crate::version::segment_name;
 use crate::{Error, ErrorKind, Result};
 
 /// Name of the file.
@@ -284,6 +285,11 @@ impl Manifest {
 }
 
 impl SegmentMeta {
+    /// Name of its file.
+    pub fn file_name(&self) -> String {
+        segment_name(self.id)
+    }
+
     fn encode(&self, out: &mut Vec<u8>) {
         put_u64(out, self.id);
         out.push(match self.tier {

@@ -12,7 +12,7 @@ use crate::compact::{self, Merge};
 use crate::delete::{self, DeleteReport};
 use crate::model::{MINUTE_NS, SeriesSet, Tier, TimeRange};
 use crate::options::Retention;
-use crate::retention::{self, Guard, RetentionReport};
+use crate::retention::{self, Guard, RetentionPlan, RetentionReport};
 use crate::rolled::RawSegment;
 use crate::rollup::{self, PickSettings, Work};
 use crate::segment::Segment;
@@ -211,6 +211,15 @@ impl Engine {
     pub fn apply_retention(&self, guard: Guard) -> Result<RetentionReport> {
         let jobs = self.jobs()?;
         retention::run(&self.store, guard, &jobs.damaged)
+    }
+
+    /// What [`Engine::apply_retention`] would drop now, what holds the rest, and when the next go. Changes nothing.
+    ///
+    /// # Errors
+    /// `Unavailable` when the database is dropped.
+    pub fn plan_retention(&self, guard: Guard) -> Result<RetentionPlan> {
+        let jobs = self.jobs()?;
+        Ok(retention::plan_of(&self.store, guard, &jobs.damaged))
     }
 
     /// Closes the engine of a database that nothing names any more, without a flush: no job runs afterwards, later
