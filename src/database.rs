@@ -12,6 +12,7 @@ use icecore_storage::Engine;
 use icecore_storage::engine::{EngineStats, Env, Guard, RetentionPlan, RetentionReport};
 use icecore_storage::model::{RowError, SeriesSet, Tier, TimeRange};
 use icecore_storage::options::Retention;
+use icecore_storage::rules::Rule;
 use icecore_storage::scan::{Coverage, Resolution, Scan};
 
 use crate::config::{Config, check_order, format_age};
@@ -428,6 +429,23 @@ impl Database {
     pub fn set_retention(&self, retention: Retention) -> Result<()> {
         check_order(&retention)?;
         Ok(self.engine.set_retention(retention)?)
+    }
+
+    /// The rules of retention, in their order: the first that fits a series counts, and [`Database::retention`] last.
+    pub fn rules(&self) -> Vec<Rule> {
+        self.engine.rules()
+    }
+
+    /// Changes the retention and its rules, durably, as [`Database::set_retention`] does. What a rule dropped of a series
+    /// does not come back when another rule is its first.
+    ///
+    /// # Errors
+    /// As [`Database::set_retention`]; `LimitExceeded` for more than 16 rules, and for 16 changes of whom they fit while
+    /// all of these still hide something.
+    pub fn set_rules(&self, retention: Retention, rules: Vec<Rule>) -> Result<()> {
+        check_order(&retention)?;
+        rules.iter().try_for_each(|rule| check_order(&rule.retention()))?;
+        Ok(self.engine.set_rules(retention, rules)?)
     }
 
     /// Drops what is past its age.

@@ -58,6 +58,7 @@ pub use icecore_query::select::{Cell, Table};
 pub use icecore_storage::engine::{EngineStats, Guard, RetentionPlan, RetentionReport, SnapshotReport};
 pub use icecore_storage::model::{RowError, Tier, TimeRange, Value};
 pub use icecore_storage::options::{Durability, Options, Retention};
+pub use icecore_storage::rules::Rule;
 pub use icecore_storage::scan::Resolution;
 pub use ingest::line::Precision;
 pub use limits::Limits;

@@ -12,23 +12,30 @@ use serde_json::{Value, json};
 use super::admin::order;
 use super::app::App;
 use super::number::rfc3339;
-use crate::config::{format_retention, parse_retention};
-use crate::{Database, Error};
+use crate::config::{format_retention, parse_retention, parse_rule};
+use crate::{Database, Error, Result};
 
 /// GET: the retention in force, as text.
 pub(super) async fn show(State(app): State<Arc<App>>, request: Request) -> Response {
     order(&app, request, |database, _| Ok(in_force(database))).await
 }
 
-/// PUT: changes the retention of the database `db=`, which must be named: what is dropped does not come back.
+/// PUT: changes the retention of the database `db=`, which must be named: what is dropped does not come back. Rules
+/// that are given replace all there are; an empty one says that there are none.
 pub(super) async fn change(State(app): State<Arc<App>>, request: Request) -> Response {
     order(&app, request, |database, params| {
-        for name in ["db", "retention"] {
-            if params.get(name).is_none() {
-                return Err(Error::invalid(format!("missing required parameter \"{name}\"")));
-            }
+        let missing = |name: &str| Error::invalid(format!("missing required parameter \"{name}\""));
+        params.get("db").ok_or_else(|| missing("db"))?;
+        let retention = params.get("retention").map(parse_retention).transpose()?;
+        let rules: Vec<&str> = params.all("rule[]").collect();
+        if rules.is_empty() {
+            database.set_retention(retention.ok_or_else(|| missing("retention"))?)?;
+            return Ok(in_force(database));
         }
-        database.set_retention(parse_retention(params.get("retention").unwrap_or_default())?)?;
+        let retention = retention.unwrap_or_else(|| database.retention());
+        let rules = rules.into_iter().filter(|text| !text.is_empty());
+        let rules = rules.map(|text| parse_rule(retention, text)).collect::<Result<_>>()?;
+        database.set_rules(retention, rules)?;
         Ok(in_force(database))
     })
     .await
@@ -47,7 +54,11 @@ pub(super) async fn apply(State(app): State<Arc<App>>, request: Request) -> Resp
 }
 
 fn in_force(database: &Database) -> Value {
-    json!({"retention": format_retention(&database.retention())})
+    let rules = database.rules();
+    let rules = rules
+        .iter()
+        .map(|rule| json!({"series": rule.to_string(), "retention": format_retention(&rule.retention())}));
+    json!({"retention": format_retention(&database.retention()), "rules": rules.collect::<Vec<_>>()})
 }
 
 /// What a pass dropped.

@@ -258,3 +258,39 @@ fn retention_dry_run_changes_nothing_and_names_files() {
     assert_eq!(after.pointer("/goes/files"), Some(&serde_json::json!(0)));
     assert!(after.pointer("/gone_before").is_some_and(serde_json::Value::is_string), "{after}");
 }
+
+#[test]
+fn rules_hide_raw_rows_of_their_series_and_are_kept() {
+    const PATH: &str = "/api/v1/admin/retention?db=default";
+    let rig = Rig::new(Options::default());
+    let lines: String = ["critical", "analytical"]
+        .iter()
+        .map(|tier| format!("telemetry,tier={tier} x=1 {}\n", rig.now_ns()))
+        .collect();
+    assert_eq!(rig.write(&lines).0, 204);
+    assert_eq!(rig.send(Method::POST, "/api/v1/admin/flush?compact=true", "").0, 200);
+    let put = |query: &str| rig.send(Method::PUT, &format!("{PATH}&{query}"), "");
+    let analytical = "rule[]=telemetry%7Btier%3D%22analytical%22%7D+raw%3D6h";
+    let critical = "rule[]=telemetry%7Btier%3D%22critical%22%7D+raw%3D72h";
+    let (status, _, body) = put(&format!("{critical}&{analytical}"));
+    let shown = r#"{"series":"telemetry{tier=\"analytical\"}","retention":"raw=6h,1m=7d,5m=7d,1h=30d"}"#;
+    assert!(status == 200 && body.contains(shown), "{body}");
+    let many = vec![critical; 17].join("&");
+    let (status, _, body) = put(&many);
+    assert!(status >= 400 && body.contains("at most 16"), "{status} {body}");
+    assert_eq!(put("rule[]=telemetry+raw%3Dsoon").0, 400);
+
+    rig.clock.advance(12 * 3600 * SECOND_NS);
+    assert_eq!(rig.send(Method::POST, PATH, "").0, 200);
+    let rows = |tier: &str| {
+        let query = format!("/query?q=SELECT%20x%20FROM%20telemetry%20WHERE%20tier%3D%27{tier}%27");
+        rig.get(&query).contains("\"values\"")
+    };
+    assert_eq!((rows("critical"), rows("analytical")), (true, false));
+    let sum = rig.get("/query?q=SELECT%20count(x)%20FROM%20telemetry");
+    assert!(sum.contains(",2]"), "cells answer for both: {sum}");
+    assert_eq!(put("rule[]=").0, 200);
+    assert_eq!((rows("critical"), rows("analytical")), (true, false), "nothing comes back");
+    let shown = rig.get(PATH);
+    assert!(shown.contains("\"rules\":[]"), "{shown}");
+}

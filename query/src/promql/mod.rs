@@ -20,7 +20,7 @@ mod testing;
 mod tests;
 pub mod value;
 
-pub use ast::{Expr, Selector, ValueType};
+pub use ast::{Expr, MatchOp, Selector, ValueType};
 pub use eval::{Context, find_measurements, find_series, instant, range};
 pub use parser::{parse, parse_selector};
 pub use value::{Answer, HistogramValue, Labels, MatrixSeries, QueryValue, Sample, VectorSample};

@@ -10,11 +10,13 @@ use std::sync::{Arc, Weak};
 use super::{Engine, lock};
 use crate::compact::{self, Merge};
 use crate::delete::{self, DeleteReport};
+use crate::manifest::Manifest;
 use crate::model::{MINUTE_NS, SeriesSet, Tier, TimeRange};
 use crate::options::Retention;
 use crate::retention::{self, Guard, RetentionPlan, RetentionReport};
 use crate::rolled::RawSegment;
 use crate::rollup::{self, PickSettings, Work};
+use crate::rules::{self, Rule};
 use crate::segment::Segment;
 use crate::snapshot::{self, Moment, SnapshotReport};
 use crate::sync::{MutexGuard, PoisonError};
@@ -190,14 +192,36 @@ impl Engine {
         self.store.version().retention
     }
 
-    /// Changes the retention, durably. Existing data follows with the next jobs, which are due at once; what is gone
-    /// already does not come back.
+    /// The rules of retention in force, in their order.
+    pub fn rules(&self) -> Vec<Rule> {
+        self.store.version().rule_sets.last().map(|set| set.rules().to_vec()).unwrap_or_default()
+    }
+
+    /// Changes the retention, durably; the rules stay. Existing data follows with the next jobs, which are due at once;
+    /// what is gone already does not come back.
     ///
     /// # Errors
     /// Those of the file system, and then either may be in force after a restart: it may be repeated.
     pub fn set_retention(&self, retention: Retention) -> Result<()> {
+        self.change_retention(|_| Ok(Edit { retention: Some(retention), ..Edit::default() }))
+    }
+
+    /// Changes the retention and the rules, durably, as [`Engine::set_retention`] does. A series that another rule is the
+    /// first to fit now gets nothing back of what was dropped by the one before.
+    ///
+    /// # Errors
+    /// `LimitExceeded` for too many rules, and for too many changes while rows are kept that only some series have lost;
+    /// those of the file system, as [`Engine::set_retention`].
+    pub fn set_rules(&self, retention: Retention, rules: Vec<Rule>) -> Result<()> {
+        self.change_retention(|manifest| {
+            let rule_sets = Some(rules::changed(&manifest.rule_sets, rules, manifest.floors_ns)?);
+            Ok(Edit { retention: Some(retention), rule_sets, ..Edit::default() })
+        })
+    }
+
+    fn change_retention(&self, edit: impl FnOnce(&Manifest) -> Result<Edit>) -> Result<()> {
         let mut jobs = self.jobs()?;
-        self.store.commit(Edit { retention: Some(retention), ..Edit::default() })?;
+        self.store.commit(edit(&self.store.manifest())?)?;
         jobs.retention_ran_ns = i64::MIN;
         drop(jobs);
         self.wake_jobs();

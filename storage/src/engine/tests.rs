@@ -12,6 +12,7 @@ mod moments;
 mod pieces;
 mod programs;
 mod rows;
+mod rules;
 #[cfg(shuttle)]
 mod schedules;
 mod snapshots;

@@ -9,12 +9,14 @@ mod plan;
 mod tests;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use self::pick::{Facts, pick};
+use self::pick::{Facts, class_floors, pick};
 pub use self::plan::{RetentionPlan, TierPlan, plan_directory};
 use crate::Result;
 use crate::manifest::Manifest;
 use crate::model::{Tier, TimeRange};
+use crate::rules::{Floors, RuleSet, pruned};
 use crate::version::{Edit, Store};
 
 /// All tiers, the finest first.
@@ -81,13 +83,17 @@ impl Hold {
 pub(crate) fn run(store: &Store, guard: Guard, damaged: &BTreeSet<u64>) -> Result<RetentionReport> {
     let (manifest, version) = store.live();
     let memtables = version.memtable_ranges();
-    let choice =
-        pick(&facts(&manifest, &memtables, damaged, Moment { now_ns: store.env.clock.now_ns(), guard }));
+    let facts = facts(&manifest, &memtables, damaged, Moment { now_ns: store.env.clock.now_ns(), guard });
+    let choice = pick(&facts);
+    let rule_sets = raised(&facts, &manifest, choice.floors_ns);
     // What the guards hold back, not what has yet to be done before.
     let guarded = choice.held.into_iter().flatten().find(|hold| matches!(hold, Hold::Clock | Hold::Pace));
     let paused = guarded.map(|hold| hold.reason().to_owned());
     let mut report = RetentionReport { paused, ..RetentionReport::default() };
     if choice.remove.is_empty() {
+        if rule_sets != manifest.rule_sets {
+            store.commit(Edit { rule_sets: Some(rule_sets), ..Edit::default() })?;
+        }
         return Ok(report);
     }
     for meta in manifest.segments.iter().filter(|meta| choice.remove.contains(&meta.id)) {
@@ -105,10 +111,23 @@ pub(crate) fn run(store: &Store, guard: Guard, damaged: &BTreeSet<u64>) -> Resul
         remove: choice.remove,
         rolled: Some(rolled),
         floors_ns: Some(choice.floors_ns),
+        rule_sets: Some(rule_sets),
         ..Edit::default()
     };
     store.commit(edit)?;
     Ok(report)
+}
+
+/// The rules in force with what their classes hide now, and those of before that still hide something.
+fn raised(facts: &Facts<'_>, manifest: &Manifest, gone: Floors) -> Arc<[RuleSet]> {
+    let mut sets = manifest.rule_sets.to_vec();
+    // Without rules there is one class, and files go at its age.
+    if let Some(set) = sets.last_mut()
+        && !set.rules().is_empty()
+    {
+        *set = set.raised(set.ages(manifest.retention).map(|ages| class_floors(facts, ages)));
+    }
+    pruned(sets, gone)
 }
 
 /// What a pass of the engine would do now.
@@ -138,7 +157,7 @@ fn facts<'a>(
         damaged,
         memtables,
         floors_ns: manifest.floors_ns,
-        retention: manifest.retention,
+        retention: manifest.kept(),
         now_ns,
         guard,
     }

@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use super::{Guard, Hold, TIERS};
 use crate::compact::reaches;
 use crate::manifest::{RolledSpan, SegmentMeta};
-use crate::model::{DAY_NS, Tier, TimeRange};
+use crate::model::{DAY_NS, HOUR_NS, Tier, TimeRange, floor_to};
 use crate::options::Retention;
 use crate::rolled::is_frozen;
+use crate::rules::{Floors, NO_FLOORS};
 use crate::tombstone::Tombstone;
 
 /// What is known when the choice is made.
@@ -21,6 +22,7 @@ pub(crate) struct Facts<'a> {
     /// Times of rows that are not in segments yet.
     pub(crate) memtables: &'a [TimeRange],
     pub(crate) floors_ns: [i64; 4],
+    /// How long files are kept.
     pub(crate) retention: Retention,
     pub(crate) now_ns: i64,
     pub(crate) guard: Guard,
@@ -38,9 +40,7 @@ pub(crate) struct Choice {
 /// Chooses what may go now.
 pub(crate) fn pick(facts: &Facts<'_>) -> Choice {
     let mut choice = Choice { floors_ns: facts.floors_ns, ..Choice::default() };
-    let newest_segment = facts.segments.iter().map(|meta| meta.max_ts_ns).max();
-    let newest = facts.memtables.iter().map(|range| range.end_ns).chain(newest_segment).max();
-    let is_clock_far = newest.is_some_and(|newest_ns| facts.now_ns.saturating_sub(newest_ns) > DAY_NS);
+    let is_clock_far = is_clock_far(facts);
     let mut budget = match facts.guard {
         Guard::Careful if is_clock_far => 0,
         Guard::Careful => (facts.segments.len() / 5).max(1),
@@ -61,6 +61,41 @@ pub(crate) fn pick(facts: &Facts<'_>) -> Choice {
         }
     }
     choice
+}
+
+/// Whether the clock is more than a day past the newest sample.
+fn is_clock_far(facts: &Facts<'_>) -> bool {
+    let newest_segment = facts.segments.iter().map(|meta| meta.max_ts_ns).max();
+    let newest = facts.memtables.iter().map(|range| range.end_ns).chain(newest_segment).max();
+    newest.is_some_and(|newest_ns| facts.now_ns.saturating_sub(newest_ns) > DAY_NS)
+}
+
+/// Where the floors of a class with these ages may stand now: on full hours, that of raw rows not behind rows, of
+/// whatever class, that are not in committed cells. It may be lower than where it stands.
+pub(crate) fn class_floors(facts: &Facts<'_>, ages: Retention) -> Floors {
+    if facts.guard == Guard::Careful && is_clock_far(facts) {
+        return NO_FLOORS;
+    }
+    TIERS.map(|tier| {
+        let Some(age) = ages.of(tier) else { return i64::MIN };
+        let age_ns = i64::try_from(age.as_nanos()).unwrap_or(i64::MAX);
+        let wanted_ns = floor_to(facts.now_ns.saturating_sub(age_ns), HOUR_NS);
+        match tier {
+            Tier::Raw => wanted_ns.min(floor_to(rolled_until(facts, wanted_ns), HOUR_NS)),
+            Tier::M1 | Tier::M5 | Tier::H1 => wanted_ns,
+        }
+    })
+}
+
+/// The time before which, from the floor of raw rows up to `end_ns`, all rows are in committed cells.
+fn rolled_until(facts: &Facts<'_>, end_ns: i64) -> i64 {
+    let range = TimeRange::new(facts.floors_ns[0], end_ns);
+    let fresh = facts.memtables.iter().filter(|fresh| fresh.overlaps(&range));
+    let fresh = fresh.map(|fresh| fresh.start_ns.max(range.start_ns));
+    let live = facts.segments.iter().filter(|meta| meta.tier == Tier::Raw).map(|meta| meta.id).collect();
+    let raw = facts.segments.iter().filter(|meta| meta.tier == Tier::Raw && reaches(meta, range));
+    let unrolled = raw.filter_map(|meta| first_unrolled(facts, meta, range, &live));
+    fresh.chain(unrolled).fold(end_ns, i64::min)
 }
 
 /// The segments of a tier that are past its age, partition by partition, the oldest first.
@@ -156,9 +191,20 @@ fn has_deleted_cells(facts: &Facts<'_>, range: TimeRange) -> bool {
     cells.any(|meta| is_pending(meta.id) && !is_damaged(meta.partition))
 }
 
-/// Whether every row of a raw segment in a range is in committed cells, or can never be: a frozen span takes no late
-/// rows, and waiting for them would keep raw rows for ever. `live`: ids of the raw segments.
+/// Whether every row of a raw segment in a range is in committed cells, or can never be. `live`: ids of the raw
+/// segments.
 fn is_rolled(facts: &Facts<'_>, meta: &SegmentMeta, range: TimeRange, live: &BTreeSet<u64>) -> bool {
+    first_unrolled(facts, meta, range, live).is_none()
+}
+
+/// The time from which on rows of a raw segment in a range may not be in committed cells; `None`: all are, or can never
+/// be. A frozen span takes no late rows, and waiting for them would keep raw rows for ever.
+fn first_unrolled(
+    facts: &Facts<'_>,
+    meta: &SegmentMeta,
+    range: TimeRange,
+    live: &BTreeSet<u64>,
+) -> Option<i64> {
     let mut reached_ns = meta.min_ts_ns.max(range.start_ns);
     for span in facts.rolled.iter().filter(|span| reaches(meta, span.span)) {
         // Spans are sorted and disjoint; a gap between them may hold no row of this segment, but who knows.
@@ -167,5 +213,5 @@ fn is_rolled(facts: &Facts<'_>, meta: &SegmentMeta, range: TimeRange, live: &BTr
             reached_ns = span.span.end_ns;
         }
     }
-    meta.max_ts_ns.min(range.end_ns.saturating_sub(1)) < reached_ns
+    (reached_ns <= meta.max_ts_ns.min(range.end_ns.saturating_sub(1))).then_some(reached_ns)
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::pick::{Facts, pick};
+use super::pick::{Facts, class_floors, pick};
 use super::{Guard, Hold, RetentionPlan};
 use crate::manifest::{RolledSpan, SegmentMeta};
 use crate::model::{DAY_NS, HOUR_NS, MeasurementId, Tier, TimeRange};
@@ -191,4 +191,26 @@ fn pick_tells_what_holds_raw_rows() {
     assert_eq!(held(&Facts { rolled: &rolled, tombstones: &tombstones, ..base }), Some(Hold::Deletes));
     rolled[0].covers.clear();
     assert_eq!(held(&Facts { rolled: &rolled, ..base }), Some(Hold::NoCells));
+}
+
+#[test]
+fn class_floors_stand_on_hours_and_wait_for_cells() {
+    let segments = [meta(1, Tier::Raw, 0), meta(2, Tier::Raw, 1), meta(3, Tier::Raw, 4)];
+    let hour = TimeRange::new(0, HOUR_NS);
+    let rolled = [1, 2].map(|id: u64| {
+        let start_ns = (id as i64 - 1) * HOUR_NS;
+        RolledSpan { span: TimeRange::new(start_ns, start_ns + HOUR_NS), covers: vec![id] }
+    });
+    let base = Facts { now_ns: 5 * HOUR_NS + 7, ..facts(&segments, &rolled, Guard::Careful) };
+    let age = |hours: u64| Some(Duration::from_secs(3600 * hours));
+    let ages = Retention { raw: age(3), m1: age(2), m5: age(6), h1: None };
+    let raw = |facts: &Facts<'_>| class_floors(facts, ages)[0];
+    assert_eq!(class_floors(&base, ages), [2 * HOUR_NS, 3 * HOUR_NS, -HOUR_NS, i64::MIN]);
+    assert_eq!(raw(&Facts { rolled: &rolled[..1], ..base }), HOUR_NS, "the second hour has no cells");
+    assert_eq!(raw(&Facts { rolled: &rolled[1..], ..base }), hour.start_ns);
+    let late = [TimeRange::new(HOUR_NS + 5, HOUR_NS + 6)];
+    assert_eq!(raw(&Facts { memtables: &late, ..base }), HOUR_NS);
+    let far = Facts { now_ns: 100 * DAY_NS, ..base };
+    assert_eq!(class_floors(&far, ages), [i64::MIN; 4]);
+    assert_eq!(raw(&Facts { guard: Guard::Forced, ..far }), 4 * HOUR_NS);
 }
