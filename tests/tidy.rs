@@ -30,7 +30,7 @@ const CRATES: &[Crate] = &[
         source: "storage/src",
         layers: &[
             &["model", "error", "fs", "clock", "sync", "testing", "pipeline"],
-            &["codec", "options"],
+            &["codec", "options", "rules"],
             &["wal", "memtable", "rows", "series", "segment", "cells"],
             &["version", "manifest", "rolled", "tombstone", "pace"],
             &["scan", "view", "draft"],

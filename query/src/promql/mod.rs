@@ -22,7 +22,7 @@ mod testing;
 mod tests;
 pub mod value;
 
-pub use ast::{Expr, Selector, ValueType};
+pub use ast::{Expr, MatchOp, Selector, ValueType};
 pub use eval::{Context, find_measurements, find_series, instant, range};
 pub use histogram::HistogramValue;
 pub use parser::{parse, parse_selector};

@@ -7,8 +7,9 @@
 //!
 //! Inside: `view` is the one implementation; `source` reads rows of a series from segments and memtable runs,
 //! `gather` merges them, `rows` hands over whole rows, `windows` carries out what [`cover`] plans and [`sliding`] merges;
-//! `merge` reads whole partitions for the jobs; `slices` cuts the time of long series for both.
+//! `classes` tells which past of which series the rules of retention hide; `merge` reads whole partitions for the jobs; `slices` cuts the time of long series for both.
 
+mod classes;
 pub mod cover;
 mod gather;
 pub(crate) mod merge;
