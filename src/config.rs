@@ -6,8 +6,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use icecore_query::promql::{self, MatchOp};
 use icecore_storage::cell_set::{CellRule, CellSet};
 use icecore_storage::options::{Durability, Options, Retention};
+use icecore_storage::rules::{Rule, RuleOp, RuleTest};
 
 use crate::limits::Limits;
 use crate::{Error, Result};
@@ -150,10 +152,15 @@ pub fn parse_duration(text: &str) -> Result<Duration> {
 /// `InvalidInput` that names the part; also when a coarser tier would be dropped before a finer one, since its
 /// cells are made from the finer one and answers would lose their past.
 pub fn parse_retention(text: &str) -> Result<Retention> {
+    parse_retention_over(Retention::default(), text)
+}
+
+/// As [`parse_retention`]; a tier that is not named keeps what `base` has.
+fn parse_retention_over(base: Retention, text: &str) -> Result<Retention> {
     if text.trim() == "forever" {
         return Ok(Retention::FOREVER);
     }
-    let mut retention = Retention::default();
+    let mut retention = base;
     for part in text.split(',') {
         let part = part.trim();
         let (tier, age) = part.split_once('=').ok_or_else(|| {
@@ -181,7 +188,11 @@ pub fn parse_retention(text: &str) -> Result<Retention> {
     Ok(retention)
 }
 
-fn check_order(retention: &Retention) -> Result<()> {
+/// Whether each tier lives at least as long as the finer ones.
+///
+/// # Errors
+/// `InvalidInput` that names the two tiers.
+pub(crate) fn check_order(retention: &Retention) -> Result<()> {
     let tiers = [("raw", retention.raw), ("1m", retention.m1), ("5m", retention.m5), ("1h", retention.h1)];
     for pair in tiers.windows(2) {
         let [(finer, fine_age), (coarser, coarse_age)] = pair else { continue };
@@ -222,6 +233,39 @@ pub fn parse_cell_rule(text: &str) -> Result<CellRule> {
     }
     let set = CellSet::from_name(set).ok_or_else(wrong)?;
     Ok(CellRule { measurement: measurement.to_owned(), field: field.to_owned(), set, with_uniques })
+}
+
+/// Reads a rule of retention: a selector of series by measurement and tags, and the tiers as [`parse_retention`] has
+/// them, such as `telemetry{tier="critical"} raw=72h`. A tier that is not named lives as long as in `own`.
+///
+/// # Errors
+/// `InvalidInput` that names the part.
+pub fn parse_rule(own: Retention, text: &str) -> Result<Rule> {
+    let form =
+        || Error::invalid(format!("rule `{text}`: expected such as telemetry{{tier=\"critical\"}} raw=72h"));
+    let end = text.rfind('}').map(|brace| brace + 1).or_else(|| text.trim_end().find(char::is_whitespace));
+    let (selector, ages) = end.and_then(|end| text.split_at_checked(end)).ok_or_else(form)?;
+    let selector = promql::parse_selector(selector.trim())?;
+    let mut measurement = selector.name.clone();
+    let mut tests = Vec::new();
+    for matcher in &selector.matchers {
+        let op = match matcher.op {
+            MatchOp::Equal => RuleOp::Equal,
+            MatchOp::NotEqual => RuleOp::NotEqual,
+            MatchOp::Regex => RuleOp::Regex,
+            MatchOp::NotRegex => RuleOp::NotRegex,
+        };
+        if matcher.label != "__name__" {
+            tests.push(RuleTest::new(&matcher.label, op, &matcher.value)?);
+        } else if op == RuleOp::Equal && measurement.is_none() {
+            measurement = Some(matcher.value.clone());
+        } else {
+            return Err(Error::invalid(format!("rule `{text}`: one measurement is named, exactly")));
+        }
+    }
+    let retention =
+        parse_retention_over(own, ages).map_err(|error| error.context(format!("rule `{text}`")))?;
+    Ok(Rule::new(&measurement.ok_or_else(form)?, tests, retention)?)
 }
 
 /// The text form that [`parse_retention`] reads.
@@ -323,6 +367,28 @@ mod tests {
         assert_eq!(retention.raw, Some(2 * DAY));
         assert_eq!(retention.m1, Retention::default().m1);
         assert_eq!(retention.h1, None);
+    }
+
+    #[test]
+    fn rule_names_a_measurement_its_tags_and_tiers() {
+        let own = parse_retention("raw=1d,1h=forever").unwrap();
+        let rule = parse_rule(own, r#"telemetry{tier=~"a|b", zone!="x"} raw=72h"#).unwrap();
+        assert_eq!(rule.to_string(), r#"telemetry{tier=~"a|b",zone!="x"}"#);
+        assert_eq!(rule.retention(), Retention { raw: Some(3 * DAY), ..own });
+        let same = parse_rule(own, &format!("{rule} {}", format_retention(&rule.retention()))).unwrap();
+        assert_eq!(same, rule);
+        assert_eq!(parse_rule(own, "telemetry raw=72h").unwrap().to_string(), "telemetry{}");
+        for (text, wanted) in [
+            ("telemetry", "expected such as"),
+            ("{tier=\"a\"} raw=1h", "expected such as"),
+            ("{__name__=~\"a\"} raw=1h", "exactly"),
+            ("telemetry{tier=~\"(\"} raw=1h", "("),
+            ("telemetry{} raw=8d", "keeps raw longer than 1m"),
+            ("telemetry{} cold=8d", "cold"),
+        ] {
+            let error = parse_rule(own, text).unwrap_err().to_string();
+            assert!(error.contains(wanted), "{text}: {error}");
+        }
     }
 
     #[test]

@@ -9,12 +9,13 @@ use std::time::Duration;
 use icecore_query::select::{Cell, Statement, Table, TableSeries};
 use icecore_query::{Budget, Limits as QueryLimits, MemoryPool, promql, select};
 use icecore_storage::Engine;
-use icecore_storage::engine::{EngineStats, Env, Guard, RetentionReport};
+use icecore_storage::engine::{EngineStats, Env, Guard, RetentionPlan, RetentionReport};
 use icecore_storage::model::{RowError, SeriesSet, Tier, TimeRange};
 use icecore_storage::options::Retention;
+use icecore_storage::rules::Rule;
 use icecore_storage::scan::{Coverage, Resolution, Scan};
 
-use crate::config::{Config, format_age};
+use crate::config::{Config, check_order, format_age};
 use crate::databases::{DEFAULT_DATABASE, Databases};
 use crate::duplicates::Duplicates;
 use crate::ingest::line::{self, LineLimits, Precision};
@@ -419,12 +420,32 @@ impl Database {
         self.engine.retention()
     }
 
-    /// Changes the retention, durably.
+    /// Changes the retention, durably. Existing data follows with the background work, within seconds; what is gone
+    /// already does not come back.
     ///
     /// # Errors
-    /// Those of the file system.
+    /// `InvalidInput` when a coarser tier would live less long than a finer one; those of the file system, and then it
+    /// may be repeated.
     pub fn set_retention(&self, retention: Retention) -> Result<()> {
+        check_order(&retention)?;
         Ok(self.engine.set_retention(retention)?)
+    }
+
+    /// The rules of retention, in their order: the first that fits a series counts, and [`Database::retention`] last.
+    pub fn rules(&self) -> Vec<Rule> {
+        self.engine.rules()
+    }
+
+    /// Changes the retention and its rules, durably, as [`Database::set_retention`] does. What a rule dropped of a series
+    /// does not come back when another rule is its first.
+    ///
+    /// # Errors
+    /// As [`Database::set_retention`]; `LimitExceeded` for more than 16 rules, and for 16 changes of whom they fit while
+    /// all of these still hide something.
+    pub fn set_rules(&self, retention: Retention, rules: Vec<Rule>) -> Result<()> {
+        check_order(&retention)?;
+        rules.iter().try_for_each(|rule| check_order(&rule.retention()))?;
+        Ok(self.engine.set_rules(retention, rules)?)
     }
 
     /// Drops what is past its age.
@@ -433,6 +454,14 @@ impl Database {
     /// Those of the file system.
     pub fn apply_retention(&self, guard: Guard) -> Result<RetentionReport> {
         Ok(self.engine.apply_retention(guard)?)
+    }
+
+    /// What [`Database::apply_retention`] would drop now, what holds the rest, and when the next go. Changes nothing.
+    ///
+    /// # Errors
+    /// `Unavailable` when the database is dropped.
+    pub fn plan_retention(&self, guard: Guard) -> Result<RetentionPlan> {
+        Ok(self.engine.plan_retention(guard)?)
     }
 
     /// Sizes and counters.

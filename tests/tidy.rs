@@ -30,7 +30,7 @@ const CRATES: &[Crate] = &[
         source: "storage/src",
         layers: &[
             &["model", "error", "fs", "clock", "sync", "testing", "pipeline"],
-            &["codec", "options", "cell_set"],
+            &["codec", "options", "cell_set", "rules"],
             &["wal", "memtable", "rows", "series", "segment", "cells"],
             &["version", "manifest", "rolled", "tombstone", "pace"],
             &["scan", "view", "draft"],

@@ -31,7 +31,7 @@ impl Random {
 
     /// A number of mean 0 and deviation 1, near enough to normal: the sum of twelve uniform ones. Only additions, so
     /// that it is the same on every machine.
-    fn normal(&mut self) -> f64 {
+    pub(crate) fn normal(&mut self) -> f64 {
         (0..12).map(|_| self.unit()).sum::<f64>() - 6.0
     }
 }

@@ -3,7 +3,7 @@
 //! Read in this order: this file (commands, exit codes), `serve` (run the server until a signal), `import` (files
 //! into a database) with `records` (how each format is read) and `lines` (points as line protocol), `query` (one
 //! question) with `print` (aligned tables), `backup` and `restore` (a directory to another), `check` and `inspect` (the
-//! files of a directory that no server has open), `remote` (a running server as the other side).
+//! files of a directory that no server has open), `retention` (what is past its age), `remote` (a running server as the other side).
 //!
 //! Exit codes: 0 done; 1 it failed while running; 2 the flags or the configuration are wrong (also a data
 //! directory that cannot be used and a port that is taken).
@@ -19,6 +19,7 @@ mod query;
 mod records;
 mod remote;
 mod restore;
+mod retention;
 mod serve;
 
 use std::fmt;
@@ -54,6 +55,8 @@ enum Command {
     Backup(backup::BackupArgs),
     /// Make a data directory of a backup.
     Restore(restore::RestoreArgs),
+    /// Drop what is past its age, or show what would go and when.
+    Retention(retention::RetentionArgs),
 }
 
 /// Where a command finds its data.
@@ -149,6 +152,7 @@ pub fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(&args),
         Command::Backup(args) => backup::run(&args),
         Command::Restore(args) => restore::run(&args),
+        Command::Retention(args) => retention::run(&args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

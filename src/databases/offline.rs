@@ -1,13 +1,16 @@
 //! A data directory that nobody has open: its databases, for what looks at files without opening an engine.
 //!
-//! Takes the lock when there is one, and writes nothing: a directory without a lock file has no server, and may be a
-//! copy on a medium that cannot be written.
+//! Takes the lock when there is one, and writes nothing before it is asked to: a directory without a lock file has no
+//! server, and may be a copy on a medium that cannot be written.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use icecore_storage::clock::{Clock as _, SystemClock};
+use icecore_storage::engine::{Env, Guard, RetentionPlan, RetentionReport, plan_directory};
 use icecore_storage::fs::{Fs, Lock, OsFs, read_all};
-use icecore_storage::manifest;
-use icecore_storage::options::Durability;
+use icecore_storage::options::{Durability, Options, Retention};
+use icecore_storage::{Engine, manifest};
 
 use super::catalog::Catalog;
 use super::{CATALOG, CATALOG_BYTES_MAX, DB, LOCK, MARKER, check_marker};
@@ -22,7 +25,7 @@ pub struct Offline {
     pub unlisted: Vec<PathBuf>,
     /// Why the list of databases cannot be read; `databases` then has what was found, by number.
     pub damage: Option<Error>,
-    _lock: Option<Box<dyn Lock>>,
+    lock: Option<Box<dyn Lock>>,
 }
 
 impl Offline {
@@ -47,7 +50,33 @@ impl Offline {
         let home = place.ancestors().nth(2).filter(|home| home.join(MARKER).exists());
         let lock = home.map(lock).transpose()?.flatten();
         let databases = vec![(String::new(), dir.to_owned())];
-        Ok(Self { databases, unlisted: Vec::new(), damage: None, _lock: lock })
+        Ok(Self { databases, unlisted: Vec::new(), damage: None, lock })
+    }
+
+    /// What a pass of retention over one of the databases would do. Reads its manifest and its log.
+    ///
+    /// # Errors
+    /// `Corruption` of either; those of the file system.
+    pub fn plan_retention(&self, dir: &Path, guard: Guard) -> Result<RetentionPlan> {
+        Ok(plan_directory(&OsFs, dir, SystemClock::default().now_ns(), guard)?)
+    }
+
+    /// Drops what is past its age in one of the databases. No other background work is done.
+    ///
+    /// # Errors
+    /// `Conflict` for a directory without a lock file, which may be a copy; those of [`Engine::open`] and of the file
+    /// system.
+    pub fn apply_retention(&self, dir: &Path, guard: Guard) -> Result<RetentionReport> {
+        if self.lock.is_none() {
+            let message = "has no lock file: it may be a copy, and nothing is dropped from it";
+            return Err(Error::new(ErrorKind::Conflict, format!("{} {message}", dir.display())));
+        }
+        let env = Env { fs: Arc::new(OsFs), clock: Arc::new(SystemClock::default()) };
+        // The retention is that of the database, as it is there already.
+        let engine = Engine::open(env, dir, Options::default(), Retention::FOREVER)?;
+        let report = engine.apply_retention(guard)?;
+        engine.close()?;
+        Ok(report)
     }
 
     fn of_data_dir(dir: &Path, lock: Option<Box<dyn Lock>>) -> Result<Self> {
@@ -74,7 +103,7 @@ impl Offline {
         if damage.is_some() {
             databases = unlisted.drain(..).map(|path| (String::new(), path)).collect();
         }
-        Ok(Self { databases, unlisted, damage, _lock: lock })
+        Ok(Self { databases, unlisted, damage, lock })
     }
 }
 

@@ -7,7 +7,7 @@ use axum::extract::{Request, State};
 use axum::http::header::{CONTENT_TYPE, HeaderName, HeaderValue, ORIGIN};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use icecore_storage::engine::{Guard, SnapshotReport};
+use icecore_storage::engine::SnapshotReport;
 use icecore_storage::model::Tier;
 use serde_json::json;
 
@@ -137,16 +137,6 @@ pub(super) async fn flush(State(app): State<Arc<App>>, request: Request) -> Resp
     .await
 }
 
-pub(super) async fn retention(State(app): State<Arc<App>>, request: Request) -> Response {
-    order(&app, request, |database, params| {
-        let guard = if params.is_on("force") { Guard::Forced } else { Guard::Careful };
-        let report = database.apply_retention(guard)?;
-        let [raw, m1, m5, h1] = report.dropped;
-        Ok(json!({"dropped": {"raw": raw, "1m": m1, "5m": m5, "1h": h1}, "paused": report.paused}))
-    })
-    .await
-}
-
 /// Deletes the rows of the series that `match[]` names, from `start` to `end`.
 pub(super) async fn delete(State(app): State<Arc<App>>, request: Request) -> Response {
     let outcome = async {
@@ -226,7 +216,7 @@ async fn directory_order(
 }
 
 /// Carries out an order on the database named by `db=`, or on all of them.
-async fn order(
+pub(super) async fn order(
     app: &Arc<App>,
     request: Request,
     work: impl Fn(&crate::Database, &super::params::Params) -> Result<serde_json::Value> + Send + 'static,

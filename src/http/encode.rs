@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use icecore_query::promql::histogram::Closed;
 use icecore_query::promql::{Answer, HistogramValue, Labels, QueryValue, Sample};
 use icecore_storage::model::Tier;
 use icecore_storage::scan::Coverage;
@@ -167,30 +168,29 @@ fn push_histogram(out: &mut Vec<u8>, histogram: &HistogramValue) {
     push_quoted(out, histogram.count);
     out.extend_from_slice(b",\"sum\":");
     push_quoted(out, histogram.sum);
-    for (index, (lower, upper, count)) in histogram.buckets().filter(|(.., count)| *count != 0.0).enumerate()
-    {
-        out.extend_from_slice(if index == 0 { b",\"buckets\":[[" } else { b",[" });
-        push_int(out, boundary_rule(lower, upper));
-        for value in [lower, upper, count] {
+    let mut buckets = 0;
+    for bucket in histogram.intervals() {
+        out.extend_from_slice(if buckets == 0 { b",\"buckets\":[[" } else { b",[" });
+        push_int(out, boundary_rule(bucket.closed));
+        for value in [bucket.lower, bucket.upper, bucket.count] {
             out.push(b',');
             push_quoted(out, value);
         }
         out.push(b']');
+        buckets += 1;
     }
-    if histogram.buckets().any(|(.., count)| count != 0.0) {
+    if buckets > 0 {
         out.push(b']');
     }
     out.push(b'}');
 }
 
-/// Which bounds of a bucket belong to it, in Prometheus' numbers: 0 the upper, 1 the lower, 3 both (around zero).
-fn boundary_rule(lower: f64, upper: f64) -> u8 {
-    if lower >= 0.0 && upper > 0.0 {
-        0
-    } else if lower < 0.0 && upper <= 0.0 {
-        1
-    } else {
-        3
+/// Which bounds of a bucket belong to it, in Prometheus' numbers.
+fn boundary_rule(closed: Closed) -> u8 {
+    match closed {
+        Closed::Upper => 0,
+        Closed::Lower => 1,
+        Closed::Both => 3,
     }
 }
 
@@ -216,7 +216,9 @@ pub(super) fn push_coverage(out: &mut Vec<u8>, coverage: &Coverage) {
         out.push(b':');
         push_int(out, cells);
     }
-    out.extend_from_slice(b"},\"rounded\":");
+    out.extend_from_slice(b"},\"pages\":");
+    push_int(out, coverage.pages);
+    out.extend_from_slice(b",\"rounded\":");
     match coverage.rounded {
         Some(tier) => push_json_text(out, tier.name()),
         None => out.extend_from_slice(b"null"),
@@ -233,6 +235,10 @@ pub(super) fn push_coverage(out: &mut Vec<u8>, coverage: &Coverage) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use icecore_storage::model::{BucketLayout, FloatBucket, NativeHistogram};
+
     use super::*;
 
     fn check(value: QueryValue, form: AnswerForm, wanted: &str) {
@@ -266,7 +272,7 @@ mod tests {
         check(
             QueryValue::Matrix(Vec::new()),
             AnswerForm { limit: Some(1), with_coverage: true },
-            r#"{"status":"success","data":{"resultType":"matrix","result":[]},"coverage":{"rows":0,"cells":{"1m":0,"5m":0,"1h":0},"rounded":null,"raw_gone_before":null}}"#,
+            r#"{"status":"success","data":{"resultType":"matrix","result":[]},"coverage":{"rows":0,"cells":{"1m":0,"5m":0,"1h":0},"pages":0,"rounded":null,"raw_gone_before":null}}"#,
         );
     }
 
@@ -277,6 +283,40 @@ mod tests {
         let answer = Answer { value, warnings: Vec::new(), infos, coverage: Coverage::default() };
         let text = String::from_utf8(answer_json(&answer, AnswerForm::default())).unwrap();
         assert!(text.ends_with("},\"infos\":[\"window rounded to 5m\"]}\n"), "{text}");
+    }
+
+    #[test]
+    fn histogram_has_bounds_and_rule_of_each_bucket() {
+        let bucket = |index, count| FloatBucket { index, count };
+        let exponential = NativeHistogram {
+            layout: BucketLayout::Exponential { schema: 0, zero_threshold: 0.25 },
+            count: 8.0,
+            sum: 3.5,
+            zero_count: 1.0,
+            positive: vec![bucket(0, 2.0), bucket(1, 0.0), bucket(2, 1.5)],
+            negative: vec![bucket(1, 4.0)],
+            ..NativeHistogram::default()
+        };
+        let custom = NativeHistogram {
+            layout: BucketLayout::Custom { bounds: Arc::new([-1.0, 2.0]) },
+            count: 3.0,
+            positive: vec![bucket(0, 1.0), bucket(1, 1.0), bucket(2, 1.0)],
+            ..NativeHistogram::default()
+        };
+        let check = |native: &NativeHistogram, wanted: &str| {
+            let mut out = Vec::new();
+            push_histogram(&mut out, &HistogramValue::from(native));
+            assert_eq!(String::from_utf8(out).unwrap(), wanted);
+        };
+        check(
+            &exponential,
+            r#"{"count":"8","sum":"3.5","buckets":[[1,"-2","-1","4"],[3,"-0.25","0.25","1"],[0,"0.5","1","2"],[0,"2","4","1.5"]]}"#,
+        );
+        check(
+            &custom,
+            r#"{"count":"3","sum":"0","buckets":[[0,"-Inf","-1","1"],[0,"-1","2","1"],[0,"2","+Inf","1"]]}"#,
+        );
+        check(&NativeHistogram::default(), r#"{"count":"0","sum":"0"}"#);
     }
 
     #[test]

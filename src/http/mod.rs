@@ -3,7 +3,7 @@
 //!
 //! Read in this order: `server` (accept loop, drain), `route` (the table of paths), `app` (what all requests share;
 //! how a query gets its turn), `body` (bytes under a limit), `params` (URL and form), `error` (three dialects),
-//! then the endpoints: `write`, `prometheus`, `labels`, `influx`, `admin`, and the encoders `number`, `encode`,
+//! then the endpoints: `write`, `prometheus`, `labels`, `influx`, `admin`, `retention`, and the encoders `number`, `encode`,
 //! `table`.
 //!
 //! Order of a request: connection limit, header timeout, body limit, bounded decompression, route, a turn, a
@@ -19,6 +19,7 @@ mod labels;
 mod number;
 mod params;
 mod prometheus;
+mod retention;
 mod route;
 mod server;
 mod table;
@@ -31,6 +32,7 @@ pub(crate) use app::App;
 pub(crate) use encode::{AnswerForm, answer_json};
 pub(crate) use number::{float_text, rfc3339};
 pub(crate) use params::parse_time;
+pub(crate) use retention::{plan_json, report_json};
 pub(crate) use server::serve;
 pub(crate) use table::{Epoch, TableForm, results_json, table_csv};
 pub(crate) use write::WRITTEN_HEADER;

@@ -10,7 +10,7 @@ use axum::routing::{any, get, post};
 
 use super::app::App;
 use super::error::{Dialect, Failure};
-use super::{admin, influx, labels, prometheus, write};
+use super::{admin, influx, labels, prometheus, retention, write};
 
 /// All paths of the server.
 pub(super) fn router(app: Arc<App>) -> Router {
@@ -30,7 +30,7 @@ pub(super) fn router(app: Arc<App>) -> Router {
         .route("/api/v2/buckets", get(admin::buckets))
         .route("/api/v2/orgs", get(admin::orgs))
         .route("/api/v1/admin/flush", post(admin::flush))
-        .route("/api/v1/admin/retention", post(admin::retention))
+        .route("/api/v1/admin/retention", get(retention::show).put(retention::change).post(retention::apply))
         .route("/api/v1/admin/delete", post(admin::delete))
         .route("/api/v1/admin/snapshot", post(admin::snapshot).delete(admin::remove_snapshot))
         .merge(prometheus_api("/api/v1"))

@@ -197,3 +197,100 @@ fn failed_append_is_503_poisoned_without_retry_until_a_restart() {
     assert_eq!(rig.write("m x=3").0, 204);
     assert_eq!(rig.send(Method::GET, "/health", "").0, 200);
 }
+
+#[test]
+fn retention_is_read_and_changed_and_kept() {
+    const PATH: &str = "/api/v1/admin/retention";
+    let rig = Rig::new(Options::default());
+    assert_eq!(rig.send(Method::POST, "/query?q=CREATE%20DATABASE%20books&retention=raw=2h", "").0, 200);
+    let shown = |rig: &Rig, name: &str| {
+        let body: serde_json::Value = serde_json::from_str(&rig.get(&format!("{PATH}?db={name}"))).unwrap();
+        body.pointer(&format!("/data/{name}/retention")).unwrap().as_str().unwrap().to_owned()
+    };
+    assert_eq!(shown(&rig, "books"), "raw=2h,1m=7d,5m=7d,1h=30d");
+    assert_eq!(shown(&rig, "default"), "raw=1d,1m=7d,5m=7d,1h=30d");
+    let put = |query: &str| rig.send(Method::PUT, &format!("{PATH}?{query}"), "");
+    for (query, wanted) in [
+        ("retention=forever", "missing required parameter \\\"db\\\""),
+        ("db=books", "missing required parameter \\\"retention\\\""),
+        ("db=books&retention=raw=8d", "keeps raw longer than 1m"),
+        ("db=books&retention=soon", "expected `forever`"),
+    ] {
+        let (status, _, body) = put(query);
+        assert!(status == 400 && body.contains(wanted), "{query}: {status} {body}");
+    }
+    assert_eq!(put("db=shelves&retention=forever").0, 404);
+    let (status, _, body) = put("db=books&retention=raw=6h,1h=forever");
+    assert!(status == 200 && body.contains("raw=6h,1m=7d,5m=7d,1h=forever"), "{body}");
+    // The machine stops; the next start is told nothing.
+    let Rig { fs, clock, databases, .. } = rig;
+    fs.fail_at(fs.operations(), Fault::PowerCut);
+    drop(databases);
+    fs.crash(1);
+    let rig = Rig::on(fs, clock, Config::default());
+    assert_eq!(shown(&rig, "books"), "raw=6h,1m=7d,5m=7d,1h=forever");
+    assert_eq!(shown(&rig, "default"), "raw=1d,1m=7d,5m=7d,1h=30d");
+}
+
+#[test]
+fn retention_dry_run_changes_nothing_and_names_files() {
+    const PATH: &str = "/api/v1/admin/retention?db=default";
+    let rig = Rig::new(Options::default());
+    rig.write(&format!("m x=1 {}", rig.now_ns()));
+    assert_eq!(rig.send(Method::POST, "/api/v1/admin/flush?compact=true", "").0, 200);
+    // A day and more past the newest sample: the background work leaves all as it is.
+    rig.clock.advance(26 * 3600 * SECOND_NS);
+    let plan = |flags: &str| {
+        let (status, _, body) = rig.send(Method::POST, &format!("{PATH}&dry_run=true{flags}"), "");
+        assert_eq!(status, 200, "{body}");
+        let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+        body.pointer("/data/default/tiers/0").unwrap().clone()
+    };
+    let (careful, forced) = (plan(""), plan("&force=true"));
+    let one = Some(&serde_json::json!(1));
+    assert_eq!((careful.pointer("/held/rows"), forced.pointer("/goes/rows")), (one, one));
+    let name = forced.pointer("/goes/segments/0").and_then(serde_json::Value::as_str).unwrap();
+    assert!(name.starts_with("seg-") && name.ends_with(".ice"), "{name}");
+    assert_eq!(plan("&force=true").pointer("/goes"), forced.pointer("/goes"), "nothing went");
+    let (_, _, done) = rig.send(Method::POST, &format!("{PATH}&force=true"), "");
+    assert!(done.contains("\"raw\":1"), "{done}");
+    let after = plan("&force=true");
+    assert_eq!(after.pointer("/goes/files"), Some(&serde_json::json!(0)));
+    assert!(after.pointer("/gone_before").is_some_and(serde_json::Value::is_string), "{after}");
+}
+
+#[test]
+fn rules_hide_raw_rows_of_their_series_and_are_kept() {
+    const PATH: &str = "/api/v1/admin/retention?db=default";
+    let rig = Rig::new(Options::default());
+    let lines: String = ["critical", "analytical"]
+        .iter()
+        .map(|tier| format!("telemetry,tier={tier} x=1 {}\n", rig.now_ns()))
+        .collect();
+    assert_eq!(rig.write(&lines).0, 204);
+    assert_eq!(rig.send(Method::POST, "/api/v1/admin/flush?compact=true", "").0, 200);
+    let put = |query: &str| rig.send(Method::PUT, &format!("{PATH}&{query}"), "");
+    let analytical = "rule[]=telemetry%7Btier%3D%22analytical%22%7D+raw%3D6h";
+    let critical = "rule[]=telemetry%7Btier%3D%22critical%22%7D+raw%3D72h";
+    let (status, _, body) = put(&format!("{critical}&{analytical}"));
+    let shown = r#"{"series":"telemetry{tier=\"analytical\"}","retention":"raw=6h,1m=7d,5m=7d,1h=30d"}"#;
+    assert!(status == 200 && body.contains(shown), "{body}");
+    let many = vec![critical; 17].join("&");
+    let (status, _, body) = put(&many);
+    assert!(status >= 400 && body.contains("at most 16"), "{status} {body}");
+    assert_eq!(put("rule[]=telemetry+raw%3Dsoon").0, 400);
+
+    rig.clock.advance(12 * 3600 * SECOND_NS);
+    assert_eq!(rig.send(Method::POST, PATH, "").0, 200);
+    let rows = |tier: &str| {
+        let query = format!("/query?q=SELECT%20x%20FROM%20telemetry%20WHERE%20tier%3D%27{tier}%27");
+        rig.get(&query).contains("\"values\"")
+    };
+    assert_eq!((rows("critical"), rows("analytical")), (true, false));
+    let sum = rig.get("/query?q=SELECT%20count(x)%20FROM%20telemetry");
+    assert!(sum.contains(",2]"), "cells answer for both: {sum}");
+    assert_eq!(put("rule[]=").0, 200);
+    assert_eq!((rows("critical"), rows("analytical")), (true, false), "nothing comes back");
+    let shown = rig.get(PATH);
+    assert!(shown.contains("\"rules\":[]"), "{shown}");
+}

@@ -30,13 +30,15 @@ use crate::model::{
 };
 use crate::options::{Durability, Options, Retention};
 use crate::recovery::{self, Recovered};
-pub use crate::retention::{Guard, RetentionReport};
+pub use crate::retention::{Guard, Hold, RetentionPlan, RetentionReport, TierPlan, plan_directory};
+use crate::rules;
 use crate::scan::{Scan, view::View};
+use crate::series::Admission;
 pub use crate::series::RefusedRows;
 pub use crate::snapshot::SnapshotReport;
 use crate::sync::{Mutex as LaneLock, RwLock};
 pub use crate::version::Env;
-use crate::version::{Store, wal_dir};
+use crate::version::{Store, Version, wal_dir};
 use crate::wal::{self, GroupCommit, Hooks};
 use crate::{Error, ErrorKind, Result};
 
@@ -217,7 +219,14 @@ impl Engine {
         let mut rejected = Vec::new();
         self.store.catalog.tick(self.store.env.clock.monotonic_ns());
         let writing = self.writing.read().unwrap_or_else(PoisonError::into_inner);
-        let blocks = self.store.catalog.resolve(batch, self.write_window(), &mut rejected);
+        let version = self.store.version();
+        let now_ns = self.store.env.clock.now_ns();
+        let admission = Admission {
+            window: self.write_window(&version, now_ns),
+            young_ns: rules::young_ns(&version.rule_sets, version.retention, now_ns),
+            start_ns: &|key| rules::start_ns(&version.rule_sets, version.retention, now_ns, key),
+        };
+        let blocks = self.store.catalog.resolve_admitted(batch, &admission, &mut rejected);
         let accepted: u64 = blocks.iter().map(|(_, rows)| rows.len() as u64).sum();
         if accepted > 0 {
             let mut payload = Vec::new();
@@ -342,11 +351,9 @@ impl Engine {
 
     /// Timestamps that may be written now. The broken days at both ends of what a timestamp can say are left out:
     /// their partition and hour would have no edge.
-    fn write_window(&self) -> TimeRange {
-        let version = self.store.version();
-        let now_ns = self.store.env.clock.now_ns();
+    fn write_window(&self, version: &Version, now_ns: i64) -> TimeRange {
         let mut start_ns = ceil_to(TIMESTAMP_MIN, DAY_NS).max(version.floors_ns[0]);
-        if let Some(age) = version.retention.raw {
+        if let Some(age) = rules::longest(version.retention, &version.rule_sets).raw {
             start_ns = start_ns.max(now_ns.saturating_sub(duration_ns(age)));
         }
         let future_ns = now_ns.saturating_add(duration_ns(self.store.options.future_max));

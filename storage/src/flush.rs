@@ -52,7 +52,7 @@ fn write(
         ..Edit::default()
     };
     let generation = store.next_file();
-    let width_ns = manifest.retention.raw_partition_ns();
+    let width_ns = manifest.kept().raw_partition_ns();
     let starts = partitions(&frozen.memtable, width_ns, manifest.floors_ns[0]);
     for starts in starts.chunks(DRAFTS_MAX) {
         let mut drafts = Drafts::new();

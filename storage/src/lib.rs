@@ -33,6 +33,7 @@ mod retention;
 mod rolled;
 mod rollup;
 pub mod rows;
+pub mod rules;
 pub mod scan;
 pub mod segment;
 pub mod series;

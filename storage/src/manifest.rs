@@ -9,21 +9,25 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::time::Duration;
+use std::sync::Arc;
 
 use crate::codec::bytes::Reader;
 use crate::fs::{Fs, read_all, replace};
 use crate::model::{HOUR_NS, Tier, TimeRange};
 use crate::options::Retention;
+use crate::rules::{self, RuleSet, decode_retention, encode_retention};
 use crate::tombstone::{TOMBSTONE_BYTES, Tombstone};
+use crate::version::segment_name;
 use crate::{Error, ErrorKind, Result};
 
 /// Name of the file.
 pub const FILE_NAME: &str = "MANIFEST";
 /// Version of the file that this build writes; it reads all from 1 on.
-pub const VERSION: u8 = 2;
+pub const VERSION: u8 = 3;
 /// First version with tombstones.
 const VERSION_TOMBSTONES: u8 = 2;
+/// First version with rules of retention. A manifest without any is written as of the version before.
+const VERSION_RULES: u8 = 3;
 
 const MAGIC: &[u8; 6] = b"ICEMAN";
 const FILE_BYTES_MAX: u64 = 256 << 20;
@@ -50,6 +54,8 @@ pub struct Manifest {
     pub catalog_files: Vec<u64>,
     /// What is deleted and not purged yet, in order of the deletes.
     pub tombstones: Vec<Tombstone>,
+    /// Rules of retention and what they hide, in order of their making; the last is in force.
+    pub rule_sets: Arc<[RuleSet]>,
 }
 
 /// A live segment.
@@ -96,7 +102,13 @@ impl Manifest {
             rolled: Vec::new(),
             catalog_files: Vec::new(),
             tombstones: Vec::new(),
+            rule_sets: Arc::default(),
         }
+    }
+
+    /// The longest of the ages of all classes: that of files.
+    pub(crate) fn kept(&self) -> Retention {
+        rules::longest(self.retention, &self.rule_sets)
     }
 
     /// Whether a segment or catalog file with this number is live.
@@ -138,7 +150,8 @@ impl Manifest {
         self.check_numbers_are_below_next()?;
         self.check_partitions_hold_their_rows()?;
         self.check_spans_are_disjoint_hours()?;
-        self.check_tombstones_name_live_segments()
+        self.check_tombstones_name_live_segments()?;
+        rules::fault(&self.rule_sets).map_or(Ok(()), |rule| broken(rule.to_owned()))
     }
 
     fn check_ids_are_unique(&self) -> Result<()> {
@@ -218,15 +231,11 @@ impl Manifest {
     fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(256 + SEGMENT_BYTES * self.segments.len());
         out.extend_from_slice(MAGIC);
-        out.push(VERSION);
+        let has_rules = !self.rule_sets.is_empty();
+        out.push(if has_rules { VERSION_RULES } else { VERSION_TOMBSTONES });
         put_u64(&mut out, self.next_file);
         put_u64(&mut out, self.wal_floor);
-        let Retention { raw, m1, m5, h1 } = self.retention;
-        for age in [raw, m1, m5, h1] {
-            out.push(u8::from(age.is_some()));
-            put_u64(&mut out, age.map_or(0, |age| age.as_secs()));
-            out.extend_from_slice(&age.map_or(0, |age| age.subsec_nanos()).to_le_bytes());
-        }
+        encode_retention(self.retention, &mut out);
         for floor_ns in self.floors_ns {
             put_i64(&mut out, floor_ns);
         }
@@ -244,6 +253,10 @@ impl Manifest {
         put_u64(&mut out, self.tombstones.len() as u64);
         for tombstone in &self.tombstones {
             tombstone.encode(&mut out);
+        }
+        if has_rules {
+            put_u64(&mut out, self.rule_sets.len() as u64);
+            self.rule_sets.iter().for_each(|set| set.encode(&mut out));
         }
         out.extend_from_slice(&crc32fast::hash(&out).to_le_bytes());
         out
@@ -268,7 +281,7 @@ impl Manifest {
         let manifest = Self {
             next_file: reader.u64()?,
             wal_floor: reader.u64()?,
-            retention: take_retention(&mut reader)?,
+            retention: decode_retention(&mut reader)?,
             floors_ns: [reader.i64()?, reader.i64()?, reader.i64()?, reader.i64()?],
             segments: take_many(&mut reader, SEGMENT_BYTES, SegmentMeta::decode)?,
             rolled: take_many(&mut reader, SPAN_BYTES, take_span)?,
@@ -277,6 +290,10 @@ impl Manifest {
                 true => Vec::new(),
                 false => take_many(&mut reader, TOMBSTONE_BYTES, Tombstone::decode)?,
             },
+            rule_sets: match version < VERSION_RULES {
+                true => Arc::default(),
+                false => take_many(&mut reader, rules::SET_BYTES_MIN, RuleSet::decode)?.into(),
+            },
         };
         reader.finish()?;
         Ok(manifest)
@@ -284,6 +301,11 @@ impl Manifest {
 }
 
 impl SegmentMeta {
+    /// Name of its file.
+    pub fn file_name(&self) -> String {
+        segment_name(self.id)
+    }
+
     fn encode(&self, out: &mut Vec<u8>) {
         put_u64(out, self.id);
         out.push(match self.tier {
@@ -358,23 +380,10 @@ fn take_span(reader: &mut Reader<'_>) -> Result<RolledSpan> {
     Ok(RolledSpan { span, covers: take_many(reader, 8, Reader::u64)? })
 }
 
-fn take_retention(reader: &mut Reader<'_>) -> Result<Retention> {
-    let mut age = || {
-        let is_bounded = reader.u8()?;
-        let (seconds, nanoseconds) = (reader.u64()?, reader.u32()?);
-        match is_bounded {
-            0 if (seconds, nanoseconds) == (0, 0) => Ok(None),
-            1 if nanoseconds < 1_000_000_000 => Ok(Some(Duration::new(seconds, nanoseconds))),
-            _ => Err(Error::corruption("retention is not an age")),
-        }
-    };
-    Ok(Retention { raw: age()?, m1: age()?, m5: age()?, h1: age()? })
-}
-
 #[cfg(test)]
 #[expect(clippy::indexing_slicing, reason = "tests may fail by panic")]
 mod tests {
-    use std::sync::Arc;
+    use std::time::Duration;
 
     use super::*;
     use crate::fs::SimFs;
@@ -463,6 +472,18 @@ mod tests {
             "02527eca",
         ];
         (manifest, golden.concat())
+    }
+
+    #[test]
+    fn manifest_with_rules_is_of_version_3_and_loads_equal() {
+        let rule = rules::Rule::new("cpu", Vec::new(), Retention::default()).unwrap();
+        let rule_sets = rules::changed(&[], vec![rule], [0; 4]).unwrap();
+        let manifest = Manifest { rule_sets, ..sample() };
+        let bytes = manifest.encode();
+        assert_eq!((bytes[6], sample().encode()[6]), (3, 2), "an older icecore reads what has no rules");
+        assert_eq!(load(&bytes).unwrap(), Some(manifest.clone()));
+        let longest = Retention { raw: Some(Duration::from_secs(86_400)), ..Retention::default() };
+        assert_eq!(manifest.kept(), longest, "the second and a half of the database's own are shorter");
     }
 
     #[test]

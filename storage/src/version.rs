@@ -21,6 +21,7 @@ use crate::model::{MeasurementId, RowBlock, Tier, TimeRange};
 use crate::options::{Options, Retention};
 use crate::pace::Pace;
 use crate::rolled::Lost;
+use crate::rules::RuleSet;
 use crate::segment::{PageCache, Segment};
 use crate::series::{Catalog, file as catalog_file};
 use crate::sync::{Mutex, PoisonError, RwLock};
@@ -75,6 +76,7 @@ pub(crate) struct Version {
     pub(crate) floors_ns: [i64; 4],
     pub(crate) retention: Retention,
     pub(crate) tombstones: Arc<[Tombstone]>,
+    pub(crate) rule_sets: Arc<[RuleSet]>,
 }
 
 impl Version {
@@ -128,6 +130,8 @@ pub(crate) struct Edit {
     pub(crate) floors_ns: Option<[i64; 4]>,
     /// New retention.
     pub(crate) retention: Option<Retention>,
+    /// New rules of retention, and what they hide.
+    pub(crate) rule_sets: Option<Arc<[RuleSet]>>,
     /// New list of catalog files.
     pub(crate) catalog_files: Option<Vec<u64>>,
     /// New list of tombstones, before the segments given up are taken out of them.
@@ -216,6 +220,7 @@ impl Store {
             floors_ns: manifest.floors_ns,
             retention: manifest.retention,
             tombstones: manifest.tombstones.clone().into(),
+            rule_sets: Arc::clone(&manifest.rule_sets),
         };
         let version = RwLock::new(Arc::new(version));
         let next_file = AtomicU64::new(manifest.next_file);
@@ -348,6 +353,7 @@ impl Store {
         next.wal_floor = edit.wal_floor.unwrap_or(next.wal_floor);
         next.floors_ns = edit.floors_ns.unwrap_or(next.floors_ns);
         next.retention = edit.retention.unwrap_or(next.retention);
+        next.rule_sets = edit.rule_sets.unwrap_or(next.rule_sets);
         next.catalog_files = edit.catalog_files.unwrap_or(next.catalog_files);
         next.tombstones = edit.tombstones.unwrap_or(next.tombstones);
         tombstone::forget(&mut next.tombstones, &edit.remove);
@@ -367,6 +373,7 @@ impl Store {
             version.lost = lost;
             version.floors_ns = manifest.floors_ns;
             version.retention = manifest.retention;
+            version.rule_sets = Arc::clone(&manifest.rule_sets);
             if *version.tombstones != *manifest.tombstones {
                 version.tombstones = manifest.tombstones.clone().into();
             }

@@ -14,6 +14,7 @@ mod duplicates;
 mod limits;
 mod query;
 mod real;
+mod retention;
 mod shutdown;
 mod support;
 mod write;

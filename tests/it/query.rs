@@ -1,6 +1,9 @@
 //! Asking: shapes of answers, errors with positions, and the small pages.
 
 mod languages;
+mod laws;
+mod quantiles;
+mod sim;
 
 use serde_json::Value;
 

@@ -117,6 +117,10 @@ impl TestServer {
         reply(agent().post(format!("{}{path_and_query}", self.url)).send(body))
     }
 
+    pub(crate) fn put(&self, path: &str, params: &[(&str, &str)]) -> Reply {
+        reply(agent().put(format!("{}{path}", self.url)).query_pairs(params.iter().copied()).send_empty())
+    }
+
     pub(crate) fn delete(&self, path: &str, params: &[(&str, &str)]) -> Reply {
         reply(agent().delete(format!("{}{path}", self.url)).query_pairs(params.iter().copied()).call())
     }

@@ -51,6 +51,8 @@ pub enum ExprKind {
     Number(f64),
     /// A string.
     Text(String),
+    /// A string that is not UTF-8. No label and no answer can hold it.
+    Bytes(Vec<u8>),
     /// An instant vector selector.
     Selector(Selector),
     /// A range vector selector.
@@ -113,6 +115,11 @@ impl Binary {
     pub(crate) fn is_filter(&self) -> bool {
         self.op.is_comparison() && !self.is_bool
     }
+
+    /// Whether its results keep the name of the metric.
+    pub(crate) fn keeps_name(&self) -> bool {
+        self.is_filter() || self.op.is_trim()
+    }
 }
 
 /// An aggregation.
@@ -147,6 +154,8 @@ pub enum BinaryOp {
     LessEqual,
     Greater,
     GreaterEqual,
+    TrimAbove,
+    TrimBelow,
     And,
     Or,
     Unless,
@@ -154,7 +163,7 @@ pub enum BinaryOp {
 
 impl BinaryOp {
     /// All with their signs.
-    const ALL: [(Self, &'static str); 16] = [
+    const ALL: [(Self, &'static str); 18] = [
         (Self::Add, "+"),
         (Self::Sub, "-"),
         (Self::Mul, "*"),
@@ -168,6 +177,8 @@ impl BinaryOp {
         (Self::LessEqual, "<="),
         (Self::Greater, ">"),
         (Self::GreaterEqual, ">="),
+        (Self::TrimAbove, "</"),
+        (Self::TrimBelow, ">/"),
         (Self::And, "and"),
         (Self::Or, "or"),
         (Self::Unless, "unless"),
@@ -189,6 +200,11 @@ impl BinaryOp {
         matches!(self, Equal | NotEqual | Less | LessEqual | Greater | GreaterEqual)
     }
 
+    /// Whether it cuts off values of a histogram.
+    pub fn is_trim(self) -> bool {
+        matches!(self, Self::TrimAbove | Self::TrimBelow)
+    }
+
     /// Whether it is `and`, `or` or `unless`.
     pub fn is_set(self) -> bool {
         matches!(self, Self::And | Self::Or | Self::Unless)
@@ -199,7 +215,7 @@ impl BinaryOp {
         match self {
             Self::Or => 1,
             Self::And | Self::Unless => 2,
-            _ if self.is_comparison() => 3,
+            _ if self.is_comparison() || self.is_trim() => 3,
             Self::Add | Self::Sub => 4,
             Self::Pow => 6,
             _ => 5,
@@ -250,10 +266,12 @@ pub enum AggregateOp {
     Bottomk,
     Quantile,
     CountValues,
+    Limitk,
+    LimitRatio,
 }
 
 impl AggregateOp {
-    const ALL: [(Self, &'static str); 12] = [
+    const ALL: [(Self, &'static str); 14] = [
         (Self::Sum, "sum"),
         (Self::Avg, "avg"),
         (Self::Min, "min"),
@@ -266,6 +284,8 @@ impl AggregateOp {
         (Self::Bottomk, "bottomk"),
         (Self::Quantile, "quantile"),
         (Self::CountValues, "count_values"),
+        (Self::Limitk, "limitk"),
+        (Self::LimitRatio, "limit_ratio"),
     ];
 
     /// The operator of a name (any case).
@@ -281,7 +301,9 @@ impl AggregateOp {
     /// The type of the parameter, if there is one.
     pub fn parameter(self) -> Option<ValueType> {
         match self {
-            Self::Topk | Self::Bottomk | Self::Quantile => Some(ValueType::Scalar),
+            Self::Topk | Self::Bottomk | Self::Quantile | Self::Limitk | Self::LimitRatio => {
+                Some(ValueType::Scalar)
+            }
             Self::CountValues => Some(ValueType::Text),
             _ => None,
         }
@@ -317,6 +339,40 @@ pub struct Selector {
     pub matchers: Vec<Matcher>,
     /// Where it looks.
     pub shift: Shift,
+    /// What stands for the values at the edges of a window.
+    pub edge: Edge,
+}
+
+/// What stands for the values at the edges of a window.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Edge {
+    /// The samples inside.
+    #[default]
+    Inside,
+    /// The last sample before the window stands for the left edge.
+    Anchored,
+    /// Lines between the samples around the edges.
+    Smoothed,
+}
+
+impl Edge {
+    /// The modifier; empty where there is none.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Inside => "",
+            Self::Anchored => "anchored",
+            Self::Smoothed => "smoothed",
+        }
+    }
+
+    /// The functions that take it, by name.
+    pub(crate) fn functions(self) -> &'static [&'static str] {
+        match self {
+            Self::Inside => &[],
+            Self::Anchored => &["changes", "delta", "increase", "rate", "resets"],
+            Self::Smoothed => &["delta", "increase", "rate"],
+        }
+    }
 }
 
 /// A test on a label.

@@ -1,6 +1,6 @@
 //! Types of expressions: what may be the operand or argument of what, as Prometheus has it.
 
-use super::ast::{Aggregate, Binary, Expr, ExprKind, ValueType};
+use super::ast::{Aggregate, Binary, Edge, Expr, ExprKind, Selector, ValueType};
 use super::functions::{self, Function};
 use crate::{Error, Result};
 
@@ -8,7 +8,7 @@ use crate::{Error, Result};
 pub(crate) fn type_of(expr: &Expr) -> ValueType {
     match &expr.kind {
         ExprKind::Number(_) => ValueType::Scalar,
-        ExprKind::Text(_) => ValueType::Text,
+        ExprKind::Text(_) | ExprKind::Bytes(_) => ValueType::Text,
         ExprKind::Selector(_) | ExprKind::Aggregate(_) => ValueType::Vector,
         ExprKind::Range { .. } | ExprKind::Subquery { .. } => ValueType::Matrix,
         ExprKind::Paren(inner) | ExprKind::Unary { expr: inner, .. } => type_of(inner),
@@ -26,7 +26,14 @@ pub(crate) fn type_of(expr: &Expr) -> ValueType {
 /// `InvalidInput` at the expression that does not fit.
 pub(crate) fn check(text: &str, expr: &Expr) -> Result<()> {
     match &expr.kind {
-        ExprKind::Number(_) | ExprKind::Text(_) | ExprKind::Selector(_) | ExprKind::Range { .. } => Ok(()),
+        ExprKind::Selector(selector) if selector.edge == Edge::Anchored => {
+            Err(Error::at(text, expr.start, "anchored modifier can only be used with range selectors"))
+        }
+        ExprKind::Number(_)
+        | ExprKind::Text(_)
+        | ExprKind::Bytes(_)
+        | ExprKind::Selector(_)
+        | ExprKind::Range { .. } => Ok(()),
         ExprKind::Paren(inner) => check(text, inner),
         ExprKind::Unary { expr: inner, .. } => {
             check(text, inner)?;
@@ -80,6 +87,10 @@ fn check_binary(text: &str, expr: &Expr, binary: &Binary) -> Result<()> {
     if left == right && has_scalar && binary.op.is_comparison() && !binary.is_bool {
         return Err(Error::at(text, expr.start, "comparisons between scalars must use BOOL modifier"));
     }
+    if left == right && has_scalar && binary.op.is_trim() {
+        let message = format!("operator {:?} not allowed for Scalar operations", binary.op.sign());
+        return Err(Error::at(text, expr.start, message));
+    }
     if has_scalar && binary.op.is_set() {
         let sign = binary.op.sign();
         let message = format!("set operator {sign:?} not allowed in binary scalar expression");
@@ -127,6 +138,14 @@ fn check_call(text: &str, expr: &Expr, function: &Function, args: &[Expr]) -> Re
         return Err(Error::at(text, expr.start, message));
     }
     for (index, arg) in args.iter().enumerate() {
+        if let ExprKind::Range { selector: Selector { edge, .. }, .. } = &arg.unwrapped().kind
+            && *edge != Edge::Inside
+            && !edge.functions().contains(&name)
+        {
+            let (word, names) = (edge.word(), edge.functions().join(", "));
+            let message = format!("{word} modifier can only be used with: {names} - not with {name}");
+            return Err(Error::at(text, arg.start, message));
+        }
         let wanted = function.args.get(index).or(function.args.last());
         let found = type_of(arg);
         if let Some(wanted) = wanted.filter(|wanted| **wanted != found) {

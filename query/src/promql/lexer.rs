@@ -18,6 +18,8 @@ pub(crate) enum Token {
     Duration(i64),
     /// A string literal without its quotes and escapes.
     Text(String),
+    /// A string literal that is not UTF-8 after its escapes.
+    Bytes(Vec<u8>),
     /// A sign: operators, brackets, comma, colon, `@`.
     Sign(&'static str),
     /// The end of the text.
@@ -36,9 +38,9 @@ pub(crate) struct Spanned {
 }
 
 /// Signs, longest first.
-const SIGNS: [&str; 24] = [
-    "==", "!=", "!~", "=~", "<=", ">=", "<", ">", "=", "+", "-", "*", "/", "%", "^", "(", ")", "{", "}", "[",
-    "]", ",", "@", ":",
+const SIGNS: [&str; 26] = [
+    "</", ">/", "==", "!=", "!~", "=~", "<=", ">=", "<", ">", "=", "+", "-", "*", "/", "%", "^", "(", ")",
+    "{", "}", "[", "]", ",", "@", ":",
 ];
 
 /// Cuts the text into tokens; the last one is [`Token::End`].
@@ -100,10 +102,6 @@ impl<'a> Lexer<'a> {
         let Some(sign) = SIGNS.iter().find(|sign| rest.starts_with(**sign)) else {
             return Err(self.error(self.at, format!("unexpected character: {first:?}")));
         };
-        if (first == '<' || first == '>') && rest.get(1..2) == Some("/") {
-            let message = format!("operator {first}/ (trim of histograms) is not supported yet");
-            return Err(self.error(self.at, message));
-        }
         match *sign {
             "[" => self.brackets += 1,
             "]" => self.brackets = self.brackets.saturating_sub(1),
@@ -172,7 +170,7 @@ impl<'a> Lexer<'a> {
         }
         match String::from_utf8(bytes) {
             Ok(text) => Ok(Token::Text(text)),
-            Err(_) => Err(self.error(start, "string is not UTF-8 after its escapes")),
+            Err(error) => Ok(Token::Bytes(error.into_bytes())),
         }
     }
 

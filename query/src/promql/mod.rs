@@ -1,7 +1,8 @@
 //! PromQL: numbers over time, as Prometheus 3 answers them, over any [`Scan`](icecore_storage::scan::Scan).
 //!
 //! Read in this order: [`ast`] (the tree), `lexer`, `number` and `parser` (text to tree), `check` (types), `print`
-//! (tree to text), [`value`] (what is answered), `functions` (the table and its formulas), `eval` (tree to value).
+//! (tree to text), [`value`] (what is answered), [`histogram`] (native histograms and their arithmetic), `functions`
+//! (the table and its formulas), `eval` (tree to value).
 //!
 //! A numeric field is the metric `measurement_field`; the field `value` is the metric `measurement`. The matcher
 //! `__stat__="hist|count|sum|min|max|first|last"` asks for a statistic of windows instead of samples.
@@ -10,6 +11,7 @@ pub mod ast;
 mod check;
 mod eval;
 mod functions;
+pub mod histogram;
 mod lexer;
 mod number;
 mod parser;
@@ -20,7 +22,8 @@ mod testing;
 mod tests;
 pub mod value;
 
-pub use ast::{Expr, Selector, ValueType};
+pub use ast::{Expr, MatchOp, Selector, ValueType};
 pub use eval::{Context, find_measurements, find_series, instant, range};
+pub use histogram::HistogramValue;
 pub use parser::{parse, parse_selector};
-pub use value::{Answer, HistogramValue, Labels, MatrixSeries, QueryValue, Sample, VectorSample};
+pub use value::{Answer, Labels, MatrixSeries, QueryValue, Sample, VectorSample};

@@ -101,3 +101,15 @@ pub(crate) fn format_float(value: f64) -> String {
         format!("{value}")
     }
 }
+
+/// Writes a float as Go's `%g` does: with an exponent below 1e-4 and from 1e6.
+pub(crate) fn format_general(value: f64) -> String {
+    let scientific = format!("{value:e}");
+    let (digits, exponent) = scientific.split_once('e').unwrap_or((&scientific, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    if !value.is_finite() || (-4..6).contains(&exponent) {
+        return format_float(value);
+    }
+    let sign = if exponent < 0 { '-' } else { '+' };
+    format!("{digits}e{sign}{:02}", exponent.unsigned_abs())
+}

@@ -9,7 +9,9 @@
 
 mod selector;
 
-use super::ast::{Aggregate, AggregateOp, Binary, BinaryOp, Cardinality, Expr, ExprKind, Matching, Selector};
+use super::ast::{
+    Aggregate, AggregateOp, Binary, BinaryOp, Cardinality, Edge, Expr, ExprKind, Matching, Selector,
+};
 use super::check::check;
 use super::functions;
 use super::lexer::{Spanned, Token, lex};
@@ -189,9 +191,8 @@ impl<'a> Parser<'a> {
                 Token::Name(word) if word.eq_ignore_ascii_case("offset") => {
                     self.offset_modifier(&mut expr)?
                 }
-                Token::Name(word) if word == "smoothed" || word == "anchored" => {
-                    return Err(self.unsupported(format!("{word} modifier")));
-                }
+                Token::Name(word) if word == "smoothed" => self.edge_modifier(&mut expr, Edge::Smoothed)?,
+                Token::Name(word) if word == "anchored" => self.edge_modifier(&mut expr, Edge::Anchored)?,
                 _ => return Ok(expr),
             }
             expr.end = self.end_before();
@@ -213,6 +214,10 @@ impl<'a> Parser<'a> {
                 self.at += 1;
                 ExprKind::Text(text)
             }
+            Token::Bytes(bytes) => {
+                self.at += 1;
+                ExprKind::Bytes(bytes)
+            }
             Token::Sign("(") => {
                 self.at += 1;
                 let inner = self.nested(|parser| parser.expression(0))?;
@@ -232,9 +237,6 @@ impl<'a> Parser<'a> {
         let is_call = *self.peek_after() == Token::Sign("(");
         let has_clause = matches!(self.peek_after(), Token::Name(word)
             if word.eq_ignore_ascii_case("by") || word.eq_ignore_ascii_case("without"));
-        if is_call && (name.eq_ignore_ascii_case("limitk") || name.eq_ignore_ascii_case("limit_ratio")) {
-            return Err(self.unsupported(format!("aggregation {name}")));
-        }
         if let Some(op) = AggregateOp::from_name(&name).filter(|_| is_call || has_clause) {
             self.at += 1;
             return self.aggregate(start, op);

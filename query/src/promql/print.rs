@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use super::ast::{Aggregate, At, Binary, Cardinality, Expr, ExprKind, Matcher, Selector, Shift};
+use super::ast::{Aggregate, At, Binary, Cardinality, Edge, Expr, ExprKind, Matcher, Selector, Shift};
 use super::number::{format_duration, format_float};
 
 impl Display for Expr {
@@ -11,13 +11,12 @@ impl Display for Expr {
             // A leading plus would be read as a sign, which binds less than `^`.
             ExprKind::Number(value) => out.write_str(format_float(*value).trim_start_matches('+')),
             ExprKind::Text(text) => out.write_str(&quote(text)),
-            ExprKind::Selector(selector) => {
-                print_selector(out, selector)?;
-                print_shift(out, selector.shift)
-            }
+            ExprKind::Bytes(bytes) => out.write_str(&quote_bytes(bytes)),
+            ExprKind::Selector(selector) => write!(out, "{selector}"),
             ExprKind::Range { selector, range_ns } => {
                 print_selector(out, selector)?;
                 write!(out, "[{}]", format_duration(*range_ns))?;
+                print_edge(out, selector.edge)?;
                 print_shift(out, selector.shift)
             }
             ExprKind::Subquery { expr, range_ns, step_ns, shift } => {
@@ -43,8 +42,13 @@ impl Display for Expr {
 impl Display for Selector {
     fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
         print_selector(out, self)?;
+        print_edge(out, self.edge)?;
         print_shift(out, self.shift)
     }
+}
+
+fn print_edge(out: &mut Formatter<'_>, edge: Edge) -> fmt::Result {
+    if edge == Edge::Inside { Ok(()) } else { write!(out, " {}", edge.word()) }
 }
 
 fn print_selector(out: &mut Formatter<'_>, selector: &Selector) -> fmt::Result {
@@ -130,6 +134,18 @@ fn is_metric_name(name: &str) -> bool {
         && chars.all(|c| c.is_ascii_alphanumeric() || c == '_' || c == ':')
         && !name.eq_ignore_ascii_case("inf")
         && !name.eq_ignore_ascii_case("nan")
+}
+
+/// Quotes a string that is not UTF-8 so that the lexer reads it back.
+pub(crate) fn quote_bytes(bytes: &[u8]) -> String {
+    let mut out = String::from('"');
+    for chunk in bytes.utf8_chunks() {
+        let quoted = quote(chunk.valid());
+        out.push_str(quoted.get(1..quoted.len() - 1).unwrap_or_default());
+        chunk.invalid().iter().for_each(|byte| out.push_str(&format!("\\x{byte:02x}")));
+    }
+    out.push('"');
+    out
 }
 
 /// Quotes a text so that the lexer reads it back.

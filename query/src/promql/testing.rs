@@ -4,23 +4,28 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use icecore_storage::model::{
-    FieldId, FieldType, MeasurementId, Partial, RowBlock, SeriesId, SeriesKey, Tier, TimeRange, Value,
+    FieldId, FieldType, MeasurementId, NativeHistogram, Partial, RowBlock, SeriesId, SeriesKey, Tier,
+    TimeRange, Value,
 };
 use icecore_storage::scan::{
-    Bounds, Coverage, FieldInfo, Flow, Meter, RowRequest, SampleRequest, SampleSlice, Scan, Schema,
-    SeriesInfo, TagMatcher, Window, WindowRequest, WindowSlice,
+    Bounds, Coverage, FieldInfo, Flow, HistogramSlice, Meter, RowRequest, SampleRequest, SampleSlice, Scan,
+    Schema, SeriesInfo, TagMatcher, Window, WindowRequest, WindowSlice,
 };
 use icecore_storage::{Error, Result};
 
 /// Samples of one series and field.
 type Points = BTreeMap<i64, Value>;
 
+/// Where samples are.
+type Place = (MeasurementId, FieldId, SeriesId);
+
 /// A database in vectors.
 #[derive(Debug, Default)]
 pub(crate) struct VecScan {
     schemas: Vec<Schema>,
     series: Vec<Arc<SeriesKey>>,
-    points: BTreeMap<(MeasurementId, FieldId, SeriesId), Points>,
+    points: BTreeMap<Place, Points>,
+    histograms: BTreeMap<Place, BTreeMap<i64, NativeHistogram>>,
     /// Raw rows before this time are gone: windows still see them, samples do not.
     pub(crate) raw_gone_before_ns: Option<i64>,
 }
@@ -28,6 +33,23 @@ pub(crate) struct VecScan {
 impl VecScan {
     /// Adds one value.
     pub(crate) fn push(&mut self, key: &SeriesKey, field: &str, ts_ns: i64, value: Value) {
+        let place = self.place(key, field, value.field_type());
+        self.points.entry(place).or_default().insert(ts_ns, value);
+    }
+
+    /// Adds one native histogram to a field of floats.
+    pub(crate) fn push_histogram(
+        &mut self,
+        key: &SeriesKey,
+        field: &str,
+        ts_ns: i64,
+        value: NativeHistogram,
+    ) {
+        let place = self.place(key, field, FieldType::Float);
+        self.histograms.entry(place).or_default().insert(ts_ns, value);
+    }
+
+    fn place(&mut self, key: &SeriesKey, field: &str, field_type: FieldType) -> Place {
         let place = match self.schemas.iter().position(|schema| &*schema.name == key.measurement()) {
             Some(place) => place,
             None => {
@@ -49,7 +71,7 @@ impl VecScan {
             Some(info) => info.id,
             None => {
                 let id = FieldId(schema.fields.len() as u16);
-                schema.fields.push(FieldInfo { id, name: field.into(), field_type: value.field_type() });
+                schema.fields.push(FieldInfo { id, name: field.into(), field_type });
                 schema.fields.sort_by(|a, b| a.name.cmp(&b.name));
                 id
             }
@@ -62,8 +84,7 @@ impl VecScan {
                 self.series.len() - 1
             }
         };
-        let place = (measurement, field_id, SeriesId(series as u32));
-        self.points.entry(place).or_default().insert(ts_ns, value);
+        (measurement, field_id, SeriesId(series as u32))
     }
 
     fn field_type(&self, measurement: MeasurementId, field: FieldId) -> FieldType {
@@ -147,6 +168,30 @@ impl Scan for VecScan {
             }
         }
         Ok(Coverage { raw_gone_before_ns: gone, ..Coverage::default() })
+    }
+
+    fn has_histograms(&self, measurement: MeasurementId, field: FieldId) -> bool {
+        self.histograms.keys().any(|place| (place.0, place.1) == (measurement, field))
+    }
+
+    fn histograms(
+        &self,
+        request: &SampleRequest<'_>,
+        meter: &dyn Meter,
+        sink: &mut dyn FnMut(HistogramSlice<'_>) -> Result<()>,
+    ) -> Result<()> {
+        for (series_idx, id) in request.series.iter().enumerate() {
+            let place = (request.measurement, request.field, *id);
+            let Some(histograms) = self.histograms.get(&place) else { continue };
+            let inside = histograms.iter().filter(|(ts_ns, _)| request.range.contains(**ts_ns));
+            let (ts_ns, values): (Vec<i64>, Vec<NativeHistogram>) =
+                inside.map(|(ts_ns, value)| (*ts_ns, value.clone())).unzip();
+            meter.charge(ts_ns.len() as u64)?;
+            if !ts_ns.is_empty() {
+                sink(HistogramSlice { series_idx, ts_ns: &ts_ns, values: &values })?;
+            }
+        }
+        Ok(())
     }
 
     fn windows(

@@ -1,12 +1,12 @@
-//! What a query answers: labels, samples, histograms and their four shapes.
+//! What a query answers: labels, samples and their four shapes.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use icecore_storage::model::histogram::{Bucket, bucket_upper};
-use icecore_storage::model::{Histogram, Numbers};
 use icecore_storage::scan::Coverage;
+
+use super::histogram::HistogramValue;
 
 /// The label that holds the metric name.
 pub const NAME_LABEL: &str = "__name__";
@@ -129,9 +129,7 @@ impl Sample {
 
     /// An estimate of the memory it takes beside its own place.
     pub(crate) fn heap_bytes(&self) -> u64 {
-        let buckets = |hist: &HistogramValue| hist.positive.len() + hist.negative.len();
-        self.histogram()
-            .map_or(0, |hist| (size_of::<HistogramValue>() + buckets(hist) * size_of::<FloatBucket>()) as u64)
+        self.histogram().map_or(0, HistogramValue::memory_bytes)
     }
 
     /// The histogram, if it is one.
@@ -139,185 +137,6 @@ impl Sample {
         match self {
             Self::Float(_) => None,
             Self::Histogram(value) => Some(value),
-        }
-    }
-}
-
-/// A bucket of a [`HistogramValue`]: values in `(2^((index-1)/64), 2^(index/64)]`.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct FloatBucket {
-    /// Index, as in [`Bucket`].
-    pub index: i32,
-    /// Number of values; not whole after division or in rates.
-    pub count: f64,
-}
-
-/// A native histogram of schema 6, with float counts as PromQL's arithmetic needs them.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct HistogramValue {
-    /// Number of values, NaN among them.
-    pub count: f64,
-    /// Their sum.
-    pub sum: f64,
-    /// Number of zeros.
-    pub zero: f64,
-    /// Buckets above zero, by index.
-    pub positive: Vec<FloatBucket>,
-    /// Buckets below zero, by index of the absolute value.
-    pub negative: Vec<FloatBucket>,
-    /// The smallest value, where known.
-    pub min: Option<f64>,
-    /// The largest value, where known.
-    pub max: Option<f64>,
-}
-
-impl HistogramValue {
-    /// The histogram of a window.
-    pub fn new(buckets: &Histogram, numbers: &Numbers) -> Self {
-        let floats = |buckets: &[Bucket]| {
-            buckets.iter().map(|b| FloatBucket { index: b.index, count: b.count as f64 }).collect()
-        };
-        Self {
-            count: numbers.count as f64,
-            sum: numbers.sum,
-            zero: buckets.zero as f64,
-            positive: floats(&buckets.positive),
-            negative: floats(&buckets.negative),
-            min: Some(numbers.min).filter(|min| !min.is_nan()),
-            max: Some(numbers.max).filter(|max| !max.is_nan()),
-        }
-    }
-
-    /// Adds another histogram, `factor` times (1 or -1). Subtracting forgets the smallest and largest value.
-    pub fn add(&mut self, other: &Self, factor: f64) {
-        let is_first = self.count == 0.0 && factor > 0.0;
-        let both = |mine: Option<f64>, theirs: Option<f64>, pick: fn(f64, f64) -> f64| match (mine, theirs) {
-            _ if is_first => theirs,
-            _ if factor < 0.0 => None,
-            (mine, _) if other.count == 0.0 => mine,
-            (Some(mine), Some(theirs)) => Some(pick(mine, theirs)),
-            _ => None,
-        };
-        self.min = both(self.min, other.min, f64::min);
-        self.max = both(self.max, other.max, f64::max);
-        self.count += other.count * factor;
-        self.sum += other.sum * factor;
-        self.zero += other.zero * factor;
-        self.positive = merged(&self.positive, &other.positive, factor);
-        self.negative = merged(&self.negative, &other.negative, factor);
-    }
-
-    /// All counts and the sum, times `factor`.
-    #[must_use]
-    pub fn scaled(&self, factor: f64) -> Self {
-        let scale = |buckets: &[FloatBucket]| {
-            buckets.iter().map(|b| FloatBucket { index: b.index, count: b.count * factor }).collect()
-        };
-        Self {
-            count: self.count * factor,
-            sum: self.sum * factor,
-            zero: self.zero * factor,
-            positive: scale(&self.positive),
-            negative: scale(&self.negative),
-            min: self.min,
-            max: self.max,
-        }
-    }
-
-    /// Lower bound, upper bound and count of every bucket, by value; zeros are `(0, 0, n)`.
-    pub fn buckets(&self) -> impl Iterator<Item = (f64, f64, f64)> {
-        let below = self.negative.iter().rev();
-        let below = below.map(|b| (-bucket_upper(b.index), -bucket_upper(b.index - 1), b.count));
-        let zero = (self.zero != 0.0).then_some((0.0, 0.0, self.zero));
-        let above = self.positive.iter().map(|b| (bucket_upper(b.index - 1), bucket_upper(b.index), b.count));
-        below.chain(zero).chain(above)
-    }
-
-    /// The value of nearest rank, as the middle of its bucket, within the smallest and largest value known. At most
-    /// 0.5415 % away from the exact order statistic. NaN when empty, infinite outside `[0, 1]`.
-    pub fn quantile(&self, q: f64) -> f64 {
-        if q.is_nan() || self.count == 0.0 {
-            return f64::NAN;
-        }
-        if q < 0.0 {
-            return f64::NEG_INFINITY;
-        }
-        if q > 1.0 {
-            return f64::INFINITY;
-        }
-        let total: f64 = self.buckets().map(|(_, _, count)| count).sum();
-        // Counts of rates are not whole; the slack makes a rank that should be reached exactly reached.
-        let rank = q * total * (1.0 - 1e-13);
-        let mut seen = 0.0;
-        let mut found = f64::NAN;
-        for (lower, upper, count) in self.buckets() {
-            seen += count;
-            found = middle(lower, upper);
-            if count > 0.0 && seen >= rank {
-                break;
-            }
-        }
-        let found = self.min.map_or(found, |min| found.max(min));
-        self.max.map_or(found, |max| found.min(max))
-    }
-
-    /// Share of the values in `(lower, upper]`; a bucket cut by a bound counts by logarithmic interpolation.
-    pub fn fraction(&self, lower: f64, upper: f64) -> f64 {
-        if lower.is_nan() || upper.is_nan() || self.count == 0.0 {
-            return f64::NAN;
-        }
-        if lower >= upper {
-            return 0.0;
-        }
-        let inside: f64 = self.buckets().map(|(from, to, count)| count * share(from, to, lower, upper)).sum();
-        // Rounding of fractional counts must not give more than all.
-        (inside / self.count).min(1.0)
-    }
-}
-
-/// The point whose relative distance to both bounds is the same.
-fn middle(lower: f64, upper: f64) -> f64 {
-    let sum = lower + upper;
-    if sum == 0.0 {
-        return 0.0;
-    }
-    if sum.is_infinite() {
-        return if lower.is_infinite() { upper } else { lower };
-    }
-    2.0 * lower * (upper / sum)
-}
-
-/// Which share of a bucket `(from, to]` lies in `(lower, upper]`.
-fn share(from: f64, to: f64, lower: f64, upper: f64) -> f64 {
-    if from == 0.0 && to == 0.0 {
-        return if lower < 0.0 && 0.0 <= upper { 1.0 } else { 0.0 };
-    }
-    let (start, end) = (from.max(lower), to.min(upper));
-    if start >= end {
-        return 0.0;
-    }
-    ((end.abs().log2() - start.abs().log2()) / (to.abs().log2() - from.abs().log2())).clamp(0.0, 1.0)
-}
-
-fn merged(left: &[FloatBucket], right: &[FloatBucket], factor: f64) -> Vec<FloatBucket> {
-    let mut out = Vec::with_capacity(left.len() + right.len());
-    let (mut left, mut right) = (left.iter().copied().peekable(), right.iter().copied().peekable());
-    loop {
-        let bucket = match (left.peek(), right.peek()) {
-            (Some(a), Some(b)) if a.index == b.index => {
-                let count = a.count + b.count * factor;
-                let index = a.index;
-                left.next();
-                right.next();
-                Some(FloatBucket { index, count })
-            }
-            (Some(a), Some(b)) if a.index < b.index => left.next(),
-            (Some(_), None) => left.next(),
-            _ => right.next().map(|b| FloatBucket { index: b.index, count: b.count * factor }),
-        };
-        let Some(bucket) = bucket else { return out };
-        if bucket.count != 0.0 {
-            out.push(bucket);
         }
     }
 }

@@ -270,6 +270,7 @@ impl Runner<'_> {
             let mut read = Coverage::default();
             let picked = rows::read_selected(self.context, plan, groups, frame, place, &mut read)?;
             self.coverage.rows += read.rows;
+            self.coverage.pages += read.pages;
             let row = picked.into_iter().nth(group).and_then(|group| group.into_values().next());
             let row = row.filter(|row| row.value == extreme.value);
             let ts_ns = row.map_or_else(|| frame.bucket(frame.range.start_ns), |row| row.ts_ns);

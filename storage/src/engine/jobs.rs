@@ -10,11 +10,13 @@ use std::sync::{Arc, Weak};
 use super::{Engine, lock};
 use crate::compact::{self, Merge};
 use crate::delete::{self, DeleteReport};
+use crate::manifest::Manifest;
 use crate::model::{MINUTE_NS, SeriesSet, Tier, TimeRange};
 use crate::options::Retention;
-use crate::retention::{self, Guard, RetentionReport};
+use crate::retention::{self, Guard, RetentionPlan, RetentionReport};
 use crate::rolled::RawSegment;
 use crate::rollup::{self, PickSettings, Work};
+use crate::rules::{self, Rule};
 use crate::segment::Segment;
 use crate::snapshot::{self, Moment, SnapshotReport};
 use crate::sync::{MutexGuard, PoisonError};
@@ -159,10 +161,15 @@ impl Engine {
         self.log.end_file()?;
         self.log.release(self.store.manifest().wal_floor)?;
         let report = delete::mark(&self.store, targets, range)?;
+        self.wake_jobs();
+        Ok(report)
+    }
+
+    /// There is something for [`Engine::run_jobs`].
+    fn wake_jobs(&self) {
         self.has_jobs.store(true, Ordering::Release);
         drop(lock(&self.gate));
         self.has_work.notify_all();
-        Ok(report)
     }
 
     /// Writes a second database to `to`, which must not be there, or be empty: everything acknowledged before the
@@ -185,13 +192,40 @@ impl Engine {
         self.store.version().retention
     }
 
-    /// Changes the retention, durably; existing data follows at the next pass.
+    /// The rules of retention in force, in their order.
+    pub fn rules(&self) -> Vec<Rule> {
+        self.store.version().rule_sets.last().map(|set| set.rules().to_vec()).unwrap_or_default()
+    }
+
+    /// Changes the retention, durably; the rules stay. Existing data follows with the next jobs, which are due at once;
+    /// what is gone already does not come back.
     ///
     /// # Errors
-    /// Those of the file system.
+    /// Those of the file system, and then either may be in force after a restart: it may be repeated.
     pub fn set_retention(&self, retention: Retention) -> Result<()> {
-        let _jobs = self.jobs()?;
-        self.store.commit(Edit { retention: Some(retention), ..Edit::default() })
+        self.change_retention(|_| Ok(Edit { retention: Some(retention), ..Edit::default() }))
+    }
+
+    /// Changes the retention and the rules, durably, as [`Engine::set_retention`] does. A series that another rule is the
+    /// first to fit now gets nothing back of what was dropped by the one before.
+    ///
+    /// # Errors
+    /// `LimitExceeded` for too many rules, and for too many changes while rows are kept that only some series have lost;
+    /// those of the file system, as [`Engine::set_retention`].
+    pub fn set_rules(&self, retention: Retention, rules: Vec<Rule>) -> Result<()> {
+        self.change_retention(|manifest| {
+            let rule_sets = Some(rules::changed(&manifest.rule_sets, rules, manifest.floors_ns)?);
+            Ok(Edit { retention: Some(retention), rule_sets, ..Edit::default() })
+        })
+    }
+
+    fn change_retention(&self, edit: impl FnOnce(&Manifest) -> Result<Edit>) -> Result<()> {
+        let mut jobs = self.jobs()?;
+        self.store.commit(edit(&self.store.manifest())?)?;
+        jobs.retention_ran_ns = i64::MIN;
+        drop(jobs);
+        self.wake_jobs();
+        Ok(())
     }
 
     /// Drops what is past its age.
@@ -201,6 +235,15 @@ impl Engine {
     pub fn apply_retention(&self, guard: Guard) -> Result<RetentionReport> {
         let jobs = self.jobs()?;
         retention::run(&self.store, guard, &jobs.damaged)
+    }
+
+    /// What [`Engine::apply_retention`] would drop now, what holds the rest, and when the next go. Changes nothing.
+    ///
+    /// # Errors
+    /// `Unavailable` when the database is dropped.
+    pub fn plan_retention(&self, guard: Guard) -> Result<RetentionPlan> {
+        let jobs = self.jobs()?;
+        Ok(retention::plan_of(&self.store, guard, &jobs.damaged))
     }
 
     /// Closes the engine of a database that nothing names any more, without a flush: no job runs afterwards, later

@@ -12,6 +12,7 @@ mod moments;
 mod pieces;
 mod programs;
 mod rows;
+mod rules;
 #[cfg(shuttle)]
 mod schedules;
 mod sets;
@@ -239,6 +240,30 @@ fn retention_drops_raw_and_answers_from_cells() {
     rig.reopen_after_crash(3);
     let (again, _) = rig.windows(&windows, Bounds::RightOpen);
     before.iter().zip(&again).for_each(|(left, right)| same(left, right));
+}
+
+#[test]
+fn retention_changed_applies_to_what_is_there_and_brings_nothing_back() {
+    let long = Retention { raw: hours(48), ..Retention::FOREVER };
+    let mut rig = Rig::new(long);
+    rig.write(&two_hours()[..360]);
+    rig.engine.flush().unwrap();
+    rig.clock.advance(10 * HOUR_NS);
+    rig.engine.maintain().unwrap();
+    let windows = windows_of(START_NS, 10 * MINUTE_NS, 6);
+    let (before, coverage) = rig.windows(&windows, Bounds::RightOpen);
+    assert_eq!((rig.read().len(), coverage.rounded), (360, None));
+    rig.engine.set_retention(Retention { raw: hours(3), ..Retention::FOREVER }).unwrap();
+    rig.engine.maintain().unwrap();
+    assert_eq!(rig.read().len(), 0, "at once, though the last pass was just now");
+    let (after, _) = rig.windows(&windows, Bounds::RightOpen);
+    before.iter().zip(&after).for_each(|(left, right)| same(left, right));
+    rig.engine.set_retention(long).unwrap();
+    rig.engine.maintain().unwrap();
+    assert_eq!(rig.read().len(), 0);
+    assert_eq!(rig.write(&[("a", START_NS + 5, 1.0)]).accepted, 0, "it could not be rolled with the rest");
+    rig.reopen_after_crash(7);
+    assert_eq!((rig.engine.retention(), rig.read().len()), (long, 0));
 }
 
 #[test]

@@ -2,13 +2,15 @@
 //!
 //! Read in this order: this file (time, ids, tiers), [`labels`] (what a series is called), [`value`] (one field
 //! value), [`schema`] (what a measurement has and how series are selected), [`batch`] (rows on their way in), [`block`] (columns of rows, in memory and between rooms),
-//! [`partial`], [`text_stats`], [`histogram`] and [`uniques`] (what a window of one field is pressed into), [`stat_set`] (which statistics of it).
+//! [`partial`], [`text_stats`], [`histogram`] and [`uniques`] (what a window of one field is pressed into), [`stat_set`]
+//! (which statistics of it), [`native`] (histograms from elsewhere).
 
 pub mod batch;
 pub mod block;
 pub mod hist_column;
 pub mod histogram;
 pub mod labels;
+pub mod native;
 pub mod partial;
 pub mod schema;
 pub mod stat_set;
@@ -22,6 +24,7 @@ pub use block::{Column, ColumnKey, RowBlock, Stat, StrColumn, Values};
 pub use hist_column::HistogramColumn;
 pub use histogram::{Histogram, HistogramRef, HistogramScratch};
 pub use labels::SeriesKey;
+pub use native::{BucketLayout, FloatBucket, NativeHistogram, ResetHint};
 pub use partial::{Numbers, Partial, Stats};
 pub use schema::{FieldInfo, Schema, SeriesInfo, SeriesSet, TagMatcher, TagTest};
 pub use stat_set::StatSet;

@@ -88,6 +88,21 @@ pub fn plan(
     available: &Available<'_>,
     resolution: Resolution,
 ) -> Result<Plan> {
+    plan_seen(windows, bounds, (available, None), resolution)
+}
+
+/// As [`plan`], for series of which rules of retention hide a part of what is `available`: windows are widened as if
+/// only what is `seen` were there, and nothing is answered before the last of its floors. Within these windows all that
+/// is available is read, since it gives the same numbers, also while cells that are seen wait to be computed again.
+///
+/// # Errors
+/// As [`plan`].
+pub fn plan_seen(
+    windows: &[Window],
+    bounds: Bounds,
+    (available, seen): (&Available<'_>, Option<&Available<'_>>),
+    resolution: Resolution,
+) -> Result<Plan> {
     let decreases = |pair: &[Window]| match pair {
         [left, right] => right.start_ns < left.start_ns || right.end_ns < left.end_ns,
         _ => false,
@@ -97,13 +112,17 @@ pub fn plan(
     }
     let mut plan = Plan { windows: windows.to_vec(), ..Plan::default() };
     let tiers = Tiers::new(available);
+    if let Some(seen) = seen {
+        Tiers::new(seen).widen(&mut plan, resolution)?;
+    }
     tiers.widen(&mut plan, resolution)?;
+    let seen_from_ns = seen.and_then(|seen| seen.floors_ns.into_iter().min()).unwrap_or(i64::MIN);
     let points = points(&plan.windows);
     let shift_ns = match bounds {
         Bounds::LeftOpen => 1,
         Bounds::RightOpen => 0,
     };
-    let numbers = add_elementary(&mut plan, &points, shift_ns, tiers);
+    let numbers = add_elementary(&mut plan, &points, (shift_ns, seen_from_ns), tiers);
     let number_of = |ts_ns: i64| {
         let place = points.partition_point(|point| *point < ts_ns);
         numbers.get(place).copied().unwrap_or_default()
@@ -143,7 +162,12 @@ fn points(windows: &[Window]) -> Vec<i64> {
 
 /// Covers each gap between two points that lies in a window. Returns, for each point, how many such gaps lie before
 /// it.
-fn add_elementary(plan: &mut Plan, points: &[i64], shift_ns: i64, mut tiers: Tiers<'_>) -> Vec<usize> {
+fn add_elementary(
+    plan: &mut Plan,
+    points: &[i64],
+    (shift_ns, seen_from_ns): (i64, i64),
+    mut tiers: Tiers<'_>,
+) -> Vec<usize> {
     let windows = || plan.windows.iter().filter(|window| !is_empty(window));
     let mut starts = windows().map(|window| window.start_ns).peekable();
     let mut ends = windows().map(|window| window.end_ns).peekable();
@@ -164,7 +188,8 @@ fn add_elementary(plan: &mut Plan, points: &[i64], shift_ns: i64, mut tiers: Tie
         if is_inside {
             let range = TimeRange::new(point.saturating_add(shift_ns), next.saturating_add(shift_ns));
             let first = plan.pieces.len();
-            tiers.cover(range, &mut plan.pieces);
+            let seen = TimeRange::new(range.start_ns.max(seen_from_ns), range.end_ns);
+            tiers.cover(seen, &mut plan.pieces);
             plan.elementary.push(Elementary { range, pieces: first..plan.pieces.len() });
         }
     }
@@ -240,7 +265,7 @@ impl<'a> Tiers<'a> {
         let (mut at_start, mut at_end) = (*self, *self);
         for window in plan.windows.iter_mut().filter(|window| !is_empty(window)) {
             if window.start_ns < self.raw_floor_ns {
-                plan.raw_gone_before_ns = Some(self.raw_floor_ns);
+                plan.raw_gone_before_ns = plan.raw_gone_before_ns.max(Some(self.raw_floor_ns));
             }
             let wider = [at_start.cell_around(window.start_ns), at_end.cell_around(window.end_ns)];
             let Some(tier) = wider.iter().flatten().map(|(tier, _)| *tier).max() else { continue };
@@ -315,7 +340,10 @@ impl<'a> Tiers<'a> {
                 return;
             }
             if at_ns < self.raw_floor_ns {
-                at_ns = next_ns.min(self.raw_floor_ns);
+                // Nothing is left up to there; but the last sample may be the edge of cells that begin with it.
+                let gone_ns = next_ns.min(self.raw_floor_ns);
+                let last_ns = range.end_ns.saturating_sub(1);
+                at_ns = if at_ns < last_ns { gone_ns.min(last_ns) } else { gone_ns };
                 continue;
             }
             pieces.push(Piece::Rows { range: TimeRange::new(at_ns, next_ns) });

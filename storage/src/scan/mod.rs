@@ -7,9 +7,10 @@
 //!
 //! Inside: `view` is the one implementation; `source` reads rows of a series from segments and memtable runs,
 //! `gather` merges them, `rows` hands over whole rows, `windows` carries out what [`cover`] plans, of the cells that
-//! `kept` leaves, and [`sliding`] merges;
+//! `kept` leaves, and [`sliding`] merges; `classes` tells which past of which series the rules of retention hide;
 //! `merge` reads whole partitions for the jobs; `slices` cuts the time of long series for both.
 
+mod classes;
 pub mod cover;
 mod gather;
 mod kept;
@@ -26,7 +27,7 @@ use std::sync::Arc;
 use crate::Result;
 pub use crate::model::schema::{FieldInfo, Schema, SeriesInfo, TagMatcher, TagTest};
 use crate::model::{
-    FieldId, MeasurementId, Partial, RowBlock, SeriesId, SeriesKey, StatSet, Tier, TimeRange,
+    FieldId, MeasurementId, NativeHistogram, Partial, RowBlock, SeriesId, SeriesKey, StatSet, Tier, TimeRange,
 };
 
 /// Which end of a window belongs to it.
@@ -159,6 +160,8 @@ pub struct Coverage {
     pub rows: u64,
     /// Cells read, by tier: 1m, 5m, 1h.
     pub cells: [u64; 3],
+    /// Pages whose columns were read, of raw rows and of cells, decoded before or not.
+    pub pages: u64,
     /// Windows were widened to the edges of this tier, the coarsest used so, because finer data is gone.
     pub rounded: Option<Tier>,
     /// Raw rows before this time are gone by retention, and the request asked for some of that time.
@@ -169,6 +172,7 @@ impl Coverage {
     /// Adds what another scan of the same query read.
     pub fn absorb(&mut self, other: &Self) {
         self.rows += other.rows;
+        self.pages += other.pages;
         for (mine, theirs) in self.cells.iter_mut().zip(other.cells) {
             *mine += theirs;
         }
@@ -186,6 +190,17 @@ pub struct SampleSlice<'a> {
     pub ts_ns: &'a [i64],
     /// The values as floats (booleans 0 and 1), one per time.
     pub values: &'a [f64],
+}
+
+/// Native histograms of one series, by time; at most one per timestamp, and no number at the same time.
+#[derive(Debug, Clone, Copy)]
+pub struct HistogramSlice<'a> {
+    /// Position of the series in the request.
+    pub series_idx: usize,
+    /// Times, ascending, in nanoseconds.
+    pub ts_ns: &'a [i64],
+    /// One histogram per time.
+    pub values: &'a [NativeHistogram],
 }
 
 /// Windows of one series.
@@ -252,6 +267,25 @@ pub trait Scan: Send + Sync {
         meter: &dyn Meter,
         sink: &mut dyn FnMut(SampleSlice<'_>) -> Result<()>,
     ) -> Result<Coverage>;
+
+    /// Whether some samples of a field are native histograms, which [`Scan::histograms`] hands over. Asked once for
+    /// each field of a query, so that numbers cost nothing more. Storage holds none yet.
+    fn has_histograms(&self, _measurement: MeasurementId, _field: FieldId) -> bool {
+        false
+    }
+
+    /// Hands over every native histogram of a field, as [`Scan::samples`] does its numbers.
+    ///
+    /// # Errors
+    /// As [`Scan::samples`].
+    fn histograms(
+        &self,
+        _request: &SampleRequest<'_>,
+        _meter: &dyn Meter,
+        _sink: &mut dyn FnMut(HistogramSlice<'_>) -> Result<()>,
+    ) -> Result<()> {
+        Ok(())
+    }
 
     /// Hands over one partial per window, series by series in the order asked; series without any value in any
     /// window are skipped.

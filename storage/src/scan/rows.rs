@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::slices::reaches;
 use super::source::{Cursor, Slice, Source};
-use super::view::View;
+use super::view::{View, raw_ranges};
 use super::{Coverage, Flow, Meter, RowRequest, ValueBounds};
 use crate::Result;
 use crate::model::{Column, ColumnKey, MeasurementId, RowBlock, SeriesId, TimeRange, Values};
@@ -28,7 +28,11 @@ pub(super) fn run(
     meter: &dyn Meter,
     sink: &mut dyn FnMut(&RowBlock) -> Result<Flow>,
 ) -> Result<Coverage> {
-    let (range, raw_gone_before_ns) = view.raw_range(request.range);
+    let classes = view.classes(request.measurement, request.series)?;
+    let (ranges, raw_gone_before_ns) = raw_ranges(&classes, request.range);
+    // Pages are judged by all that may hide a row of theirs, so by the times of all classes.
+    let start_ns = ranges.iter().map(|range| range.start_ns).min().unwrap_or(request.range.start_ns);
+    let hull = TimeRange::new(start_ns, request.range.end_ns);
     let mut coverage = Coverage { raw_gone_before_ns, ..Coverage::default() };
     let mut template = Vec::with_capacity(request.fields.len());
     for field in request.fields {
@@ -36,8 +40,8 @@ pub(super) fn run(
         template.push(Column { key: ColumnKey::value(*field), values, valid: None });
     }
     let keys: Vec<ColumnKey> = template.iter().map(|column| column.key).collect();
-    let sources = view.raw_sources(request.measurement, range);
-    let useless = useless_pages(&sources, request, range, meter)?;
+    let sources = view.raw_sources(request.measurement, hull);
+    let useless = useless_pages(&sources, request, hull, meter)?;
     let mut cursors: Vec<Cursor<'_>> = sources
         .iter()
         .zip(&useless)
@@ -45,7 +49,8 @@ pub(super) fn run(
         .collect();
     let empty = RowBlock { columns: template, ..RowBlock::default() };
     let mut block = empty.clone();
-    for series in request.series {
+    for (series_idx, series) in request.series.iter().enumerate() {
+        let range = ranges.get(classes.class(series_idx)).copied().unwrap_or(hull);
         let mut start_ns = range.start_ns;
         for end_ns in cuts(&cursors, *series, range).into_iter().chain([range.end_ns]) {
             let slice = TimeRange::new(start_ns, end_ns);
@@ -54,6 +59,7 @@ pub(super) fn run(
             meter.charge(rows.len() as u64)?;
             coverage.rows += rows.len() as u64;
             append_present(&mut block, &rows, &keys);
+            coverage.pages = cursors.iter().map(Cursor::pages).sum();
             if block.len() >= BLOCK_ROWS && sink(&std::mem::replace(&mut block, empty.clone()))? == Flow::Stop
             {
                 return Ok(coverage);

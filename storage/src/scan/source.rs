@@ -66,6 +66,8 @@ pub(crate) struct Cursor<'a> {
     keys: &'a [ColumnKey],
     /// Pages of a segment that are not to be read.
     without: &'a [bool],
+    /// Pages whose columns were read.
+    pages: u64,
 }
 
 impl<'a> Cursor<'a> {
@@ -84,7 +86,7 @@ impl<'a> Cursor<'a> {
             Source::Segment(_, mask) if !mask.is_empty() => Some(mask),
             Source::Segment(..) | Source::Run(_) => None,
         };
-        Self { place, mask, keys, without: &[] }
+        Self { place, mask, keys, without: &[], pages: 0 }
     }
 
     /// What the cells of a field keep; everything where there are none.
@@ -98,6 +100,11 @@ impl<'a> Cursor<'a> {
     /// Passes over the pages of a segment that are marked.
     pub(super) fn without_pages(self, without: &'a [bool]) -> Self {
         Self { without, ..self }
+    }
+
+    /// Pages whose columns were read so far, from the cache or the file; one that is read again counts again.
+    pub(super) fn pages(&self) -> u64 {
+        self.pages
     }
 
     /// A guess at the rows of a series in a range, from the index alone; not far below.
@@ -182,7 +189,10 @@ impl<'a> Cursor<'a> {
                     };
                     let columns = match &mut page.columns {
                         Some(columns) => columns,
-                        slot => slot.insert(load(segment, section, (index, &page.listing), self.keys)?),
+                        slot => {
+                            self.pages += 1;
+                            slot.insert(load(segment, section, (index, &page.listing), self.keys)?)
+                        }
                     };
                     sink(&Slice { ts_ns, rows, columns: Columns::Page(columns) })?;
                 }

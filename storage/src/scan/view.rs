@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use super::classes::Classes;
 use super::gather::{self, Samples};
 use super::source::{Cursor, Source};
 use super::{
@@ -103,12 +104,19 @@ impl View {
         })
     }
 
-    /// The part of a range that raw rows still answer, and where they begin when that is not all.
-    pub(super) fn raw_range(&self, range: TimeRange) -> (TimeRange, Option<i64>) {
-        let floor_ns = self.version.floors_ns[0];
-        let gone_before_ns = (range.start_ns < floor_ns).then_some(floor_ns);
-        (TimeRange::new(range.start_ns.max(floor_ns), range.end_ns), gone_before_ns)
+    /// The floors of some series of a measurement, given in ascending order.
+    pub(super) fn classes(&self, measurement: MeasurementId, series: &[SeriesId]) -> Result<Classes> {
+        let hidden = (&*self.version.rule_sets, self.version.floors_ns);
+        Classes::of(&self.catalog, hidden, measurement, series)
     }
+}
+
+/// The part of a range that raw rows still answer, for each class, and where they begin when that is not all.
+pub(super) fn raw_ranges(classes: &Classes, range: TimeRange) -> (Vec<TimeRange>, Option<i64>) {
+    let floors = classes.all().iter().map(|floors_ns| floors_ns[0]);
+    let gone_before_ns = floors.clone().filter(|floor_ns| range.start_ns < *floor_ns).max();
+    let left = |floor_ns: i64| TimeRange::new(range.start_ns.max(floor_ns), range.end_ns);
+    (floors.map(left).collect(), gone_before_ns)
 }
 
 impl Scan for View {
@@ -156,8 +164,9 @@ impl Scan for View {
         if !field_type.is_numeric() {
             return Err(Error::invalid("text fields have no samples"));
         }
-        let (range, raw_gone_before_ns) = self.raw_range(request.range);
-        let sources = self.raw_sources(request.measurement, range);
+        let classes = self.classes(request.measurement, request.series)?;
+        let (ranges, raw_gone_before_ns) = raw_ranges(&classes, request.range);
+        let sources = self.raw_sources(request.measurement, request.range);
         let keys = [ColumnKey::value(request.field)];
         let mut cursors: Vec<Cursor<'_>> =
             sources.iter().map(|source| Cursor::new(source, request.measurement, &keys)).collect();
@@ -165,6 +174,7 @@ impl Scan for View {
         let mut found = Samples::new(field_type);
         let mut values = Vec::new();
         for (series_idx, series) in request.series.iter().enumerate() {
+            let range = ranges.get(classes.class(series_idx)).copied().unwrap_or(request.range);
             gather::samples(&mut cursors, *series, &[range], &mut found, meter)?;
             let rows = found.ts_ns.len() as u64;
             meter.charge(rows)?;
@@ -175,6 +185,7 @@ impl Scan for View {
                 sink(SampleSlice { series_idx, ts_ns: &found.ts_ns, values: &values })?;
             }
         }
+        coverage.pages = cursors.iter().map(Cursor::pages).sum();
         Ok(coverage)
     }
 

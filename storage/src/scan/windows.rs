@@ -14,6 +14,7 @@ use crate::Result;
 use crate::cells::{CellReader, columns_of};
 use crate::model::{ColumnKey, FieldId, FieldType, Partial, SeriesId, Stat, StatSet, Tier, TimeRange};
 use crate::rolled::valid_spans;
+use crate::rules::Floors;
 use crate::tombstone;
 
 /// A piece of raw rows.
@@ -97,53 +98,84 @@ pub(super) fn run(
     sink: &mut dyn FnMut(WindowSlice<'_>) -> Result<()>,
 ) -> Result<Coverage> {
     let field_type = view.field_type(request.measurement, request.field)?;
-    let plan = plan(view, request)?;
-    let reads = Reads::of(&plan);
-    let mut row_sources = Vec::new();
-    if !reads.row_ranges.is_empty() {
-        row_sources = view.raw_sources(request.measurement, hull(&reads.row_ranges));
-    }
-    let mut cell_sources: [Vec<Source>; 3] = Default::default();
-    for ((sources, tier), ranges) in cell_sources.iter_mut().zip(Tier::CELLS).zip(&reads.cell_ranges) {
-        if !ranges.is_empty() {
-            *sources = view.cell_sources(tier, request.measurement, hull(ranges));
-        }
+    let classes = view.classes(request.measurement, request.series)?;
+    let mut planned = Vec::with_capacity(classes.all().len());
+    for floors_ns in classes.all() {
+        planned.push(Planned::of(view, request, *floors_ns)?);
     }
     let row_keys = [ColumnKey::value(request.field)];
     let cell_keys = columns_of(request.field, field_type, request.wants);
     let cursor = |source, keys| Cursor::new(source, request.measurement, keys);
-    let mut presser = Presser {
-        reads: &reads,
-        rows: row_sources.iter().map(|source| cursor(source, &row_keys[..])).collect(),
-        cells: cell_sources
-            .each_ref()
-            .map(|sources| sources.iter().map(|source| cursor(source, &cell_keys[..])).collect()),
-        cell_keys: &cell_keys,
-        field_type,
-        field: request.field,
-        wants: request.wants,
-        samples: Samples::new(field_type),
-        pieces: vec![Partial::empty(field_type); plan.pieces.len()],
-        // That raw rows are gone is no loss here: cells answer in their place, or `rounded` says what they cannot.
-        coverage: Coverage { rounded: plan.rounded, ..Coverage::default() },
-    };
-    let mut slots = Vec::with_capacity(plan.elementary.len());
+    let mut pressers = Vec::with_capacity(planned.len());
+    for Planned { plan, reads, rows, cells } in &planned {
+        let presser = Presser {
+            reads,
+            rows: rows.iter().map(|source| cursor(source, &row_keys[..])).collect(),
+            cells: cells
+                .each_ref()
+                .map(|sources| sources.iter().map(|source| cursor(source, &cell_keys[..])).collect()),
+            cell_keys: &cell_keys,
+            field_type,
+            field: request.field,
+            wants: request.wants,
+            samples: Samples::new(field_type),
+            pieces: vec![Partial::empty(field_type); plan.pieces.len()],
+            // That raw rows are gone is no loss here: cells answer in their place, or `rounded` says what they cannot.
+            coverage: Coverage { rounded: plan.rounded, ..Coverage::default() },
+        };
+        pressers.push((plan, presser));
+    }
+    let mut slots = Vec::new();
     for (series_idx, series) in request.series.iter().enumerate() {
+        let Some((plan, presser)) = pressers.get_mut(classes.class(series_idx)) else { continue };
         let read = presser.press(*series, meter)?;
         meter.charge(read)?;
         if read == 0 {
             continue;
         }
-        presser.join_pieces(&plan, &mut slots);
+        presser.join_pieces(plan, &mut slots);
         let partials = sliding::slide(field_type, &slots, &plan.spans);
         if partials.iter().any(|partial| partial.count() > 0) {
             sink(WindowSlice { series_idx, windows: &plan.windows, partials: &partials })?;
         }
     }
-    Ok(presser.coverage)
+    let mut coverage = Coverage::default();
+    for (_, mut presser) in pressers {
+        let cursors = presser.rows.iter().chain(presser.cells.iter().flatten());
+        presser.coverage.pages = cursors.map(Cursor::pages).sum();
+        coverage.absorb(&presser.coverage);
+    }
+    Ok(coverage)
 }
 
-fn plan(view: &View, request: &WindowRequest<'_>) -> Result<Plan> {
+/// How the series of one class are read.
+struct Planned {
+    plan: Plan,
+    reads: Reads,
+    rows: Vec<Source>,
+    cells: [Vec<Source>; 3],
+}
+
+impl Planned {
+    fn of(view: &View, request: &WindowRequest<'_>, floors_ns: Floors) -> Result<Self> {
+        let plan = plan(view, request, floors_ns)?;
+        let reads = Reads::of(&plan);
+        let mut rows = Vec::new();
+        if !reads.row_ranges.is_empty() {
+            rows = view.raw_sources(request.measurement, hull(&reads.row_ranges));
+        }
+        let mut cells: [Vec<Source>; 3] = Default::default();
+        for ((sources, tier), ranges) in cells.iter_mut().zip(Tier::CELLS).zip(&reads.cell_ranges) {
+            if !ranges.is_empty() {
+                *sources = view.cell_sources(tier, request.measurement, hull(ranges));
+            }
+        }
+        Ok(Self { plan, reads, rows, cells })
+    }
+}
+
+/// Plans for a class of series, of which what lies before `floors_ns` is hidden.
+fn plan(view: &View, request: &WindowRequest<'_>, floors_ns: Floors) -> Result<Plan> {
     let version = view.version();
     let raw: Vec<_> = version.of_tier(Tier::Raw).map(|live| (&live.meta).into()).collect();
     // A row that slipped in below the floor while retention ran is not there any more; it spoils no cell.
@@ -163,7 +195,13 @@ fn plan(view: &View, request: &WindowRequest<'_>) -> Result<Plan> {
     lacking.check((request.windows, request.bounds), &valid, gone, schema, request.field)?;
     let [m1, m5, h1] = valid;
     let available = Available { cells: [&m1, &m5, &h1], floors_ns: version.floors_ns };
-    cover::plan(request.windows, request.bounds, &available, request.resolution)
+    if floors_ns == version.floors_ns {
+        return cover::plan(request.windows, request.bounds, &available, request.resolution);
+    }
+    // What a class sees does not change with what spoils cells for a while: these come back the same.
+    let [m1, m5, h1] = valid_spans(&version.rolled, &version.lost, &[], &[]);
+    let seen = Available { cells: [&m1, &m5, &h1], floors_ns };
+    cover::plan_seen(request.windows, request.bounds, (&available, Some(&seen)), request.resolution)
 }
 
 /// Presses one series after the other into one partial per piece.

@@ -28,6 +28,7 @@ mod state;
 pub use definition::Definition;
 pub use limits::{CatalogLimits, RefusedRows};
 pub use registry::{Catalog, CatalogMark};
+pub(crate) use resolve::Admission;
 
 #[cfg(test)]
 mod tests;

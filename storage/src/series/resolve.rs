@@ -15,8 +15,8 @@ use super::digest::Digest;
 use super::state::{KnownSeries, Measurement, RowNames, State};
 use crate::model::batch::{Dialect, Field, Row};
 use crate::model::{
-    Column, ColumnKey, FieldId, FieldType, MeasurementId, RowBlock, RowError, SeriesId, TIMESTAMP_MAX,
-    TIMESTAMP_MIN, TimeRange, ValueRef, Values, WriteBatch,
+    Column, ColumnKey, FieldId, FieldType, MeasurementId, RowBlock, RowError, SeriesId, SeriesKey,
+    TIMESTAMP_MAX, TIMESTAMP_MIN, TimeRange, ValueRef, Values, WriteBatch,
 };
 use crate::rows::pad_nulls;
 
@@ -31,6 +31,16 @@ const AHEAD: usize = 32;
 /// would take more memory than the rows.
 pub(super) const REASONS_MAX: usize = 1000;
 
+/// Which times rows may have.
+pub(crate) struct Admission<'a> {
+    /// Of any row.
+    pub window: TimeRange,
+    /// Rows from here on need no look at their series; `i64::MIN`: none does.
+    pub young_ns: i64,
+    /// The earliest time of rows of a series.
+    pub start_ns: &'a dyn Fn(&SeriesKey) -> i64,
+}
+
 impl Catalog {
     /// Resolves a batch to columns, one block per measurement in order of first appearance, rows in order of
     /// arrival, columns sorted by key. Rows whose timestamp lies outside `window`, that have no field, a field of
@@ -44,6 +54,17 @@ impl Catalog {
         self.resolve_within(CELLS_MAX, batch, window, rejected)
     }
 
+    /// As [`Catalog::resolve`], where the window depends on the series. A row that is refused by its series may have
+    /// made it known.
+    pub(crate) fn resolve_admitted(
+        &self,
+        batch: &WriteBatch<'_>,
+        admission: &Admission<'_>,
+        rejected: &mut Vec<RowError>,
+    ) -> Vec<(MeasurementId, RowBlock)> {
+        self.resolve_by(CELLS_MAX, batch, admission, rejected)
+    }
+
     /// As [`Catalog::resolve`]; rows are refused once the blocks hold more than `cells_max` values and nulls.
     pub(super) fn resolve_within(
         &self,
@@ -52,7 +73,18 @@ impl Catalog {
         window: TimeRange,
         rejected: &mut Vec<RowError>,
     ) -> Vec<(MeasurementId, RowBlock)> {
-        let mut intake = Intake::new(batch, window, cells_max);
+        let admission = Admission { window, young_ns: i64::MIN, start_ns: &|_| i64::MIN };
+        self.resolve_by(cells_max, batch, &admission, rejected)
+    }
+
+    fn resolve_by(
+        &self,
+        cells_max: usize,
+        batch: &WriteBatch<'_>,
+        admission: &Admission<'_>,
+        rejected: &mut Vec<RowError>,
+    ) -> Vec<(MeasurementId, RowBlock)> {
+        let mut intake = Intake::new(batch, admission, cells_max);
         let mut state = self.read();
         for (row_idx, (row, fields)) in batch.iter().enumerate() {
             if row_idx % AHEAD == 0 {
@@ -125,6 +157,7 @@ enum Taken {
 struct Intake<'a> {
     dialect: &'static Dialect,
     window: TimeRange,
+    admission: &'a Admission<'a>,
     rows_max: usize,
     cells_max: usize,
     /// Values and nulls of all blocks.
@@ -161,10 +194,11 @@ struct Slot<'a> {
 }
 
 impl<'a> Intake<'a> {
-    fn new(batch: &WriteBatch<'a>, window: TimeRange, cells_max: usize) -> Self {
+    fn new(batch: &WriteBatch<'a>, admission: &'a Admission<'a>, cells_max: usize) -> Self {
         Self {
             dialect: batch.dialect,
-            window: window.intersect(&TimeRange::ALL),
+            window: admission.window.intersect(&TimeRange::ALL),
+            admission,
             rows_max: batch.rows.len(),
             cells_max,
             cells: 0,
@@ -213,7 +247,8 @@ impl<'a> Intake<'a> {
                 known
             }
         };
-        if let Some(idx) = self.find_target(known.measurement)
+        if self.admission.young_ns <= row.ts_ns
+            && let Some(idx) = self.find_target(known.measurement)
             && let Some(target) = self.targets.get_mut(idx)
             && target.push_predicted(self.dialect, known.id, row.ts_ns, fields)
         {
@@ -245,6 +280,12 @@ impl<'a> Intake<'a> {
         let Some(measurement) = state.measurement(known.measurement) else {
             return Err(format!("measurement {} is not in the catalog", known.measurement.0));
         };
+        if ts_ns < self.admission.young_ns {
+            let start_ns = state.key(known.id).map_or(i64::MIN, |key| (self.admission.start_ns)(&key));
+            if ts_ns < start_ns {
+                return Err(outside(ts_ns, TimeRange { start_ns, ..self.window }));
+            }
+        }
         let chosen = choose(measurement, fields, ids)?;
         let idx = self.find_target(known.measurement).unwrap_or_else(|| {
             // Most batches are of one measurement, which then has all the rows.

@@ -4,10 +4,13 @@ use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::super::ast::{Aggregate, AggregateOp, Expr};
+use super::super::ast::{Aggregate, AggregateOp, Expr, ExprKind};
 use super::super::functions::math;
+use super::super::functions::native::{Doing, Remark, remarks_of};
+use super::super::histogram::HistogramValue;
 use super::super::number::format_float;
-use super::super::value::{HistogramValue, Labels, Sample};
+use super::super::print::quote_bytes;
+use super::super::value::{Labels, Sample};
 use super::roster::is_kept;
 use super::series::{Series, join_equal, series_bytes};
 use super::tally::Tally;
@@ -54,7 +57,10 @@ impl Evaluator<'_> {
                 let q = parameter.get(step).copied().unwrap_or(f64::NAN);
                 (!floats.is_empty()).then(|| Sample::Float(math::quantile(q, &mut floats)))
             }),
-            op => self.fold(&series, &groups, grid, |_, samples| self.combined(expr, op, samples)),
+            AggregateOp::Limitk | AggregateOp::LimitRatio => {
+                self.limited(expr, aggregate.op, series, &groups, &parameter).map(Value::Vector)
+            }
+            op => self.fold(&series, &groups, grid, |_, samples| self.combined(&aggregate.expr, op, samples)),
         }
     }
 
@@ -94,14 +100,10 @@ impl Evaluator<'_> {
             AggregateOp::Sum | AggregateOp::Avg => {
                 let hists: Vec<_> = samples.iter().filter_map(|sample| sample.histogram()).collect();
                 if hists.len() == samples.len() {
-                    return Some(merged(op, &hists));
+                    return self.merged(expr, op, &hists);
                 }
                 if !hists.is_empty() {
-                    let name = op.name();
-                    self.warn(
-                        expr,
-                        format!("encountered a mix of histograms and floats for aggregation {name}"),
-                    );
+                    self.warn(expr, "encountered a mix of histograms and floats for aggregation");
                     return None;
                 }
             }
@@ -112,6 +114,17 @@ impl Evaluator<'_> {
         let mut tally = Tally::of(op, *first)?;
         rest.iter().for_each(|value| tally.add(*value));
         Some(Sample::Float(tally.value(op)))
+    }
+
+    /// Sum or mean of histograms.
+    fn merged(&self, expr: &Expr, op: AggregateOp, hists: &[&HistogramValue]) -> Option<Sample> {
+        let fold = if op == AggregateOp::Avg { HistogramValue::mean_of } else { HistogramValue::sum_of };
+        let Some(combined) = fold(hists) else {
+            self.remark(expr, "", Remark::MixedLayouts);
+            return None;
+        };
+        remarks_of(&combined, Doing::Aggregation).for_each(|remark| self.remark(expr, "", remark));
+        Some(Sample::Histogram(Arc::new(combined.value)))
     }
 
     /// The quantiles that `quantile` asks for, one for each step.
@@ -125,6 +138,10 @@ impl Evaluator<'_> {
 
     /// The label that `count_values` puts the values into.
     pub(super) fn label_of_values(&self, label: &Expr) -> Result<String> {
+        if let ExprKind::Bytes(bytes) = &label.unwrapped().kind {
+            let message = format!("invalid label name {}", quote_bytes(bytes));
+            return Err(Error::new(ErrorKind::Execution, message));
+        }
         let label = self.string(label)?;
         if label.is_empty() {
             return Err(Error::new(ErrorKind::Execution, format!("invalid label name {label:?}")));
@@ -187,6 +204,50 @@ impl Evaluator<'_> {
         Ok(order.into_iter().filter_map(|index| kept.get(index).cloned()).collect())
     }
 
+    /// `limitk` and `limit_ratio`: the series themselves, with the points of those that are taken of their group.
+    fn limited(
+        &self,
+        expr: &Expr,
+        op: AggregateOp,
+        mut series: Vec<Series>,
+        groups: &[Group],
+        parameter: &[f64],
+    ) -> Result<Vec<Series>> {
+        let is_ratio = op == AggregateOp::LimitRatio;
+        if is_ratio && parameter.iter().any(|ratio| ratio.is_nan()) {
+            return Err(Error::new(ErrorKind::Execution, "Ratio value is NaN"));
+        }
+        let ks = if is_ratio { Vec::new() } else { ranks_of(parameter)? };
+        if let Some(ratio) = parameter.iter().find(|ratio| is_ratio && ratio.abs() > 1.0) {
+            let capped = ratio.signum();
+            let message = "ratio value should be between -1 and 1";
+            self.warn(expr, format!("{message}, got {ratio}, capping to {capped}"));
+        }
+        for group in groups {
+            self.context.budget.check_time()?;
+            let mut taken = vec![0; ks.len()];
+            for index in &group.members {
+                let Some(one) = series.get_mut(*index) else { continue };
+                let share = if is_ratio { share_of(&one.labels) } else { 0.0 };
+                for (step, point) in one.points.iter_mut().enumerate() {
+                    let is_taken = match (parameter.get(step), ks.get(step), taken.get_mut(step)) {
+                        (Some(ratio), ..) if is_ratio => is_in_ratio(*ratio, share),
+                        (_, Some(k), Some(taken)) if point.is_some() => {
+                            *taken += 1;
+                            *taken <= *k
+                        }
+                        _ => false,
+                    };
+                    if !is_taken {
+                        *point = None;
+                    }
+                }
+            }
+        }
+        series.retain(|series| !series.is_empty());
+        Ok(series)
+    }
+
     /// `count_values`: one series for each value met.
     fn count_values(
         &self,
@@ -200,8 +261,12 @@ impl Evaluator<'_> {
             self.context.budget.check_time()?;
             let base = group_labels(aggregate, &one.labels);
             for (step, point) in one.points.iter().enumerate() {
-                let Some(value) = point.as_ref().and_then(Sample::float) else { continue };
-                counted.add(self, &base, label, (step, grid.count), value, one.drops_name)?;
+                let value = match point {
+                    Some(Sample::Float(value)) => format_float(*value),
+                    Some(Sample::Histogram(hist)) => hist.to_string(),
+                    None => continue,
+                };
+                counted.add(self, &base, label, (step, grid.count), &value, one.drops_name)?;
             }
         }
         counted.series()
@@ -223,10 +288,10 @@ impl Counted {
         base: &Labels,
         label: &str,
         (step, steps): (usize, usize),
-        value: f64,
+        value: &str,
         drops_name: bool,
     ) -> Result<()> {
-        let labels = base.with(label, &format_float(value));
+        let labels = base.with(label, value);
         let place = *self.places.entry(labels.clone()).or_insert(self.found.len());
         if place == self.found.len() {
             let budget = evaluator.context.budget;
@@ -263,6 +328,26 @@ pub(super) fn ranks_of(parameter: &[f64]) -> Result<Vec<usize>> {
     Ok(parameter.iter().map(|k| k.max(0.0) as usize).collect())
 }
 
+/// Where `limit_ratio` puts a series between 0 and 1: by its labels alone (FNV-1a, its bits mixed once more).
+fn share_of(labels: &Labels) -> f64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    for (name, value) in labels.iter() {
+        for byte in name.bytes().chain([0xff]).chain(value.bytes()).chain([0xff]) {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+    hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    (hash ^ (hash >> 33)) as f64 / u64::MAX as f64
+}
+
+/// Whether a ratio takes a series: a negative one takes those that its complement leaves.
+fn is_in_ratio(ratio: f64, share: f64) -> bool {
+    if 1.0 <= ratio.abs() {
+        return true;
+    }
+    if 0.0 <= ratio { share < ratio } else { 1.0 + ratio <= share }
+}
+
 /// The order of `topk` and `bottomk`: the best first, NaN last in both.
 pub(super) fn by_rank(op: AggregateOp, a: f64, b: f64) -> Ordering {
     let by_value = if op == AggregateOp::Topk { b.total_cmp(&a) } else { a.total_cmp(&b) };
@@ -295,15 +380,4 @@ fn groups_of(aggregate: &Aggregate, series: &[Series]) -> Vec<Group> {
         }
     }
     groups
-}
-
-fn merged(op: AggregateOp, hists: &[&HistogramValue]) -> Sample {
-    let mut total = HistogramValue::default();
-    for hist in hists {
-        total.add(hist, 1.0);
-    }
-    if op == AggregateOp::Avg {
-        total = total.scaled(1.0 / hists.len() as f64);
-    }
-    Sample::Histogram(Arc::new(total))
 }

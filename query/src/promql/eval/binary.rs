@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use super::super::ast::{Binary, BinaryOp, Expr};
+use super::super::functions::native::{Doing, Remark, remarks_of};
+use super::super::histogram::Side;
 use super::super::value::Sample;
 use super::series::{Series, series_bytes};
 use super::{Evaluator, Grid, Value};
@@ -45,32 +47,54 @@ fn calculate(op: BinaryOp, left: f64, right: f64) -> f64 {
         BinaryOp::LessEqual => truth(left <= right),
         BinaryOp::Greater => truth(left > right),
         BinaryOp::GreaterEqual => truth(left >= right),
-        BinaryOp::And | BinaryOp::Or | BinaryOp::Unless => f64::NAN,
+        BinaryOp::TrimAbove | BinaryOp::TrimBelow | BinaryOp::And | BinaryOp::Or | BinaryOp::Unless => {
+            f64::NAN
+        }
     }
 }
 
-/// What two samples make; `Err` when the operator is not defined between them.
-fn operate(op: BinaryOp, left: &Sample, right: &Sample) -> std::result::Result<Sample, ()> {
+/// Why two samples make nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Refusal {
+    /// The operator is not defined between them.
+    Types,
+    /// One histogram has bounds of its own and the other has not.
+    Layouts,
+}
+
+/// What two samples make, and what is to be said of it.
+fn operate(
+    op: BinaryOp,
+    left: &Sample,
+    right: &Sample,
+    remarks: &mut Vec<Remark>,
+) -> std::result::Result<Sample, Refusal> {
     let hist = |value| Ok(Sample::Histogram(Arc::new(value)));
+    let truth = |is_true: bool| Ok(Sample::Float(f64::from(u8::from(is_true))));
     match (left, right) {
+        (Sample::Float(_), Sample::Float(_)) if op.is_trim() => Err(Refusal::Types),
         (Sample::Float(left), Sample::Float(right)) => Ok(Sample::Float(calculate(op, *left, *right))),
-        (Sample::Histogram(left), Sample::Histogram(right)) => match op {
-            BinaryOp::Add | BinaryOp::Sub => {
-                let mut sum = (**left).clone();
-                sum.add(right, if op == BinaryOp::Add { 1.0 } else { -1.0 });
-                hist(sum)
-            }
-            BinaryOp::Equal => Ok(Sample::Float(f64::from(u8::from(left == right)))),
-            BinaryOp::NotEqual => Ok(Sample::Float(f64::from(u8::from(left != right)))),
-            _ => Err(()),
-        },
+        (Sample::Histogram(left), Sample::Histogram(right)) => {
+            let (combined, doing) = match op {
+                BinaryOp::Add => (left.plus(right), Doing::Addition),
+                BinaryOp::Sub => (left.minus(right), Doing::Subtraction),
+                BinaryOp::Equal => return truth(left.equals(right)),
+                BinaryOp::NotEqual => return truth(!left.equals(right)),
+                _ => return Err(Refusal::Types),
+            };
+            let combined = combined.ok_or(Refusal::Layouts)?;
+            remarks.extend(remarks_of(&combined, doing));
+            hist(combined.value)
+        }
         (Sample::Histogram(left), Sample::Float(right)) => match op {
             BinaryOp::Mul => hist(left.scaled(*right)),
-            BinaryOp::Div => hist(left.scaled(1.0 / *right)),
-            _ => Err(()),
+            BinaryOp::Div => hist(left.divided(*right)),
+            BinaryOp::TrimAbove => hist(left.trimmed(Side::Below, *right)),
+            BinaryOp::TrimBelow => hist(left.trimmed(Side::Above, *right)),
+            _ => Err(Refusal::Types),
         },
         (Sample::Float(left), Sample::Histogram(right)) if op == BinaryOp::Mul => hist(right.scaled(*left)),
-        (Sample::Float(_), Sample::Histogram(_)) => Err(()),
+        (Sample::Float(_), Sample::Histogram(_)) => Err(Refusal::Types),
     }
 }
 
@@ -111,13 +135,40 @@ impl Evaluator<'_> {
 
     /// What the samples of two operands make; `None` where a comparison fails or the operator is not defined.
     pub(super) fn pair(&self, expr: &Expr, binary: &Binary, left: &Sample, right: &Sample) -> Option<Sample> {
-        match operate(binary.op, left, right) {
+        if let (Sample::Float(left_value), Sample::Float(right_value), false) =
+            (left, right, binary.op.is_trim())
+        {
+            let result = calculate(binary.op, *left_value, *right_value);
+            return match binary.is_filter() {
+                true => (result != 0.0).then(|| left.clone()),
+                false => Some(Sample::Float(result)),
+            };
+        }
+        self.pair_with_histogram(expr, binary, left, right)
+    }
+
+    fn pair_with_histogram(
+        &self,
+        expr: &Expr,
+        binary: &Binary,
+        left: &Sample,
+        right: &Sample,
+    ) -> Option<Sample> {
+        let mut remarks = Vec::new();
+        let found = operate(binary.op, left, right, &mut remarks);
+        remarks.into_iter().for_each(|remark| self.remark(expr, "", remark));
+        let sign = binary.op.sign();
+        match found {
             Ok(result) if !binary.is_filter() => Some(result),
             Ok(Sample::Float(truth)) if truth != 0.0 => Some(left.clone()),
             Ok(_) => None,
-            Err(()) => {
+            Err(Refusal::Layouts) => {
+                self.warn(expr, format!("incompatible bucket layout encountered for binary operator {sign}"));
+                None
+            }
+            Err(Refusal::Types) => {
                 let kind = |sample: &Sample| if sample.float().is_some() { "float" } else { "histogram" };
-                let (sign, left, right) = (binary.op.sign(), kind(left), kind(right));
+                let (left, right) = (kind(left), kind(right));
                 let message = "incompatible sample types encountered for binary operator";
                 self.info(expr, format!("{message} {sign:?}: {left} {sign} {right}"));
                 None
@@ -134,7 +185,7 @@ impl Evaluator<'_> {
         is_scalar_left: bool,
     ) -> Vec<Series> {
         for one in &mut series {
-            one.drops_name |= !binary.is_filter();
+            one.drops_name |= !binary.keeps_name();
             for (point, scalar) in one.points.iter_mut().zip(scalar) {
                 let Some(sample) = point.take() else { continue };
                 *point = self.point_with_scalar(expr, binary, sample, *scalar, is_scalar_left);

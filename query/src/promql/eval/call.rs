@@ -2,8 +2,9 @@
 
 use std::cmp::Ordering;
 
-use super::super::ast::{Expr, ExprKind};
+use super::super::ast::{Edge, Expr, ExprKind};
 use super::super::functions::{self, Run, Special, math};
+use super::super::histogram::HistogramValue;
 use super::super::value::{Labels, Sample};
 use super::read::Instant;
 use super::series::Series;
@@ -80,9 +81,12 @@ impl Evaluator<'_> {
             Special::LabelJoin => self.label_join(args, grid),
             Special::HistogramQuantile => self.histogram_quantile(expr, args, grid),
             Special::HistogramFraction => self.histogram_fraction(expr, args, grid),
-            Special::HistogramCount => self.of_histograms(args, grid, |hist| hist.count),
-            Special::HistogramSum => self.of_histograms(args, grid, |hist| hist.sum),
-            Special::HistogramAvg => self.of_histograms(args, grid, |hist| hist.sum / hist.count),
+            Special::HistogramQuantiles => self.histogram_quantiles(expr, args, grid),
+            Special::HistogramCount => self.of_totals(args, grid, |hist| hist.count),
+            Special::HistogramSum => self.of_totals(args, grid, |hist| hist.sum),
+            Special::HistogramAvg => self.of_totals(args, grid, |hist| hist.sum / hist.count),
+            Special::HistogramStddev => self.of_histograms(args, grid, |hist| hist.variance().sqrt()),
+            Special::HistogramStdvar => self.of_histograms(args, grid, HistogramValue::variance),
         }
     }
 
@@ -146,10 +150,12 @@ impl Evaluator<'_> {
     /// The time of the sample where the argument is a plain selector, else of the step.
     fn timestamp(&self, arg: &Expr, grid: &Grid) -> Result<Value> {
         let mut series = match &arg.unwrapped().kind {
-            ExprKind::Selector(selector) => match self.selector(selector, grid, Instant::Time)? {
-                Value::Vector(series) => series,
-                Value::Scalar(_) | Value::Text(_) => Vec::new(),
-            },
+            ExprKind::Selector(selector) if selector.edge == Edge::Inside => {
+                match self.selector(selector, grid, Instant::Time)? {
+                    Value::Vector(series) => series,
+                    Value::Scalar(_) | Value::Text(_) => Vec::new(),
+                }
+            }
             _ => {
                 let mut series = self.vector(arg, grid)?;
                 for one in &mut series {

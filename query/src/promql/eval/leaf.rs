@@ -6,7 +6,7 @@
 use icecore_storage::model::{Numbers, Partial, SeriesId, StatSet};
 use icecore_storage::scan::{Coverage, Window};
 
-use super::super::ast::{Binary, Expr, ExprKind, Selector, ValueType};
+use super::super::ast::{Binary, Edge, Expr, ExprKind, Selector, ValueType};
 use super::super::check::type_of;
 use super::super::functions::range::{RawWindow, wants_of};
 use super::super::functions::{self, Run};
@@ -65,7 +65,7 @@ impl Evaluator<'_> {
         match &expr.kind {
             ExprKind::Paren(inner) => self.leaf(inner, grid),
             ExprKind::Selector(selector) => {
-                if statistic_of(selector)?.is_some() {
+                if selector.edge != Edge::Inside || statistic_of(selector)?.is_some() {
                     return Ok(None);
                 }
                 let windows = windows_of(&self.shifted(selector.shift, grid), self.lookback_ns());
@@ -102,7 +102,7 @@ impl Evaluator<'_> {
         };
         let Some(mut leaf) = self.leaf(vector, grid)? else { return Ok(None) };
         let scalar = self.scalar(other, grid)?;
-        leaf.drops_name |= !binary.is_filter();
+        leaf.drops_name |= !binary.keeps_name();
         leaf.changes.push(Change::Scalar { expr, binary, scalar, is_scalar_left });
         Ok(Some(leaf))
     }
@@ -128,7 +128,7 @@ impl Evaluator<'_> {
         else {
             return Ok(None);
         };
-        if statistic_of(selector)?.is_some() {
+        if selector.edge != Edge::Inside || statistic_of(selector)?.is_some() {
             return Ok(None);
         }
         let params = self.params(expr, function, args, grid)?;

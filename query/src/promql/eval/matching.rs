@@ -85,7 +85,7 @@ fn union(matching: &Matching, mut left: Vec<Series>, right: Vec<Series>) -> Vec<
 /// The labels of a result, as Prometheus composes them.
 fn result_labels(binary: &Binary, many: &Labels, one: &Labels) -> Labels {
     let matching = &binary.matching;
-    let is_arithmetic = !binary.op.is_comparison() && !binary.op.is_set();
+    let is_arithmetic = !binary.op.is_comparison() && !binary.op.is_set() && !binary.op.is_trim();
     let base = if is_arithmetic { many.without_name() } else { many.clone() };
     let is_listed = |name: &str| matching.labels.iter().any(|label| label == name);
     match matching.cardinality {

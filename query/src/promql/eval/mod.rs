@@ -1,10 +1,10 @@
 //! Tree to value: every expression is evaluated once, for all steps of the query together.
 //!
 //! Read in this order: this file (entry points, grid, dispatch, the final shape), [`series`] (vectors over steps),
-//! [`select`] (names and matchers to series), [`read`] (series to samples), [`window`] (functions over ranges),
-//! [`call`], [`labels`] and [`histogram`] (the other functions), [`binary`] and [`matching`] (operators),
-//! [`aggregate`] and [`tally`]; and the short way of aggregations over very many series: [`leaf`], [`roster`],
-//! [`stream`].
+//! [`select`] (names and matchers to series), [`read`] (series to samples), [`native`] (series with histograms),
+//! [`window`] (functions over ranges), [`edges`] (`anchored` and `smoothed`), [`call`], [`labels`] and [`histogram`]
+//! (the other functions), [`binary`] and [`matching`] (operators), [`aggregate`] and [`tally`]; and the short way of
+//! aggregations over very many series: [`leaf`], [`roster`], [`stream`].
 //!
 //! Metric names are dropped last: operators only mark series whose name is to go, so that `label_replace` can still
 //! use it. When two series are one after that, their points are joined, or it is an error.
@@ -12,10 +12,12 @@
 mod aggregate;
 mod binary;
 mod call;
+mod edges;
 mod histogram;
 mod labels;
 mod leaf;
 mod matching;
+mod native;
 mod read;
 mod roster;
 mod select;
@@ -24,16 +26,18 @@ mod stream;
 mod tally;
 mod window;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::time::Duration;
 
 use icecore_storage::scan::{Coverage, Resolution, Scan};
 
-use super::ast::{At, Expr, ExprKind, Shift, ValueType};
+use super::ast::{At, Edge, Expr, ExprKind, Shift, ValueType};
 use super::check::type_of;
+use super::functions::native::Remark;
 use super::parser::parse;
+use super::print::quote_bytes;
 use super::value::{Answer, Labels, MatrixSeries, QueryValue, Sample, VectorSample};
 use crate::error::line_column;
 use crate::{Budget, Error, ErrorKind, Result};
@@ -195,6 +199,8 @@ struct Evaluator<'a> {
     step_ns: i64,
     /// Points of series that wait for their turn in an aggregation.
     points_max: usize,
+    /// Whether histograms are read for their counts and sums alone: then hints are told by comparing them.
+    tells_resets: Cell<bool>,
     notes: RefCell<Notes>,
 }
 
@@ -202,7 +208,8 @@ impl<'a> Evaluator<'a> {
     fn new(context: &'a Context<'a>, text: &'a str, grid: &Grid) -> Self {
         let Grid { start_ns, step_ns, .. } = *grid;
         let points_max = stream::POINTS_MAX;
-        Self { context, text, start_ns, end_ns: start_ns, step_ns, points_max, notes: RefCell::default() }
+        let (tells_resets, notes) = (Cell::new(false), RefCell::default());
+        Self { context, text, start_ns, end_ns: start_ns, step_ns, points_max, tells_resets, notes }
     }
 
     /// Evaluates an expression that is not a range vector. What was held on the way is given back: after it, only the
@@ -218,7 +225,11 @@ impl<'a> Evaluator<'a> {
         match &expr.kind {
             ExprKind::Number(value) => Ok(Value::Scalar(vec![*value; grid.count])),
             ExprKind::Text(text) => Ok(Value::Text(text.clone())),
+            ExprKind::Bytes(_) => self.string(expr).map(Value::Text),
             ExprKind::Paren(inner) => self.eval(inner, grid),
+            ExprKind::Selector(selector) if selector.edge == Edge::Smoothed => {
+                self.smoothed(expr, selector, grid).map(Value::Vector)
+            }
             ExprKind::Selector(selector) => self.selector(selector, grid, read::Instant::Value),
             ExprKind::Unary { is_minus, expr: inner } => {
                 let value = self.eval(inner, grid)?;
@@ -255,6 +266,9 @@ impl<'a> Evaluator<'a> {
     fn string(&self, expr: &Expr) -> Result<String> {
         match &expr.unwrapped().kind {
             ExprKind::Text(text) => Ok(text.clone()),
+            ExprKind::Bytes(bytes) => {
+                Err(Error::at(self.text, expr.start, format!("string {} is not UTF-8", quote_bytes(bytes))))
+            }
             _ => Err(Error::at(self.text, expr.start, "expected a string")),
         }
     }
@@ -284,6 +298,14 @@ impl<'a> Evaluator<'a> {
     fn info(&self, expr: &Expr, message: impl Display) {
         let (line, column) = line_column(self.text, expr.start);
         self.notes.borrow_mut().infos.insert(format!("PromQL info: {message} ({line}:{column})"));
+    }
+
+    /// Says something of a result of this metric, at an expression.
+    fn remark(&self, expr: &Expr, metric: &str, remark: Remark) {
+        match remark.text(metric) {
+            (true, text) => self.warn(expr, text),
+            (false, text) => self.info(expr, text),
+        }
     }
 
     fn absorb(&self, coverage: &Coverage) {

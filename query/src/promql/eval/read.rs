@@ -6,9 +6,11 @@ use icecore_storage::model::{
 };
 use icecore_storage::scan::{Bounds, Coverage, SampleRequest, Window, WindowRequest};
 
-use super::super::ast::{Expr, ExprKind, Selector};
+use super::super::ast::{Edge, Expr, ExprKind, Selector};
 use super::super::functions::math::format_time;
-use super::super::value::{HistogramValue, Labels, MatrixSeries, Sample};
+use super::super::functions::native::Timed;
+use super::super::histogram::HistogramValue;
+use super::super::value::{Labels, MatrixSeries, Sample};
 use super::select::{Statistic, Target, select, statistic_of};
 use super::series::{Point, Series, join_equal, series_bytes};
 use super::{Evaluator, Grid, Value, answer_bytes};
@@ -47,12 +49,28 @@ pub(super) struct WindowRead<'a> {
 }
 
 /// Raw samples of one series.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct RawSeries {
     pub(super) labels: Labels,
     pub(super) drops_name: bool,
     pub(super) ts_ns: Vec<i64>,
     pub(super) values: Vec<f64>,
+    /// Native histograms by time; none for most fields.
+    pub(super) hists: Vec<Timed>,
+}
+
+/// Puts histograms to the numbers of their series; both ascend by id, and so does the result.
+fn with_histograms(series: &mut Vec<(SeriesId, RawSeries)>, histograms: Vec<(SeriesId, Vec<Timed>)>) {
+    let with_floats = series.len();
+    for (id, hists) in histograms {
+        let known = series.get_mut(..with_floats).unwrap_or_default();
+        let place = known.binary_search_by_key(&id, |(id, _)| *id).ok();
+        match place.and_then(|place| known.get_mut(place)) {
+            Some((_, raw)) => raw.hists = hists,
+            None => series.push((id, RawSeries { hists, ..RawSeries::default() })),
+        }
+    }
+    series.sort_by_key(|(id, _)| *id);
 }
 
 /// An estimate of the memory that a series with so many raw samples takes.
@@ -80,7 +98,7 @@ pub(super) fn hull(windows: &[Window]) -> TimeRange {
 /// The histogram of a window; cells of one or two values have none of their own.
 pub(super) fn histogram_of(partial: &Partial, numbers: &Numbers) -> Option<HistogramValue> {
     if let Some(buckets) = partial.histogram() {
-        return Some(HistogramValue::new(buckets, numbers));
+        return Some(HistogramValue::of_window(buckets, numbers));
     }
     let mut buckets = Histogram::default();
     match numbers.count {
@@ -88,7 +106,7 @@ pub(super) fn histogram_of(partial: &Partial, numbers: &Numbers) -> Option<Histo
         2 => [numbers.first, numbers.last].into_iter().for_each(|value| buckets.add(value)),
         _ => return None,
     }
-    Some(HistogramValue::new(&buckets, numbers))
+    Some(HistogramValue::of_window(&buckets, numbers))
 }
 
 /// The groups of statistics that hold one.
@@ -131,11 +149,23 @@ impl Evaluator<'_> {
                 .collect(),
         };
         let wants = found.map_or(StatSet::ENDS, wants_of);
-        let series = self.windows(selector, &windows, grid, wants, |_, _, partial| match found {
+        let targets = self.targets(selector, &windows)?;
+        let (plain, mixed) = if found.is_none() { self.parted(targets) } else { (targets, Vec::new()) };
+        let series = self.windows(&plain, &windows, grid, wants, |_, _, partial| match found {
             Some(found) => statistic(found, partial),
             None => what.of(partial),
         })?;
-        Ok(Value::Vector(series))
+        let latest = self.latest(&mixed, &times, grid, what)?;
+        self.joined(series, latest).map(Value::Vector)
+    }
+
+    /// The series of plain fields, in order, with those of fields that have histograms.
+    pub(super) fn joined(&self, mut plain: Vec<Series>, mixed: Vec<Series>) -> Result<Vec<Series>> {
+        if mixed.is_empty() {
+            return Ok(plain);
+        }
+        plain.extend(mixed);
+        self.in_order(plain)
     }
 
     pub(super) fn lookback_ns(&self) -> i64 {
@@ -145,22 +175,22 @@ impl Evaluator<'_> {
     /// Reads one partial per window and makes points of them, at every step of the grid. One window serves all steps.
     pub(super) fn windows(
         &self,
-        selector: &Selector,
+        targets: &[Target],
         windows: &[Window],
         grid: &Grid,
         wants: StatSet,
         mut point: impl FnMut(usize, Window, &Partial) -> Option<Sample>,
     ) -> Result<Vec<Series>> {
         let mut found = Vec::new();
-        for target in self.targets(selector, windows)? {
+        for target in targets {
             let mut unnamed = Vec::new();
             let read = WindowRead { windows, grid, wants };
             let coverage =
-                self.each_window(&target, &target.ids, &read, &mut point, |series_idx, points| {
+                self.each_window(target, &target.ids, &read, &mut point, |series_idx, points| {
                     self.take_points(series_idx, points, &mut unnamed)
                 })?;
             self.absorb(&coverage);
-            self.named(&target, unnamed, &mut found)?;
+            self.named(target, unnamed, &mut found)?;
         }
         self.in_order(found)
     }
@@ -260,30 +290,51 @@ impl Evaluator<'_> {
         selector: &Selector,
         windows: &[Window],
     ) -> Result<(Vec<RawSeries>, Coverage)> {
+        let (found, coverage) = self.samples_of(&self.targets(selector, windows)?, windows, false)?;
+        self.absorb(&coverage);
+        Ok((found, coverage))
+    }
+
+    /// As [`samples`](Self::samples), of fields that were looked up; with or without the marks of the end of series.
+    pub(super) fn samples_of(
+        &self,
+        targets: &[Target],
+        windows: &[Window],
+        with_ends: bool,
+    ) -> Result<(Vec<RawSeries>, Coverage)> {
         let mut found = Vec::new();
         let mut total = Coverage::default();
-        for target in self.targets(selector, windows)? {
-            let budget = self.context.budget;
-            let mut unnamed: Vec<(SeriesId, Vec<i64>, Vec<f64>)> = Vec::new();
-            let range = hull(windows);
-            let coverage = self.each_samples(&target, &target.ids, range, |series_idx, ts_ns, values| {
+        let (budget, range) = (self.context.budget, hull(windows));
+        for target in targets {
+            let mut unnamed: Vec<(SeriesId, RawSeries)> = Vec::new();
+            let take = |series_idx: usize, ts_ns: &[i64], values: &[f64]| {
                 let Some(id) = target.ids.get(series_idx) else { return Ok(()) };
                 budget.charge_bytes(raw_bytes(&Labels::default(), ts_ns.len()))?;
-                unnamed.push((*id, ts_ns.to_vec(), values.to_vec()));
+                let (ts_ns, values) = (ts_ns.to_vec(), values.to_vec());
+                unnamed.push((*id, RawSeries { ts_ns, values, ..RawSeries::default() }));
                 Ok(())
-            })?;
-            let ids: Vec<SeriesId> = unnamed.iter().map(|(id, ..)| *id).collect();
+            };
+            let coverage = match with_ends {
+                true => self.each_sample(target, &target.ids, range, take)?,
+                false => self.each_samples(target, &target.ids, range, take)?,
+            };
+            if self.has_histograms(target) {
+                let mut hists = self.histograms(target, range)?;
+                hists
+                    .iter_mut()
+                    .for_each(|(_, hists)| hists.retain(|(_, hist)| with_ends || !is_stale(hist.sum)));
+                with_histograms(&mut unnamed, hists);
+            }
+            let ids: Vec<SeriesId> = unnamed.iter().map(|(id, _)| *id).collect();
             let mut samples = unnamed.into_iter();
             each_key(self.context.scan, &ids, budget, |_, key| {
                 let labels = target.labels(key);
                 budget.charge_bytes(labels.memory_bytes())?;
-                let named = |(_, ts_ns, values)| RawSeries { labels, drops_name: false, ts_ns, values };
-                found.extend(samples.next().map(named));
+                found.extend(samples.next().map(|(_, raw)| RawSeries { labels, ..raw }));
                 Ok(())
             })?;
             total.absorb(&coverage);
         }
-        self.absorb(&total);
         found.sort_by(|a, b| a.labels.cmp(&b.labels));
         Ok((found, total))
     }
@@ -296,24 +347,35 @@ impl Evaluator<'_> {
         range: TimeRange,
         mut sink: impl FnMut(usize, &[i64], &[f64]) -> Result<()>,
     ) -> Result<Coverage> {
+        let (mut ts_ns, mut values) = (Vec::new(), Vec::new());
+        self.each_sample(target, ids, range, |series_idx, all_ts_ns, all_values| {
+            if !all_values.iter().any(|value| is_stale(*value)) {
+                return sink(series_idx, all_ts_ns, all_values);
+            }
+            ts_ns.clear();
+            values.clear();
+            let both = all_ts_ns.iter().zip(all_values).filter(|(_, value)| !is_stale(**value));
+            both.for_each(|(ts, value)| {
+                ts_ns.push(*ts);
+                values.push(*value);
+            });
+            sink(series_idx, &ts_ns, &values)
+        })
+    }
+
+    /// As [`each_samples`](Self::each_samples), with the marks of the end of series.
+    fn each_sample(
+        &self,
+        target: &Target,
+        ids: &[SeriesId],
+        range: TimeRange,
+        mut sink: impl FnMut(usize, &[i64], &[f64]) -> Result<()>,
+    ) -> Result<Coverage> {
         let request =
             SampleRequest { measurement: target.measurement, field: target.field, series: ids, range };
         let budget = self.context.budget;
-        let (mut ts_ns, mut values) = (Vec::new(), Vec::new());
         let outcome = self.context.scan.samples(&request, budget, &mut |slice| {
-            let done = if slice.values.iter().any(|value| is_stale(*value)) {
-                ts_ns.clear();
-                values.clear();
-                let both = slice.ts_ns.iter().zip(slice.values).filter(|(_, value)| !is_stale(**value));
-                both.for_each(|(ts, value)| {
-                    ts_ns.push(*ts);
-                    values.push(*value);
-                });
-                sink(slice.series_idx, &ts_ns, &values)
-            } else {
-                sink(slice.series_idx, slice.ts_ns, slice.values)
-            };
-            done.map_err(|error| budget.stop_scan(error))
+            sink(slice.series_idx, slice.ts_ns, slice.values).map_err(|error| budget.stop_scan(error))
         });
         budget.scanned(outcome)
     }
@@ -328,14 +390,17 @@ impl Evaluator<'_> {
                         self.unsupported(expr, format!("a range of __stat__={:?} alone", found.name()))
                     );
                 }
+                if selector.edge != Edge::Inside {
+                    return Err(self.unsupported(expr, format!("a range {} alone", selector.edge.word())));
+                }
                 let windows = windows_of(&self.shifted(selector.shift, grid), *range_ns);
                 let (found, coverage) = self.samples(selector, &windows)?;
                 self.refuse_gone(expr, "a range selector", &coverage)?;
                 for raw in found {
-                    let points: Vec<_> =
-                        raw.ts_ns.into_iter().zip(raw.values.into_iter().map(Sample::Float)).collect();
-                    self.charge_answer(&raw.labels, &points)?;
-                    matrix.push(MatrixSeries { labels: raw.labels, points });
+                    let labels = raw.labels.clone();
+                    let points = raw.points();
+                    self.charge_answer(&labels, &points)?;
+                    matrix.push(MatrixSeries { labels, points });
                 }
             }
             ExprKind::Subquery { .. } => {

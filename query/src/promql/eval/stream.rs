@@ -19,6 +19,7 @@ use icecore_storage::scan::Coverage;
 
 use super::super::ast::{Aggregate, AggregateOp, Expr};
 use super::super::functions::math;
+use super::super::number::format_float;
 use super::super::value::Sample;
 use super::aggregate::{Counted, by_rank, ranks_of};
 use super::leaf::Leaf;
@@ -92,10 +93,15 @@ impl<'a> Points<'a> {
 impl Evaluator<'_> {
     /// The value of an aggregation over one leaf of one metric; `None` where only the general way can tell.
     pub(super) fn streamed(&self, expr: &Expr, aggregate: &Aggregate, grid: &Grid) -> Result<Option<Value>> {
+        if matches!(aggregate.op, AggregateOp::Limitk | AggregateOp::LimitRatio) {
+            return Ok(None);
+        }
         let before = self.context.budget.memory_bytes();
         let Some(leaf) = self.leaf(&aggregate.expr, grid)? else { return Ok(None) };
         let mut targets = self.targets(leaf.selector, &leaf.windows)?;
-        if let (Some(target), true) = (targets.pop(), targets.is_empty()) {
+        if let (Some(target), true) = (targets.pop(), targets.is_empty())
+            && !self.has_histograms(&target)
+        {
             let value = self.folded(expr, aggregate, &leaf, &target, grid)?;
             if value.is_some() {
                 return Ok(value.map(Value::Vector));
@@ -309,7 +315,14 @@ impl<'a> Fold<'a> {
                 Cells::Counted { label, counted } => {
                     let Some(base) = roster.groups.get(*group as usize) else { continue };
                     for (step, value) in numbers {
-                        counted.add(evaluator, base, label, (step, self.steps), value, self.drops_name)?;
+                        counted.add(
+                            evaluator,
+                            base,
+                            label,
+                            (step, self.steps),
+                            &format_float(value),
+                            self.drops_name,
+                        )?;
                     }
                 }
             }

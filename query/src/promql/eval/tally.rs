@@ -39,9 +39,12 @@ impl Tally {
             AggregateOp::Min => Self::Min(value),
             AggregateOp::Max => Self::Max(value),
             AggregateOp::Stddev | AggregateOp::Stdvar => Self::Deviation { mean: 0.0, m2: 0.0, count: 0 },
-            AggregateOp::Topk | AggregateOp::Bottomk | AggregateOp::Quantile | AggregateOp::CountValues => {
-                return None;
-            }
+            AggregateOp::Topk
+            | AggregateOp::Bottomk
+            | AggregateOp::Quantile
+            | AggregateOp::CountValues
+            | AggregateOp::Limitk
+            | AggregateOp::LimitRatio => return None,
         };
         tally.add(value);
         Some(tally)
@@ -112,7 +115,9 @@ pub(super) fn depends_on_order(op: AggregateOp, values: impl IntoIterator<Item =
         | AggregateOp::Stdvar
         | AggregateOp::Topk
         | AggregateOp::Bottomk
-        | AggregateOp::CountValues => true,
+        | AggregateOp::CountValues
+        | AggregateOp::Limitk
+        | AggregateOp::LimitRatio => true,
     }
 }
 

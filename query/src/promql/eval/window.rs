@@ -1,16 +1,20 @@
 //! Functions over ranges: from partials where cells can answer, from raw samples where not, and over subqueries.
 
-use icecore_storage::model::floor_to;
+use std::sync::Arc;
+
+use icecore_storage::model::{Partial, ResetHint, floor_to};
 use icecore_storage::scan::Window;
 
-use super::super::ast::{Expr, ExprKind, Selector, ValueType};
+use super::super::ast::{Edge, Expr, ExprKind, Selector, ValueType};
 use super::super::check::type_of;
-use super::super::functions::range::{self, RawWindow, numbers_of};
+use super::super::functions::range::{self, RawWindow};
 use super::super::functions::{Function, Run};
+use super::super::histogram::HistogramValue;
 use super::super::value::{Labels, Sample};
+use super::native::Over;
 use super::read::{RawSeries, histogram_of, raw_bytes, statistic, wants_of, windows_of};
 use super::select::{Statistic, statistic_of};
-use super::series::{Point, Series, series_bytes};
+use super::series::{Point, Series};
 use super::{Evaluator, Grid};
 use crate::{Error, ErrorKind, Result};
 
@@ -32,16 +36,17 @@ impl Evaluator<'_> {
         grid: &Grid,
     ) -> Result<Vec<Series>> {
         let params = self.params(expr, function, args, grid)?;
-        let Some(matrix) = args.iter().find(|arg| type_of(arg) == ValueType::Matrix) else {
+        let Some(arg) = args.iter().find(|arg| type_of(arg) == ValueType::Matrix) else {
             return Err(Error::at(self.text, expr.start, "expected a range vector"));
         };
-        let matrix = matrix.unwrapped();
+        let matrix = arg.unwrapped();
+        let over = Over { function, arg };
         let mut series = match &matrix.kind {
             ExprKind::Range { selector, range_ns } => {
                 let windows = windows_of(&self.shifted(selector.shift, grid), *range_ns);
-                self.over_selector(expr, function, selector, &windows, grid, &params)?
+                self.over_selector(expr, over, selector, &windows, grid, &params)?
             }
-            _ => self.over_subquery(expr, function, matrix, grid, &params)?,
+            _ => self.over_subquery(over, matrix, grid, &params)?,
         };
         if !keeps_name(function) {
             series.iter_mut().for_each(|series| series.drops_name = true);
@@ -88,22 +93,34 @@ impl Evaluator<'_> {
     fn over_selector(
         &self,
         expr: &Expr,
-        function: &Function,
+        over: Over<'_>,
         selector: &Selector,
         windows: &[Window],
         grid: &Grid,
         params: &Params,
     ) -> Result<Vec<Series>> {
+        let function = over.function;
+        if selector.edge != Edge::Inside {
+            return self.over_edges(expr, over, selector, windows, grid);
+        }
         if let Some(found) = statistic_of(selector)? {
             return self.over_statistic(expr, function, selector, found, windows, grid);
         }
         match function.run {
             Run::Window(formula) => {
-                self.windows(selector, windows, grid, range::wants_of(function.name), |_, window, partial| {
-                    formula(&partial.numbers()?, window).map(Sample::Float)
-                })
+                let (plain, mixed) = self.parted(self.targets(selector, windows)?);
+                let point =
+                    |_, window, partial: &Partial| formula(&partial.numbers()?, window).map(Sample::Float);
+                let series = self.windows(&plain, windows, grid, range::wants_of(function.name), point)?;
+                if mixed.is_empty() {
+                    return Ok(series);
+                }
+                let (found, coverage) = self.samples_of(&mixed, windows, false)?;
+                self.refuse_gone(expr, "a field with native histograms", &coverage)?;
+                self.absorb(&coverage);
+                self.joined(series, self.slide(over, found, windows, grid, params)?)
             }
-            Run::Samples(formula) => {
+            Run::Samples(_) => {
                 let (found, coverage) = self.samples(selector, windows)?;
                 if coverage.raw_gone_before_ns.is_some() {
                     if function.name == "quantile_over_time" {
@@ -111,8 +128,7 @@ impl Evaluator<'_> {
                     }
                     self.refuse_gone(expr, &format!("{}()", function.name), &coverage)?;
                 }
-                let formula = |raw: &RawWindow<'_>, _: Window| formula(raw);
-                self.slide(found, windows, grid, params, formula)
+                self.slide(over, found, windows, grid, params)
             }
             Run::Map(_) | Run::Date(_) | Run::Special(_) => Err(self.unsupported(expr, function.name)),
         }
@@ -128,10 +144,11 @@ impl Evaluator<'_> {
         params: &Params,
     ) -> Result<Vec<Series>> {
         self.info(expr, "quantile_over_time read histograms because raw rows are gone: within 0.5415 %");
-        self.windows(selector, windows, grid, wants_of(Statistic::Hist), |step, _, partial| {
+        let targets = self.targets(selector, windows)?;
+        self.windows(&targets, windows, grid, wants_of(Statistic::Hist), |step, _, partial| {
             let q = params.get(step).map_or(f64::NAN, |params| params[0]);
             let hist = histogram_of(partial, &partial.numbers()?)?;
-            Some(Sample::Float(hist.quantile(q)))
+            Some(Sample::Float(hist.quantile(q).0))
         })
     }
 
@@ -157,7 +174,8 @@ impl Evaluator<'_> {
                 return Err(self.unsupported(expr, format!("{name}() of __stat__={:?}", found.name())));
             }
         };
-        self.windows(selector, windows, grid, wants_of(found), |_, window, partial| {
+        let targets = self.targets(selector, windows)?;
+        self.windows(&targets, windows, grid, wants_of(found), |_, window, partial| {
             let sample = statistic(found, partial)?;
             match &sample {
                 Sample::Histogram(hist) if is_rate => {
@@ -171,8 +189,7 @@ impl Evaluator<'_> {
 
     fn over_subquery(
         &self,
-        expr: &Expr,
-        function: &Function,
+        over: Over<'_>,
         matrix: &Expr,
         grid: &Grid,
         params: &Params,
@@ -184,22 +201,21 @@ impl Evaluator<'_> {
         let (inner, series) = self.subquery(matrix, grid)?;
         let mut found = Vec::with_capacity(series.len());
         for one in series {
-            if one.points.iter().flatten().any(|sample| sample.float().is_none()) {
-                self.info(expr, format!("histograms in the subquery were ignored by {}()", function.name));
-            }
-            let points = inner.times().zip(&one.points);
-            let (ts_ns, values) =
-                points.filter_map(|(ts_ns, point)| Some((ts_ns, point.as_ref()?.float()?))).unzip();
             self.context.budget.charge_bytes(raw_bytes(&one.labels, inner.count))?;
-            found.push(RawSeries { labels: one.labels, drops_name: one.drops_name, ts_ns, values });
+            let (mut ts_ns, mut values, mut hists) = (Vec::new(), Vec::new(), Vec::new());
+            for (at_ns, point) in inner.times().zip(one.points) {
+                match point {
+                    Some(Sample::Float(value)) => {
+                        ts_ns.push(at_ns);
+                        values.push(value);
+                    }
+                    Some(Sample::Histogram(hist)) => hists.push((at_ns, unhinted(hist))),
+                    None => {}
+                }
+            }
+            found.push(RawSeries { labels: one.labels, drops_name: one.drops_name, ts_ns, values, hists });
         }
-        match function.run {
-            Run::Window(formula) => self.slide(found, &windows, grid, params, |raw, window| {
-                formula(&numbers_of(raw.ts_ns, raw.values)?, window)
-            }),
-            Run::Samples(formula) => self.slide(found, &windows, grid, params, |raw, _| formula(raw)),
-            Run::Map(_) | Run::Date(_) | Run::Special(_) => Err(self.unsupported(expr, function.name)),
-        }
+        self.slide(over, found, &windows, grid, params)
     }
 
     /// Evaluates the inner expression of a subquery wherever any step needs it. Its times are multiples of its step.
@@ -223,28 +239,12 @@ impl Evaluator<'_> {
         };
         self.context.budget.charge_samples(steps)?;
         let inner_grid = Grid { start_ns, step_ns, count };
-        let series = if count == 0 { Vec::new() } else { self.vector(inner, &inner_grid)? };
+        // Its steps skip samples, so that a comparison with the one before would not tell resets.
+        let tells_resets = self.tells_resets.replace(false);
+        let series = if count == 0 { Ok(Vec::new()) } else { self.vector(inner, &inner_grid) };
+        self.tells_resets.set(tells_resets);
+        let series = series?;
         Ok((inner_grid, series))
-    }
-
-    /// Computes a formula over the samples of each window.
-    fn slide(
-        &self,
-        found: Vec<RawSeries>,
-        windows: &[Window],
-        grid: &Grid,
-        params: &Params,
-        formula: impl Fn(&RawWindow<'_>, Window) -> Option<f64>,
-    ) -> Result<Vec<Series>> {
-        let mut series = Vec::with_capacity(found.len());
-        for raw in found {
-            self.context.budget.charge_samples(grid.count as u64)?;
-            self.context.budget.charge_bytes(series_bytes(grid.count))?;
-            let mut points = Vec::with_capacity(grid.count);
-            points.extend(slid((&raw.ts_ns, &raw.values), windows, grid, params, &formula));
-            series.push(Series { labels: raw.labels, drops_name: raw.drops_name, points });
-        }
-        Ok(series)
     }
 
     /// `absent_over_time`: one series where no series has a sample in the window.
@@ -270,6 +270,14 @@ impl Evaluator<'_> {
 /// Whether the series of a function over ranges keep the name.
 pub(super) fn keeps_name(function: &Function) -> bool {
     matches!(function.name, "first_over_time" | "last_over_time")
+}
+
+/// A histogram without what it knew of the one before it, which the steps of a subquery may have left out.
+fn unhinted(mut hist: Arc<HistogramValue>) -> Arc<HistogramValue> {
+    if matches!(hist.hint, ResetHint::Reset | ResetHint::NotReset) {
+        Arc::make_mut(&mut hist).hint = ResetHint::Unknown;
+    }
+    hist
 }
 
 /// What a formula makes of the samples of each window.

@@ -1,10 +1,13 @@
 //! The table of functions: names, argument types, and what computes each.
 //!
-//! [`range`] holds the formulas over windows, [`math`] those over single numbers and dates, [`classic`] those
+//! [`range`] holds the formulas over windows of numbers, [`native`] those over histograms, [`edges`] those
+//! of `anchored` and `smoothed`, [`math`] those over single numbers and dates, [`classic`] those
 //! over `le` buckets. Whatever needs labels or several series is [`Run::Special`] and lives in `eval`.
 
 pub(crate) mod classic;
+pub(crate) mod edges;
 pub(crate) mod math;
+pub(crate) mod native;
 pub(crate) mod range;
 
 use icecore_storage::model::Numbers;
@@ -16,14 +19,7 @@ use super::ast::ValueType::{Matrix, Scalar, Text, Vector};
 use range::RawWindow;
 
 /// Functions of Prometheus that are known by name and not built.
-pub(crate) const UNBUILT: [&str; 6] = [
-    "histogram_quantiles",
-    "histogram_stddev",
-    "histogram_stdvar",
-    "holt_winters",
-    "info",
-    "start_timestamp",
-];
+pub(crate) const UNBUILT: [&str; 3] = ["holt_winters", "info", "start_timestamp"];
 
 /// What computes a function.
 #[derive(Debug, Clone, Copy)]
@@ -53,6 +49,9 @@ pub(crate) enum Special {
     HistogramCount,
     HistogramFraction,
     HistogramQuantile,
+    HistogramQuantiles,
+    HistogramStddev,
+    HistogramStdvar,
     HistogramSum,
     LabelJoin,
     LabelReplace,
@@ -135,6 +134,12 @@ static TABLE: &[Function] = &[
     special("histogram_count", &[Vector], Special::HistogramCount),
     special("histogram_fraction", &[Scalar, Scalar, Vector], Special::HistogramFraction),
     special("histogram_quantile", &[Scalar, Vector], Special::HistogramQuantile),
+    Function {
+        optional: 1, is_variadic: true,
+        ..special("histogram_quantiles", &[Vector, Text, Scalar, Scalar], Special::HistogramQuantiles)
+    },
+    special("histogram_stddev", &[Vector], Special::HistogramStddev),
+    special("histogram_stdvar", &[Vector], Special::HistogramStdvar),
     special("histogram_sum", &[Vector], Special::HistogramSum),
     Function {
         optional: 1, is_variadic: true,

@@ -21,7 +21,7 @@ pub(crate) struct RawWindow<'a> {
 }
 
 /// Seconds from one time to another.
-fn seconds(from_ns: i64, to_ns: i64) -> f64 {
+pub(crate) fn seconds(from_ns: i64, to_ns: i64) -> f64 {
     (i128::from(to_ns) - i128::from(from_ns)) as f64 / 1e9
 }
 
@@ -66,28 +66,47 @@ pub(crate) fn delta(numbers: &Numbers, window: Window) -> Option<f64> {
 
 /// The change over the window, stretched to its edges where the samples come close enough to them.
 fn extrapolated(numbers: &Numbers, window: Window, is_counter: bool) -> Option<f64> {
-    let sampled = seconds(numbers.first_ns, numbers.last_ns);
-    if numbers.count < 2 || sampled <= 0.0 {
-        return None;
-    }
+    let sampled = Sampled { first_ns: numbers.first_ns, last_ns: numbers.last_ns, count: numbers.count };
     let resets = if is_counter { numbers.reset_sum } else { 0.0 };
     let change = numbers.last - numbers.first + resets;
-    let mut to_start = seconds(window.start_ns, numbers.first_ns);
-    let mut to_end = seconds(numbers.last_ns, window.end_ns);
-    let between = sampled / (numbers.count - 1) as f64;
-    // Samples farther from an edge than about one interval mean that the series begins or ends there.
-    let threshold = between * 1.1;
-    if to_start >= threshold {
-        to_start = between / 2.0;
+    Some(change * sampled.stretch(window, is_counter.then_some((numbers.first, change)))?)
+}
+
+/// The times of the samples of a window.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sampled {
+    /// Of the first one.
+    pub(crate) first_ns: i64,
+    /// Of the last one.
+    pub(crate) last_ns: i64,
+    /// How many there are.
+    pub(crate) count: u64,
+}
+
+impl Sampled {
+    /// The factor from the change between the samples to that over the window. Of a counter its first value and its
+    /// change are given: it cannot have been below zero. `None` for fewer than two samples.
+    pub(crate) fn stretch(self, window: Window, counter: Option<(f64, f64)>) -> Option<f64> {
+        let sampled = seconds(self.first_ns, self.last_ns);
+        if self.count < 2 || sampled <= 0.0 {
+            return None;
+        }
+        let mut to_start = seconds(window.start_ns, self.first_ns);
+        let mut to_end = seconds(self.last_ns, window.end_ns);
+        let between = sampled / (self.count - 1) as f64;
+        // Samples farther from an edge than about one interval mean that the series begins or ends there.
+        let threshold = between * 1.1;
+        if to_start >= threshold {
+            to_start = between / 2.0;
+        }
+        if let Some((first, change)) = counter.filter(|(first, change)| *change > 0.0 && *first >= 0.0) {
+            to_start = to_start.min(sampled * (first / change));
+        }
+        if to_end >= threshold {
+            to_end = between / 2.0;
+        }
+        Some((sampled + to_start + to_end) / sampled)
     }
-    if is_counter && change > 0.0 && numbers.first >= 0.0 {
-        // A counter cannot have been below zero.
-        to_start = to_start.min(sampled * (numbers.first / change));
-    }
-    if to_end >= threshold {
-        to_end = between / 2.0;
-    }
-    Some(change * ((sampled + to_start + to_end) / sampled))
 }
 
 pub(crate) fn resets(numbers: &Numbers, _: Window) -> Option<f64> {

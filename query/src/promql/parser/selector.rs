@@ -1,7 +1,7 @@
 //! Selectors and what may follow them: matchers, ranges, `offset` and `@`.
 #![warn(clippy::indexing_slicing)]
 
-use super::super::ast::{At, Expr, ExprKind, MatchOp, Matcher, Selector, Shift};
+use super::super::ast::{At, Edge, Expr, ExprKind, MatchOp, Matcher, Selector, Shift};
 use super::super::lexer::Token;
 use super::super::number::seconds_to_ns;
 use super::{Parser, compile_regex};
@@ -92,6 +92,10 @@ impl Parser<'_> {
             ExprKind::Subquery { expr: Box::new(expr), range_ns, step_ns, shift: Shift::default() }
         } else {
             match expr.kind {
+                ExprKind::Selector(selector) if selector.edge != Edge::Inside => {
+                    let message = format!("no {} modifiers allowed before range", selector.edge.word());
+                    return Err(Error::at(self.text, start, message));
+                }
                 ExprKind::Selector(selector) if selector.shift == Shift::default() => {
                     ExprKind::Range { selector, range_ns }
                 }
@@ -149,6 +153,23 @@ impl Parser<'_> {
             return Err(Error::at(self.text, start, "offset may not be set multiple times"));
         }
         shift.offset_ns = if is_minus { -nanos } else { nanos };
+        Ok(())
+    }
+
+    /// `anchored` and `smoothed`.
+    pub(super) fn edge_modifier(&mut self, expr: &mut Expr, edge: Edge) -> Result<()> {
+        let start = self.start();
+        self.at += 1;
+        let word = edge.word();
+        let (ExprKind::Selector(selector) | ExprKind::Range { selector, .. }) = &mut expr.kind else {
+            let message = format!("{word} modifier must be preceded by an instant or range vector selector");
+            return Err(Error::at(self.text, start, message));
+        };
+        if selector.edge != Edge::Inside {
+            let message = "anchored and smoothed may be set only once";
+            return Err(Error::at(self.text, start, message));
+        }
+        selector.edge = edge;
         Ok(())
     }
 

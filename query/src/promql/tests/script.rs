@@ -1,18 +1,17 @@
 //! Reads scripts in Prometheus' test language: `clear`, `load`, `eval instant`, `eval range`.
 //!
-//! Series `name{...} values` become the measurement `name` with the float field `value`. Native histograms cannot be
-//! written: series with such samples are not loaded, and evals that touch them are counted as skipped. An instant eval
-//! runs as written, as the middle of a short range, and with `@` at five other times.
+//! Series `name{...} values` become the measurement `name` with the float field `value`, which may have native histograms
+//! among its samples. An instant eval runs as written, as the middle of a short range, and with `@` at five other times.
+//! `literals` reads the values.
 //!
 //! This file is part of the unit tests and of the example `promqltest`; so it uses only what the crate makes public.
 
 use std::collections::BTreeMap;
-use std::sync::LazyLock;
 use std::time::Duration;
 
 use icecore_query::promql::ast::{At, ExprKind, Shift};
 use icecore_query::promql::{
-    Answer, Context, Expr, Labels, QueryValue, Sample, Selector, instant, parse, parse_selector, range,
+    Answer, Context, Expr, HistogramValue, Labels, QueryValue, Sample, instant, parse, parse_selector, range,
 };
 use icecore_query::{Budget, Limits};
 use icecore_storage::model::{SeriesKey, Value};
@@ -20,9 +19,11 @@ use icecore_storage::scan::Resolution;
 use regex::Regex;
 
 use super::VecScan;
+use literals::{Family, Given, close, is_near, sequences, stored_hint};
 
-/// The NaN by which Prometheus marks the end of a series.
-const STALE: f64 = f64::from_bits(0x7ff0_0000_0000_0002);
+#[path = "literals.rs"]
+mod literals;
+
 const MINUTE_NS: i64 = 60_000_000_000;
 /// Functions whose value depends on the time of evaluation, not only of the samples.
 const TIMED: [&str; 16] = [
@@ -44,12 +45,6 @@ const TIMED: [&str; 16] = [
     "absent_over_time",
 ];
 
-/// `v`, `v+d`, `vxN`, `v+dxN`; hexadecimal numbers would not be clear here.
-static VALUES: LazyLock<Option<Regex>> = LazyLock::new(|| {
-    let number = r"(?:inf|nan|[0-9.]+(?:e[-+]?\d+)?)";
-    Regex::new(&format!(r"(?i)^([-+]?{number})(?:([-+])({number}))?(?:x(\d+))?$")).ok()
-});
-
 /// What came out of a script.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
@@ -57,13 +52,11 @@ pub(crate) struct Report {
     pub(crate) passed: usize,
     /// The others: line and reason.
     pub(crate) failures: Vec<(usize, String)>,
-    /// Evals over native histograms: line and text.
-    pub(crate) skipped: Vec<(usize, String)>,
 }
 
 type Outcome<T> = Result<T, String>;
 /// Labels and the values of a line; `None`: a gap.
-type Line = (Labels, Vec<Option<f64>>);
+type Line = (Labels, Vec<Option<Given>>);
 /// A series of an answer: labels, and values by step.
 type Found = (Labels, Vec<(i64, Sample)>);
 
@@ -102,31 +95,31 @@ fn is_head(line: &str) -> bool {
 #[derive(Default)]
 struct Runner {
     scan: VecScan,
-    /// Labels of series with native histograms.
-    histograms: Vec<Labels>,
     report: Report,
 }
 
 impl Runner {
     fn block(&mut self, number: usize, head: &str, body: &[&str]) {
         if head == "clear" {
-            (self.scan, self.histograms) = (VecScan::default(), Vec::new());
+            self.scan = VecScan::default();
             return;
         }
         if let Some(step) = head.strip_prefix("load ").or(head.strip_prefix("load_with_nhcb ")) {
+            let mut families = Families::new();
             for (index, line) in body.iter().enumerate() {
-                let with_nhcb = head.starts_with("load_with_nhcb");
-                if let Err(reason) = time(step).and_then(|step_ns| self.load(step_ns, line, with_nhcb)) {
+                if let Err(reason) = time(step).and_then(|step_ns| self.load(step_ns, line, &mut families)) {
                     self.report.failures.push((number + 1 + index, reason));
                 }
+            }
+            if head.starts_with("load_with_nhcb")
+                && let Err(reason) = self.load_families(families)
+            {
+                self.report.failures.push((number, reason));
             }
             return;
         }
         match Eval::of(head, body) {
             Err(reason) => self.report.failures.push((number, format!("{head}: {reason}"))),
-            Ok(eval) if self.touches_histograms(&eval) => {
-                self.report.skipped.push((number, eval.text.to_owned()));
-            }
             Ok(eval) => match eval.run(&self.scan) {
                 Ok(()) => self.report.passed += 1,
                 Err(reason) => self.report.failures.push((number, format!("{head}\n    {reason}"))),
@@ -134,51 +127,79 @@ impl Runner {
         }
     }
 
-    fn load(&mut self, step_ns: i64, line: &str, with_nhcb: bool) -> Outcome<()> {
+    fn load(&mut self, step_ns: i64, line: &str, families: &mut Families) -> Outcome<()> {
         let (name, values) = split_line(line);
         if values.trim_start().starts_with('@') || name.contains("}@") {
             // Times at which counters began: not stored.
             return Ok(());
         }
         let labels = labels_of(name)?;
-        let base = ["_bucket", "_count", "_sum"].iter().find_map(|end| labels.name().strip_suffix(end));
-        if let Some(base) = base.filter(|_| with_nhcb) {
-            self.histograms.push(labels.filtered(|name| name != "le").with("__name__", base));
-        }
-        if values.contains("{{") {
-            self.histograms.push(labels);
-            return Ok(());
-        }
-        let tags = labels.iter().filter(|(name, _)| *name != "__name__");
-        let key = SeriesKey::new(labels.name(), tags).map_err(|error| error.to_string())?;
-        for (index, value) in sequences(values)?.into_iter().enumerate() {
-            if let Some(value) = value {
-                let index = i64::try_from(index).map_err(|error| error.to_string())?;
-                self.scan.push(&key, "value", step_ns * index, Value::Float(value));
+        let mut before: Option<HistogramValue> = None;
+        let times = (0..).map(|index: i64| step_ns * index);
+        let key = key_of(&labels)?;
+        for (ts_ns, value) in times.zip(sequences(values)?) {
+            match value {
+                None => {}
+                Some(Given::Float(value)) => {
+                    before = None;
+                    into_family(families, &labels, ts_ns, value);
+                    self.scan.push(&key, "value", ts_ns, Value::Float(value));
+                }
+                Some(Given::Histogram(mut literal)) => {
+                    let hint = stored_hint(before.as_ref(), &literal.value);
+                    before = Some(literal.value.clone());
+                    literal.value.hint = hint;
+                    self.scan.push_histogram(&key, "value", ts_ns, literal.native());
+                }
             }
         }
         Ok(())
     }
 
-    fn touches_histograms(&self, eval: &Eval<'_>) -> bool {
-        if eval.wanted.iter().any(|line| line.contains("{{")) {
-            return true;
-        }
-        let Ok(expr) = parse(eval.text) else { return false };
-        let mut touches = false;
-        visit(&mut expr.clone(), &mut |node| {
-            if let ExprKind::Selector(selector) | ExprKind::Range { selector, .. } = &node.kind {
-                touches |= self.histograms.iter().any(|labels| selects(selector, labels));
+    /// Adds the histograms that families of classic buckets are.
+    fn load_families(&mut self, families: Families) -> Outcome<()> {
+        for (labels, times) in families {
+            let key = key_of(&labels)?;
+            let mut before: Option<HistogramValue> = None;
+            for (ts_ns, family) in times {
+                let mut native = family.native();
+                native.check().map_err(|error| format!("{labels}: {error}"))?;
+                let value = HistogramValue::from(&native);
+                native.hint = stored_hint(before.as_ref(), &value);
+                before = Some(value);
+                self.scan.push_histogram(&key, "value", ts_ns, native);
             }
-            true
-        });
-        touches
+        }
+        Ok(())
     }
 }
 
-fn selects(selector: &Selector, labels: &Labels) -> bool {
-    selector.name.as_ref().is_none_or(|name| name == labels.name())
-        && selector.matchers.iter().all(|matcher| matcher.accepts(labels.get(&matcher.label)))
+/// Classic buckets by the labels of their histogram and by time.
+type Families = BTreeMap<Labels, BTreeMap<i64, Family>>;
+
+fn key_of(labels: &Labels) -> Outcome<SeriesKey> {
+    let tags = labels.iter().filter(|(name, _)| *name != "__name__");
+    SeriesKey::new(labels.name(), tags).map_err(|error| error.to_string())
+}
+
+/// Takes a sample of `_bucket`, `_count` or `_sum` into its family.
+fn into_family(families: &mut Families, labels: &Labels, ts_ns: i64, value: f64) {
+    let ending = ["_bucket", "_count", "_sum"].iter().find(|ending| labels.name().ends_with(**ending));
+    let Some((ending, base)) = ending.and_then(|ending| Some((*ending, labels.name().strip_suffix(ending)?)))
+    else {
+        return;
+    };
+    let upper = labels.get("le").parse::<f64>();
+    if ending == "_bucket" && upper.is_err() {
+        return;
+    }
+    let labels = labels.filtered(|name| name != "le").with("__name__", base);
+    let family = families.entry(labels).or_default().entry(ts_ns).or_default();
+    match (ending, upper) {
+        ("_bucket", Ok(upper)) => family.buckets.push((upper, value)),
+        ("_count", _) => family.count = Some(value),
+        _ => family.sum = value,
+    }
 }
 
 /// Visits a tree from the top; goes on below a node when the visitor says so.
@@ -187,7 +208,11 @@ fn visit(expr: &mut Expr, visitor: &mut dyn FnMut(&mut Expr) -> bool) {
         return;
     }
     match &mut expr.kind {
-        ExprKind::Number(_) | ExprKind::Text(_) | ExprKind::Selector(_) | ExprKind::Range { .. } => {}
+        ExprKind::Number(_)
+        | ExprKind::Text(_)
+        | ExprKind::Bytes(_)
+        | ExprKind::Selector(_)
+        | ExprKind::Range { .. } => {}
         ExprKind::Subquery { expr, .. } | ExprKind::Paren(expr) | ExprKind::Unary { expr, .. } => {
             visit(expr, visitor);
         }
@@ -247,33 +272,6 @@ fn labels_of(text: &str) -> Outcome<Labels> {
 fn series_line(line: &str) -> Outcome<Line> {
     let (name, values) = split_line(line);
     Ok((labels_of(name)?, sequences(values)?))
-}
-
-fn sequences(text: &str) -> Outcome<Vec<Option<f64>>> {
-    let parts: Vec<Vec<Option<f64>>> = text.split_whitespace().map(sequence).collect::<Outcome<_>>()?;
-    Ok(parts.concat())
-}
-
-fn sequence(text: &str) -> Outcome<Vec<Option<f64>>> {
-    let bad = || format!("not a value: {text:?}");
-    let times = |text: &str| text.parse::<usize>().map_err(|_| bad());
-    if let Some(rest) = text.strip_prefix('_') {
-        return Ok(vec![None; rest.strip_prefix('x').map_or(Ok(1), times)?]);
-    }
-    if let Some(rest) = text.strip_prefix("stale") {
-        return Ok(vec![Some(STALE); 1 + rest.strip_prefix('x').map_or(Ok(0), times)?]);
-    }
-    let parts = VALUES.as_ref().and_then(|pattern| pattern.captures(text)).ok_or_else(bad)?;
-    let float = |index: usize| parts.get(index).map_or(Ok(0.0), |part| part.as_str().parse::<f64>());
-    let mut value = float(1).map_err(|_| bad())?;
-    let step = float(3).map_err(|_| bad())?;
-    let sign = if parts.get(2).is_some_and(|sign| sign.as_str() == "-") { -1.0 } else { 1.0 };
-    let mut values = vec![Some(value)];
-    for _ in 0..parts.get(4).map_or(Ok(0), |count| times(count.as_str()))? {
-        value += sign * step;
-        values.push(Some(value));
-    }
-    Ok(values)
 }
 
 /// A remark or error that is asked for.
@@ -549,11 +547,11 @@ fn compare(found: &[Found], wanted: &[Line], is_ordered: bool, steps: Steps) -> 
     for (labels, values) in wanted {
         let points = *by_labels.get(labels)?;
         let times = (0..).map(|index: i64| steps.start_ns + steps.step_ns * index);
-        let wanted: Vec<(i64, f64)> =
-            times.zip(values).filter_map(|(ts_ns, value)| Some((ts_ns, (*value)?))).collect();
+        let wanted: Vec<(i64, &Given)> =
+            times.zip(values).filter_map(|(ts_ns, value)| Some((ts_ns, value.as_ref()?))).collect();
         let mut pairs = wanted.iter().zip(points);
         let is_near = pairs.all(|((wanted_ns, wanted), (found_ns, found))| {
-            wanted_ns == found_ns && found.float().is_some_and(|found| close(*wanted, found))
+            wanted_ns == found_ns && is_sample(wanted, found)
         });
         if wanted.len() != points.len() || !is_near {
             return None;
@@ -562,12 +560,10 @@ fn compare(found: &[Found], wanted: &[Line], is_ordered: bool, steps: Steps) -> 
     Some(())
 }
 
-fn close(wanted: f64, found: f64) -> bool {
-    const EPSILON: f64 = 1e-6;
-    let (distance, size) = ((wanted - found).abs(), wanted.abs() + found.abs());
-    let is_tiny = wanted == 0.0 || found == 0.0 || size < f64::MIN_POSITIVE;
-    wanted == found
-        || (wanted.is_nan() && found.is_nan())
-        || (is_tiny && distance < EPSILON * f64::MIN_POSITIVE)
-        || distance / size < EPSILON
+fn is_sample(wanted: &Given, found: &Sample) -> bool {
+    match (wanted, found) {
+        (Given::Float(wanted), Sample::Float(found)) => close(*wanted, *found),
+        (Given::Histogram(wanted), Sample::Histogram(found)) => is_near(wanted, found),
+        _ => false,
+    }
 }

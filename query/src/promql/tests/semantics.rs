@@ -434,3 +434,95 @@ fn histogram_quantile_of_classic_buckets_interpolates() {
            {j=\"a\"} 0.375",
     );
 }
+
+#[test]
+fn strings_that_are_not_utf8_are_no_labels() {
+    check(
+        "load 1m
+           x 1
+
+         eval instant at 0 count_values(\"a\\xc5z\", x)
+           expect fail msg: invalid label name \"a\\xc5z\"
+
+         eval instant at 0 label_replace(x, \"a\", \"\\xff\", \"\", \"\")
+           expect fail msg: string \"\\xff\" is not UTF-8
+
+         eval instant at 0 \"\\xff\"
+           expect fail msg: string \"\\xff\" is not UTF-8
+
+         eval instant at 0 x{a!=\"\\xff\"}
+           expect fail msg: expected string",
+    );
+}
+
+#[test]
+fn anchored_ranges_begin_with_the_sample_before() {
+    check(
+        "load 1m
+           x{a=\"1\"} 1 3 6 2 4
+           x{a=\"2\"} 1
+           x{a=\"3\"} 5 {{count:1}} {{count:3}}
+
+         eval instant at 4m increase(x{a!=\"3\"}[90s] anchored)
+           {a=\"1\"} 4
+
+         eval instant at 4m30s increase(x{a!=\"3\"}[2m] anchored offset 30s)
+           {a=\"1\"} 4
+
+         eval instant at 4m delta(x{a!=\"3\"}[2m] anchored)
+           {a=\"1\"} -2
+
+         eval instant at 4m rate(x{a!=\"3\"}[2m] anchored) * 120
+           {a=\"1\"} 4
+
+         eval instant at 4m changes(x{a!=\"3\"}[1m] anchored)
+           {a=\"1\"} 1
+
+         eval instant at 4m resets(x{a!=\"3\"}[2m] anchored)
+           {a=\"1\"} 1
+
+         eval instant at 7m increase(x{a=\"1\"}[1m] anchored)
+
+         eval instant at 2m increase(x{a=\"3\"}[1m] anchored)
+           expect warn msg: encountered a mix of histograms and floats for metric name \"x\" (1:10)
+
+         eval instant at 2m resets(x{a=\"3\"}[1m] anchored)
+           {a=\"3\"} 0
+
+         eval instant at 2m sum(increase(x{a!=\"3\"}[2m] anchored))
+           {} 5",
+    );
+}
+
+#[test]
+fn smoothed_selectors_lie_on_lines_between_samples() {
+    check(
+        "load 1m
+           x 0 6 12 3
+           h {{count:2 sum:4}} {{count:4 sum:8}}
+
+         eval range from 0 to 4m step 30s x smoothed
+           x 0 3 6 9 12 7.5 3 3 3
+
+         eval instant at 90s increase(x[1m] smoothed)
+           {} 6
+
+         eval instant at 150s increase(x[1m] smoothed)
+           {} 4.5
+
+         eval instant at 30s h smoothed
+           h {{count:3 sum:6}}
+
+         eval instant at 45s increase(h[30s] smoothed)
+           expect no_warn
+           {} {{count:1 sum:2 counter_reset_hint:gauge}}
+
+         eval instant at 30s timestamp(x smoothed)
+           {} 30
+
+         eval instant at 30s sum(x smoothed)
+           {} 3
+
+         eval instant at 30s x{a=\"1\"} smoothed",
+    );
+}

@@ -80,7 +80,7 @@ fn delete_hides_at_once_and_purges_without_writes() {
     assert_eq!(engine.stats().segment_rows[0], rows_before - 93);
     let hour = [Window { start_ns: START_NS, end_ns: START_NS + HOUR_NS }];
     let (_, coverage) = windows(&engine, ("cpu", "a", "float"), &hour, Bounds::RightOpen);
-    assert_eq!((coverage.rows, coverage.cells), (0, [0, 0, 1]), "from cells again");
+    assert_eq!((coverage.rows, coverage.cells, coverage.pages), (0, [0, 0, 1], 1), "from cells again");
     assert_eq!(content(&*before).len(), rows().len(), "a view is of one moment");
     assert_eq!(
         delete(&engine, "cpu", Some("a"), range).unwrap().segments,

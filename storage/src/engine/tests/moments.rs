@@ -6,12 +6,13 @@ use super::world::{Random, TestRow, content, env, write};
 use super::*;
 use crate::clock::SystemClock;
 use crate::fs::OsFs;
-use crate::model::Value;
+use crate::model::{StatSet, Value};
 use crate::testing::Scale;
 
 const WRITERS: [&str; 4] = ["a", "b", "c", "d"];
-/// Time between the batches of a writer.
-const STEP_NS: i64 = SECOND_NS / 1000;
+/// Time between the batches of a writer: some hours pass while it writes, and the jobs roll them.
+const STEP_NS: i64 = SECOND_NS / 2;
+const PER_MINUTE: u64 = (MINUTE_NS / STEP_NS) as u64;
 
 /// The same number in two measurements.
 fn batch(host: &'static str, ts_ns: i64, number: i64) -> Vec<TestRow> {
@@ -46,6 +47,8 @@ struct History {
     /// By writer: batches acknowledged so far.
     acked: [AtomicI64; 4],
     is_over: AtomicBool,
+    /// Cells that windows were answered from.
+    cells: AtomicU64,
 }
 
 impl History {
@@ -78,7 +81,9 @@ impl History {
                 _ => (newest - 200).max(0),
             };
             let end = if random.below(2) == 0 { i64::MAX } else { first + 300 };
-            self.check(&*self.engine.view(), &acked, first, end);
+            let view = self.engine.view();
+            self.check(&*view, &acked, first, end);
+            self.check_minutes(&*view, &acked);
             reads += 1;
         }
         reads
@@ -97,6 +102,46 @@ impl History {
             assert!((*acked).min(end) <= found, "{writer}: up to {found}, but {acked} were acknowledged");
             assert_eq!(cpu, self.numbers(view, "net", writer, first, end), "a batch of {writer} is torn");
         }
+    }
+
+    /// Windows, from cells where hours are rolled, hold each row once: all minutes are full up to the last, and nothing
+    /// acknowledged is missing.
+    fn check_minutes(&self, view: &dyn Scan, acked: &[i64; 4]) {
+        let newest = acked.iter().max().unwrap();
+        let minutes = (newest * STEP_NS) / MINUTE_NS + 60;
+        let asked = windows_of(self.base_ns, MINUTE_NS, minutes);
+        let Some(schema) = view.schema("cpu") else { return };
+        let series = view.series(schema.measurement, &[], TimeRange::ALL, 10).unwrap();
+        let ids: Vec<SeriesId> = series.iter().map(|info| info.id).collect();
+        let request = WindowRequest {
+            measurement: schema.measurement,
+            field: schema.fields[0].id,
+            series: &ids,
+            windows: &asked,
+            bounds: Bounds::RightOpen,
+            wants: StatSet::COUNT,
+            resolution: Resolution::Strict,
+        };
+        let mut sink = |slice: crate::scan::WindowSlice<'_>| {
+            let counts: Vec<u64> = slice.partials.iter().map(Partial::count).collect();
+            let writer = series[slice.series_idx].key.tag("host").unwrap();
+            let full = counts.iter().take_while(|count| **count == PER_MINUTE).count();
+            assert_eq!(
+                counts.iter().skip(full + 1).sum::<u64>(),
+                0,
+                "{writer}: a gap or a row twice: {counts:?}"
+            );
+            let place = WRITERS.iter().position(|known| *known == writer).unwrap();
+            let found = counts.iter().sum::<u64>() as i64;
+            assert!(
+                acked[place] <= found,
+                "{writer}: {found} counted, but {} were acknowledged",
+                acked[place]
+            );
+            Ok(())
+        };
+        let coverage = view.windows(&request, &Unmetered, &mut sink).unwrap();
+        self.cells.fetch_add(coverage.cells.iter().sum(), Ordering::Relaxed);
     }
 
     fn numbers(&self, view: &dyn Scan, measurement: &str, writer: &str, first: i64, end: i64) -> Vec<i64> {
@@ -129,12 +174,16 @@ fn history_of_writers_readers_and_jobs_has_no_gaps() {
     let dir = tempfile::tempdir().unwrap();
     let env = Env { fs: Arc::new(OsFs), clock: Arc::new(SystemClock::default()) };
     let options = Options { free_bytes_min: 0, wal_file_bytes_max: 1 << 20, ..Options::default() };
-    let open = || Engine::open(env.clone(), dir.path(), options.clone(), Retention::default()).unwrap();
+    // Partitions of an hour, and room for half a million batches.
+    let retention = Retention { raw: Some(Duration::from_secs(72 * 3600)), ..Retention::FOREVER };
+    let open = || Engine::open(env.clone(), dir.path(), options.clone(), retention).unwrap();
     let mut history = History {
         engine: open(),
-        base_ns: env.clock.now_ns() - 3 * HOUR_NS,
+        // An hour ends after the first two minutes.
+        base_ns: floor_to(env.clock.now_ns(), HOUR_NS) - 70 * HOUR_NS - 2 * MINUTE_NS,
         acked: [const { AtomicI64::new(0) }; 4],
         is_over: AtomicBool::new(false),
+        cells: AtomicU64::new(0),
     };
     let length = Duration::from_secs(Scale::asked().of(4, 60, 1800));
     let start_ns = env.clock.monotonic_ns();
@@ -163,5 +212,7 @@ fn history_of_writers_readers_and_jobs_has_no_gaps() {
     drop(history.engine);
     history.engine = open();
     history.check(&*history.engine.view(), &acked, 0, i64::MAX);
-    println!("{reads} reads while {} batches were written", acked.iter().sum::<i64>());
+    let cells = history.cells.into_inner();
+    assert!(0 < cells, "windows are answered from cells, too");
+    println!("{reads} reads of {cells} cells while {} batches were written", acked.iter().sum::<i64>());
 }

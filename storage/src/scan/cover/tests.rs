@@ -170,6 +170,15 @@ fn plan_raw_gone_and_never_any_data_reads_nothing() {
 }
 
 #[test]
+fn plan_raw_gone_window_that_ends_where_cells_begin_takes_their_first_edge() {
+    let gone = [at(600), i64::MIN, i64::MIN, i64::MIN];
+    let found = plan_in(&[minutes(60, 600)], gone, &[window(0, 60)], Bounds::LeftOpen);
+    assert_eq!(found.pieces, [edge(Tier::H1, 60)]);
+    let found = plan_in(&[minutes(60, 600)], gone, &[window(0, 61)], Bounds::LeftOpen);
+    assert_eq!(found.pieces, [cells(Tier::M1, 60, 61), edge(Tier::M1, 61)]);
+}
+
+#[test]
 fn plan_raw_rows_begin_where_they_are_left() {
     let floors_ns = [at(90), i64::MIN, i64::MIN, i64::MIN];
     let found = plan_in(&[minutes(0, 60)], floors_ns, &[window(0, 120)], Bounds::RightOpen);

@@ -1,0 +1,52 @@
+//! A real engine on a simulated disk, with a clock that stands where it is put.
+
+#![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
+
+use std::path::Path;
+use std::sync::Arc;
+
+use icecore::Retention;
+use icecore::ingest::line::{LineLimits, Precision, decode};
+use icecore_storage::Engine;
+use icecore_storage::clock::ManualClock;
+use icecore_storage::engine::Env;
+use icecore_storage::fs::SimFs;
+use icecore_storage::options::Options;
+
+/// Numbers from a seed.
+pub(super) struct Random(pub(super) u64);
+
+impl Random {
+    pub(super) fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % bound
+    }
+
+    /// Less than `bound_ns`, in steps of a microsecond.
+    pub(super) fn ns(&mut self, bound_ns: i64) -> i64 {
+        i64::try_from(self.below(u64::try_from(bound_ns / 1000).unwrap()) * 1000).unwrap()
+    }
+
+    pub(super) fn one_of<T: Copy>(&mut self, choices: &[T]) -> T {
+        choices[usize::try_from(self.below(choices.len() as u64)).unwrap()]
+    }
+
+    /// In `[0, 1)`.
+    pub(super) fn share(&mut self) -> f64 {
+        self.below(1 << 31) as f64 / (1_u64 << 31) as f64
+    }
+}
+
+pub(super) fn open(clock: &Arc<ManualClock>, retention: Retention) -> Engine {
+    let env = Env { fs: Arc::new(SimFs::default()), clock: Arc::clone(clock) as _ };
+    let options = Options { free_bytes_min: 0, ..Options::default() };
+    Engine::open(env, Path::new("/db"), options, retention).unwrap()
+}
+
+/// Writes line protocol in nanoseconds; all of it is taken.
+pub(super) fn write(engine: &Engine, lines: &str) {
+    let decoded = decode(lines.as_bytes(), Precision::Ns, 0, &LineLimits::default());
+    assert_eq!(decoded.rejected_count, 0, "{lines}");
+    let report = engine.write(&decoded.batch).unwrap();
+    assert_eq!(report.rejected, []);
+}
