@@ -6,7 +6,7 @@ use crate::model::{FieldInfo, FieldType, StatSet};
 /// A set of statistics, by what a field is for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum CellSet {
-    /// Whatever may be asked: all of a number but unique values; first, last and unique values of a text.
+    /// Whatever may be asked of a number, but unique values; the count of a text, of which more would cost most of all.
     #[default]
     Auto,
     /// Measured values, such as latencies: sum, range, spread and histogram; unique values of a text.
@@ -41,9 +41,8 @@ impl CellSet {
         let ends = StatSet::ENDS;
         if field_type == FieldType::Str {
             return match self {
-                Self::Auto => ends.with(StatSet::UNIQUES),
+                Self::Auto | Self::Counter => StatSet::COUNT,
                 Self::Dist => StatSet::UNIQUES,
-                Self::Counter => StatSet::COUNT,
                 Self::Gauge => ends,
             };
         }

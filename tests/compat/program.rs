@@ -10,6 +10,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use icecore_storage::cell_set::{CellRule, CellSet};
 use icecore_storage::clock::ManualClock;
 use icecore_storage::engine::{Env, Guard};
 use icecore_storage::fs::OsFs;
@@ -172,6 +173,9 @@ fn dense_from(start_ns: i64, step_ns: i64, first: i64) -> Vec<Row> {
     rows
 }
 
+/// All text fields.
+const TEXTS: [&str; 4] = ["state", "note", "text", "body"];
+
 /// Opens a database directory at a moment.
 ///
 /// # Errors
@@ -179,7 +183,15 @@ fn dense_from(start_ns: i64, step_ns: i64, first: i64) -> Vec<Row> {
 pub fn open(dir: &Path, now_ns: i64) -> Result<(Engine, Arc<ManualClock>)> {
     let clock = Arc::new(ManualClock::new(now_ns));
     let env = Env { fs: Arc::new(OsFs), clock: Arc::clone(&clock) as _ };
-    let options = Options { free_bytes_min: 0, ..Options::default() };
+    // Texts keep everything, so that the fixture holds every column.
+    let texts = |field: &str| CellRule {
+        measurement: "*".to_owned(),
+        field: field.to_owned(),
+        set: CellSet::Gauge,
+        with_uniques: true,
+    };
+    let cells = TEXTS.map(texts).into();
+    let options = Options { free_bytes_min: 0, cells, ..Options::default() };
     Ok((Engine::open(env, dir, options, Retention::default())?, clock))
 }
 

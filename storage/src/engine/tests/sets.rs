@@ -64,7 +64,8 @@ fn windows(engine: &Engine, field: &str, wants: StatSet, windows: &[Window]) -> 
 fn texts_and_uniques_are_the_same_from_every_layer() {
     let rig = Rig::new(Retention::FOREVER);
     drop(rig.engine.close());
-    let engine = open_with(&rig, Retention::FOREVER, vec![rule("load", CellSet::Auto, true)]);
+    let rules = vec![rule("load", CellSet::Auto, true), rule("user", CellSet::Gauge, true)];
+    let engine = open_with(&rig, Retention::FOREVER, rules);
     write_users(&engine, START_NS);
     let grids = [
         windows_of(START_NS, HOUR_NS, 1),
@@ -120,7 +121,8 @@ fn windows_cells_lack_something_are_read_from_rows_or_refused_by_name() {
     engine.seal().unwrap();
     engine.close().unwrap();
     // The next hour is kept in another way.
-    let engine = open_with(&rig, retention, vec![rule("load", CellSet::Dist, false)]);
+    let rules = vec![rule("load", CellSet::Dist, false), rule("user", CellSet::Gauge, true)];
+    let engine = open_with(&rig, retention, rules);
     rig.clock.advance(HOUR_NS);
     write_users(&engine, START_NS + HOUR_NS);
     engine.seal().unwrap();
