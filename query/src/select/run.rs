@@ -214,7 +214,7 @@ impl Runner<'_> {
     }
 
     fn aggregates(&mut self, plan: &Plan<'_>, groups: &Groups, frame: &Frame) -> Result<Vec<Vec<Vec<Cell>>>> {
-        let groups_buckets = if windows::can_answer(plan) {
+        let groups_buckets = if windows::can_answer(plan, frame) {
             windows::read(self.context, plan, groups, frame, &mut self.coverage)?
         } else {
             rows::read(self.context, plan, groups, frame, &mut self.coverage)?
@@ -238,7 +238,7 @@ impl Runner<'_> {
             ));
         }
         let is_bare = matches!(plan.items.as_slice(), [super::node::Node::Call(_)]);
-        if is_bare && frame.interval.is_none() && windows::can_answer(plan) {
+        if is_bare && frame.interval.is_none() && windows::can_answer(plan, frame) {
             let is_extreme = |call: &super::node::BoundCall| {
                 matches!(call.function, super::ast::Function::Min | super::ast::Function::Max)
             };

@@ -4,7 +4,9 @@
 //! buckets go through in chunks, so that memory follows the answer and not the range.
 
 use icecore_storage::model::histogram::Bucket;
-use icecore_storage::model::{HOUR_NS, Histogram, Partial, SeriesId, StatSet, TimeRange, Uniques, floor_to};
+use icecore_storage::model::{
+    FieldType, HOUR_NS, Histogram, Partial, SeriesId, StatSet, TimeRange, Uniques, floor_to,
+};
 use icecore_storage::scan::{Bounds, Coverage, FieldInfo, Resolution, Window, WindowRequest, WindowSlice};
 
 use super::Context;
@@ -14,8 +16,8 @@ use super::ast::Function;
 use super::frame::{Buckets, Frame};
 use super::run::Groups;
 use super::scalar::{Cell, row_bytes};
-use crate::Result;
 use crate::budget::Held;
+use crate::{ErrorKind, Result};
 
 /// Partials held at once, over all groups.
 const PARTIALS_MAX: usize = 200_000;
@@ -24,9 +26,20 @@ const CHUNK_MAX: usize = 8_192;
 /// As [`CHUNK_MAX`], with sketches of up to 4 KiB each, of which a scan holds three for a bucket.
 const UNIQUES_CHUNK_MAX: usize = 512;
 
+/// What is asked for is in no cells, and raw rows are gone.
+const GONE: ErrorKind = ErrorKind::Storage(icecore_storage::ErrorKind::Unavailable);
+
 /// Whether partials can answer the calls of a plan.
-pub(crate) fn can_answer(plan: &Plan<'_>) -> bool {
-    plan.filter.row_tests.is_empty() && plan.binder.calls.iter().all(super::node::BoundCall::is_in_partial)
+pub(crate) fn can_answer(plan: &Plan<'_>, frame: &Frame) -> bool {
+    // Cells of texts keep no times unless a rule says so, and cannot say then where the data begins.
+    let knows_start = frame.has_start || frame.interval.is_none() || !has_text(&fields_of(plan));
+    knows_start
+        && plan.filter.row_tests.is_empty()
+        && plan.binder.calls.iter().all(super::node::BoundCall::is_in_partial)
+}
+
+fn has_text(fields: &[FieldInfo]) -> bool {
+    fields.iter().any(|field| field.field_type == FieldType::Str)
 }
 
 /// The cells of all calls, by group and bucket.
@@ -218,7 +231,7 @@ fn heap_bytes(partial: &Partial) -> u64 {
 impl<'a> Reader<'a> {
     /// The part of the range that has data; `None` when there is none. Without an interval, all of it.
     fn span(&mut self, frame: &Frame, fields: &[FieldInfo]) -> Result<Option<TimeRange>> {
-        if frame.interval.is_none() {
+        if frame.interval.is_none() || has_text(fields) {
             return Ok(Some(frame.range));
         }
         let mut bounds: Option<(i64, i64)> = None;
@@ -226,8 +239,16 @@ impl<'a> Reader<'a> {
         self.resolution = Resolution::Auto;
         let before = *self.coverage;
         self.wants = StatSet::ENDS;
+        let mut is_known = true;
         for field in fields {
-            let (merged, _held) = self.merged(field, &[window(frame.range)])?;
+            let merged = match self.merged(field, &[window(frame.range)]) {
+                // Its cells do not keep times, and raw rows are gone.
+                Err(error) if frame.has_start && error.kind() == GONE => {
+                    is_known = false;
+                    break;
+                }
+                merged => merged?.0,
+            };
             for partial in merged.into_iter().flatten().flatten() {
                 let Some((from_ns, to_ns)) = ends_of(&partial) else { continue };
                 let (first_ns, last_ns) = bounds.unwrap_or((from_ns, to_ns));
@@ -237,6 +258,9 @@ impl<'a> Reader<'a> {
         self.resolution = self.context.resolution;
         self.coverage.rounded = before.rounded;
         self.coverage.raw_gone_before_ns = before.raw_gone_before_ns;
+        if !is_known {
+            return Ok(Some(frame.range));
+        }
         Ok(bounds.map(|(first_ns, last_ns)| {
             TimeRange::new(first_ns, last_ns.saturating_add(1)).intersect(&frame.range)
         }))

@@ -21,12 +21,14 @@ pub(crate) enum SampleValues {
 /// Samples of one series and field, ascending and unique in time.
 #[derive(Debug)]
 pub(crate) struct Samples {
+    /// Whether texts are kept; else they are only counted.
+    keeps_texts: bool,
     pub(crate) ts_ns: Vec<i64>,
     pub(crate) values: SampleValues,
 }
 
 impl Samples {
-    pub(crate) fn new(field_type: FieldType) -> Self {
+    pub(crate) fn new(field_type: FieldType, wants: StatSet) -> Self {
         let values = match field_type {
             FieldType::Float => SampleValues::Float(Vec::new()),
             FieldType::Int => SampleValues::Int(Vec::new()),
@@ -34,7 +36,17 @@ impl Samples {
             FieldType::Bool => SampleValues::Bool(Vec::new()),
             FieldType::Str => SampleValues::Text(StrColumn::default()),
         };
-        Self { ts_ns: Vec::new(), values }
+        let keeps_texts = wants.has(StatSet::ENDS) || wants.has(StatSet::UNIQUES);
+        Self { keeps_texts, ts_ns: Vec::new(), values }
+    }
+
+    /// Bytes of texts that are kept, with those of a slice.
+    fn text_bytes(&self, slice: &Slice<'_>) -> u64 {
+        let SampleValues::Text(kept) = &self.values else { return 0 };
+        let Some(Values::Str(texts)) = slice.column(0).map(|column| &column.values) else { return 0 };
+        let new: usize =
+            if self.keeps_texts { slice.rows.clone().map(|row| texts.get(row).len()).sum() } else { 0 };
+        (kept.bytes.len() + new) as u64
     }
 
     fn clear(&mut self) {
@@ -106,7 +118,7 @@ impl Samples {
                     slice.rows.clone().zip(slice.ts_ns).filter(|(row, _)| column.is_valid(*row))
                 {
                     self.ts_ns.push(*ts_ns);
-                    into.push(from.get(row));
+                    into.push(if self.keeps_texts { from.get(row) } else { "" });
                 }
             }
             _ => return Err(Error::corruption("a column has another type than its field")),
@@ -182,7 +194,9 @@ pub(crate) fn samples(
         let start = samples.ts_ns.len();
         for range in ranges {
             cursor.read(series, *range, &mut |slice| {
-                meter.buffers((samples.ts_ns.len() + slice.ts_ns.len()) as u64 * SAMPLE_BYTES)?;
+                let rows = (samples.ts_ns.len() + slice.ts_ns.len()) as u64;
+                // Texts stand there twice while samples of two sources are sorted.
+                meter.buffers(rows * SAMPLE_BYTES + 2 * samples.text_bytes(slice))?;
                 samples.take(slice)
             })?;
         }

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::memtable::Snapshot;
 use crate::model::{
-    ColumnKey, FieldId, FieldType, MeasurementId, RowBlock, SeriesId, SeriesKey, Tier, TimeRange,
+    ColumnKey, FieldId, FieldType, MeasurementId, RowBlock, SeriesId, SeriesKey, StatSet, Tier, TimeRange,
 };
 use crate::series::Catalog;
 use crate::version::{LiveSegment, Store, Version};
@@ -171,7 +171,7 @@ impl Scan for View {
         let mut cursors: Vec<Cursor<'_>> =
             sources.iter().map(|source| Cursor::new(source, request.measurement, &keys)).collect();
         let mut coverage = Coverage { raw_gone_before_ns, ..Coverage::default() };
-        let mut found = Samples::new(field_type);
+        let mut found = Samples::new(field_type, StatSet::COUNT);
         let mut values = Vec::new();
         for (series_idx, series) in request.series.iter().enumerate() {
             let range = ranges.get(classes.class(series_idx)).copied().unwrap_or(request.range);

@@ -118,7 +118,7 @@ pub(super) fn run(
             field_type,
             field: request.field,
             wants: request.wants,
-            samples: Samples::new(field_type),
+            samples: Samples::new(field_type, request.wants),
             pieces: vec![Partial::empty(field_type); plan.pieces.len()],
             // That raw rows are gone is no loss here: cells answer in their place, or `rounded` says what they cannot.
             coverage: Coverage { rounded: plan.rounded, ..Coverage::default() },
@@ -190,18 +190,21 @@ fn plan(view: &View, request: &WindowRequest<'_>, floors_ns: Floors) -> Result<P
     }
     let lacking = Lacking::of(version, request.measurement, request.field, request.wants);
     valid = lacking.take_out(valid);
+    let [m1, m5, h1] = &valid;
+    let available = Available { cells: [m1, m5, h1], floors_ns: version.floors_ns };
+    let plan = if floors_ns == version.floors_ns {
+        cover::plan(request.windows, request.bounds, &available, request.resolution)?
+    } else {
+        // What a class sees does not change with what spoils cells for a while: these come back the same.
+        let [m1, m5, h1] = valid_spans(&version.rolled, &version.lost, &[], &[]);
+        let seen = Available { cells: [&m1, &m5, &h1], floors_ns };
+        cover::plan_seen(request.windows, request.bounds, (&available, Some(&seen)), request.resolution)?
+    };
+    // The windows as they are answered: a widened one may reach into cells that lack something.
     let gone = Gone { floors_ns: version.floors_ns, frozen: &version.lost.frozen };
     let schema = || view.schema_of(request.measurement);
-    lacking.check((request.windows, request.bounds), &valid, gone, schema, request.field)?;
-    let [m1, m5, h1] = valid;
-    let available = Available { cells: [&m1, &m5, &h1], floors_ns: version.floors_ns };
-    if floors_ns == version.floors_ns {
-        return cover::plan(request.windows, request.bounds, &available, request.resolution);
-    }
-    // What a class sees does not change with what spoils cells for a while: these come back the same.
-    let [m1, m5, h1] = valid_spans(&version.rolled, &version.lost, &[], &[]);
-    let seen = Available { cells: [&m1, &m5, &h1], floors_ns };
-    cover::plan_seen(request.windows, request.bounds, (&available, Some(&seen)), request.resolution)
+    lacking.check((&plan.windows, request.bounds), &valid, gone, schema, request.field)?;
+    Ok(plan)
 }
 
 /// Presses one series after the other into one partial per piece.

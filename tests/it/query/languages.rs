@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use icecore::{Cell, Database, Guard, Precision, QueryValue, Retention, Sample};
+use icecore::{Cell, Config, Database, Guard, Precision, QueryValue, Retention, Sample};
 
 const SECOND_NS: i64 = 1_000_000_000;
 const HOUR_NS: i64 = 3_600 * SECOND_NS;
@@ -61,7 +61,11 @@ fn rows(seed: u64, on_edges: bool) -> Rows {
 }
 
 fn open(dir: &Path, rows: &Rows) -> Database {
-    let database = Database::open(dir).unwrap();
+    open_with(dir, rows, Config::default())
+}
+
+fn open_with(dir: &Path, rows: &Rows, config: Config) -> Database {
+    let database = Database::open_with(dir, config).unwrap();
     database.set_retention(Retention::FOREVER).unwrap();
     let mut body = String::new();
     for (host, rows) in rows {
@@ -132,6 +136,7 @@ fn verify_both(database: &Database, rows: &Rows, shift_ns: i64) {
         }
     }
     assert_eq!(by_select(database, "count(v)"), counts);
+    assert_eq!(by_select(database, "count(s)"), counts, "of texts, of which cells keep nothing else");
     for (column, text) in [
         ("count(v)", "count_over_time(m_v[5m])"),
         ("sum(v)", "sum_over_time(m_v[5m])"),
@@ -176,6 +181,30 @@ fn select_and_promql_agree_on_the_same_rows() {
         verify_both(&database, &plain, 0);
         database.close().unwrap();
     }
+}
+
+#[test]
+fn cells_without_first_and_last_are_grouped_by_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let rows = rows(3, false);
+    let mut config = Config::default();
+    config.options.cells = vec![icecore::config::parse_cell_rule("m.v=dist").unwrap()];
+    let database = open_with(dir.path(), &rows, config);
+    let columns = ["count(v)", "mean(v)", "max(v)", "p99(v)"];
+    let before = columns.map(|column| by_select(&database, column));
+    database.seal().unwrap();
+    drop_raw(&database);
+    for (column, before) in columns.into_iter().zip(before) {
+        let after = by_select(&database, column);
+        assert!(!after.is_empty() && after.keys().eq(before.keys()), "{column}");
+        for (key, found) in &after {
+            assert!((found - before[key]).abs() <= 1e-9 * found.abs(), "{column} of {key:?}");
+        }
+    }
+    let text = format!("SELECT first(v) FROM m WHERE time >= {START_NS} GROUP BY time(5m)");
+    let error = database.select(&text).unwrap_err().to_string();
+    assert!(error.contains("\"v\" of m") && error.contains("not first and last"), "{error}");
+    database.close().unwrap();
 }
 
 /// One row of a SELECT without GROUP BY that must be exact.
