@@ -173,20 +173,26 @@ fn block(batch: i64) -> RowBlock {
     }
 }
 
+/// Fills a memtable; the first batch after which it holds something else than it counts.
+fn first_miscount() -> Option<String> {
+    let before = ALLOCATOR.current_usage();
+    let memtable = Memtable::new();
+    (0..500).find_map(|batch| {
+        memtable.apply(MeasurementId(1 + batch % 2), &block(batch.into()));
+        let (counted, held) = (memtable.bytes(), ALLOCATOR.current_usage() - before);
+        // Beside the rows there are the tables themselves.
+        let fits = (counted..counted + 4096).contains(&held);
+        (!fits).then(|| format!("batch {batch}: {counted} counted, {held} held"))
+    })
+}
+
 #[test]
 fn memtable_counts_what_it_holds() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let before = ALLOCATOR.current_usage();
-    let memtable = Memtable::new();
-    for batch in 0..500 {
-        memtable.apply(MeasurementId(1 + batch % 2), &block(batch.into()));
-        let counted = memtable.bytes();
-        let held = || ALLOCATOR.current_usage() - before;
-        // Beside the rows there are the tables themselves; and for a moment what the test runner prints with.
-        let mut looks = std::iter::repeat_with(held).take(100_000);
-        let fits = looks.any(|held| (counted..counted + 4096).contains(&held));
-        assert!(fits, "batch {batch}: {counted} counted, {} held", held());
-    }
+    // The runner keeps some kilobytes when it notes that another test ended, which happens during one of these runs at
+    // most; a memtable that miscounts does so in all.
+    let miscounts: Vec<String> = (0..4).map_while(|_| first_miscount()).collect();
+    assert!(miscounts.len() < 4, "{miscounts:?}");
 }
 
 /// Seen with `--nocapture`.
