@@ -1,7 +1,7 @@
 //! Native histograms as values: what PromQL adds, scales, compares and asks for quantiles.
 //!
-//! Read in this order: this file (the value and its buckets), [`bounds`] (where buckets lie), [`combine`] (sums,
-//! differences and means), [`reset`] (whether a counter began anew), [`rank`] (quantiles, shares, deviation), [`trim`]
+//! Read in this order: this file (the value and its buckets), `bounds` (where buckets lie), `combine` (sums,
+//! differences and means), `reset` (whether a counter began anew), `rank` (quantiles, shares, deviation), `trim`
 //! (cutting off one side), `text` (as a text). Knows nothing of series, times and remarks.
 //!
 //! Buckets are sparse: none is empty, they ascend by index. Histograms of cells know their smallest and largest value,
