@@ -5,9 +5,9 @@
 use std::io::Read;
 
 use axum::body::Body;
-use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, Method};
 use http_body_util::BodyExt;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -137,9 +137,9 @@ async fn discard(app: &App, mut body: Body, bytes_max: usize) {
     drop(tokio::time::timeout(app.limits.body_time_max, drain).await);
 }
 
-/// The parameters of the URL and, for POST, of the form body.
+/// The parameters of the URL and, for POST and PUT, of the form body.
 pub(super) async fn params(app: &App, parts: &Parts, body: Body) -> Result<Params, Failure> {
-    if parts.method != axum::http::Method::POST {
+    if !matches!(parts.method, Method::POST | Method::PUT) {
         return Params::parse(parts.uri.query(), b"");
     }
     let form = read(app, &parts.headers, body, Bound::Form).await?;

@@ -269,7 +269,7 @@ fn rules_hide_raw_rows_of_their_series_and_are_kept() {
         .collect();
     assert_eq!(rig.write(&lines).0, 204);
     assert_eq!(rig.send(Method::POST, "/api/v1/admin/flush?compact=true", "").0, 200);
-    let put = |query: &str| rig.send(Method::PUT, &format!("{PATH}&{query}"), "");
+    let put = |form: &str| rig.send(Method::PUT, PATH, form);
     let analytical = "rule[]=telemetry%7Btier%3D%22analytical%22%7D+raw%3D6h";
     let critical = "rule[]=telemetry%7Btier%3D%22critical%22%7D+raw%3D72h";
     let (status, _, body) = put(&format!("{critical}&{analytical}"));
