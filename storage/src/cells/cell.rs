@@ -15,6 +15,8 @@
 
 #![warn(clippy::indexing_slicing)]
 
+use std::ops::Range;
+
 use super::text::Texts;
 use crate::model::FieldInfo;
 use crate::model::histogram::Bucket;
@@ -266,21 +268,22 @@ struct Numeric<'a, N> {
     uniques: Option<&'a UniquesColumn>,
 }
 
-/// The columns of a page for one field; those that hold a value wherever the count does.
+/// The columns of a page for one field; those that hold a value wherever the count does. Looks at some of the rows.
 pub(super) struct Loaded<'a, F> {
     column: F,
     count: &'a Column,
+    rows: Range<usize>,
 }
 
 impl<'a, F: Fn(Stat) -> Option<&'a Column>> Loaded<'a, F> {
-    fn new(column: F, count: &'a Column) -> Self {
-        Self { column, count }
+    fn new(column: F, count: &'a Column, rows: Range<usize>) -> Self {
+        Self { column, count, rows }
     }
 
     /// A column that must be there.
     pub(super) fn needed(&self, stat: Stat) -> Result<&'a Column> {
         let column = (self.column)(stat).ok_or_else(|| damaged(stat, "is missing"))?;
-        check_covers(self.count, column)?;
+        check_covers(self.count, column, self.rows.clone())?;
         Ok(column)
     }
 
@@ -307,9 +310,9 @@ impl<'a, F: Fn(Stat) -> Option<&'a Column>> Loaded<'a, F> {
 }
 
 impl<'a> CellReader<'a> {
-    /// Reads the cells of a field of type `field_type`; `column` gives the loaded column of a statistic, `None`
-    /// when the page has none. Partials carry the groups that are wanted; the cells keep the groups `kept`, which must
-    /// be enough for them. Linear in the rows.
+    /// Reads the cells of a field of type `field_type` in some rows of a page; `column` gives the loaded column of a
+    /// statistic, `None` when the page has none. Partials carry the groups that are wanted; the cells keep the groups
+    /// `kept`, which must be enough for them. Linear in these rows: other rows of the page are not looked at.
     ///
     /// # Errors
     /// `Corruption` when columns have another type or length than cells have, or one is missing; `Internal` when the
@@ -317,6 +320,7 @@ impl<'a> CellReader<'a> {
     pub fn new(
         field_type: FieldType,
         (kept, wants): (StatSet, StatSet),
+        rows: Range<usize>,
         column: impl Fn(Stat) -> Option<&'a Column>,
     ) -> Result<Self> {
         let needs = wanted(field_type, wants);
@@ -338,7 +342,7 @@ impl<'a> CellReader<'a> {
         let interior = match column(Stat::Count) {
             None => Interior::Empty,
             Some(count) => {
-                let (counts, loaded) = (counts(count)?, Loaded::new(column, count));
+                let (counts, loaded) = (counts(count)?, Loaded::new(column, count, rows));
                 match field_type {
                     FieldType::Str => Interior::Text(Texts::new(counts, needs, &loaded)?),
                     FieldType::Float => Interior::Float(Numeric::new(counts, (kept, needs), &loaded)?),
@@ -359,7 +363,7 @@ impl<'a> CellReader<'a> {
     pub fn of_block(block: &'a RowBlock, field: &CellField) -> Result<Self> {
         let CellField { info, kept } = field;
         let column = |stat| block.column(ColumnKey { field: info.id, stat });
-        Self::new(info.field_type, (*kept, wanted(info.field_type, *kept)), column)
+        Self::new(info.field_type, (*kept, wanted(info.field_type, *kept)), 0..block.len(), column)
     }
 
     /// The sample exactly on the left edge of the row; an empty text for a text that cells do not keep.
@@ -479,7 +483,7 @@ impl<'a, N: CellNumber> Numeric<'a, N> {
         let lacks_hist = |row| {
             cells.count.get(row).is_some_and(|count| without_max < count) && cells.hist_at(row).is_none()
         };
-        if wants_hist && (0..count.counts.len()).any(lacks_hist) {
+        if wants_hist && loaded.rows.clone().any(lacks_hist) {
             return Err(damaged(Stat::Hist, "is missing"));
         }
         Ok(cells)
@@ -537,16 +541,12 @@ fn counts(column: &Column) -> Result<Counts<'_>> {
     Ok(Counts { counts: typed(column)?, valid: column.valid.as_deref() })
 }
 
-/// Checks that `column` has a value wherever `count` has one.
-fn check_covers(count: &Column, column: &Column) -> Result<()> {
+/// Checks that `column` has a value in each of the rows where `count` has one.
+fn check_covers(count: &Column, column: &Column, mut rows: Range<usize>) -> Result<()> {
     if column.values.len() != count.values.len() {
         return Err(damaged(column.key.stat, "has another number of rows than the count"));
     }
-    let covers = match &column.valid {
-        None => true,
-        valid if *valid == count.valid => true,
-        Some(_) => (0..count.values.len()).all(|row| column.is_valid(row) || !count.is_valid(row)),
-    };
+    let covers = column.valid.is_none() || rows.all(|row| column.is_valid(row) || !count.is_valid(row));
     if covers { Ok(()) } else { Err(damaged(column.key.stat, "lacks values that the count has")) }
 }
 

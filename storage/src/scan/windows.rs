@@ -240,7 +240,8 @@ impl Presser<'_> {
                             let place = self.cell_keys.iter().position(|key| key.stat == stat)?;
                             slice.column(place)
                         };
-                        let reader = CellReader::new(self.field_type, (kept, self.wants), column)?;
+                        let rows = slice.rows.clone();
+                        let reader = CellReader::new(self.field_type, (kept, self.wants), rows, column)?;
                         press_cells(slice, &reader, targets, &mut self.pieces);
                         Ok(())
                     })?;

@@ -24,7 +24,7 @@ fn fields_of(kept: impl Fn(FieldType) -> StatSet) -> Vec<CellField> {
 
 fn reader<'a>(cells: &'a RowBlock, field: &CellField, wants: StatSet) -> Result<CellReader<'a>> {
     let column = |stat| cells.column(ColumnKey { field: field.info.id, stat });
-    CellReader::new(field.info.field_type, (field.kept, wants), column)
+    CellReader::new(field.info.field_type, (field.kept, wants), 0..cells.len(), column)
 }
 
 /// One row: minute, place within it, and a number from which all fields are made; `None` leaves a field out.
