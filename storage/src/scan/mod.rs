@@ -2,7 +2,7 @@
 //!
 //! A [`Scan`] is one consistent view. It names series, and reads a field of chosen series in one of three shapes:
 //! [`Scan::samples`] (every value, raw rows only), [`Scan::windows`] (one [`Partial`] per window, from the coarsest
-//! exact mix of tiers), and [`Scan::rows`] (whole raw rows as columns). Callers learn through [`Coverage`] what
+//! exact mix of tiers; [`Scan::groups`]: one for many series together), and [`Scan::rows`] (whole raw rows as columns). Callers learn through [`Coverage`] what
 //! was read and whether an answer had to be rounded; they never name a tier.
 //!
 //! Inside: `view` is the one implementation; `source` reads rows of a series from segments and memtable runs,
@@ -13,6 +13,7 @@
 mod classes;
 pub mod cover;
 mod gather;
+mod groups;
 mod kept;
 pub(crate) mod merge;
 mod rows;
@@ -22,6 +23,7 @@ mod source;
 pub(crate) mod view;
 mod windows;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::Result;
@@ -118,6 +120,18 @@ pub struct WindowRequest<'a> {
     pub resolution: Resolution,
 }
 
+/// Asks for one partial for each group of series and window.
+#[derive(Debug, Clone, Copy)]
+pub struct GroupRequest<'a> {
+    /// What is read. Of what is wanted only the count, [`StatSet::SUM`], [`StatSet::RANGE`], [`StatSet::HIST`] and
+    /// [`StatSet::UNIQUES`] have a meaning for a group.
+    pub read: WindowRequest<'a>,
+    /// The group of each series, below `group_count`.
+    pub groups: &'a [u32],
+    /// Number of groups.
+    pub group_count: usize,
+}
+
 /// Asks for whole rows.
 #[derive(Debug, Clone, Copy)]
 pub struct RowRequest<'a> {
@@ -203,10 +217,32 @@ pub struct HistogramSlice<'a> {
     pub values: &'a [NativeHistogram],
 }
 
-/// Windows of one series.
+/// The values of one tag of some series.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TagCodes {
+    /// For each series the position of its value in `values`.
+    pub codes: Vec<u32>,
+    /// The values, each once, in no order; the empty one stands for series without the tag.
+    pub values: Vec<Arc<str>>,
+}
+
+impl TagCodes {
+    /// The code of a value, which is new or known.
+    fn code_of(&mut self, value: &str, places: &mut HashMap<Arc<str>, u32>) -> u32 {
+        if let Some(code) = places.get(value) {
+            return *code;
+        }
+        let (code, value) = (u32::try_from(self.values.len()).unwrap_or(u32::MAX), Arc::<str>::from(value));
+        self.values.push(Arc::clone(&value));
+        places.insert(value, code);
+        code
+    }
+}
+
+/// Windows of one series, or of one group of series.
 #[derive(Debug, Clone, Copy)]
 pub struct WindowSlice<'a> {
-    /// Position of the series in the request.
+    /// Position of the series in the request, or number of the group.
     pub series_idx: usize,
     /// The windows as answered: those of the request, widened where [`Coverage::rounded`] says so.
     pub windows: &'a [Window],
@@ -299,6 +335,35 @@ pub trait Scan: Send + Sync {
         meter: &dyn Meter,
         sink: &mut dyn FnMut(WindowSlice<'_>) -> Result<()>,
     ) -> Result<Coverage>;
+
+    /// Hands over one partial per window, group by group in ascending order; groups without any value in any window are
+    /// skipped. Count, sum, smallest, largest, histogram and sketch are those of all samples of the group's series;
+    /// what is told by the order of samples (first, last, resets, changes) has no meaning. Sums of floats are
+    /// compensated, in no certain order of series.
+    ///
+    /// # Errors
+    /// As [`Scan::windows`].
+    fn groups(
+        &self,
+        request: &GroupRequest<'_>,
+        meter: &dyn Meter,
+        sink: &mut dyn FnMut(WindowSlice<'_>) -> Result<()>,
+    ) -> Result<Coverage> {
+        groups::merged(self, request, meter, sink)
+    }
+
+    /// The values of a tag of some series of a measurement, given in ascending order.
+    ///
+    /// # Errors
+    /// As [`Scan::keys`].
+    fn tag_codes(&self, _measurement: MeasurementId, tag: &str, series: &[SeriesId]) -> Result<TagCodes> {
+        let (mut found, mut places) = (TagCodes::default(), HashMap::new());
+        for key in self.keys(series)? {
+            let code = found.code_of(key.tag(tag).unwrap_or_default(), &mut places);
+            found.codes.push(code);
+        }
+        Ok(found)
+    }
 
     /// Hands over raw rows in blocks: series by series in the order asked, within a series by time. The block has
     /// one column per requested field, in that order.
