@@ -180,7 +180,7 @@ const RESERVED: &[Reserved] = &[
         scope: "storage/src",
         texts: &["thread::spawn", "thread::Builder", "thread::scope"],
         allowed: &["storage/src/pipeline.rs"],
-        why: "threads are started by services, and by pipeline for the length of a job",
+        why: "threads are started by services, and by pipeline for the length of a job or a read",
     },
     Reserved {
         scope: "query/src",

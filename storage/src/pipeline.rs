@@ -1,9 +1,12 @@
-//! Two halves of a job on two threads: one reads and computes, the other encodes and writes. Blocks pass in order, and
-//! few wait at a time. The second thread lives as long as the job; where there is one processor, there is none.
+//! Work on more than one thread. [`pipe`]: two halves of a job, one reads and computes, the other encodes and writes;
+//! blocks pass in order, and few wait at a time. [`spread`]: parts of a read, side by side. The threads live as long as
+//! the work; where there is one processor, there are none.
 //!
-//! The only place of this crate that starts a thread. Knows nothing of the jobs.
+//! The only place of this crate that starts a thread. Knows nothing of jobs and reads.
 
-use std::sync::{Mutex, PoisonError, mpsc};
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{LazyLock, Mutex, PoisonError, mpsc};
 use std::thread;
 
 use crate::{Error, ErrorKind, Result};
@@ -44,9 +47,73 @@ pub(crate) fn pipe<T: Send>(
     })
 }
 
-/// The schedules of the model checker know nothing of threads that it has not started.
+/// Does the work of each part and gives the results in order. Parts are taken one after the other by this thread and
+/// by others beside it, of which all reads together have fewer than there are processors.
+///
+/// # Errors
+/// Those of `work`, of the first part that has one.
+pub(crate) fn spread<P: Send, T: Send>(
+    parts: Vec<P>,
+    work: impl Fn(P) -> Result<T> + Sync,
+) -> Result<Vec<T>> {
+    let count = parts.len();
+    let queue = Mutex::new(parts.into_iter().enumerate());
+    let done = Mutex::new(Vec::with_capacity(count));
+    let drain = || {
+        loop {
+            let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let Some((place, part)) = next else { return };
+            let result = work(part);
+            done.lock().unwrap_or_else(PoisonError::into_inner).push((place, result));
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 1..count {
+            let Some(place) = Beside::take() else { break };
+            let helper = thread::Builder::new().name("icecore-read".to_owned());
+            let drain = || {
+                drain();
+                drop(place);
+            };
+            if helper.spawn_scoped(scope, drain).is_err() {
+                break;
+            }
+        }
+        drain();
+    });
+    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    done.sort_by_key(|(place, _)| *place);
+    done.into_iter().map(|(_, result)| result).collect()
+}
+
+/// A place for a thread beside those of the readers.
+struct Beside;
+
+/// How many are taken.
+static BESIDE: AtomicUsize = AtomicUsize::new(0);
+
+impl Beside {
+    fn take() -> Option<Self> {
+        let more = |taken| (taken + 1 < processors()).then_some(taken + 1);
+        BESIDE.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok().map(|_| Self)
+    }
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        BESIDE.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 fn has_second_processor() -> bool {
-    !cfg!(shuttle) && thread::available_parallelism().is_ok_and(|processors| 1 < processors.get())
+    1 < processors()
+}
+
+/// How many threads can run at once. The schedules of the model checker know nothing of threads that it has not started.
+pub(crate) fn processors() -> usize {
+    static PROCESSORS: LazyLock<usize> =
+        LazyLock::new(|| thread::available_parallelism().map_or(1, NonZeroUsize::get));
+    if cfg!(shuttle) { 1 } else { *PROCESSORS }
 }
 
 #[cfg(test)]

@@ -15,12 +15,16 @@
 
 #![warn(clippy::indexing_slicing)]
 
+mod runs;
+
+pub use runs::Run;
+
 use std::ops::Range;
 
 use super::text::Texts;
 use crate::model::FieldInfo;
 use crate::model::histogram::Bucket;
-use crate::model::partial::{Compensated, Number, Sum};
+use crate::model::partial::{Compensated, Number, Sum, mean_of};
 use crate::model::{
     Column, ColumnKey, FieldId, FieldType, HistogramColumn, HistogramRef, Partial, RowBlock, Stat, StatSet,
     Stats, UniquesColumn, ValueRef, Values,
@@ -92,7 +96,7 @@ pub(crate) fn without_hist_max(kept: StatSet) -> u64 {
 }
 
 /// A number type and the columns that hold it.
-pub(crate) trait CellNumber: Number {
+pub(in crate::cells) trait CellNumber: Number {
     /// The numbers of a column of this type.
     fn numbers(values: &Values) -> Option<&[Self]>;
     /// A column of numbers.
@@ -105,8 +109,12 @@ pub(crate) trait CellNumber: Number {
     fn sum_of(numbers: &[Self]) -> Self::Sum;
     /// The sum of their squared distances from the mean.
     fn m2_of(numbers: &[Self], mean: f64) -> f64;
+    /// A truth value as a number.
+    fn of_flag(flag: bool) -> Self;
     /// The partial that carries such statistics.
     fn partial(stats: Stats<Self>) -> Partial;
+    /// The interiors that are of this type.
+    fn cells<'r, 'a>(interior: &'r Interior<'a>) -> Option<&'r Numeric<'a, Self>>;
 }
 
 impl CellNumber for f64 {
@@ -147,8 +155,16 @@ impl CellNumber for f64 {
         numbers.iter().map(|number| (number - mean) * (number - mean)).sum()
     }
 
+    fn of_flag(flag: bool) -> Self {
+        f64::from(u8::from(flag))
+    }
+
     fn partial(stats: Stats<Self>) -> Partial {
         Partial::Float(stats)
+    }
+
+    fn cells<'r, 'a>(interior: &'r Interior<'a>) -> Option<&'r Numeric<'a, Self>> {
+        if let Interior::Float(cells) = interior { Some(cells) } else { None }
     }
 }
 
@@ -188,8 +204,16 @@ macro_rules! cell_integer {
                 numbers.iter().map(|number| (*number as f64 - mean) * (*number as f64 - mean)).sum()
             }
 
+            fn of_flag(flag: bool) -> Self {
+                flag.into()
+            }
+
             fn partial(stats: Stats<Self>) -> Partial {
                 Partial::$partial(stats)
+            }
+
+            fn cells<'r, 'a>(interior: &'r Interior<'a>) -> Option<&'r Numeric<'a, Self>> {
+                if let Interior::$partial(cells) = interior { Some(cells) } else { None }
             }
         })*
     };
@@ -227,7 +251,7 @@ pub struct CellReader<'a> {
 
 /// The interiors by number type.
 #[derive(Debug)]
-enum Interior<'a> {
+pub(in crate::cells) enum Interior<'a> {
     /// No row has one.
     Empty,
     Float(Numeric<'a, f64>),
@@ -253,7 +277,7 @@ impl Counts<'_> {
 
 /// The columns of a numeric field, of the groups that are wanted.
 #[derive(Debug)]
-struct Numeric<'a, N> {
+pub(in crate::cells) struct Numeric<'a, N> {
     count: Counts<'a>,
     sum: Option<&'a Values>,
     sum_rest: Option<&'a Column>,
@@ -489,13 +513,16 @@ impl<'a, N: CellNumber> Numeric<'a, N> {
         Ok(cells)
     }
 
+    /// The sum of a row, where sums are wanted.
+    fn sum_at(&self, row: usize) -> Option<N::Sum> {
+        let rest = self.sum_rest.filter(|rest| rest.is_valid(row)).map(|rest| &rest.values);
+        N::sum_at(self.sum?, rest, row)
+    }
+
     /// Everything of a row but its histogram and its sketch.
     fn stats(&self, row: usize, left_ns: i64) -> Option<Stats<N>> {
         let mut stats = Stats { count: self.count.get(row)?, ..Stats::default() };
-        if let Some(sum) = self.sum {
-            let rest = self.sum_rest.filter(|rest| rest.is_valid(row)).map(|rest| &rest.values);
-            stats.sum = N::sum_at(sum, rest, row)?;
-        }
+        stats.sum = self.sum_at(row).unwrap_or_default();
         if let Some((min, max)) = self.range {
             (stats.min, stats.max) = (*min.get(row)?, *max.get(row)?);
             stats.mean = mean_of(stats.count, stats.sum, stats.min, stats.max);
@@ -517,13 +544,6 @@ impl<'a, N: CellNumber> Numeric<'a, N> {
         let (column, hists) = self.hist?;
         if column.is_valid(row) { hists.get(row) } else { None }
     }
-}
-
-/// The mean of an interior, which no column holds. Of equal values it is the value, although their rounded sum may
-/// say otherwise; a sum that is no number comes of values that are none, which the range does not show.
-pub(crate) fn mean_of<N: CellNumber>(count: u64, sum: N::Sum, min: N, max: N) -> f64 {
-    let (least, sum) = (min.to_f64(), sum.to_f64());
-    if min == max && least.is_finite() && !sum.is_nan() { least } else { sum / count as f64 }
 }
 
 /// A value of a column that is left out where it is 0.

@@ -6,8 +6,9 @@
 //! over runs of rows of one series and window. Knows nothing of files, jobs or time zones.
 
 use super::build::CellBuilder;
-use super::cell::{CellField, CellNumber, CellReader, keeps_hist, mean_of, without_hist_max};
+use super::cell::{CellField, CellNumber, CellReader, keeps_hist, without_hist_max};
 use crate::Result;
+use crate::model::partial::mean_of;
 use crate::model::partial::{Compensated, Sum, greater, lesser};
 use crate::model::{
     Column, ColumnKey, FieldType, Histogram, HistogramRef, HistogramScratch, Partial, RowBlock, SeriesId,

@@ -16,6 +16,6 @@ mod text;
 
 pub use build::CellBuilder;
 pub(crate) use cell::wanted;
-pub use cell::{CellField, CellReader, columns_of};
+pub use cell::{CellField, CellReader, Run, columns_of};
 pub use fold::{Folder, coarsen};
 pub(crate) use layers::{Layers, Presser};

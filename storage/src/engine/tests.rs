@@ -4,6 +4,7 @@ mod damage;
 mod deletes;
 mod expiry;
 mod faults;
+mod groups;
 mod lanes;
 mod layers;
 mod load;

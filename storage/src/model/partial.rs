@@ -13,6 +13,10 @@ use super::{Histogram, StatSet, TextStats, Uniques, ValueRef};
 pub trait Number: Copy + PartialOrd + Default + Debug {
     /// Accumulator that sums without losing what the result can show.
     type Sum: Sum<Self>;
+    /// Where the smallest of no numbers stands: any number takes its place.
+    const START_OF_MIN: Self;
+    /// Where the largest of no numbers stands.
+    const START_OF_MAX: Self;
     /// The nearest float.
     fn to_f64(self) -> f64;
     /// The number as a value.
@@ -79,6 +83,8 @@ macro_rules! integer_sum {
 
         impl Number for $number {
             type Sum = i128;
+            const START_OF_MIN: Self = <$number>::MAX;
+            const START_OF_MAX: Self = <$number>::MIN;
 
             fn to_f64(self) -> f64 {
                 self as f64
@@ -95,6 +101,8 @@ integer_sum!(i64, Int; u64, UInt);
 
 impl Number for f64 {
     type Sum = Compensated;
+    const START_OF_MIN: Self = f64::NAN;
+    const START_OF_MAX: Self = f64::NAN;
 
     fn to_f64(self) -> f64 {
         self
@@ -254,6 +262,13 @@ pub(crate) fn lesser<N: Number>(left: N, right: N) -> N {
 /// The larger of two, ignoring NaN where the other is a number.
 pub(crate) fn greater<N: Number>(left: N, right: N) -> N {
     if right > left || left.to_f64().is_nan() { right } else { left }
+}
+
+/// The mean of samples by their sum. Of equal values it is the value, although their rounded sum may
+/// say otherwise; a sum that is no number comes of values that are none, which the range does not show.
+pub(crate) fn mean_of<N: Number>(count: u64, sum: N::Sum, min: N, max: N) -> f64 {
+    let (least, sum) = (min.to_f64(), sum.to_f64());
+    if min == max && least.is_finite() && !sum.is_nan() { least } else { sum / count as f64 }
 }
 
 /// A partial as floats, as PromQL wants it. See [`Stats`] for the members.

@@ -67,6 +67,12 @@ impl StatSet {
         other.0 & !self.0 == 0
     }
 
+    /// Whether the order of samples tells some of these: first and last, resets, changes. The spread is among them,
+    /// because it is merged by the count so far.
+    pub const fn needs_order(self) -> bool {
+        self.0 & (Self::RESETS.0 | Self::CHANGES.0 | 1 << 5) != 0
+    }
+
     /// What people call the groups, without the count.
     pub fn names(self) -> String {
         let names = NAMES.iter().filter(|(group, _)| self.0 & group.0 != 0).map(|(_, name)| *name);

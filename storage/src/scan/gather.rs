@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::Meter;
 use super::source::{Cursor, Slice};
-use crate::model::{Column, FieldType, Partial, SeriesId, StatSet, StrColumn, TimeRange, Values};
+use crate::model::{Column, FieldType, NO_SLOT, SeriesId, Slots, StatSet, StrColumn, TimeRange, Values};
 use crate::{Error, Result};
 
 /// Values of samples in the type of their field.
@@ -74,26 +74,25 @@ impl Samples {
         }
     }
 
-    /// Adds the samples `rows` to a partial of the same type.
-    pub(crate) fn add_to(&self, partial: &mut Partial, rows: Range<usize>, wants: StatSet) {
+    /// Adds the samples `rows` to a slot of the same type.
+    pub(crate) fn add_to(&self, slots: &mut Slots, slot: usize, rows: Range<usize>) {
+        let Some(ts_ns) = self.ts_ns.get(rows.clone()) else { return };
+        let place = u32::try_from(slot).unwrap_or(NO_SLOT);
         macro_rules! add {
-            ($stats:expr, $values:expr, $convert:expr) => {
-                for (ts_ns, value) in self.ts_ns.iter().zip($values).skip(rows.start).take(rows.len()) {
-                    $stats.add(*ts_ns, $convert(*value), wants);
-                }
+            ($tallies:expr, $values:expr, $number:expr) => {
+                $tallies.add(place, (ts_ns, $values.get(rows).unwrap_or_default()), None, $number)
             };
         }
-        match (partial, &self.values) {
-            (Partial::Float(stats), SampleValues::Float(values)) => add!(stats, values, |value| value),
-            (Partial::Int(stats), SampleValues::Int(values)) => add!(stats, values, |value| value),
-            (Partial::UInt(stats), SampleValues::UInt(values)) => add!(stats, values, |value| value),
-            (Partial::UInt(stats), SampleValues::Bool(values)) => add!(stats, values, u64::from),
-            (Partial::Text(stats), SampleValues::Text(texts)) => {
-                for (row, ts_ns) in self.ts_ns.iter().enumerate().skip(rows.start).take(rows.len()) {
-                    stats.add(*ts_ns, texts.get(row), wants);
-                }
+        match (slots, &self.values) {
+            (Slots::Float(tallies), SampleValues::Float(values)) => add!(tallies, values, |number| number),
+            (Slots::Int(tallies), SampleValues::Int(values)) => add!(tallies, values, |number| number),
+            (Slots::UInt(tallies), SampleValues::UInt(values)) => add!(tallies, values, |number| number),
+            (Slots::UInt(tallies), SampleValues::Bool(flags)) => add!(tallies, flags, u64::from),
+            (Slots::Text(wants, slots), SampleValues::Text(texts)) => {
+                let Some(stats) = slots.get_mut(slot) else { return };
+                ts_ns.iter().zip(rows).for_each(|(ts, row)| stats.add(*ts, texts.get(row), *wants));
             }
-            _ => debug_assert!(false, "partials and samples of one field have one type"),
+            _ => debug_assert!(false, "slots and samples of one field have one type"),
         }
     }
 

@@ -7,7 +7,8 @@
 //!
 //! Inside: `view` is the one implementation; `source` reads rows of a series from segments and memtable runs,
 //! `gather` merges them, `rows` hands over whole rows, `windows` carries out what [`cover`] plans, of the cells that
-//! `kept` leaves, and [`sliding`] merges; `classes` tells which past of which series the rules of retention hide;
+//! `kept` leaves: `press` reads batches of series (cells by `pages`, which `zones` tell apart), and [`sliding`] merges;
+//! `classes` tells which past of which series the rules of retention hide;
 //! `merge` reads whole partitions for the jobs; `slices` cuts the time of long series for both.
 
 mod classes;
@@ -16,12 +17,15 @@ mod gather;
 mod groups;
 mod kept;
 pub(crate) mod merge;
+mod pages;
+mod press;
 mod rows;
 mod slices;
 pub mod sliding;
 mod source;
 pub(crate) mod view;
 mod windows;
+mod zones;
 
 use std::collections::HashMap;
 use std::sync::Arc;

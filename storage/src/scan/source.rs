@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::slices::{self, reaches, rows_of_one};
 use crate::Result;
-use crate::model::{Column, ColumnKey, FieldId, MeasurementId, RowBlock, SeriesId, StatSet, TimeRange};
+use crate::model::{Column, ColumnKey, MeasurementId, RowBlock, SeriesId, TimeRange};
 use crate::rows::Stretch;
 use crate::segment::{ColumnInfo, PAGE_ROWS_MAX, PageKeys, Section, Segment};
 use crate::tombstone::Mask;
@@ -18,6 +18,27 @@ pub(crate) enum Source {
     /// A segment, and what of its rows is deleted.
     Segment(Arc<Segment>, Mask),
     Run(Arc<RowBlock>),
+}
+
+impl Source {
+    /// A guess at the rows of the pages that may hold some of the series from the first to the last, from the index
+    /// alone.
+    pub(super) fn rows_about(
+        &self,
+        measurement: MeasurementId,
+        (first, last): (SeriesId, SeriesId),
+        range: TimeRange,
+    ) -> u64 {
+        match self {
+            Self::Run(block) => block.len() as u64,
+            Self::Segment(segment, _) => {
+                let pages = segment.section(measurement).map_or(&[][..], |section| &section.pages);
+                let from = pages.partition_point(|page| page.last_series < first);
+                let pages = pages.iter().skip(from).take_while(|page| page.first_series <= last);
+                pages.filter(|page| reaches(page, range)).map(|page| u64::from(page.rows)).sum()
+            }
+        }
+    }
 }
 
 /// Consecutive rows of one series.
@@ -87,14 +108,6 @@ impl<'a> Cursor<'a> {
             Source::Segment(..) | Source::Run(_) => None,
         };
         Self { place, mask, keys, without: &[], pages: 0 }
-    }
-
-    /// What the cells of a field keep; everything where there are none.
-    pub(super) fn kept(&self, field: FieldId) -> StatSet {
-        match &self.place {
-            Place::Segment { section, .. } => section.field(field).map_or(StatSet::ALL, |(_, kept)| kept),
-            Place::Run { .. } | Place::Nothing => StatSet::ALL,
-        }
     }
 
     /// Passes over the pages of a segment that are marked.

@@ -10,8 +10,8 @@ use super::classes::Classes;
 use super::gather::{self, Samples};
 use super::source::{Cursor, Source};
 use super::{
-    Coverage, Flow, Meter, RowRequest, SampleRequest, SampleSlice, Scan, Schema, SeriesInfo, TagMatcher,
-    WindowRequest, WindowSlice, rows, windows,
+    Coverage, Flow, GroupRequest, Meter, RowRequest, SampleRequest, SampleSlice, Scan, Schema, SeriesInfo,
+    TagMatcher, WindowRequest, WindowSlice, rows, windows,
 };
 use crate::memtable::Snapshot;
 use crate::model::{
@@ -196,6 +196,15 @@ impl Scan for View {
         sink: &mut dyn FnMut(WindowSlice<'_>) -> Result<()>,
     ) -> Result<Coverage> {
         windows::run(self, request, meter, sink)
+    }
+
+    fn groups(
+        &self,
+        request: &GroupRequest<'_>,
+        meter: &dyn Meter,
+        sink: &mut dyn FnMut(WindowSlice<'_>) -> Result<()>,
+    ) -> Result<Coverage> {
+        windows::run_groups(self, request, meter, sink)
     }
 
     fn rows(

@@ -1,94 +1,31 @@
-//! Answers windows: plan the cover once, then for each series press what each piece of the plan reads into one
-//! partial, join the pieces of each elementary interval, and slide the windows over those.
+//! Answers windows: plan the cover once for each class of series, press what it reads into one slot for each piece of the plan and
+//! each series or group, join the pieces of each elementary interval, and slide the windows over those.
 //!
-//! The plan is the same for all series, so its reads are worked out once; a series without data in them costs a
-//! look into each source's index.
+//! Series are read batch by batch: as many as there may be slots, or parts of the request side by side where it reads
+//! much. What a batch holds is bounded by slots, not by series.
 
-use super::cover::{self, Available, Piece, Plan};
-use super::gather::{self, Samples};
+use std::ops::Range;
+use std::sync::{Mutex, PoisonError};
+
+use super::classes::Classes;
+use super::cover::{self, Available, Plan};
 use super::kept::{Gone, Lacking};
-use super::source::{Cursor, Slice, Source};
+use super::pages::{Batch, Wanted};
+use super::press::{Presser, Reads};
 use super::view::View;
-use super::{Coverage, Meter, WindowRequest, WindowSlice, sliding};
-use crate::Result;
-use crate::cells::{CellReader, columns_of};
-use crate::model::{ColumnKey, FieldId, FieldType, Partial, SeriesId, Stat, StatSet, Tier, TimeRange};
+use super::{Coverage, GroupRequest, Meter, WindowRequest, WindowSlice, groups, sliding};
+use crate::cells::columns_of;
+use crate::model::{ColumnKey, FieldType, Partial, SeriesId, Slots, StatSet, Tier, TimeRange};
 use crate::rolled::valid_spans;
 use crate::rules::Floors;
-use crate::tombstone;
+use crate::{Error, Result, pipeline, tombstone};
 
-/// A piece of raw rows.
-#[derive(Debug, Clone, Copy)]
-struct RowTarget {
-    range: TimeRange,
-    piece: usize,
-}
-
-/// What a piece takes of the cells of one tier.
-#[derive(Debug, Clone, Copy)]
-struct CellTarget {
-    /// Left edges of the cells.
-    range: TimeRange,
-    /// First left edge whose sample belongs to the piece.
-    edges_from_ns: i64,
-    takes_interiors: bool,
-    piece: usize,
-}
-
-/// What the plan reads, in ascending order of time.
-#[derive(Debug, Default)]
-struct Reads {
-    rows: Vec<RowTarget>,
-    row_ranges: Vec<TimeRange>,
-    cells: [Vec<CellTarget>; 3],
-    cell_ranges: [Vec<TimeRange>; 3],
-}
-
-impl Reads {
-    fn of(plan: &Plan) -> Self {
-        let mut reads = Self::default();
-        for (piece, planned) in plan.pieces.iter().enumerate() {
-            match *planned {
-                Piece::Rows { range } => {
-                    join(&mut reads.row_ranges, range);
-                    reads.rows.push(RowTarget { range, piece });
-                }
-                Piece::Cells { tier, range, with_first_edge } => {
-                    let edges_from_ns = range.start_ns + i64::from(!with_first_edge);
-                    reads.add(tier, CellTarget { range, edges_from_ns, takes_interiors: true, piece });
-                }
-                Piece::Edge { tier, at_ns } => {
-                    let range = TimeRange::new(at_ns, at_ns.saturating_add(1));
-                    reads
-                        .add(tier, CellTarget { range, edges_from_ns: at_ns, takes_interiors: false, piece });
-                }
-            }
-        }
-        reads
-    }
-
-    fn add(&mut self, tier: Tier, target: CellTarget) {
-        let Some(place) = Tier::CELLS.iter().position(|cells| *cells == tier) else { return };
-        if let (Some(targets), Some(ranges)) = (self.cells.get_mut(place), self.cell_ranges.get_mut(place)) {
-            join(ranges, target.range);
-            targets.push(target);
-        }
-    }
-}
-
-/// Adds a range behind those before it, joined to the last one where they touch or overlap.
-fn join(ranges: &mut Vec<TimeRange>, range: TimeRange) {
-    match ranges.last_mut() {
-        Some(last) if range.start_ns <= last.end_ns => last.end_ns = last.end_ns.max(range.end_ns),
-        _ => ranges.push(range),
-    }
-}
-
-/// The hull of ascending ranges.
-fn hull(ranges: &[TimeRange]) -> TimeRange {
-    let start_ns = ranges.first().map_or(0, |range| range.start_ns);
-    TimeRange::new(start_ns, ranges.last().map_or(start_ns, |range| range.end_ns))
-}
+/// Slots of a batch of series, 8 MiB; fewer where each has a histogram.
+const SLOTS_MAX: usize = 32 << 10;
+/// Slots with histograms, which take some KiB each.
+const HIST_SLOTS_MAX: usize = 4 << 10;
+/// A read of fewer rows is not worth a second thread.
+const SPREAD_ROWS: u64 = 32 << 10;
 
 /// Carries out a window request.
 pub(super) fn run(
@@ -98,79 +35,239 @@ pub(super) fn run(
     sink: &mut dyn FnMut(WindowSlice<'_>) -> Result<()>,
 ) -> Result<Coverage> {
     let field_type = view.field_type(request.measurement, request.field)?;
+    let columns = columns_of(request.field, field_type, request.wants);
     let classes = view.classes(request.measurement, request.series)?;
-    let mut planned = Vec::with_capacity(classes.all().len());
-    for floors_ns in classes.all() {
-        planned.push(Planned::of(view, request, *floors_ns)?);
+    let read = Read::of(view, request, classes, field_type, &columns)?;
+    let pieces = read.planned.iter().map(|(_, reads)| reads.pieces()).max().unwrap_or(0);
+    let slots_max = if request.wants.has(StatSet::HIST) { HIST_SLOTS_MAX } else { SLOTS_MAX };
+    let parts = read.parts();
+    let size = (slots_max / pieces.max(1)).min(request.series.len().div_ceil(parts)).max(1);
+    let shared = SharedMeter::new(meter, parts);
+    let mut starts = (0..request.series.len()).step_by(size).peekable();
+    while starts.peek().is_some() {
+        let batches =
+            starts.by_ref().take(parts).map(|start| start..(start + size).min(request.series.len()));
+        let batches: Vec<(usize, Range<usize>)> = batches.enumerate().collect();
+        let pressed = pipeline::spread(batches, |(part, series)| {
+            let slots = read.press(series.clone(), None, &shared.of(part))?;
+            Ok((series, slots))
+        })?;
+        for (series, slots) in pressed {
+            read.hand_over(series, slots, sink)?;
+        }
     }
-    let row_keys = [ColumnKey::value(request.field)];
-    let cell_keys = columns_of(request.field, field_type, request.wants);
-    let cursor = |source, keys| Cursor::new(source, request.measurement, keys);
-    let mut pressers = Vec::with_capacity(planned.len());
-    for Planned { plan, reads, rows, cells } in &planned {
-        let presser = Presser {
-            reads,
-            rows: rows.iter().map(|source| cursor(source, &row_keys[..])).collect(),
-            cells: cells
-                .each_ref()
-                .map(|sources| sources.iter().map(|source| cursor(source, &cell_keys[..])).collect()),
-            cell_keys: &cell_keys,
-            field_type,
-            field: request.field,
-            wants: request.wants,
-            samples: Samples::new(field_type, request.wants),
-            pieces: vec![Partial::empty(field_type); plan.pieces.len()],
-            // That raw rows are gone is no loss here: cells answer in their place, or `rounded` says what they cannot.
-            coverage: Coverage { rounded: plan.rounded, ..Coverage::default() },
+    Ok(read.coverage())
+}
+
+/// Carries out a request for groups of series.
+pub(super) fn run_groups(
+    view: &View,
+    request: &GroupRequest<'_>,
+    meter: &dyn Meter,
+    sink: &mut dyn FnMut(WindowSlice<'_>) -> Result<()>,
+) -> Result<Coverage> {
+    let GroupRequest { read: windows, groups, group_count } = *request;
+    if groups.len() != windows.series.len() || groups.iter().any(|group| group_count <= *group as usize) {
+        return Err(Error::invalid("a series has no group"));
+    }
+    let field_type = view.field_type(windows.measurement, windows.field)?;
+    let classes = view.classes(windows.measurement, windows.series)?;
+    if classes.all().len() != 1 || windows.wants.needs_order() || field_type == FieldType::Str {
+        return groups::merged(view, request, meter, sink);
+    }
+    let columns = columns_of(windows.field, field_type, windows.wants);
+    let read = Read::of(view, &windows, classes, field_type, &columns)?;
+    let Some((plan, reads)) = read.planned.first() else { return Ok(Coverage::default()) };
+    let slots = group_count * reads.pieces();
+    let parts = if slots <= SLOTS_MAX { read.parts() } else { 1 };
+    let size = windows.series.len().div_ceil(parts).max(1);
+    let shared = SharedMeter::new(meter, parts);
+    let starts = (0..windows.series.len()).step_by(size);
+    let parts = starts.map(|start| start..(start + size).min(windows.series.len())).enumerate().collect();
+    let pressed = pipeline::spread(parts, |(part, series): (usize, Range<usize>)| {
+        let groups = groups.get(series.clone()).unwrap_or_default();
+        let mut slots = read.press(series, Some((groups, group_count)), &shared.of(part))?;
+        Ok(slots.pop())
+    })?;
+    let mut pressed = pressed.into_iter().flatten();
+    let Some(mut slots) = pressed.next() else { return Ok(read.coverage()) };
+    pressed.for_each(|other| slots.absorb(other));
+    let mut pieces = Vec::new();
+    for group in 0..group_count {
+        let partials = joined(plan, &mut slots, group * reads.pieces(), field_type, &mut pieces);
+        if let Some(partials) = partials {
+            sink(WindowSlice { series_idx: group, windows: &plan.windows, partials: &partials })?;
+        }
+    }
+    Ok(read.coverage())
+}
+
+/// What is read of which series, and how.
+struct Read<'a> {
+    request: &'a WindowRequest<'a>,
+    classes: Classes,
+    wanted: Wanted<'a>,
+    row_keys: [ColumnKey; 1],
+    /// The plan of each class and what it reads.
+    planned: Vec<(Plan, Reads)>,
+    /// What is read so far.
+    coverage: Mutex<Coverage>,
+}
+
+impl<'a> Read<'a> {
+    fn of(
+        view: &View,
+        request: &'a WindowRequest<'a>,
+        classes: Classes,
+        field_type: FieldType,
+        columns: &'a [ColumnKey],
+    ) -> Result<Self> {
+        let WindowRequest { measurement, field, wants, .. } = *request;
+        let wanted = Wanted { measurement, field, field_type, wants, columns };
+        let planned = classes.all().iter().map(|floors_ns| {
+            let plan = plan(view, request, *floors_ns)?;
+            let reads = Reads::of(view, &plan, &wanted);
+            Ok((plan, reads))
+        });
+        let planned = planned.collect::<Result<_>>()?;
+        let row_keys = [ColumnKey::value(field)];
+        Ok(Self { request, classes, wanted, row_keys, planned, coverage: Mutex::default() })
+    }
+
+    /// Into how many parts the request is worth being cut.
+    fn parts(&self) -> usize {
+        let (Some(first), Some(last)) = (self.request.series.first(), self.request.series.last()) else {
+            return 1;
         };
-        pressers.push((plan, presser));
+        let rows = self.planned.iter().map(|(_, reads)| reads.rows_about(&self.wanted, (*first, *last)));
+        if rows.sum::<u64>() < SPREAD_ROWS { 1 } else { pipeline::processors() }
     }
-    let mut slots = Vec::new();
-    for (series_idx, series) in request.series.iter().enumerate() {
-        let Some((plan, presser)) = pressers.get_mut(classes.class(series_idx)) else { continue };
-        let read = presser.press(*series, meter)?;
-        meter.charge(read)?;
-        if read == 0 {
-            continue;
-        }
-        presser.join_pieces(plan, &mut slots);
-        let partials = sliding::slide(field_type, &slots, &plan.spans);
-        if partials.iter().any(|partial| partial.count() > 0) {
-            sink(WindowSlice { series_idx, windows: &plan.windows, partials: &partials })?;
-        }
-    }
-    let mut coverage = Coverage::default();
-    for (_, mut presser) in pressers {
-        let cursors = presser.rows.iter().chain(presser.cells.iter().flatten());
-        presser.coverage.pages = cursors.map(Cursor::pages).sum();
-        coverage.absorb(&presser.coverage);
-    }
-    Ok(coverage)
-}
 
-/// How the series of one class are read.
-struct Planned {
-    plan: Plan,
-    reads: Reads,
-    rows: Vec<Source>,
-    cells: [Vec<Source>; 3],
-}
-
-impl Planned {
-    fn of(view: &View, request: &WindowRequest<'_>, floors_ns: Floors) -> Result<Self> {
-        let plan = plan(view, request, floors_ns)?;
-        let reads = Reads::of(&plan);
-        let mut rows = Vec::new();
-        if !reads.row_ranges.is_empty() {
-            rows = view.raw_sources(request.measurement, hull(&reads.row_ranges));
+    /// The slots of a batch of series, class by class: those of each series, or of each group of the series of the only
+    /// class.
+    fn press(
+        &self,
+        series: Range<usize>,
+        groups: Option<(&[u32], usize)>,
+        meter: &dyn Meter,
+    ) -> Result<Vec<Slots>> {
+        let mut pressed = Vec::with_capacity(self.planned.len());
+        for (class, (_, reads)) in self.planned.iter().enumerate() {
+            let ids = self.request.series.get(series.clone()).unwrap_or_default();
+            let own: Vec<SeriesId>;
+            let ids = if self.planned.len() == 1 {
+                ids
+            } else {
+                let both = series.clone().zip(ids);
+                own = both.filter(|(idx, _)| self.classes.class(*idx) == class).map(|(_, id)| *id).collect();
+                &own
+            };
+            let units = groups.map_or(ids.len(), |(_, count)| count);
+            let pieces = reads.pieces();
+            let slot_of = |place: usize| match groups {
+                Some((groups, _)) => groups.get(place).map_or(0, |group| *group as usize) * pieces,
+                None => place * pieces,
+            };
+            let mut slots = Slots::new(self.wanted.field_type, self.wanted.wants, units * pieces);
+            let mut presser = Presser::new(reads, self.wanted, &self.row_keys);
+            presser.press(&Batch { series: ids, slot_of: &slot_of }, &mut slots, meter)?;
+            let mut coverage = self.coverage.lock().unwrap_or_else(PoisonError::into_inner);
+            coverage.absorb(&presser.coverage());
+            pressed.push(slots);
         }
-        let mut cells: [Vec<Source>; 3] = Default::default();
-        for ((sources, tier), ranges) in cells.iter_mut().zip(Tier::CELLS).zip(&reads.cell_ranges) {
-            if !ranges.is_empty() {
-                *sources = view.cell_sources(tier, request.measurement, hull(ranges));
+        Ok(pressed)
+    }
+
+    /// Hands over the windows of a batch, series by series.
+    fn hand_over(
+        &self,
+        series: Range<usize>,
+        mut slots: Vec<Slots>,
+        sink: &mut dyn FnMut(WindowSlice<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let mut next = vec![0; self.planned.len()];
+        let mut pieces = Vec::new();
+        for series_idx in series {
+            let class = self.classes.class(series_idx);
+            let (Some((plan, reads)), Some(slots), Some(place)) =
+                (self.planned.get(class), slots.get_mut(class), next.get_mut(class))
+            else {
+                continue;
+            };
+            let first = *place * reads.pieces();
+            *place += 1;
+            let partials = joined(plan, slots, first, self.wanted.field_type, &mut pieces);
+            if let Some(partials) = partials {
+                sink(WindowSlice { series_idx, windows: &plan.windows, partials: &partials })?;
             }
         }
-        Ok(Self { plan, reads, rows, cells })
+        Ok(())
+    }
+
+    fn coverage(self) -> Coverage {
+        let mut coverage = self.coverage.into_inner().unwrap_or_else(PoisonError::into_inner);
+        // That raw rows are gone is no loss here: cells answer in their place, or `rounded` says what they cannot.
+        coverage.rounded = self.planned.iter().filter_map(|(plan, _)| plan.rounded).max();
+        coverage
+    }
+}
+
+/// The partials of the windows of a series or group, of which the slots begin at `first`; `None` when all are empty.
+fn joined(
+    plan: &Plan,
+    slots: &mut Slots,
+    first: usize,
+    field_type: FieldType,
+    pieces: &mut Vec<Partial>,
+) -> Option<Vec<Partial>> {
+    if slots.are_empty(first..first + plan.pieces.len()) {
+        return None;
+    }
+    pieces.clear();
+    for elementary in &plan.elementary {
+        let mut of_interval = elementary.pieces.clone().map(|piece| slots.take(first + piece));
+        let mut joined = of_interval.next().unwrap_or_else(|| Partial::empty(field_type));
+        of_interval.for_each(|piece| joined.merge(&piece));
+        pieces.push(joined);
+    }
+    let partials = sliding::slide(field_type, pieces, &plan.spans);
+    partials.iter().any(|partial| partial.count() > 0).then_some(partials)
+}
+
+/// Accounts for the parts of a read together.
+struct SharedMeter<'a> {
+    meter: &'a dyn Meter,
+    /// Bytes of the buffers of each part.
+    buffers: Mutex<Vec<u64>>,
+}
+
+/// The share of one part.
+struct PartMeter<'a> {
+    shared: &'a SharedMeter<'a>,
+    part: usize,
+}
+
+impl<'a> SharedMeter<'a> {
+    fn new(meter: &'a dyn Meter, parts: usize) -> Self {
+        Self { meter, buffers: Mutex::new(vec![0; parts]) }
+    }
+
+    fn of(&'a self, part: usize) -> PartMeter<'a> {
+        PartMeter { shared: self, part }
+    }
+}
+
+impl Meter for PartMeter<'_> {
+    fn charge(&self, rows: u64) -> Result<()> {
+        self.shared.meter.charge(rows)
+    }
+
+    fn buffers(&self, bytes: u64) -> Result<()> {
+        let mut buffers = self.shared.buffers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(own) = buffers.get_mut(self.part) {
+            *own = bytes.max(*own);
+        }
+        self.shared.meter.buffers(buffers.iter().sum())
     }
 }
 
@@ -205,110 +302,4 @@ fn plan(view: &View, request: &WindowRequest<'_>, floors_ns: Floors) -> Result<P
     let schema = || view.schema_of(request.measurement);
     lacking.check((&plan.windows, request.bounds), &valid, gone, schema, request.field)?;
     Ok(plan)
-}
-
-/// Presses one series after the other into one partial per piece.
-struct Presser<'a> {
-    reads: &'a Reads,
-    rows: Vec<Cursor<'a>>,
-    cells: [Vec<Cursor<'a>>; 3],
-    cell_keys: &'a [ColumnKey],
-    field: FieldId,
-    field_type: FieldType,
-    wants: StatSet,
-    samples: Samples,
-    pieces: Vec<Partial>,
-    coverage: Coverage,
-}
-
-impl Presser<'_> {
-    /// Reads all the plan wants of a series; returns the number of rows and cells read.
-    fn press(&mut self, series: SeriesId, meter: &dyn Meter) -> Result<u64> {
-        for piece in self.pieces.iter_mut().filter(|piece| piece.count() > 0) {
-            *piece = Partial::empty(self.field_type);
-        }
-        let mut read = self.press_rows(series, meter)?;
-        let tiers = self.cells.iter_mut().zip(&self.reads.cells).zip(&self.reads.cell_ranges);
-        for (((cursors, targets), ranges), counted) in tiers.zip(&mut self.coverage.cells) {
-            let mut cells = 0;
-            for cursor in cursors {
-                let kept = cursor.kept(self.field);
-                for range in ranges {
-                    cursor.read(series, *range, &mut |slice| {
-                        cells += slice.ts_ns.len() as u64;
-                        let column = |stat: Stat| {
-                            let place = self.cell_keys.iter().position(|key| key.stat == stat)?;
-                            slice.column(place)
-                        };
-                        let rows = slice.rows.clone();
-                        let reader = CellReader::new(self.field_type, (kept, self.wants), rows, column)?;
-                        press_cells(slice, &reader, targets, &mut self.pieces);
-                        Ok(())
-                    })?;
-                }
-            }
-            *counted += cells;
-            read += cells;
-        }
-        Ok(read)
-    }
-
-    fn press_rows(&mut self, series: SeriesId, meter: &dyn Meter) -> Result<u64> {
-        gather::samples(&mut self.rows, series, &self.reads.row_ranges, &mut self.samples, meter)?;
-        let ts_ns = &self.samples.ts_ns;
-        let mut row = 0;
-        // Targets without rows are passed over, so that a sparse series does not pay for a fine grid.
-        let mut next = 0;
-        while let Some(first_ns) = ts_ns.get(row) {
-            let rest = self.reads.rows.get(next..).unwrap_or_default();
-            next += rest.partition_point(|target| target.range.end_ns <= *first_ns);
-            let Some(target) = self.reads.rows.get(next) else { break };
-            let rest = ts_ns.get(row..).unwrap_or_default();
-            let end = row + rest.partition_point(|ts| *ts < target.range.end_ns);
-            if let Some(piece) = self.pieces.get_mut(target.piece) {
-                self.samples.add_to(piece, row..end, self.wants);
-            }
-            row = end;
-        }
-        let read = ts_ns.len() as u64;
-        self.coverage.rows += read;
-        Ok(read)
-    }
-
-    /// Joins the pieces of each elementary interval, in order.
-    fn join_pieces(&mut self, plan: &Plan, slots: &mut Vec<Partial>) {
-        slots.clear();
-        for elementary in &plan.elementary {
-            let mut pieces = self.pieces.get_mut(elementary.pieces.clone()).unwrap_or_default().iter_mut();
-            let empty = Partial::empty(self.field_type);
-            let mut slot =
-                pieces.next().map_or_else(|| empty.clone(), |first| std::mem::replace(first, empty.clone()));
-            for piece in pieces.filter(|piece| piece.count() > 0) {
-                slot.merge(piece);
-            }
-            slots.push(slot);
-        }
-    }
-}
-
-/// Adds the cells of a slice to the pieces that want them. A cell's left edge may end one piece while its interior
-/// begins the next.
-fn press_cells(slice: &Slice<'_>, reader: &CellReader<'_>, targets: &[CellTarget], pieces: &mut [Partial]) {
-    let mut next = 0;
-    for (row, left_ns) in slice.rows.clone().zip(slice.ts_ns) {
-        let rest = targets.get(next..).unwrap_or_default();
-        next += rest.partition_point(|target| target.range.end_ns <= *left_ns);
-        for target in targets.get(next..).unwrap_or_default() {
-            if target.range.start_ns > *left_ns {
-                break;
-            }
-            let Some(piece) = pieces.get_mut(target.piece) else { continue };
-            if target.edges_from_ns <= *left_ns {
-                reader.add_edge(row, *left_ns, piece);
-            }
-            if target.takes_interiors {
-                reader.add_interior(row, *left_ns, piece);
-            }
-        }
-    }
 }

@@ -1,0 +1,149 @@
+//! Windows of groups are those of their series put together, and what does not depend on order is the same whether order
+//! was asked for or not: from memtables, files of rows, cells, and a mix of them, with a part deleted.
+
+use super::world::Random;
+use super::*;
+use crate::model::{Numbers, SeriesSet};
+use crate::scan::GroupRequest;
+
+const HOSTS: u64 = 40;
+const GROUPS: usize = 5;
+/// Everything a group can be asked for.
+const UNORDERED: StatSet = StatSet::SUM.with(StatSet::RANGE).with(StatSet::HIST).with(StatSet::UNIQUES);
+
+/// Rows of dense and of sparse hosts; late ones too.
+fn write(engine: &Engine, random: &mut Random, (start_ns, end_ns): (i64, i64), rows: usize) {
+    let mut keys = Vec::new();
+    let mut written = Vec::new();
+    for _ in 0..rows {
+        let host = if random.below(2) == 0 { random.below(3) } else { random.below(HOSTS) };
+        let mut key = Vec::new();
+        SeriesKey::new("cpu", [("host", &*format!("h{host}"))]).unwrap().encode(&mut key);
+        keys.push(key);
+        let second = random.below((end_ns - start_ns) as u64 / SECOND_NS as u64) as i64;
+        let odd = [0, 1, 30 * SECOND_NS];
+        written.push((start_ns + second * SECOND_NS + random.one_of(&odd), random.below(4000) as i64 - 300));
+    }
+    let mut batch = WriteBatch::new(&CANONICAL);
+    for ((line, (ts_ns, number)), key) in (1..).zip(written).zip(&keys) {
+        batch.fields.push(Field { name: b"float", value: ValueRef::Float(number as f64 / 7.0) });
+        batch.fields.push(Field { name: b"int", value: ValueRef::Int(number) });
+        if number % 3 != 0 {
+            batch.fields.push(Field { name: b"bool", value: ValueRef::Bool(number % 2 == 0) });
+        }
+        batch.push_row(key, ts_ns, line);
+    }
+    assert!(engine.write(&batch).unwrap().rejected.is_empty());
+}
+
+/// What both reads must agree on; sums of floats as near as rounding allows.
+fn check_same(found: &Partial, expected: &Partial, with_hist: bool) {
+    assert_eq!(found.count(), expected.count());
+    let (Some(found_numbers), Some(numbers)) = (found.numbers(), expected.numbers()) else { return };
+    let Numbers { sum, min, max, .. } = found_numbers;
+    assert!((sum - numbers.sum).abs() <= 1e-12 * numbers.sum.abs().max(1.0), "{sum} for {}", numbers.sum);
+    assert_eq!((min, max), (numbers.min, numbers.max));
+    let (mean, wanted) = (found_numbers.mean, numbers.mean);
+    assert!((mean - wanted).abs() <= 1e-9 * wanted.abs().max(1.0), "{mean} for {wanted}");
+    if with_hist {
+        assert_eq!((found.histogram(), found.uniques()), (expected.histogram(), expected.uniques()));
+    }
+}
+
+fn check(engine: &Engine, random: &mut Random) {
+    let view = engine.view();
+    let schema = view.schema("cpu").unwrap();
+    let all = view.series_ids(schema.measurement, &[], TimeRange::ALL, 99).unwrap();
+    let series: Vec<SeriesId> = all.into_iter().filter(|_| random.below(8) != 0).collect();
+    let groups: Vec<u32> = series.iter().map(|_| random.below(GROUPS as u64) as u32).collect();
+    let step_ns = random.one_of(&[MINUTE_NS, 7 * MINUTE_NS, HOUR_NS, 90 * SECOND_NS]);
+    let width_ns = random.one_of(&[MINUTE_NS, step_ns, HOUR_NS, 3 * HOUR_NS]);
+    let start_ns = START_NS + random.one_of(&[0, MINUTE_NS, 37 * SECOND_NS]);
+    let grid: Vec<Window> = (0..12)
+        .map(|k| Window { start_ns: start_ns + k * step_ns, end_ns: start_ns + k * step_ns + width_ns })
+        .collect();
+    let bounds = random.one_of(&[Bounds::LeftOpen, Bounds::RightOpen]);
+    for field in &schema.fields {
+        let read = |wants| WindowRequest {
+            measurement: schema.measurement,
+            field: field.id,
+            series: &series,
+            windows: &grid,
+            bounds,
+            wants,
+            resolution: Resolution::Auto,
+        };
+        let windows = |wants| {
+            let mut found: BTreeMap<usize, Vec<Partial>> = BTreeMap::new();
+            let sink = &mut |slice: crate::scan::WindowSlice<'_>| {
+                assert!(found.insert(slice.series_idx, slice.partials.to_vec()).is_none());
+                Ok(())
+            };
+            let coverage = view.windows(&read(wants), &Unmetered, sink).unwrap();
+            (found, coverage)
+        };
+        let (ordered, _) = windows(StatSet::ALL);
+        let (unordered, _) = windows(UNORDERED);
+        assert_eq!(ordered.keys().collect::<Vec<_>>(), unordered.keys().collect::<Vec<_>>());
+        for (found, expected) in unordered.values().flatten().zip(ordered.values().flatten()) {
+            check_same(found, expected, true);
+        }
+        let mut expected: BTreeMap<usize, Vec<Partial>> = BTreeMap::new();
+        for (series_idx, partials) in &ordered {
+            let group = expected.entry(groups[*series_idx] as usize);
+            let group = group.or_insert_with(|| vec![Partial::empty(field.field_type); grid.len()]);
+            group.iter_mut().zip(partials).for_each(|(into, partial)| into.merge(partial));
+        }
+        for wants in [UNORDERED, StatSet::SUM.with(StatSet::RANGE)] {
+            let request = GroupRequest { read: read(wants), groups: &groups, group_count: GROUPS };
+            let mut found: BTreeMap<usize, Vec<Partial>> = BTreeMap::new();
+            let sink = &mut |slice: crate::scan::WindowSlice<'_>| {
+                assert!(found.insert(slice.series_idx, slice.partials.to_vec()).is_none());
+                Ok(())
+            };
+            let coverage = view.groups(&request, &Unmetered, sink).unwrap();
+            assert_eq!(coverage, windows(wants).1);
+            assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
+            for (found, expected) in found.values().flatten().zip(expected.values().flatten()) {
+                check_same(found, expected, wants.has(StatSet::HIST));
+            }
+        }
+    }
+}
+
+#[test]
+fn groups_and_windows_agree_in_every_state() {
+    for seed in 0..crate::testing::Scale::asked().of(12_u64, 200, 2000) {
+        let mut random = Random(seed);
+        let rig = Rig::new(Retention::FOREVER);
+        drop(rig.engine.close());
+        rig.clock.advance(6 * HOUR_NS);
+        let options = Options { free_bytes_min: 0, cells: every_set(), ..Options::default() };
+        let env = Env { fs: Arc::clone(&rig.fs) as _, clock: Arc::clone(&rig.clock) as _ };
+        let engine = Engine::open(env, Path::new("/db"), options, Retention::FOREVER).unwrap();
+        let hours = |from: i64, to: i64| (START_NS + from * HOUR_NS, START_NS + to * HOUR_NS);
+        write(&engine, &mut random, hours(0, 3), 6000);
+        check(&engine, &mut random);
+        engine.seal().unwrap();
+        check(&engine, &mut random);
+        write(&engine, &mut random, hours(2, 4), 900);
+        check(&engine, &mut random);
+        engine.flush().unwrap();
+        check(&engine, &mut random);
+        let schema = engine.view().schema("cpu").unwrap();
+        let all = engine.view().series_ids(schema.measurement, &[], TimeRange::ALL, 99).unwrap();
+        let some = all.into_iter().filter(|_| random.below(3) == 0).collect();
+        let deleted = TimeRange::new(START_NS + 20 * MINUTE_NS, START_NS + 95 * MINUTE_NS);
+        let set = SeriesSet { measurement: schema.measurement, series: Some(some) };
+        engine.delete(&[set], deleted).unwrap();
+        check(&engine, &mut random);
+        engine.seal().unwrap();
+        check(&engine, &mut random);
+    }
+}
+
+/// Cells that keep all there is, sketches too.
+fn every_set() -> Vec<crate::cell_set::CellRule> {
+    use crate::cell_set::{CellRule, CellSet};
+    vec![CellRule { measurement: "cpu".into(), field: "*".into(), set: CellSet::Auto, with_uniques: true }]
+}

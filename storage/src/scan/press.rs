@@ -1,0 +1,164 @@
+//! Presses what a plan reads into slots: one for each piece of the plan and each series, or group of series.
+//!
+//! Cells are read source by source and page by page, so that a page is looked at once for all series of a batch, and
+//! cells of sources follow one another in time. Raw rows are gathered series by series, because later writes win.
+
+use super::gather::{self, Samples};
+use super::pages::{Batch, Pages, Wanted};
+use super::source::{Cursor, Source};
+use super::view::View;
+use super::zones::Zones;
+use super::{Coverage, Meter};
+use crate::Result;
+use crate::model::{ColumnKey, SeriesId, Slots, StatSet, Tier, TimeRange};
+use crate::scan::cover::{Piece, Plan};
+
+/// A piece of raw rows.
+#[derive(Debug, Clone, Copy)]
+struct RowTarget {
+    range: TimeRange,
+    piece: usize,
+}
+
+/// What a plan reads, and where it lies. The same for all series.
+pub(super) struct Reads {
+    pieces: usize,
+    targets: Vec<RowTarget>,
+    row_ranges: Vec<TimeRange>,
+    rows: Vec<Source>,
+    zones: [Zones; 3],
+    cells: [Vec<Source>; 3],
+}
+
+impl Reads {
+    pub(super) fn of(view: &View, plan: &Plan, wanted: &Wanted<'_>) -> Self {
+        let (mut targets, mut row_ranges) = (Vec::new(), Vec::new());
+        for (piece, planned) in plan.pieces.iter().enumerate() {
+            if let Piece::Rows { range } = *planned {
+                join(&mut row_ranges, range);
+                targets.push(RowTarget { range, piece });
+            }
+        }
+        let mut rows = Vec::new();
+        if let (Some(first), Some(last)) = (row_ranges.first(), row_ranges.last()) {
+            rows = view.raw_sources(wanted.measurement, TimeRange::new(first.start_ns, last.end_ns));
+        }
+        let zones = Tier::CELLS.map(|tier| Zones::of(&plan.pieces, tier));
+        let mut cells: [Vec<Source>; 3] = Default::default();
+        for ((sources, tier), zones) in cells.iter_mut().zip(Tier::CELLS).zip(&zones) {
+            if !zones.is_empty() {
+                *sources = view.cell_sources(tier, wanted.measurement, zones.hull());
+            }
+        }
+        Self { pieces: plan.pieces.len(), targets, row_ranges, rows, zones, cells }
+    }
+
+    /// Slots that each series, or group, takes.
+    pub(super) fn pieces(&self) -> usize {
+        self.pieces
+    }
+
+    /// A guess at the rows and cells of the pages that hold some series from the first to the last, from the index
+    /// alone.
+    pub(super) fn rows_about(&self, wanted: &Wanted<'_>, series: (SeriesId, SeriesId)) -> u64 {
+        let cells = self.cells.iter().zip(&self.zones).map(|(sources, zones)| (sources, zones.hull()));
+        let hull =
+            |ranges: &[TimeRange]| Some(TimeRange::new(ranges.first()?.start_ns, ranges.last()?.end_ns));
+        let rows = hull(&self.row_ranges).map(|hull| (&self.rows, hull));
+        let of_source = |(sources, hull): (&Vec<Source>, TimeRange)| {
+            sources.iter().map(|source| source.rows_about(wanted.measurement, series, hull)).sum::<u64>()
+        };
+        cells.chain(rows).map(of_source).sum()
+    }
+}
+
+/// Adds a range behind those before it, joined to the last one where they touch or overlap.
+fn join(ranges: &mut Vec<TimeRange>, range: TimeRange) {
+    match ranges.last_mut() {
+        Some(last) if range.start_ns <= last.end_ns => last.end_ns = last.end_ns.max(range.end_ns),
+        _ => ranges.push(range),
+    }
+}
+
+/// Reads batches of series, one after the other, in ascending order.
+pub(super) struct Presser<'a> {
+    reads: &'a Reads,
+    rows: Vec<Cursor<'a>>,
+    cells: [Vec<Pages<'a>>; 3],
+    samples: Samples,
+    wants_hist: bool,
+    coverage: Coverage,
+}
+
+impl<'a> Presser<'a> {
+    /// `row_keys` is the column of the field's values.
+    pub(super) fn new(reads: &'a Reads, wanted: Wanted<'a>, row_keys: &'a [ColumnKey]) -> Self {
+        let cursor = |source| Cursor::new(source, wanted.measurement, row_keys);
+        let pages = |sources: &'a Vec<Source>| {
+            sources.iter().filter_map(|source| Pages::new(source, wanted)).collect()
+        };
+        Self {
+            reads,
+            rows: reads.rows.iter().map(cursor).collect(),
+            cells: reads.cells.each_ref().map(pages),
+            samples: Samples::new(wanted.field_type, wanted.wants),
+            wants_hist: wanted.wants.has(StatSet::HIST),
+            coverage: Coverage::default(),
+        }
+    }
+
+    /// Adds all that the plan reads of the series of a batch to their slots.
+    pub(super) fn press(&mut self, batch: &Batch<'_>, slots: &mut Slots, meter: &dyn Meter) -> Result<()> {
+        let slots_bytes = Slots::bytes_of(slots.len());
+        meter.buffers(slots_bytes)?;
+        self.press_rows(batch, slots, meter)?;
+        for ((sources, zones), counted) in
+            self.cells.iter_mut().zip(&self.reads.zones).zip(&mut self.coverage.cells)
+        {
+            for pages in sources {
+                pages.add_to(slots, batch, (zones.hull(), zones), &mut |cells| {
+                    *counted += cells;
+                    meter.charge(cells)
+                })?;
+                if self.wants_hist {
+                    meter.buffers(slots_bytes + slots.hist_bytes())?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn press_rows(&mut self, batch: &Batch<'_>, slots: &mut Slots, meter: &dyn Meter) -> Result<()> {
+        if self.rows.is_empty() {
+            return Ok(());
+        }
+        for (place, series) in batch.series.iter().enumerate() {
+            gather::samples(&mut self.rows, *series, &self.reads.row_ranges, &mut self.samples, meter)?;
+            let ts_ns = &self.samples.ts_ns;
+            let slot = (batch.slot_of)(place);
+            let mut row = 0;
+            // Targets without rows are passed over, so that a sparse series does not pay for a fine grid.
+            let mut next = 0;
+            while let Some(first_ns) = ts_ns.get(row) {
+                let rest = self.reads.targets.get(next..).unwrap_or_default();
+                next += rest.partition_point(|target| target.range.end_ns <= *first_ns);
+                let Some(target) = self.reads.targets.get(next) else { break };
+                let rest = ts_ns.get(row..).unwrap_or_default();
+                let end = row + rest.partition_point(|ts| *ts < target.range.end_ns);
+                self.samples.add_to(slots, slot + target.piece, row..end);
+                row = end;
+            }
+            let read = ts_ns.len() as u64;
+            self.coverage.rows += read;
+            meter.charge(read)?;
+        }
+        Ok(())
+    }
+
+    /// What was read.
+    pub(super) fn coverage(&self) -> Coverage {
+        let of_cells = self.cells.iter().flatten().map(|pages| pages.read);
+        let pages = self.rows.iter().map(Cursor::pages).chain(of_cells).sum();
+        Coverage { pages, ..self.coverage }
+    }
+}

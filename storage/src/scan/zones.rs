@@ -1,0 +1,145 @@
+//! Which piece of a plan takes the edges, and which the interiors, of the cells of one tier: zones of left edges, so
+//! that the cells of a series are told apart by one walk along them. Pure.
+
+use std::ops::Range;
+
+use super::cover::Piece;
+use crate::cells::Run;
+use crate::model::{NO_SLOT, Tier, TimeRange};
+
+/// What the plan takes of the cells of one tier.
+#[derive(Debug, Default)]
+pub(super) struct Zones {
+    /// Ascending and disjoint.
+    zones: Vec<Zone>,
+}
+
+/// Left edges of cells of which the same pieces take the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Zone {
+    range: TimeRange,
+    edges: Option<usize>,
+    interiors: Option<usize>,
+}
+
+impl Zones {
+    /// What the pieces of a plan take of a tier.
+    pub(super) fn of(pieces: &[Piece], tier: Tier) -> Self {
+        let (mut edges, mut interiors) = (Vec::new(), Vec::new());
+        for (piece, planned) in pieces.iter().enumerate() {
+            match *planned {
+                Piece::Cells { tier: of, range, with_first_edge } if of == tier => {
+                    let from_ns = range.start_ns.saturating_add(i64::from(!with_first_edge));
+                    edges.push((TimeRange::new(from_ns, range.end_ns), piece));
+                    interiors.push((range, piece));
+                }
+                Piece::Edge { tier: of, at_ns } if of == tier => {
+                    edges.push((TimeRange::new(at_ns, at_ns.saturating_add(1)), piece));
+                }
+                _ => {}
+            }
+        }
+        let both = edges.iter().chain(&interiors);
+        let mut cuts: Vec<i64> = both.flat_map(|(range, _)| [range.start_ns, range.end_ns]).collect();
+        cuts.sort_unstable();
+        cuts.dedup();
+        let (mut edges, mut interiors) = (edges.into_iter().peekable(), interiors.into_iter().peekable());
+        let zones = cuts.iter().zip(cuts.iter().skip(1)).map(|(start_ns, end_ns)| {
+            let taker = |of: &mut std::iter::Peekable<std::vec::IntoIter<(TimeRange, usize)>>| {
+                while of.next_if(|(range, _)| range.end_ns <= *start_ns).is_some() {}
+                of.peek().filter(|(range, _)| range.start_ns <= *start_ns).map(|(_, piece)| *piece)
+            };
+            let (edges, interiors) = (taker(&mut edges), taker(&mut interiors));
+            Zone { range: TimeRange::new(*start_ns, *end_ns), edges, interiors }
+        });
+        Self { zones: zones.filter(|zone| zone.edges.is_some() || zone.interiors.is_some()).collect() }
+    }
+
+    /// Whether nothing of the tier is read.
+    pub(super) fn is_empty(&self) -> bool {
+        self.zones.is_empty()
+    }
+
+    /// From the first to the last left edge.
+    pub(super) fn hull(&self) -> TimeRange {
+        let start_ns = self.zones.first().map_or(0, |zone| zone.range.start_ns);
+        TimeRange::new(start_ns, self.zones.last().map_or(start_ns, |zone| zone.range.end_ns))
+    }
+
+    /// Appends runs of those rows of a series whose cells are taken; `ts_ns` are the left edges of all rows, `slot` is
+    /// that of the series' first piece. Returns how many rows.
+    pub(super) fn runs(&self, ts_ns: &[i64], rows: Range<usize>, slot: usize, runs: &mut Vec<Run>) -> usize {
+        // Slots are counted before they are made: they have 32 bits.
+        let slot_of = |piece: Option<usize>| {
+            piece.and_then(|piece| u32::try_from(slot + piece).ok()).unwrap_or(NO_SLOT)
+        };
+        let (mut row, mut zones, mut taken) = (rows.start, &*self.zones, 0);
+        while let Some(left_ns) = ts_ns.get(row).filter(|_| row < rows.end) {
+            if zones.first().is_some_and(|zone| zone.range.end_ns <= *left_ns) {
+                let passed = zones.partition_point(|zone| zone.range.end_ns <= *left_ns);
+                zones = zones.get(passed..).unwrap_or_default();
+            }
+            let Some(zone) = zones.first() else { break };
+            let until_ns =
+                if *left_ns < zone.range.start_ns { zone.range.start_ns } else { zone.range.end_ns };
+            let rest = ts_ns.get(row..rows.end).unwrap_or_default();
+            let end = match rest.last() {
+                Some(last_ns) if *last_ns < until_ns => rows.end,
+                _ => row + rest.partition_point(|left_ns| *left_ns < until_ns),
+            };
+            if zone.range.start_ns <= *left_ns {
+                taken += end - row;
+                runs.push(Run {
+                    rows: row..end,
+                    edges: slot_of(zone.edges),
+                    interiors: slot_of(zone.interiors),
+                });
+            }
+            row = end;
+        }
+        taken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn range(start_ns: i64, end_ns: i64) -> TimeRange {
+        TimeRange::new(start_ns, end_ns)
+    }
+
+    #[test]
+    fn edge_between_two_pieces_goes_to_the_first_and_the_interior_to_the_second() {
+        let tier = Tier::M1;
+        let pieces = [
+            Piece::Cells { tier, range: range(0, 120), with_first_edge: false },
+            Piece::Edge { tier, at_ns: 120 },
+            Piece::Rows { range: range(121, 180) },
+            Piece::Cells { tier, range: range(120, 240), with_first_edge: false },
+        ];
+        let zones = Zones::of(&pieces, tier);
+        assert!(Zones::of(&pieces, Tier::H1).is_empty());
+        assert_eq!(zones.hull(), range(0, 240));
+        let (ts_ns, mut runs) = ([-60, 0, 60, 120, 180, 240], Vec::new());
+        assert_eq!(zones.runs(&ts_ns, 0..6, 100, &mut runs), 4);
+        let run = |rows, edges, interiors| Run { rows, edges, interiors };
+        assert_eq!(
+            runs,
+            [run(1..2, NO_SLOT, 100), run(2..3, 100, 100), run(3..4, 101, 103), run(4..5, 103, 103)]
+        );
+    }
+
+    #[test]
+    fn rows_between_zones_are_passed_over() {
+        let tier = Tier::H1;
+        let pieces = [
+            Piece::Cells { tier, range: range(0, 10), with_first_edge: true },
+            Piece::Cells { tier, range: range(30, 40), with_first_edge: true },
+        ];
+        let zones = Zones::of(&pieces, tier);
+        let (ts_ns, mut runs) = ([5, 8, 12, 29, 30, 35, 50], Vec::new());
+        assert_eq!(zones.runs(&ts_ns, 1..7, 0, &mut runs), 3);
+        assert_eq!(runs.iter().map(|run| run.rows.clone()).collect::<Vec<_>>(), [1..2, 4..6]);
+    }
+}
