@@ -1,5 +1,6 @@
 //! What a measurement and a series look like from outside, and how series are selected by their tags.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -52,6 +53,51 @@ pub struct SeriesSet {
     pub measurement: MeasurementId,
     /// The series; `None`: all.
     pub series: Option<Vec<SeriesId>>,
+}
+
+/// The values of one tag of some series.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TagCodes {
+    /// For each series the position of its value in `values`.
+    pub codes: Vec<u32>,
+    /// The values, each once, in no order; the empty one stands for series without the tag.
+    pub values: Vec<Arc<str>>,
+}
+
+/// Makes [`TagCodes`], series after series.
+#[derive(Debug, Default)]
+pub(crate) struct TagCoder {
+    found: TagCodes,
+    places: HashMap<Arc<str>, u32>,
+}
+
+impl TagCoder {
+    /// The code of a value, which is new or known.
+    pub(crate) fn code_of(&mut self, value: &str) -> u32 {
+        if let Some(code) = self.places.get(value) {
+            return *code;
+        }
+        let values = &mut self.found.values;
+        let (code, value) = (u32::try_from(values.len()).unwrap_or(u32::MAX), Arc::<str>::from(value));
+        values.push(Arc::clone(&value));
+        self.places.insert(value, code);
+        code
+    }
+
+    /// The next series has the value of a code.
+    pub(crate) fn push_code(&mut self, code: u32) {
+        self.found.codes.push(code);
+    }
+
+    /// The next series has a value; an empty one: none.
+    pub(crate) fn push(&mut self, value: &str) {
+        let code = self.code_of(value);
+        self.push_code(code);
+    }
+
+    pub(crate) fn finish(self) -> TagCodes {
+        self.found
+    }
 }
 
 /// What a tag value must satisfy. A series without the tag is judged as if its value were empty.

@@ -2,8 +2,8 @@
 //!
 //! A [`Scan`] is one consistent view. It names series, and reads a field of chosen series in one of three shapes:
 //! [`Scan::samples`] (every value, raw rows only), [`Scan::windows`] (one [`Partial`] per window, from the coarsest
-//! exact mix of tiers; [`Scan::groups`]: one for many series together), and [`Scan::rows`] (whole raw rows as columns). Callers learn through [`Coverage`] what
-//! was read and whether an answer had to be rounded; they never name a tier.
+//! exact mix of tiers; [`Scan::groups`]: one for many series together), and [`Scan::rows`] (whole raw rows as columns).
+//! Callers learn through [`Coverage`] what was read and whether an answer had to be rounded; they never name a tier.
 //!
 //! Inside: `view` is the one implementation; `source` reads rows of a series from segments and memtable runs,
 //! `gather` merges them, `rows` hands over whole rows, `windows` carries out what [`cover`] plans, of the cells that
@@ -27,14 +27,17 @@ pub(crate) mod view;
 mod windows;
 mod zones;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::Result;
-pub use crate::model::schema::{FieldInfo, Schema, SeriesInfo, TagMatcher, TagTest};
+use crate::model::schema::TagCoder;
+pub use crate::model::schema::{FieldInfo, Schema, SeriesInfo, TagCodes, TagMatcher, TagTest};
 use crate::model::{
     FieldId, MeasurementId, NativeHistogram, Partial, RowBlock, SeriesId, SeriesKey, StatSet, Tier, TimeRange,
 };
+
+/// Keys held at once where only one tag of each is looked at.
+const KEYS_AT_ONCE: usize = 1024;
 
 /// Which end of a window belongs to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -221,28 +224,6 @@ pub struct HistogramSlice<'a> {
     pub values: &'a [NativeHistogram],
 }
 
-/// The values of one tag of some series.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct TagCodes {
-    /// For each series the position of its value in `values`.
-    pub codes: Vec<u32>,
-    /// The values, each once, in no order; the empty one stands for series without the tag.
-    pub values: Vec<Arc<str>>,
-}
-
-impl TagCodes {
-    /// The code of a value, which is new or known.
-    fn code_of(&mut self, value: &str, places: &mut HashMap<Arc<str>, u32>) -> u32 {
-        if let Some(code) = places.get(value) {
-            return *code;
-        }
-        let (code, value) = (u32::try_from(self.values.len()).unwrap_or(u32::MAX), Arc::<str>::from(value));
-        self.values.push(Arc::clone(&value));
-        places.insert(value, code);
-        code
-    }
-}
-
 /// Windows of one series, or of one group of series.
 #[derive(Debug, Clone, Copy)]
 pub struct WindowSlice<'a> {
@@ -361,12 +342,11 @@ pub trait Scan: Send + Sync {
     /// # Errors
     /// As [`Scan::keys`].
     fn tag_codes(&self, _measurement: MeasurementId, tag: &str, series: &[SeriesId]) -> Result<TagCodes> {
-        let (mut found, mut places) = (TagCodes::default(), HashMap::new());
-        for key in self.keys(series)? {
-            let code = found.code_of(key.tag(tag).unwrap_or_default(), &mut places);
-            found.codes.push(code);
+        let mut coder = TagCoder::default();
+        for chunk in series.chunks(KEYS_AT_ONCE) {
+            self.keys(chunk)?.iter().for_each(|key| coder.push(key.tag(tag).unwrap_or_default()));
         }
-        Ok(found)
+        Ok(coder.finish())
     }
 
     /// Hands over raw rows in blocks: series by series in the order asked, within a series by time. The block has

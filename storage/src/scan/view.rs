@@ -11,7 +11,7 @@ use super::gather::{self, Samples};
 use super::source::{Cursor, Source};
 use super::{
     Coverage, Flow, GroupRequest, Meter, RowRequest, SampleRequest, SampleSlice, Scan, Schema, SeriesInfo,
-    TagMatcher, WindowRequest, WindowSlice, rows, windows,
+    TagCodes, TagMatcher, WindowRequest, WindowSlice, rows, windows,
 };
 use crate::memtable::Snapshot;
 use crate::model::{
@@ -152,6 +152,10 @@ impl Scan for View {
 
     fn keys(&self, series: &[SeriesId]) -> Result<Vec<SeriesKey>> {
         self.catalog.keys(series)
+    }
+
+    fn tag_codes(&self, measurement: MeasurementId, tag: &str, series: &[SeriesId]) -> Result<TagCodes> {
+        self.catalog.tag_codes(measurement, tag, series)
     }
 
     fn samples(

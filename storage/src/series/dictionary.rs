@@ -202,6 +202,22 @@ impl Dictionary {
         (0..).take(self.texts.len()).filter(|number| predicate(self.text(*number)))
     }
 
+    /// How many numbers were given, also to values that nobody carries any more.
+    pub(super) fn number_count(&self) -> usize {
+        self.texts.len()
+    }
+
+    /// Hands over each series that carries a value, with the number of that value.
+    pub(super) fn each_member(&self, mut sink: impl FnMut(u32, u32)) {
+        for number in (0..).take(self.number_count()) {
+            match self.members(number) {
+                Some(MembersRef::Few(ids)) => ids.iter().for_each(|id| sink(*id, number)),
+                Some(MembersRef::Many(ids)) => ids.iter().for_each(|id| sink(id, number)),
+                None => {}
+            }
+        }
+    }
+
     fn members(&self, number: u32) -> Option<MembersRef<'_>> {
         let members = self.members.get(number as usize)?;
         let Some(set) = members.set() else {

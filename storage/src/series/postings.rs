@@ -148,6 +148,16 @@ impl Postings {
         self.tag(tag_key).is_some_and(|tag| tag.values.find(tag_value).is_some())
     }
 
+    /// Whether a series is there.
+    pub(super) fn has(&self, id: SeriesId) -> bool {
+        self.all.contains(id.0)
+    }
+
+    /// The values of a tag with their series; `None` when no series ever had it.
+    pub(super) fn dictionary(&self, tag_key: &str) -> Option<&Dictionary> {
+        self.tag(tag_key).map(|tag| &tag.values)
+    }
+
     /// The tag keys of all series, sorted.
     pub fn tag_keys(&self) -> impl Iterator<Item = &Arc<str>> {
         let is_present =

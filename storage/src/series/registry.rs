@@ -311,13 +311,7 @@ impl Catalog {
     /// `Unavailable` when a series left long ago, `Internal` when there is no such series.
     pub fn keys(&self, series: &[SeriesId]) -> Result<Vec<SeriesKey>> {
         let state = self.read();
-        let unknown = |id: u32| match state.left.contains(id) {
-            true => {
-                Error::new(ErrorKind::Unavailable, format!("the rows of series {id} are gone; ask again"))
-            }
-            false => Error::new(ErrorKind::Internal, format!("there is no series {id}")),
-        };
-        series.iter().map(|id| state.key(*id).ok_or_else(|| unknown(id.0))).collect()
+        series.iter().map(|id| state.key(*id).ok_or_else(|| state.unknown(*id))).collect()
     }
 
     /// The mark behind everything that is known.

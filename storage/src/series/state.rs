@@ -18,7 +18,7 @@ use super::postings::Postings;
 use super::raw_keys::RawKeys;
 use super::{CatalogLimits, CatalogMark, Definition};
 use crate::model::{FieldId, FieldType, MeasurementId, SeriesId, SeriesKey, ValueRef};
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 
 /// Spellings of one series or field that are cached, on average.
 const SPELLINGS: usize = 2;
@@ -152,6 +152,24 @@ impl State {
         let numbers = self.keys.numbers(id);
         let (_, measurement, tags) = self.parts_of(&numbers)?;
         Some(SeriesKey::from_sorted(&measurement.name, tags))
+    }
+
+    /// What is made of the value of a tag of a series, which is empty where the series has none; `None` when there is
+    /// no such series, as for [`State::key`].
+    pub(super) fn with_tag<T>(&self, id: SeriesId, tag_key: &str, make: impl FnOnce(&str) -> T) -> Option<T> {
+        let numbers = self.keys.numbers(id);
+        let (_, _, mut tags) = self.parts_of(&numbers)?;
+        Some(make(tags.find(|(key, _)| *key == tag_key).map_or("", |(_, value)| value)))
+    }
+
+    /// Why the key of a series cannot be had.
+    pub(super) fn unknown(&self, id: SeriesId) -> Error {
+        match self.left.contains(id.0) {
+            true => {
+                Error::new(ErrorKind::Unavailable, format!("the rows of series {} are gone; ask again", id.0))
+            }
+            false => Error::new(ErrorKind::Internal, format!("there is no series {}", id.0)),
+        }
     }
 
     /// Measurement and tags of the numbers of a key.

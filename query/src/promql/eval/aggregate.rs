@@ -26,6 +26,9 @@ struct Group {
 
 impl Evaluator<'_> {
     pub(super) fn aggregate(&self, expr: &Expr, aggregate: &Aggregate, grid: &Grid) -> Result<Value> {
+        if let Some(value) = self.grouped(aggregate, grid)? {
+            return Ok(value);
+        }
         if let Some(value) = self.streamed(expr, aggregate, grid)? {
             return Ok(value);
         }
@@ -64,6 +67,7 @@ impl Evaluator<'_> {
         }
     }
 
+    /// Folds each step of each group; the groups go by their labels, which no order of series can change.
     fn fold(
         &self,
         series: &[Series],
@@ -89,6 +93,7 @@ impl Evaluator<'_> {
             found.push(one);
         }
         found.retain(|series| !series.is_empty());
+        found.sort_by(|a, b| a.labels.cmp(&b.labels));
         Ok(Value::Vector(found))
     }
 

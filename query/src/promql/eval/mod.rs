@@ -4,7 +4,7 @@
 //! [`select`] (names and matchers to series), [`read`] (series to samples), [`native`] (series with histograms),
 //! [`window`] (functions over ranges), [`edges`] (`anchored` and `smoothed`), [`call`], [`labels`] and [`histogram`]
 //! (the other functions), [`binary`] and [`matching`] (operators), [`aggregate`] and [`tally`]; and the short way of
-//! aggregations over very many series: [`leaf`], [`roster`], [`stream`].
+//! aggregations over very many series: [`leaf`], [`roster`], [`stream`], and the shortest: [`grouped`].
 //!
 //! Metric names are dropped last: operators only mark series whose name is to go, so that `label_replace` can still
 //! use it. When two series are one after that, their points are joined, or it is an error.
@@ -13,6 +13,7 @@ mod aggregate;
 mod binary;
 mod call;
 mod edges;
+mod grouped;
 mod histogram;
 mod labels;
 mod leaf;

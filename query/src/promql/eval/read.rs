@@ -88,6 +88,12 @@ pub(super) fn windows_of(grid: &Grid, range_ns: i64) -> Vec<Window> {
     grid.times().map(|end_ns| Window { start_ns: end_ns.saturating_sub(range_ns), end_ns }).collect()
 }
 
+/// The windows of a statistic without a range: the last whole minute, one per time.
+pub(super) fn statistic_windows(grid: &Grid) -> Vec<Window> {
+    let ends = grid.times().map(|ts_ns| floor_to(ts_ns, MINUTE_NS));
+    ends.map(|end_ns| Window { start_ns: end_ns.saturating_sub(MINUTE_NS), end_ns }).collect()
+}
+
 /// The time that the windows touch.
 pub(super) fn hull(windows: &[Window]) -> TimeRange {
     let start = windows.first().map_or(0, |window| window.start_ns);
@@ -142,11 +148,7 @@ impl Evaluator<'_> {
         let found = statistic_of(selector)?;
         let windows = match found {
             None => windows_of(&times, self.lookback_ns()),
-            Some(_) => times
-                .times()
-                .map(|ts_ns| floor_to(ts_ns, MINUTE_NS))
-                .map(|end_ns| Window { start_ns: end_ns.saturating_sub(MINUTE_NS), end_ns })
-                .collect(),
+            Some(_) => statistic_windows(&times),
         };
         let wants = found.map_or(StatSet::ENDS, wants_of);
         let targets = self.targets(selector, &windows)?;

@@ -101,6 +101,11 @@ impl Target {
         both(before).chain([(NAME_LABEL, &*self.metric)]).chain(both(after))
     }
 
+    /// The tags that series of the measurement have, sorted.
+    pub(super) fn tag_keys(&self) -> impl Iterator<Item = &str> {
+        self.label_names.iter().map(|name| &**name).filter(|name| *name != NAME_LABEL)
+    }
+
     fn shared_value(&self, name: &str, value: &str) -> Arc<str> {
         if name == NAME_LABEL { Arc::clone(&self.metric) } else { Arc::from(value) }
     }

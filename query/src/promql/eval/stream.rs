@@ -376,6 +376,7 @@ impl<'a> Fold<'a> {
                 found.push(one);
             }
         }
+        found.sort_by(|a, b| a.labels.cmp(&b.labels));
         Ok(found)
     }
 }
