@@ -9,10 +9,13 @@ use super::zones::Zones;
 use crate::Result;
 use crate::cells::{CellReader, Run};
 use crate::model::{
-    Column, ColumnKey, FieldId, FieldType, MeasurementId, SeriesId, Slots, Stat, StatSet, TimeRange,
+    Column, ColumnKey, FieldId, FieldType, MeasurementId, NO_SLOT, SeriesId, Slots, Stat, StatSet, TimeRange,
 };
-use crate::segment::{ColumnInfo, PageKeys, Section, Segment};
+use crate::segment::{ColumnInfo, PageInfo, PageKeys, Section, Segment};
 use crate::tombstone::Mask;
+
+/// A table of slots has at most so many places for each series of the batch.
+const TABLE_SHARE: usize = 8;
 
 /// What is read of each page.
 #[derive(Debug, Clone, Copy)]
@@ -25,12 +28,40 @@ pub(super) struct Wanted<'a> {
     pub(super) columns: &'a [ColumnKey],
 }
 
-/// Series and the first slot of each.
+/// Series, ascending, and the first slot of each.
 pub(super) struct Batch<'a> {
-    /// Ascending.
     pub(super) series: &'a [SeriesId],
-    /// The slot of the first piece of the series at a place.
-    pub(super) slot_of: &'a dyn Fn(usize) -> usize,
+    pub(super) slots: &'a [u32],
+    /// Slots by the distance of an id from the first one, where ids lie close together.
+    table: Vec<u32>,
+}
+
+impl<'a> Batch<'a> {
+    pub(super) fn new(series: &'a [SeriesId], slots: &'a [u32]) -> Self {
+        let mut table = Vec::new();
+        if let (Some(first), Some(last)) = (series.first(), series.last()) {
+            let width = last.0.saturating_sub(first.0) as usize + 1;
+            if width <= TABLE_SHARE * series.len() {
+                table.resize(width, NO_SLOT);
+                for (id, slot) in series.iter().zip(slots) {
+                    if let Some(place) = table.get_mut(id.0.saturating_sub(first.0) as usize) {
+                        *place = *slot;
+                    }
+                }
+            }
+        }
+        Self { series, slots, table }
+    }
+
+    /// The first slot of a series; [`NO_SLOT`] where it is not in the batch.
+    fn slot_of(&self, series: SeriesId) -> u32 {
+        if self.table.is_empty() {
+            let place = self.series.binary_search(&series).ok();
+            return place.and_then(|place| self.slots.get(place)).copied().unwrap_or(NO_SLOT);
+        }
+        let distance = self.series.first().and_then(|first| series.0.checked_sub(first.0));
+        distance.and_then(|place| self.table.get(place as usize)).copied().unwrap_or(NO_SLOT)
+    }
 }
 
 struct Page {
@@ -86,7 +117,7 @@ impl<'a> Pages<'a> {
             }
             let Some(page) = &mut self.page else { continue };
             self.runs.clear();
-            let rows = runs_of(&page.keys, self.mask, hull, batch, zones, &mut self.runs);
+            let rows = runs_of((&page.keys, info), self.mask, hull, batch, zones, &mut self.runs);
             if self.runs.is_empty() {
                 continue;
             }
@@ -104,8 +135,8 @@ impl<'a> Pages<'a> {
                 let place = self.wanted.columns.iter().position(|key| key.stat == stat)?;
                 columns.get(place)?.as_deref()
             };
-            let start = self.runs.first().map_or(0, |run| run.rows.start);
-            let end = self.runs.last().map_or(0, |run| run.rows.end);
+            let start = self.runs.first().map_or(0, |run| run.rows().start);
+            let end = self.runs.last().map_or(0, |run| run.rows().end);
             let kept = (self.kept, self.wanted.wants);
             let reader = CellReader::new(self.wanted.field_type, kept, start..end, column)?;
             reader.add_runs(&self.runs, &page.keys.ts_ns, slots);
@@ -116,36 +147,28 @@ impl<'a> Pages<'a> {
 
 /// Finds the rows of a page that belong to series of the batch, and which slots they go to; returns how many.
 fn runs_of(
-    keys: &PageKeys,
+    (keys, info): (&PageKeys, &PageInfo),
     mask: Option<&Mask>,
     hull: TimeRange,
     batch: &Batch<'_>,
     zones: &Zones,
     runs: &mut Vec<Run>,
 ) -> u64 {
-    let mut rows = 0;
-    let (Some((first, _)), Some(from)) = (keys.series.first(), batch.series.first()) else { return 0 };
-    // Both lists ascend: each is begun where the other does.
-    let mut place = batch.series.partition_point(|series| series < first);
-    let skipped = keys.series.partition_point(|(series, _)| series < from);
-    let before = skipped.checked_sub(1).and_then(|before| keys.series.get(before));
-    let mut start = before.map_or(0, |(_, end)| *end as usize);
-    for (series, end) in keys.series.iter().skip(skipped) {
+    let zone = zones.only(info.min_ts_ns, info.max_ts_ns).filter(|_| mask.is_none());
+    let (mut rows, mut start) = (0, 0);
+    for (series, end) in &keys.series {
         let of_series = std::mem::replace(&mut start, *end as usize)..*end as usize;
-        let rest = batch.series.get(place..).unwrap_or_default();
-        match rest.first() {
-            None => break,
-            Some(next) if series < next => continue,
-            Some(next) if next < series => place += rest.iter().take_while(|next| *next < series).count(),
-            Some(_) => {}
-        }
-        if batch.series.get(place) != Some(series) {
+        let slot = batch.slot_of(*series);
+        if slot == NO_SLOT {
             continue;
         }
-        let slot = (batch.slot_of)(place);
-        match mask {
-            None => rows += zones.runs(&keys.ts_ns, of_series, slot, runs),
-            Some(mask) => {
+        match (zone, mask) {
+            (Some(zone), _) => {
+                rows += of_series.len();
+                runs.push(zone.run(of_series, slot));
+            }
+            (None, None) => rows += zones.runs(&keys.ts_ns, of_series, slot, runs),
+            (None, Some(mask)) => {
                 for part in mask.visible(*series, hull) {
                     let times = keys.ts_ns.get(of_series.clone()).unwrap_or_default();
                     let from = of_series.start + times.partition_point(|ts| *ts < part.start_ns);

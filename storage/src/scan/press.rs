@@ -132,10 +132,9 @@ impl<'a> Presser<'a> {
         if self.rows.is_empty() {
             return Ok(());
         }
-        for (place, series) in batch.series.iter().enumerate() {
+        for (series, slot) in batch.series.iter().zip(batch.slots) {
             gather::samples(&mut self.rows, *series, &self.reads.row_ranges, &mut self.samples, meter)?;
             let ts_ns = &self.samples.ts_ns;
-            let slot = (batch.slot_of)(place);
             let mut row = 0;
             // Targets without rows are passed over, so that a sparse series does not pay for a fine grid.
             let mut next = 0;
@@ -145,7 +144,7 @@ impl<'a> Presser<'a> {
                 let Some(target) = self.reads.targets.get(next) else { break };
                 let rest = ts_ns.get(row..).unwrap_or_default();
                 let end = row + rest.partition_point(|ts| *ts < target.range.end_ns);
-                self.samples.add_to(slots, slot + target.piece, row..end);
+                self.samples.add_to(slots, *slot as usize + target.piece, row..end);
                 row = end;
             }
             let read = ts_ns.len() as u64;

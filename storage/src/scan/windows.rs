@@ -15,7 +15,7 @@ use super::press::{Presser, Reads};
 use super::view::View;
 use super::{Coverage, GroupRequest, Meter, WindowRequest, WindowSlice, groups, sliding};
 use crate::cells::columns_of;
-use crate::model::{ColumnKey, FieldType, Partial, SeriesId, Slots, StatSet, Tier, TimeRange};
+use crate::model::{ColumnKey, FieldType, NO_SLOT, Partial, SeriesId, Slots, StatSet, Tier, TimeRange};
 use crate::rolled::valid_spans;
 use crate::rules::Floors;
 use crate::{Error, Result, pipeline, tombstone};
@@ -164,13 +164,16 @@ impl<'a> Read<'a> {
             };
             let units = groups.map_or(ids.len(), |(_, count)| count);
             let pieces = reads.pieces();
-            let slot_of = |place: usize| match groups {
-                Some((groups, _)) => groups.get(place).map_or(0, |group| *group as usize) * pieces,
-                None => place * pieces,
+            let slot_of = |unit: usize| u32::try_from(unit * pieces).unwrap_or(NO_SLOT);
+            let first_slots: Vec<u32> = match groups {
+                Some((groups, _)) => groups.iter().map(|group| slot_of(*group as usize)).collect(),
+                None => (0..ids.len()).map(slot_of).collect(),
             };
+            // Before there are so many.
+            meter.buffers(Slots::bytes_of(units.saturating_mul(pieces)))?;
             let mut slots = Slots::new(self.wanted.field_type, self.wanted.wants, units * pieces);
             let mut presser = Presser::new(reads, self.wanted, &self.row_keys);
-            presser.press(&Batch { series: ids, slot_of: &slot_of }, &mut slots, meter)?;
+            presser.press(&Batch::new(ids, &first_slots), &mut slots, meter)?;
             let mut coverage = self.coverage.lock().unwrap_or_else(PoisonError::into_inner);
             coverage.absorb(&presser.coverage());
             pressed.push(slots);

@@ -16,10 +16,12 @@ pub(super) struct Zones {
 
 /// Left edges of cells of which the same pieces take the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Zone {
+pub(super) struct Zone {
     range: TimeRange,
-    edges: Option<usize>,
-    interiors: Option<usize>,
+    /// Piece that takes the edges, or [`NO_SLOT`].
+    edges: u32,
+    /// Piece that takes the interiors, or [`NO_SLOT`].
+    interiors: u32,
 }
 
 impl Zones {
@@ -47,12 +49,14 @@ impl Zones {
         let zones = cuts.iter().zip(cuts.iter().skip(1)).map(|(start_ns, end_ns)| {
             let taker = |of: &mut std::iter::Peekable<std::vec::IntoIter<(TimeRange, usize)>>| {
                 while of.next_if(|(range, _)| range.end_ns <= *start_ns).is_some() {}
-                of.peek().filter(|(range, _)| range.start_ns <= *start_ns).map(|(_, piece)| *piece)
+                let piece =
+                    of.peek().filter(|(range, _)| range.start_ns <= *start_ns).map(|(_, piece)| *piece);
+                piece.and_then(|piece| u32::try_from(piece).ok()).unwrap_or(NO_SLOT)
             };
             let (edges, interiors) = (taker(&mut edges), taker(&mut interiors));
             Zone { range: TimeRange::new(*start_ns, *end_ns), edges, interiors }
         });
-        Self { zones: zones.filter(|zone| zone.edges.is_some() || zone.interiors.is_some()).collect() }
+        Self { zones: zones.filter(|zone| zone.edges != NO_SLOT || zone.interiors != NO_SLOT).collect() }
     }
 
     /// Whether nothing of the tier is read.
@@ -66,13 +70,16 @@ impl Zones {
         TimeRange::new(start_ns, self.zones.last().map_or(start_ns, |zone| zone.range.end_ns))
     }
 
+    /// The only zone of a page that lies between two left edges; `None` where the cells of the page may go to different
+    /// ones.
+    pub(super) fn only(&self, first_ns: i64, last_ns: i64) -> Option<Zone> {
+        let zone = self.zones.get(self.zones.partition_point(|zone| zone.range.end_ns <= first_ns))?;
+        (zone.range.start_ns <= first_ns && last_ns < zone.range.end_ns).then_some(*zone)
+    }
+
     /// Appends runs of those rows of a series whose cells are taken; `ts_ns` are the left edges of all rows, `slot` is
     /// that of the series' first piece. Returns how many rows.
-    pub(super) fn runs(&self, ts_ns: &[i64], rows: Range<usize>, slot: usize, runs: &mut Vec<Run>) -> usize {
-        // Slots are counted before they are made: they have 32 bits.
-        let slot_of = |piece: Option<usize>| {
-            piece.and_then(|piece| u32::try_from(slot + piece).ok()).unwrap_or(NO_SLOT)
-        };
+    pub(super) fn runs(&self, ts_ns: &[i64], rows: Range<usize>, slot: u32, runs: &mut Vec<Run>) -> usize {
         let (mut row, mut zones, mut taken) = (rows.start, &*self.zones, 0);
         while let Some(left_ns) = ts_ns.get(row).filter(|_| row < rows.end) {
             if zones.first().is_some_and(|zone| zone.range.end_ns <= *left_ns) {
@@ -89,15 +96,21 @@ impl Zones {
             };
             if zone.range.start_ns <= *left_ns {
                 taken += end - row;
-                runs.push(Run {
-                    rows: row..end,
-                    edges: slot_of(zone.edges),
-                    interiors: slot_of(zone.interiors),
-                });
+                runs.push(zone.run(row..end, slot));
             }
             row = end;
         }
         taken
+    }
+}
+
+impl Zone {
+    /// A run of rows in the zone, of a series whose first piece has this slot.
+    pub(super) fn run(&self, rows: Range<usize>, slot: u32) -> Run {
+        // A page has few rows, and slots are counted before they are made: both have 32 bits.
+        let slot_of = |piece: u32| if piece == NO_SLOT { NO_SLOT } else { slot.saturating_add(piece) };
+        let (start, end) = (rows.start as u32, rows.end as u32);
+        Run { start, end, edges: slot_of(self.edges), interiors: slot_of(self.interiors) }
     }
 }
 
@@ -123,7 +136,8 @@ mod tests {
         assert_eq!(zones.hull(), range(0, 240));
         let (ts_ns, mut runs) = ([-60, 0, 60, 120, 180, 240], Vec::new());
         assert_eq!(zones.runs(&ts_ns, 0..6, 100, &mut runs), 4);
-        let run = |rows, edges, interiors| Run { rows, edges, interiors };
+        let run =
+            |rows: Range<u32>, edges, interiors| Run { start: rows.start, end: rows.end, edges, interiors };
         assert_eq!(
             runs,
             [run(1..2, NO_SLOT, 100), run(2..3, 100, 100), run(3..4, 101, 103), run(4..5, 103, 103)]
@@ -140,6 +154,6 @@ mod tests {
         let zones = Zones::of(&pieces, tier);
         let (ts_ns, mut runs) = ([5, 8, 12, 29, 30, 35, 50], Vec::new());
         assert_eq!(zones.runs(&ts_ns, 1..7, 0, &mut runs), 3);
-        assert_eq!(runs.iter().map(|run| run.rows.clone()).collect::<Vec<_>>(), [1..2, 4..6]);
+        assert_eq!(runs.iter().map(Run::rows).collect::<Vec<_>>(), [1..2, 4..6]);
     }
 }

@@ -11,14 +11,23 @@ use crate::model::{
 
 /// Neighbouring cells of one series whose edges go to one slot, and whose interiors to one. Either may be
 /// [`NO_SLOT`]. At the end of a window the edge of a cell belongs to it, and its interior to the next.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Run {
-    /// Their rows in the page.
-    pub rows: Range<usize>,
+    /// Their first row in the page.
+    pub start: u32,
+    /// The row behind their last one.
+    pub end: u32,
     /// Slot of the edges.
     pub edges: u32,
     /// Slot of the interiors.
     pub interiors: u32,
+}
+
+impl Run {
+    /// Their rows in the page.
+    pub fn rows(&self) -> Range<usize> {
+        self.start as usize..self.end as usize
+    }
 }
 
 impl CellReader<'_> {
@@ -31,7 +40,7 @@ impl CellReader<'_> {
             Slots::UInt(tallies) => self.add_numbers(runs, ts_ns, tallies),
             Slots::Text(_, texts) => {
                 for run in runs {
-                    for row in run.rows.clone() {
+                    for row in run.rows() {
                         let Some(left_ns) = ts_ns.get(row).copied() else { return };
                         if let (Some(stats), Some(ValueRef::Str(text))) =
                             (texts.get_mut(run.edges as usize), self.edge(row))
@@ -51,30 +60,33 @@ impl CellReader<'_> {
 
     fn add_numbers<N: CellNumber>(&self, runs: &[Run], ts_ns: &[i64], tallies: &mut Tallies<N>) {
         let cells = N::cells(&self.interior);
-        let interiors = cells.filter(|_| !self.wants.needs_order());
-        for run in runs {
-            match cells {
-                // One after the other: the interior of a cell comes between its edge and the next.
-                Some(cells) if interiors.is_none() => {
-                    for row in run.rows.clone() {
+        match cells {
+            // One after the other: the interior of a cell comes between its edge and the next.
+            Some(cells) if self.wants.needs_order() => {
+                for run in runs {
+                    for row in run.rows() {
                         self.add_edges(row..row + 1, run.edges, ts_ns, tallies);
                         if let (Some(left_ns), true) = (ts_ns.get(row), run.interiors != NO_SLOT) {
                             cells.add_in_order(row, *left_ns, run.interiors, tallies);
                         }
                     }
                 }
-                _ => self.add_edges(run.rows.clone(), run.edges, ts_ns, tallies),
             }
-        }
-        if let Some(cells) = interiors {
-            cells.add_unordered(runs, tallies);
+            _ => {
+                if self.edge.is_some() {
+                    runs.iter().for_each(|run| self.add_edges(run.rows(), run.edges, ts_ns, tallies));
+                }
+                if let Some(cells) = cells {
+                    cells.add_unordered(runs, tallies);
+                }
+            }
         }
         if let (Some(cells), true) = (cells, self.wants.has(StatSet::HIST)) {
             let is_flag = self.field_type == FieldType::Bool;
             let kept = runs.iter().filter(|run| run.interiors != NO_SLOT);
             for run in kept {
                 let Some(hist) = tallies.hist(run.interiors) else { continue };
-                run.rows.clone().for_each(|row| cells.add_hist(row, is_flag, hist));
+                run.rows().for_each(|row| cells.add_hist(row, is_flag, hist));
             }
         }
     }
@@ -113,7 +125,7 @@ impl<N: CellNumber> Numeric<'_, N> {
         let has_mean = self.sum.is_some() && self.range.is_some();
         for run in runs {
             let Some(into) = tallies.stats(run.interiors) else { continue };
-            for row in run.rows.clone() {
+            for row in run.rows() {
                 let Some(count) = self.count.get(row) else { continue };
                 into.count += count;
                 let sum = self.sum_at(row);
