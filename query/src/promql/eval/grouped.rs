@@ -87,7 +87,7 @@ impl Evaluator<'_> {
     /// The value of an aggregation that storage can carry out; `None` where another way must be taken.
     pub(super) fn grouped(&self, aggregate: &Aggregate, grid: &Grid) -> Result<Option<Value>> {
         let Some(pushed) = self.pushed(aggregate, grid)? else { return Ok(None) };
-        let before = self.context.budget.memory_bytes();
+        let before = self.held_bytes();
         let mut targets = self.targets(pushed.selector, &pushed.windows)?;
         if let (Some(target), true) = (targets.pop(), targets.is_empty())
             && !self.has_histograms(&target)
@@ -95,7 +95,7 @@ impl Evaluator<'_> {
         {
             return Ok(Some(Value::Vector(series)));
         }
-        self.context.budget.settle_bytes(before, 0)?;
+        self.settle(before, 0)?;
         Ok(None)
     }
 

@@ -96,7 +96,7 @@ impl Evaluator<'_> {
         if matches!(aggregate.op, AggregateOp::Limitk | AggregateOp::LimitRatio) {
             return Ok(None);
         }
-        let before = self.context.budget.memory_bytes();
+        let before = self.held_bytes();
         let Some(leaf) = self.leaf(&aggregate.expr, grid)? else { return Ok(None) };
         let mut targets = self.targets(leaf.selector, &leaf.windows)?;
         if let (Some(target), true) = (targets.pop(), targets.is_empty())
@@ -107,7 +107,7 @@ impl Evaluator<'_> {
                 return Ok(value.map(Value::Vector));
             }
         }
-        self.context.budget.settle_bytes(before, 0)?;
+        self.settle(before, 0)?;
         Ok(None)
     }
 
