@@ -17,6 +17,11 @@ const PATTERNS_BYTES_MAX: usize = 16 << 20;
 /// Bytes a compiled pattern may take, tried one after the other: what it is charged is the first that is enough.
 const PATTERN_BYTES: [usize; 3] = [16 << 10, 128 << 10, 1 << 20];
 
+/// Samples that are charged between two looks at the clock, which takes as long as reading some of them.
+const CLOCK_SAMPLES: u64 = 1024;
+/// Samples that a charge counts for beside its own: there may be slow work without any.
+const CHARGE_SAMPLES: u64 = 16;
+
 /// Compiles the patterns of one text: short texts can ask for patterns of any size, and for many of them.
 #[derive(Debug)]
 pub(crate) struct Patterns {
@@ -99,6 +104,8 @@ pub struct Budget {
     limits: Limits,
     elapsed: Elapsed,
     samples: AtomicU64,
+    /// Samples charged since the last look at the clock.
+    unclocked: AtomicU64,
     points: AtomicU64,
     series: AtomicU64,
     memory: Account,
@@ -125,6 +132,8 @@ impl Budget {
             limits,
             elapsed,
             samples: AtomicU64::new(0),
+            // The first charge looks at the clock.
+            unclocked: AtomicU64::new(CLOCK_SAMPLES),
             points: AtomicU64::new(0),
             series: AtomicU64::new(0),
             memory: Account::new(limits.memory_bytes_max, None),
@@ -160,7 +169,7 @@ impl Budget {
         self.samples.load(Ordering::Relaxed)
     }
 
-    /// Charges samples read and checks the time.
+    /// Charges samples read and checks the time, the deadline once in a while.
     ///
     /// # Errors
     /// `LimitExceeded`, `Deadline` or `Cancelled`.
@@ -175,6 +184,11 @@ impl Budget {
                 ),
             ));
         }
+        let unclocked = self.unclocked.fetch_add(count.saturating_add(CHARGE_SAMPLES), Ordering::Relaxed);
+        if unclocked < CLOCK_SAMPLES {
+            return self.check_cancelled();
+        }
+        self.unclocked.store(0, Ordering::Relaxed);
         self.check_time()
     }
 
@@ -276,15 +290,20 @@ impl Budget {
     /// # Errors
     /// `Deadline` or `Cancelled`.
     pub fn check_time(&self) -> Result<()> {
-        if self.is_cancelled.load(Ordering::Relaxed) {
-            return Err(Error::new(ErrorKind::Cancelled, "query was cancelled"));
-        }
+        self.check_cancelled()?;
         if (self.elapsed)() > self.limits.timeout {
             let seconds = self.limits.timeout.as_secs_f64();
             return Err(Error::new(
                 ErrorKind::Deadline,
                 format!("query timed out after {seconds} s (limit timeout)"),
             ));
+        }
+        Ok(())
+    }
+
+    fn check_cancelled(&self) -> Result<()> {
+        if self.is_cancelled.load(Ordering::Relaxed) {
+            return Err(Error::new(ErrorKind::Cancelled, "query was cancelled"));
         }
         Ok(())
     }
@@ -359,5 +378,26 @@ mod tests {
         budget.cancel_switch().store(true, Ordering::Relaxed);
         let outcome = budget.charge(1);
         assert_eq!(budget.scanned(outcome).unwrap_err().kind(), ErrorKind::Cancelled);
+    }
+
+    #[test]
+    fn charges_look_at_the_clock_once_in_a_while_and_notice_the_deadline() {
+        let looks = Arc::new(AtomicU64::new(0));
+        let clock = Arc::clone(&looks);
+        let elapsed = move || Duration::from_secs(clock.fetch_add(1, Ordering::Relaxed));
+        let limits = Limits { timeout: Duration::from_secs(9), ..Limits::default() };
+        let budget = Budget::new(limits, Arc::new(elapsed));
+        let looks = || looks.load(Ordering::Relaxed);
+        budget.charge_samples(1).unwrap();
+        assert_eq!(looks(), 1, "the first one does");
+        for _ in 0..256 {
+            budget.charge_samples(0).unwrap();
+        }
+        assert!((3..=5).contains(&looks()), "{}", looks());
+        let before = looks();
+        (0..2).for_each(|_| budget.charge_samples(CLOCK_SAMPLES).unwrap());
+        assert!(before < looks(), "many samples count");
+        let failed = (0..1024).map(|_| budget.charge_samples(1)).find_map(std::result::Result::err).unwrap();
+        assert_eq!(failed.kind(), ErrorKind::Deadline);
     }
 }

@@ -12,8 +12,10 @@
 //! Whole numbers, counts and buckets are those of the general way bit by bit. Sums of floats are compensated on both
 //! ways, but not in the same order: their last bits may differ.
 
-use icecore_storage::model::Partial;
-use icecore_storage::scan::{Bounds, Coverage, GroupRequest, Window, WindowRequest};
+use std::sync::Arc;
+
+use icecore_storage::model::{Partial, SeriesId};
+use icecore_storage::scan::{Bounds, Coverage, GroupRequest, TagCodes, Window, WindowRequest};
 
 use super::super::ast::{Aggregate, AggregateOp, Edge, Expr, ExprKind, Selector};
 use super::super::value::{Labels, NAME_LABEL, Sample};
@@ -48,11 +50,16 @@ struct Pushed<'e> {
 }
 
 /// The groups of some series.
-struct Grouping {
+pub(super) struct Grouping {
     /// The group of each series.
-    groups: Vec<u32>,
+    pub(super) groups: Vec<u32>,
     /// Labels of the groups.
-    labels: Vec<Labels>,
+    pub(super) labels: Vec<Labels>,
+}
+
+/// An estimate of the memory that the values of a tag take.
+pub(super) fn values_bytes(found: &TagCodes) -> u64 {
+    found.values.iter().map(|value| value.len() as u64 + VALUE_BYTES).sum()
 }
 
 /// What is read off the partial of a group, where that is what the aggregation of its series gives.
@@ -87,7 +94,7 @@ impl Evaluator<'_> {
     /// The value of an aggregation that storage can carry out; `None` where another way must be taken.
     pub(super) fn grouped(&self, aggregate: &Aggregate, grid: &Grid) -> Result<Option<Value>> {
         let Some(pushed) = self.pushed(aggregate, grid)? else { return Ok(None) };
-        let before = self.context.budget.memory_bytes();
+        let before = self.held_bytes();
         let mut targets = self.targets(pushed.selector, &pushed.windows)?;
         if let (Some(target), true) = (targets.pop(), targets.is_empty())
             && !self.has_histograms(&target)
@@ -95,7 +102,7 @@ impl Evaluator<'_> {
         {
             return Ok(Some(Value::Vector(series)));
         }
-        self.context.budget.settle_bytes(before, 0)?;
+        self.settle(before, 0)?;
         Ok(None)
     }
 
@@ -136,7 +143,8 @@ impl Evaluator<'_> {
     ) -> Result<Option<Vec<Series>>> {
         let budget = self.context.budget;
         let mut held = budget.hold_bytes(0)?;
-        let Some(Grouping { groups, labels }) = self.grouping(aggregate, target, &mut held)? else {
+        let Some(Grouping { groups, labels }) = self.grouping(aggregate, target, &target.ids, &mut held)?
+        else {
             return Ok(None);
         };
         let Some((points, coverage)) = self.points_of_groups(pushed, target, &groups, labels.len())? else {
@@ -159,26 +167,28 @@ impl Evaluator<'_> {
         Ok(Some(found))
     }
 
-    /// The groups of the series of a target; `None` where they are too many to be pushed down.
-    fn grouping(
+    /// The groups of some series of a target, given in ascending order; `None` where they are too many for this.
+    pub(super) fn grouping(
         &self,
         aggregate: &Aggregate,
         target: &Target,
+        ids: &[SeriesId],
         held: &mut Held<'_>,
     ) -> Result<Option<Grouping>> {
         let tags: Vec<&str> = target.tag_keys().filter(|tag| is_kept(aggregate, tag)).collect();
-        held.grow((3 * target.ids.len() * size_of::<u32>()) as u64)?;
-        let mut groups = vec![0; target.ids.len()];
+        let lists = if tags.is_empty() { 1 } else { 2 };
+        held.grow((lists * ids.len() * size_of::<u32>()) as u64)?;
+        let mut groups = vec![0; ids.len()];
         // The labels of each group so far.
         let name = is_kept(aggregate, NAME_LABEL).then(|| (NAME_LABEL.into(), target.metric.clone()));
         let mut pairs: Vec<Vec<_>> = vec![Vec::from_iter(name)];
         for tag in tags {
             self.context.budget.check_time()?;
-            let found = self.context.scan.tag_codes(target.measurement, tag, &target.ids)?;
-            held.grow(found.values.iter().map(|value| value.len() as u64 + VALUE_BYTES).sum())?;
+            let found = self.context.scan.tag_codes(target.measurement, tag, ids)?;
+            held.grow(values_bytes(&found))?;
             let joined = joined(&mut groups, pairs.len(), &found.codes, found.values.len());
             let Some(joined) = joined.filter(|joined| joined.len() <= GROUPS_MAX) else { return Ok(None) };
-            let shared: std::sync::Arc<str> = tag.into();
+            let shared: Arc<str> = tag.into();
             let pair = |(group, code): &(u32, u32)| {
                 let before = pairs.get(*group as usize).cloned().unwrap_or_default();
                 let value = found.values.get(*code as usize).cloned();

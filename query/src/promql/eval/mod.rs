@@ -5,6 +5,7 @@
 //! [`window`] (functions over ranges), [`edges`] (`anchored` and `smoothed`), [`call`], [`labels`] and [`histogram`]
 //! (the other functions), [`binary`] and [`matching`] (operators), [`aggregate`] and [`tally`]; and the short way of
 //! aggregations over very many series: [`leaf`], [`roster`], [`stream`], and the shortest: [`grouped`].
+//! [`memo`] keeps what is asked for again.
 //!
 //! Metric names are dropped last: operators only mark series whose name is to go, so that `label_replace` can still
 //! use it. When two series are one after that, their points are joined, or it is an error.
@@ -18,6 +19,7 @@ mod histogram;
 mod labels;
 mod leaf;
 mod matching;
+mod memo;
 mod native;
 mod read;
 mod roster;
@@ -42,6 +44,7 @@ use super::print::quote_bytes;
 use super::value::{Answer, Labels, MatrixSeries, QueryValue, Sample, VectorSample};
 use crate::error::line_column;
 use crate::{Budget, Error, ErrorKind, Result};
+use memo::Memo;
 pub use select::{find_measurements, find_series};
 use series::{Series, drop_names};
 
@@ -71,7 +74,7 @@ impl std::fmt::Debug for Context<'_> {
 pub fn instant(context: &Context<'_>, text: &str, time_ns: i64) -> Result<Answer> {
     let expr = parse_bounded(context, text)?;
     let grid = Grid { start_ns: time_ns, step_ns: 0, count: 1 };
-    let evaluator = Evaluator::new(context, text, &grid);
+    let evaluator = Evaluator { memo: Memo::of(&expr), ..Evaluator::new(context, text, &grid) };
     let value = if type_of(&expr) == ValueType::Matrix {
         QueryValue::Matrix(evaluator.matrix(&expr, &grid)?)
     } else {
@@ -112,7 +115,7 @@ pub fn range(context: &Context<'_>, text: &str, start_ns: i64, end_ns: i64, step
         return Err(Error::new(ErrorKind::LimitExceeded, message));
     };
     let grid = Grid { start_ns, step_ns, count };
-    let evaluator = Evaluator { end_ns, ..Evaluator::new(context, text, &grid) };
+    let evaluator = Evaluator { end_ns, memo: Memo::of(&expr), ..Evaluator::new(context, text, &grid) };
     let value = evaluator.eval(&expr, &grid)?;
     let value = evaluator.over_time(value, &grid)?;
     evaluator.answer(value)
@@ -132,7 +135,7 @@ fn parse_bounded(context: &Context<'_>, text: &str) -> Result<Expr> {
 }
 
 /// The evaluation times.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Grid {
     start_ns: i64,
     step_ns: i64,
@@ -152,7 +155,7 @@ impl Grid {
 }
 
 /// The value of an expression at all steps.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Value {
     /// One number per step.
     Scalar(Vec<f64>),
@@ -202,6 +205,9 @@ struct Evaluator<'a> {
     points_max: usize,
     /// Whether histograms are read for their counts and sums alone: then hints are told by comparing them.
     tells_resets: Cell<bool>,
+    memo: Memo,
+    /// How often something was said.
+    remarks: Cell<u64>,
     notes: RefCell<Notes>,
 }
 
@@ -209,17 +215,41 @@ impl<'a> Evaluator<'a> {
     fn new(context: &'a Context<'a>, text: &'a str, grid: &Grid) -> Self {
         let Grid { start_ns, step_ns, .. } = *grid;
         let points_max = stream::POINTS_MAX;
-        let (tells_resets, notes) = (Cell::new(false), RefCell::default());
-        Self { context, text, start_ns, end_ns: start_ns, step_ns, points_max, tells_resets, notes }
+        Self {
+            context,
+            text,
+            start_ns,
+            end_ns: start_ns,
+            step_ns,
+            points_max,
+            tells_resets: Cell::new(false),
+            memo: Memo::default(),
+            remarks: Cell::new(0),
+            notes: RefCell::default(),
+        }
     }
 
     /// Evaluates an expression that is not a range vector. What was held on the way is given back: after it, only the
     /// value is charged.
     fn eval(&self, expr: &Expr, grid: &Grid) -> Result<Value> {
-        let before = self.context.budget.memory_bytes();
+        self.recalled(expr, grid)
+    }
+
+    fn settled(&self, expr: &Expr, grid: &Grid) -> Result<Value> {
+        let before = self.held_bytes();
         let value = self.unsettled(expr, grid)?;
-        self.context.budget.settle_bytes(before, value.memory_bytes())?;
+        self.settle(before, value.memory_bytes())?;
         Ok(value)
+    }
+
+    /// Bytes held now, but for those that are kept for later.
+    fn held_bytes(&self) -> u64 {
+        self.context.budget.memory_bytes().saturating_sub(self.memo.bytes())
+    }
+
+    /// Gives back all that was charged since `before` but so many bytes, and what is kept for later.
+    fn settle(&self, before: u64, bytes: u64) -> Result<()> {
+        self.context.budget.settle_bytes(before, bytes.saturating_add(self.memo.bytes()))
     }
 
     fn unsettled(&self, expr: &Expr, grid: &Grid) -> Result<Value> {
@@ -291,12 +321,14 @@ impl<'a> Evaluator<'a> {
     }
 
     fn warn(&self, expr: &Expr, message: impl Display) {
+        self.remarks.set(self.remarks.get() + 1);
         let (line, column) = line_column(self.text, expr.start);
         let message = format!("PromQL warning: {message} ({line}:{column})");
         self.notes.borrow_mut().warnings.insert(message);
     }
 
     fn info(&self, expr: &Expr, message: impl Display) {
+        self.remarks.set(self.remarks.get() + 1);
         let (line, column) = line_column(self.text, expr.start);
         self.notes.borrow_mut().infos.insert(format!("PromQL info: {message} ({line}:{column})"));
     }

@@ -1,9 +1,11 @@
 //! Very many series of one selector: their order by labels, and their groups in an aggregation.
 //!
-//! Keys are looked at once and not kept: of each series a text is held that compares as its labels do, and only
-//! until the order is known.
+//! Series that are not too many are ordered by the codes of their tags, each replaced by the rank of its value. Of more
+//! than those keys are looked at once and not kept, since the distinct values of a tag may be as many: of each series a
+//! text is held that compares as its labels do, and only until the order is known.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use icecore_storage::model::SeriesId;
 
@@ -11,6 +13,7 @@ use super::super::ast::Aggregate;
 use super::super::value::{Labels, NAME_LABEL};
 use super::Evaluator;
 use super::aggregate::group_labels;
+use super::grouped::{Grouping, values_bytes};
 use super::select::Target;
 use crate::Result;
 use crate::budget::Held;
@@ -26,12 +29,10 @@ pub(super) struct Roster {
 }
 
 impl Roster {
-    /// Series in the order they have, in one group without labels.
-    pub(super) fn of_one_group(count: usize) -> Self {
-        Self {
-            order: (0..position(count)).map(|series| (series, 0)).collect(),
-            groups: vec![Labels::default()],
-        }
+    /// Series in some order.
+    fn new(order: impl Iterator<Item = u32>, grouping: Grouping) -> Self {
+        let group_of = |series: u32| grouping.groups.get(series as usize).copied().unwrap_or_default();
+        Self { order: order.map(|series| (series, group_of(series))).collect(), groups: grouping.labels }
     }
 
     /// What it takes at most for so many series, without their groups.
@@ -43,11 +44,6 @@ impl Roster {
 /// There are never more series than ids, which have 32 bits.
 pub(super) fn position(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
-}
-
-/// Whether all series are in one group, whatever their labels are.
-pub(super) fn has_one_group(aggregate: &Aggregate) -> bool {
-    !aggregate.is_without && aggregate.grouping.is_empty()
 }
 
 /// Texts of many series, each of which compares as the labels do.
@@ -120,12 +116,79 @@ struct Groups<'a> {
     scratch: Vec<u8>,
 }
 
+/// Points that are held at once for each series of those that are ordered by codes. These are at most 32,768, and the
+/// values of a tag of so many take some 4 MiB.
+const CODED_POINTS: usize = 1 << 7;
 /// What a group takes beside its labels, which stand in it twice.
 const GROUP_BYTES: u64 = 128;
 
 impl Evaluator<'_> {
-    /// The order and the groups of some series of a target.
+    /// The groups of some series of a target, given in ascending order. Where it matters they are in the order of their
+    /// labels.
     pub(super) fn roster(
+        &self,
+        target: &Target,
+        ids: &[SeriesId],
+        (aggregate, depends_on_order): (&Aggregate, bool),
+        held: &mut Held<'_>,
+    ) -> Result<Roster> {
+        let is_coded = !depends_on_order || ids.len() <= self.points_max / CODED_POINTS;
+        if is_coded && let Some(grouping) = self.grouping(aggregate, target, ids, held)? {
+            held.grow(Roster::bytes_of(ids.len()))?;
+            return Ok(match depends_on_order {
+                false => Roster::new(0..position(ids.len()), grouping),
+                true => Roster::new(self.coded_order(target, ids)?.into_iter().map(|(_, one)| one), grouping),
+            });
+        }
+        self.roster_of_texts(target, ids, aggregate, held)
+    }
+
+    /// Series by their labels. Names and values of labels are compared in turn, so a series without a tag comes after
+    /// those with it, whose next name is less; but where it has no further label it comes before them.
+    fn coded_order(&self, target: &Target, ids: &[SeriesId]) -> Result<Vec<(u64, u32)>> {
+        let budget = self.context.budget;
+        let mut passing =
+            budget.hold_bytes((ids.len() * (size_of::<(u64, u32)>() + size_of::<bool>())) as u64)?;
+        let tags: Vec<&str> = target.tag_keys().collect();
+        let mut columns: Vec<Vec<u32>> = Vec::new();
+        let mut has_later = vec![false; ids.len()];
+        for tag in tags.into_iter().rev() {
+            budget.check_time()?;
+            let mut found = self.context.scan.tag_codes(target.measurement, tag, ids)?;
+            passing.grow((ids.len() * size_of::<u32>()) as u64)?;
+            let _values = budget.hold_bytes(values_bytes(&found))?;
+            let ranks = ranks_of(&found.values);
+            for (code, has_later) in found.codes.iter_mut().zip(&mut has_later) {
+                let rank = ranks.get(*code as usize).copied().unwrap_or_default();
+                *code = if 0 < rank {
+                    *has_later = true;
+                    rank
+                } else if *has_later || tag < NAME_LABEL {
+                    u32::MAX
+                } else {
+                    0
+                };
+            }
+            if found.codes.iter().any(|code| Some(code) != found.codes.first()) {
+                columns.push(found.codes);
+            }
+        }
+        columns.reverse();
+        budget.check_time()?;
+        let rank = |column: usize, series: u32| {
+            columns.get(column).and_then(|column| column.get(series as usize)).copied().unwrap_or_default()
+        };
+        let head = |series| u64::from(rank(0, series)) << 32 | u64::from(rank(1, series));
+        let mut order: Vec<(u64, u32)> = (0..position(ids.len())).map(|one| (head(one), one)).collect();
+        order.sort_unstable_by(|a, b| {
+            let rest = |one: u32| (2..columns.len()).map(move |column| rank(column, one));
+            a.0.cmp(&b.0).then_with(|| rest(a.1).cmp(rest(b.1)))
+        });
+        Ok(order)
+    }
+
+    /// The order and the groups of very many series.
+    fn roster_of_texts(
         &self,
         target: &Target,
         ids: &[SeriesId],
@@ -157,10 +220,23 @@ impl Evaluator<'_> {
         budget.check_time()?;
         let sorted = texts.sorted();
         budget.check_time()?;
-        let group_of = |series: u32| group_of.get(series as usize).copied().unwrap_or_default();
-        let order = sorted.into_iter().map(|(_, series)| (series, group_of(series))).collect();
-        Ok(Roster { order, groups: groups.labels })
+        let grouping = Grouping { groups: group_of, labels: groups.labels };
+        Ok(Roster::new(sorted.into_iter().map(|(_, series)| series), grouping))
     }
+}
+
+/// The rank of each value among them, from 1; 0 of the empty one.
+fn ranks_of(values: &[Arc<str>]) -> Vec<u32> {
+    let mut sorted: Vec<(&str, usize)> =
+        values.iter().zip(0..).map(|(value, code)| (&**value, code)).collect();
+    sorted.sort_unstable();
+    let mut ranks = vec![0; values.len()];
+    for ((value, code), rank) in sorted.into_iter().zip(1..) {
+        if let Some(place) = ranks.get_mut(code).filter(|_| !value.is_empty()) {
+            *place = rank;
+        }
+    }
+    ranks
 }
 
 impl Groups<'_> {
@@ -170,12 +246,6 @@ impl Groups<'_> {
         pairs: impl Fn() -> I,
         labels: impl Fn() -> Labels,
     ) -> u32 {
-        if has_one_group(self.aggregate) {
-            if self.labels.is_empty() {
-                self.labels.push(Labels::default());
-            }
-            return 0;
-        }
         self.scratch.clear();
         push_pairs(&mut self.scratch, pairs().filter(|(name, _)| is_kept(self.aggregate, name)));
         if let Some(group) = self.places.get(&self.scratch) {
@@ -196,9 +266,18 @@ pub(super) fn is_kept(aggregate: &Aggregate, name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use icecore_storage::model::{SeriesKey, Value};
+    use icecore_storage::scan::{Resolution, Scan as _, Window};
     use proptest::prelude::*;
 
+    use super::super::super::ast::ExprKind;
+    use super::super::Grid;
     use super::*;
+    use crate::promql::testing::VecScan;
+    use crate::promql::{Context, parse};
+    use crate::{Budget, Limits};
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(256))]
@@ -219,6 +298,33 @@ mod tests {
             let sorted: Vec<_> = texts.sorted().into_iter().map(|(_, place)| series[place as usize].clone()).collect();
             series.sort();
             prop_assert_eq!(sorted, series);
+        }
+
+        /// Tags before and after the name, of which series have any.
+        #[test]
+        fn coded_order_is_that_of_labels(
+            series in proptest::collection::btree_set(
+                proptest::collection::btree_map("[AZaz]", "[ab\u{0}]{1,2}", 0..5), 1..20),
+            seed in any::<u64>(),
+        ) {
+            let mut keys: Vec<SeriesKey> =
+                series.into_iter().map(|tags| SeriesKey::new("m", tags).unwrap()).collect();
+            keys.sort_by_key(|key| (key.tags().len() as u64 ^ seed).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            let mut scan = VecScan::default();
+            keys.iter().for_each(|key| scan.push(key, "value", 0, Value::Float(1.0)));
+            let (budget, lookback) = (Budget::untimed(Limits::default()), Duration::from_secs(60));
+            let context = Context { scan: &scan, budget: &budget, lookback, resolution: Resolution::Auto };
+            let expr = parse("m").unwrap();
+            let ExprKind::Selector(selector) = &expr.kind else { panic!("a selector") };
+            let evaluator = Evaluator::new(&context, "m", &Grid { start_ns: 0, step_ns: 0, count: 1 });
+            let window = Window { start_ns: -1, end_ns: 0 };
+            let target = evaluator.targets(selector, &[window]).unwrap().pop().unwrap();
+            let labels: Vec<Labels> =
+                scan.keys(&target.ids).unwrap().iter().map(|key| target.labels(key)).collect();
+            let mut expected: Vec<u32> = (0..position(labels.len())).collect();
+            expected.sort_by(|a, b| labels[*a as usize].cmp(&labels[*b as usize]));
+            let order = evaluator.coded_order(&target, &target.ids).unwrap();
+            prop_assert_eq!(order.into_iter().map(|(_, one)| one).collect::<Vec<_>>(), expected);
         }
     }
 }

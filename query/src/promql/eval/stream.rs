@@ -23,7 +23,7 @@ use super::super::number::format_float;
 use super::super::value::Sample;
 use super::aggregate::{Counted, by_rank, ranks_of};
 use super::leaf::Leaf;
-use super::roster::{Roster, has_one_group, position};
+use super::roster::{Roster, position};
 use super::select::Target;
 use super::series::Series;
 use super::tally::{Tally, depends_on_order};
@@ -96,7 +96,7 @@ impl Evaluator<'_> {
         if matches!(aggregate.op, AggregateOp::Limitk | AggregateOp::LimitRatio) {
             return Ok(None);
         }
-        let before = self.context.budget.memory_bytes();
+        let before = self.held_bytes();
         let Some(leaf) = self.leaf(&aggregate.expr, grid)? else { return Ok(None) };
         let mut targets = self.targets(leaf.selector, &leaf.windows)?;
         if let (Some(target), true) = (targets.pop(), targets.is_empty())
@@ -107,7 +107,7 @@ impl Evaluator<'_> {
                 return Ok(value.map(Value::Vector));
             }
         }
-        self.context.budget.settle_bytes(before, 0)?;
+        self.settle(before, 0)?;
         Ok(None)
     }
 
@@ -142,12 +142,8 @@ impl Evaluator<'_> {
         fold.held.grow((points.series.len() * size_of::<SeriesId>()) as u64)?;
         let id_of = |series: &u32| target.ids.get(*series as usize).copied();
         let listed: Vec<SeriesId> = points.series.iter().filter_map(id_of).collect();
-        let roster = if has_one_group(aggregate) && !points.depend_on_order(aggregate.op) {
-            fold.held.grow(Roster::bytes_of(listed.len()))?;
-            Roster::of_one_group(listed.len())
-        } else {
-            self.roster(target, &listed, aggregate, &mut fold.held)?
-        };
+        let how = (aggregate, points.depend_on_order(aggregate.op));
+        let roster = self.roster(target, &listed, how, &mut fold.held)?;
         fold.take(self, &roster, &roster.order, |series| Some(series as usize), &points)?;
         Ok((roster, listed.into(), coverage))
     }
@@ -160,12 +156,8 @@ impl Evaluator<'_> {
     ) -> Result<(Roster, Cow<'r, [SeriesId]>, Coverage)> {
         let Read { aggregate, target, grid, .. } = *read;
         // Of numbers that are not known yet the worst is to be thought.
-        let roster = if has_one_group(aggregate) && !depends_on_order(aggregate.op, [f64::NAN]) {
-            fold.held.grow(Roster::bytes_of(target.ids.len()))?;
-            Roster::of_one_group(target.ids.len())
-        } else {
-            self.roster(target, &target.ids, aggregate, &mut fold.held)?
-        };
+        let how = (aggregate, depends_on_order(aggregate.op, [f64::NAN]));
+        let roster = self.roster(target, &target.ids, how, &mut fold.held)?;
         let mut coverage = Coverage::default();
         for portion in roster.order.chunks((self.points_max / grid.count.max(1)).max(1)) {
             let _held = self.context.budget.hold_bytes((portion.len() * 3 * size_of::<u32>()) as u64)?;
