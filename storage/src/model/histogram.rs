@@ -18,8 +18,9 @@ const BUCKETS_PER_OCTAVE: i32 = 1 << SCHEMA;
 static OCTAVE: LazyLock<Vec<f64>> =
     LazyLock::new(|| (0..BUCKETS_PER_OCTAVE).map(|k| 0.5 * (f64::from(k) / 64.0).exp2()).collect());
 
-/// One bucket that is not empty.
+/// One bucket that is not empty. Twelve bytes in place of sixteen: a page of cells has tens of thousands of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C, packed(4))]
 pub struct Bucket {
     /// Index: the upper bound is `2^(index/64)`.
     pub index: i32,

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::slices::reaches;
+use super::slices::{holds_some, reaches};
 use super::source::Source;
 use super::zones::Zones;
 use crate::Result;
@@ -108,7 +108,7 @@ impl<'a> Pages<'a> {
         let skipped = self.section.pages.partition_point(|page| page.last_series < *first);
         let pages = self.section.pages.iter().enumerate().skip(skipped);
         for (index, info) in pages.take_while(|(_, info)| info.first_series <= *last) {
-            if !reaches(info, hull) {
+            if !reaches(info, hull) || !holds_some(info, batch.series) {
                 continue;
             }
             if self.page.as_ref().is_none_or(|page| page.index != index) {

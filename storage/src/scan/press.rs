@@ -58,9 +58,8 @@ impl Reads {
         self.pieces
     }
 
-    /// A guess at the rows and cells of the pages that hold some series from the first to the last, from the index
-    /// alone.
-    pub(super) fn rows_about(&self, wanted: &Wanted<'_>, series: (SeriesId, SeriesId)) -> u64 {
+    /// A guess at the rows and cells of the pages that hold some series, given in ascending order, from the index alone.
+    pub(super) fn rows_about(&self, wanted: &Wanted<'_>, series: &[SeriesId]) -> u64 {
         let cells = self.cells.iter().zip(&self.zones).map(|(sources, zones)| (sources, zones.hull()));
         let hull =
             |ranges: &[TimeRange]| Some(TimeRange::new(ranges.first()?.start_ns, ranges.last()?.end_ns));

@@ -39,6 +39,12 @@ pub(super) fn reaches(page: &PageInfo, range: TimeRange) -> bool {
     page.min_ts_ns < range.end_ns && range.start_ns <= page.max_ts_ns
 }
 
+/// Whether a page may hold rows of one of some series, given in ascending order.
+pub(super) fn holds_some(page: &PageInfo, series: &[SeriesId]) -> bool {
+    let next = series.get(series.partition_point(|series| *series < page.first_series));
+    next.is_some_and(|series| *series <= page.last_series)
+}
+
 /// A guess at the rows of a page in a range that it reaches: as if they were spread evenly over its time.
 pub(super) fn rows_within(page: &PageInfo, range: TimeRange) -> usize {
     let whole = TimeRange::new(page.min_ts_ns, page.max_ts_ns.saturating_add(1));

@@ -5,7 +5,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::slices::{self, reaches, rows_of_one};
+use super::slices::{self, holds_some, reaches, rows_of_one};
 use crate::Result;
 use crate::model::{Column, ColumnKey, MeasurementId, RowBlock, SeriesId, TimeRange};
 use crate::rows::Stretch;
@@ -21,21 +21,22 @@ pub(crate) enum Source {
 }
 
 impl Source {
-    /// A guess at the rows of the pages that may hold some of the series from the first to the last, from the index
-    /// alone.
+    /// A guess at the rows of the pages that may hold some series, given in ascending order, from the index alone.
     pub(super) fn rows_about(
         &self,
         measurement: MeasurementId,
-        (first, last): (SeriesId, SeriesId),
+        series: &[SeriesId],
         range: TimeRange,
     ) -> u64 {
+        let (Some(first), Some(last)) = (series.first(), series.last()) else { return 0 };
         match self {
             Self::Run(block) => block.len() as u64,
             Self::Segment(segment, _) => {
                 let pages = segment.section(measurement).map_or(&[][..], |section| &section.pages);
-                let from = pages.partition_point(|page| page.last_series < first);
-                let pages = pages.iter().skip(from).take_while(|page| page.first_series <= last);
-                pages.filter(|page| reaches(page, range)).map(|page| u64::from(page.rows)).sum()
+                let from = pages.partition_point(|page| page.last_series < *first);
+                let pages = pages.iter().skip(from).take_while(|page| page.first_series <= *last);
+                let read = pages.filter(|page| reaches(page, range) && holds_some(page, series));
+                read.map(|page| u64::from(page.rows)).sum()
             }
         }
     }

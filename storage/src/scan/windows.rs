@@ -136,11 +136,9 @@ impl<'a> Read<'a> {
 
     /// Into how many parts the request is worth being cut.
     fn parts(&self) -> usize {
-        let (Some(first), Some(last)) = (self.request.series.first(), self.request.series.last()) else {
-            return 1;
-        };
-        let rows = self.planned.iter().map(|(_, reads)| reads.rows_about(&self.wanted, (*first, *last)));
-        if rows.sum::<u64>() < SPREAD_ROWS { 1 } else { pipeline::processors() }
+        let rows = |reads: &Reads| reads.rows_about(&self.wanted, self.request.series);
+        let rows: u64 = self.planned.iter().map(|(_, reads)| rows(reads)).sum();
+        if rows < SPREAD_ROWS { 1 } else { pipeline::processors() }
     }
 
     /// The slots of a batch of series, class by class: those of each series, or of each group of the series of the only

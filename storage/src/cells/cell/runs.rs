@@ -76,8 +76,12 @@ impl CellReader<'_> {
                 if self.edge.is_some() {
                     runs.iter().for_each(|run| self.add_edges(run.rows(), run.edges, ts_ns, tallies));
                 }
-                if let Some(cells) = cells {
-                    cells.add_unordered(runs, tallies);
+                match cells {
+                    Some(cells) if cells.sum.is_some() && cells.range.is_some() => {
+                        cells.add_unordered::<true>(runs, tallies);
+                    }
+                    Some(cells) => cells.add_unordered::<false>(runs, tallies),
+                    None => {}
                 }
             }
         }
@@ -120,9 +124,9 @@ impl<N: CellNumber> Numeric<'_, N> {
         }
     }
 
-    /// Adds what does not depend on order, without histograms.
-    fn add_unordered(&self, runs: &[Run], tallies: &mut Tallies<N>) {
-        let has_mean = self.sum.is_some() && self.range.is_some();
+    /// Adds what does not depend on order, without histograms; with the mean where there are sums and ranges. (That is
+    /// known before the loop, or else a sum of 128 bits is made a float for nothing.)
+    fn add_unordered<const HAS_MEAN: bool>(&self, runs: &[Run], tallies: &mut Tallies<N>) {
         for run in runs {
             let Some(into) = tallies.stats(run.interiors) else { continue };
             for row in run.rows() {
@@ -136,7 +140,7 @@ impl<N: CellNumber> Numeric<'_, N> {
                     && let (Some(min), Some(max)) = (min.get(row), max.get(row))
                 {
                     (into.min, into.max) = (lesser(into.min, *min), greater(into.max, *max));
-                    if has_mean {
+                    if HAS_MEAN {
                         let mean = mean_of(count, sum.unwrap_or_default(), *min, *max);
                         let share = count as f64 / into.count as f64;
                         into.mean += mean * share - into.mean * share;
