@@ -9,8 +9,8 @@
 //!    windows at a time, so that few partials are held at once.
 //! 3. A partial of which the general way could make something else sends all of them that way.
 //!
-//! Whole numbers, counts and buckets are those of the general way bit by bit. Sums of floats are compensated on both
-//! ways, but not in the same order: their last bits may differ.
+//! Whole numbers, counts and buckets are those of the general way bit by bit. Sums of floats, and of rates, are compensated
+//! on both ways, but not in the same order: their last bits may differ.
 
 use std::sync::Arc;
 
@@ -23,6 +23,7 @@ use super::read::{statistic, statistic_windows, wants_of, windows_of};
 use super::roster::{is_kept, position};
 use super::select::{Statistic, Target, statistic_of};
 use super::series::{Point, Series, series_bytes};
+use super::window::per_second;
 use super::{Evaluator, Grid, Value};
 use crate::Result;
 use crate::budget::Held;
@@ -45,6 +46,8 @@ struct Pushed<'e> {
     windows: Vec<Window>,
     /// What is read off the partial of a group.
     statistic: Statistic,
+    /// Whether it is asked for each second.
+    is_rate: bool,
     /// Whether its series lose the name at the end.
     drops_name: bool,
 }
@@ -75,7 +78,7 @@ fn statistic_of_group(
         (AggregateOp::Min, None, Some("min_over_time")) => Min,
         (AggregateOp::Max, None, Some("max_over_time")) => Max,
         (AggregateOp::Sum, Some(asked @ (Sum | Count | Hist)), None | Some("sum_over_time")) => asked,
-        (AggregateOp::Sum, Some(Hist), Some("increase")) => Hist,
+        (AggregateOp::Sum, Some(Hist), Some("increase" | "rate")) => Hist,
         (AggregateOp::Min, Some(Min), None | Some("min_over_time")) => Min,
         (AggregateOp::Max, Some(Max), None | Some("max_over_time")) => Max,
         _ => return None,
@@ -130,7 +133,8 @@ impl Evaluator<'_> {
             Some((_, range_ns)) => windows_of(&times, range_ns),
             None => statistic_windows(&times),
         };
-        Ok(Some(Pushed { selector, windows, statistic, drops_name: range.is_some() }))
+        let is_rate = function == Some("rate");
+        Ok(Some(Pushed { selector, windows, statistic, is_rate, drops_name: range.is_some() }))
     }
 
     /// The groups that have points, by labels.
@@ -233,7 +237,10 @@ impl Evaluator<'_> {
                 let Some(points) = points.get_mut(slice.series_idx) else { return Ok(()) };
                 is_all_exact &= slice.partials.iter().all(|partial| is_exact(pushed.statistic, partial));
                 points.resize(read, None);
-                points.extend(slice.partials.iter().map(|partial| statistic(pushed.statistic, partial)));
+                points.extend(slice.windows.iter().zip(slice.partials).map(|(window, partial)| {
+                    let sample = statistic(pushed.statistic, partial)?;
+                    Some(if pushed.is_rate { per_second(sample, *window) } else { sample })
+                }));
                 let heap: u64 =
                     points.get(read..).into_iter().flatten().flatten().map(Sample::heap_bytes).sum();
                 let charged = budget.charge_samples(windows.len() as u64);
@@ -242,7 +249,9 @@ impl Evaluator<'_> {
                     .map_err(|error| budget.stop_scan(error))
             });
             coverage.absorb(&budget.scanned(outcome)?);
-            if !is_all_exact {
+            // The windows of series may have been widened each in its own way.
+            let is_widened = pushed.is_rate && coverage.rounded.is_some();
+            if !is_all_exact || is_widened {
                 return Ok(None);
             }
             read += windows.len();

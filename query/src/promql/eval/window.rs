@@ -177,13 +177,7 @@ impl Evaluator<'_> {
         let targets = self.targets(selector, windows)?;
         self.windows(&targets, windows, grid, wants_of(found), |_, window, partial| {
             let sample = statistic(found, partial)?;
-            match &sample {
-                Sample::Histogram(hist) if is_rate => {
-                    let seconds = window.end_ns.saturating_sub(window.start_ns) as f64 / 1e9;
-                    Some(Sample::Histogram(hist.scaled(1.0 / seconds).into()))
-                }
-                _ => Some(sample),
-            }
+            Some(if is_rate { per_second(sample, window) } else { sample })
         })
     }
 
@@ -265,6 +259,13 @@ impl Evaluator<'_> {
         };
         Ok(absent_from(&found, labels, grid))
     }
+}
+
+/// The histogram of a window, for each second of it.
+pub(super) fn per_second(sample: Sample, window: Window) -> Sample {
+    let Sample::Histogram(hist) = &sample else { return sample };
+    let seconds = window.end_ns.saturating_sub(window.start_ns) as f64 / 1e9;
+    Sample::Histogram(hist.scaled(1.0 / seconds).into())
 }
 
 /// Whether the series of a function over ranges keep the name.
