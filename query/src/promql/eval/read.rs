@@ -194,7 +194,8 @@ impl Evaluator<'_> {
             self.absorb(&coverage);
             self.named(target, unnamed, &mut found)?;
         }
-        self.in_order(found)
+        // The series of one field have labels of their own, and come by them.
+        if targets.len() <= 1 { Ok(found) } else { self.in_order(found) }
     }
 
     /// Keeps the points of a series and charges them.
@@ -210,23 +211,20 @@ impl Evaluator<'_> {
         Ok(())
     }
 
-    /// Gives series their labels, and charges those.
+    /// Gives series their labels, and charges those. The series of the target are in the order of their labels then.
     fn named(
         &self,
         target: &Target,
-        unnamed: Vec<(usize, Vec<Point>)>,
+        mut unnamed: Vec<(usize, Vec<Point>)>,
         found: &mut Vec<Series>,
     ) -> Result<()> {
-        let ids: Vec<SeriesId> =
-            unnamed.iter().filter_map(|(series_idx, _)| target.ids.get(*series_idx).copied()).collect();
+        let id_of = |(series_idx, _): &(usize, Vec<Point>)| target.ids.get(*series_idx).copied();
+        let ids: Vec<SeriesId> = unnamed.iter().filter_map(id_of).collect();
         found.reserve_exact(ids.len());
-        let mut points = unnamed.into_iter().map(|(_, points)| points);
-        let budget = self.context.budget;
-        each_key(self.context.scan, &ids, budget, |_, key| {
-            let labels = target.labels(key);
-            budget.charge_bytes(labels.memory_bytes())?;
-            found.extend(points.next().map(|points| Series { labels, drops_name: false, points }));
-            Ok(())
+        self.each_labelled(target, &ids, |position, labels| {
+            let points = unnamed.get_mut(position).map(|(_, points)| std::mem::take(points));
+            found.extend(points.map(|points| Series { labels, drops_name: false, points }));
+            self.context.budget.charge_bytes(found.last().map_or(0, |one| one.labels.memory_bytes()))
         })
     }
 

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use icecore_storage::model::SeriesId;
+use icecore_storage::scan::TagCodes;
 
 use super::super::ast::Aggregate;
 use super::super::value::{Labels, NAME_LABEL};
@@ -141,6 +142,48 @@ impl Evaluator<'_> {
             });
         }
         self.roster_of_texts(target, ids, aggregate, held)
+    }
+
+    /// Hands over some series of a target, given in ascending order, by their labels: the position of each, and these.
+    pub(super) fn each_labelled(
+        &self,
+        target: &Target,
+        ids: &[SeriesId],
+        mut sink: impl FnMut(usize, Labels) -> Result<()>,
+    ) -> Result<()> {
+        let budget = self.context.budget;
+        if self.points_max / CODED_POINTS < ids.len() {
+            let mut labelled = Vec::with_capacity(ids.len());
+            each_key(self.context.scan, ids, budget, |position, key| {
+                labelled.push((target.labels(key), position));
+                Ok(())
+            })?;
+            labelled.sort_unstable();
+            return labelled.into_iter().try_for_each(|(labels, position)| sink(position, labels));
+        }
+        let mut columns = Vec::new();
+        let mut held = budget.hold_bytes(0)?;
+        for name in target.label_names() {
+            let codes = match &**name {
+                NAME_LABEL => None,
+                tag => Some(self.context.scan.tag_codes(target.measurement, tag, ids)?),
+            };
+            held.grow(
+                codes.as_ref().map_or(0, |codes| values_bytes(codes) + size_of_val(&*codes.codes) as u64),
+            )?;
+            columns.push((name, codes));
+        }
+        for (_, one) in self.coded_order(target, ids)? {
+            let pair = |(name, column): &(&Arc<str>, Option<TagCodes>)| {
+                let value = match column {
+                    None => &target.metric,
+                    Some(column) => column.values.get(*column.codes.get(one as usize)? as usize)?,
+                };
+                (!value.is_empty()).then(|| (Arc::clone(name), Arc::clone(value)))
+            };
+            sink(one as usize, columns.iter().filter_map(pair).collect())?;
+        }
+        Ok(())
     }
 
     /// Series by their labels. Names and values of labels are compared in turn, so a series without a tag comes after

@@ -101,6 +101,11 @@ impl Target {
         both(before).chain([(NAME_LABEL, &*self.metric)]).chain(both(after))
     }
 
+    /// The names of labels that series of the measurement may have, sorted.
+    pub(super) fn label_names(&self) -> &[Arc<str>] {
+        &self.label_names
+    }
+
     /// The tags that series of the measurement have, sorted.
     pub(super) fn tag_keys(&self) -> impl Iterator<Item = &str> {
         self.label_names.iter().map(|name| &**name).filter(|name| *name != NAME_LABEL)
