@@ -202,6 +202,18 @@ impl<N: Number> Tallies<N> {
 
 /// Adds numbers to statistics that do not depend on their order.
 fn add_unordered<N: Number>(stats: &mut Stats<N>, numbers: &[N], wants: StatSet) {
+    if let ([number], false) = (numbers, wants.has(StatSet::UNIQUES)) {
+        stats.count += 1;
+        if wants.has(StatSet::SUM) {
+            stats.sum.add(*number);
+        }
+        if wants.has(StatSet::RANGE) {
+            (stats.min, stats.max) = (lesser(stats.min, *number), greater(stats.max, *number));
+            let count = stats.count as f64;
+            stats.mean += number.to_f64() / count - stats.mean / count;
+        }
+        return;
+    }
     let mut run: Stats<N> = Stats { count: numbers.len() as u64, ..Stats::default() };
     if wants.has(StatSet::SUM) {
         numbers.iter().for_each(|number| run.sum.add(*number));

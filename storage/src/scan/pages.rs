@@ -1,6 +1,7 @@
 //! Cells of one file, page by page: which rows go to which slots, and their columns. A page that lies over two batches
 //! of series is kept for the second.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::slices::{holds_some, reaches};
@@ -16,6 +17,9 @@ use crate::tombstone::Mask;
 
 /// A table of slots has at most so many places for each series of the batch.
 const TABLE_SHARE: usize = 8;
+
+/// Where a batch has so many times fewer series than a page may have, each is searched for.
+const SEARCH_SHARE: usize = 8;
 
 /// What is read of each page.
 #[derive(Debug, Clone, Copy)]
@@ -155,26 +159,36 @@ fn runs_of(
     runs: &mut Vec<Run>,
 ) -> u64 {
     let zone = zones.only(info.min_ts_ns, info.max_ts_ns).filter(|_| mask.is_none());
-    let (mut rows, mut start) = (0, 0);
-    for (series, end) in &keys.series {
-        let of_series = std::mem::replace(&mut start, *end as usize)..*end as usize;
-        let slot = batch.slot_of(*series);
-        if slot == NO_SLOT {
-            continue;
+    let mut rows = 0;
+    let mut take = |series: SeriesId, of_series: Range<usize>, slot: u32| match (zone, mask) {
+        (Some(zone), _) => {
+            rows += of_series.len();
+            runs.push(zone.run(of_series, slot));
         }
-        match (zone, mask) {
-            (Some(zone), _) => {
-                rows += of_series.len();
-                runs.push(zone.run(of_series, slot));
+        (None, None) => rows += zones.runs(&keys.ts_ns, of_series, slot, runs),
+        (None, Some(mask)) => {
+            for part in mask.visible(series, hull) {
+                let times = keys.ts_ns.get(of_series.clone()).unwrap_or_default();
+                let from = of_series.start + times.partition_point(|ts| *ts < part.start_ns);
+                let to = of_series.start + times.partition_point(|ts| *ts < part.end_ns);
+                rows += zones.runs(&keys.ts_ns, from..to.max(from), slot, runs);
             }
-            (None, None) => rows += zones.runs(&keys.ts_ns, of_series, slot, runs),
-            (None, Some(mask)) => {
-                for part in mask.visible(*series, hull) {
-                    let times = keys.ts_ns.get(of_series.clone()).unwrap_or_default();
-                    let from = of_series.start + times.partition_point(|ts| *ts < part.start_ns);
-                    let to = of_series.start + times.partition_point(|ts| *ts < part.end_ns);
-                    rows += zones.runs(&keys.ts_ns, from..to.max(from), slot, runs);
-                }
+        }
+    };
+    let start = batch.series.partition_point(|series| *series < info.first_series);
+    let end = batch.series.partition_point(|series| *series <= info.last_series);
+    if (end - start) * SEARCH_SHARE < keys.series.len() {
+        let (wanted, slots) = (batch.series.get(start..end), batch.slots.get(start..end));
+        for (series, slot) in wanted.unwrap_or_default().iter().zip(slots.unwrap_or_default()) {
+            take(*series, keys.rows_of(*series), *slot);
+        }
+    } else {
+        let mut start = 0;
+        for (series, end) in &keys.series {
+            let of_series = std::mem::replace(&mut start, *end as usize)..*end as usize;
+            let slot = batch.slot_of(*series);
+            if slot != NO_SLOT {
+                take(*series, of_series, slot);
             }
         }
     }

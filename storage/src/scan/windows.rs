@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use super::classes::Classes;
-use super::cover::{self, Available, Plan};
+use super::cover::{self, Available, Elementary, Plan};
 use super::kept::{Gone, Lacking};
 use super::pages::{Batch, Wanted};
 use super::press::{Presser, Reads};
@@ -26,6 +26,8 @@ const SLOTS_MAX: usize = 32 << 10;
 const HIST_SLOTS_MAX: usize = 4 << 10;
 /// A read of fewer rows is not worth a second thread.
 const SPREAD_ROWS: u64 = 32 << 10;
+/// Parts of a read for each thread: series that came first often have more rows than others.
+const PARTS_EACH: usize = 4;
 
 /// Carries out a window request.
 pub(super) fn run(
@@ -138,7 +140,10 @@ impl<'a> Read<'a> {
     fn parts(&self) -> usize {
         let rows = |reads: &Reads| reads.rows_about(&self.wanted, self.request.series);
         let rows: u64 = self.planned.iter().map(|(_, reads)| rows(reads)).sum();
-        if rows < SPREAD_ROWS { 1 } else { pipeline::processors() }
+        match pipeline::processors() {
+            processors if 1 < processors && SPREAD_ROWS <= rows => PARTS_EACH * processors,
+            _ => 1,
+        }
     }
 
     /// The slots of a batch of series, class by class: those of each series, or of each group of the series of the only
@@ -223,6 +228,16 @@ fn joined(
 ) -> Option<Vec<Partial>> {
     if slots.are_empty(first..first + plan.pieces.len()) {
         return None;
+    }
+    let is_one_piece = |(span, elementary): (&Range<usize>, &Elementary)| {
+        span.len() == 1 && elementary.pieces.len() == 1 && span.start == elementary.pieces.start
+    };
+    if plan.spans.len() == plan.pieces.len()
+        && plan.spans.len() == plan.elementary.len()
+        && plan.spans.iter().zip(&plan.elementary).all(is_one_piece)
+    {
+        // Nothing is to be merged: the piece at a place is the window.
+        return Some((first..first + plan.pieces.len()).map(|slot| slots.take(slot)).collect());
     }
     pieces.clear();
     for elementary in &plan.elementary {

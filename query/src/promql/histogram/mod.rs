@@ -104,6 +104,24 @@ impl HistogramValue {
         below.chain(zero).chain(above)
     }
 
+    /// Counts of the [`intervals`](Self::intervals), without their bounds, which take time to compute.
+    fn counts(&self) -> impl Iterator<Item = f64> {
+        let zero = self.zero_interval().map(|zero| zero.count);
+        let (below, above) = (self.negative.iter().rev(), self.positive.iter());
+        below.map(|bucket| bucket.count).chain(zero).chain(above.map(|bucket| bucket.count))
+    }
+
+    /// The interval at a place of [`intervals`](Self::intervals).
+    fn interval_at(&self, place: usize) -> Option<Interval> {
+        let below = self.negative.len();
+        if let Some(from_zero) = below.checked_sub(place + 1) {
+            return self.negative.get(from_zero).map(|bucket| self.interval(bucket).mirrored());
+        }
+        let zero = self.zero_interval();
+        let above = (place - below).checked_sub(usize::from(zero.is_some()));
+        above.map_or(zero, |above| self.positive.get(above).map(|bucket| self.interval(bucket)))
+    }
+
     /// Where a bucket lies, taken as one of the positive ones.
     fn interval(&self, bucket: &FloatBucket) -> Interval {
         let (lower, upper) = match &self.layout {

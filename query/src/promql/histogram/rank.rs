@@ -36,19 +36,18 @@ impl HistogramValue {
 
     /// The middle of the bucket that holds the value of nearest rank: at most 0.5415 % away from it.
     fn nearest(&self, q: f64) -> f64 {
-        let total: f64 = self.intervals().map(|bucket| bucket.count).sum();
+        let total: f64 = self.counts().sum();
         // Counts of rates are not whole; the slack makes a rank that should be reached exactly reached.
         let rank = q * total * (1.0 - 1e-13);
-        let mut seen = 0.0;
-        let mut found = f64::NAN;
-        for bucket in self.intervals() {
-            seen += bucket.count;
-            found = middle(bucket.lower, bucket.upper);
-            if bucket.count > 0.0 && seen >= rank {
+        let (mut seen, mut found) = (0.0, 0);
+        for (place, count) in self.counts().enumerate() {
+            seen += count;
+            found = place;
+            if count > 0.0 && seen >= rank {
                 break;
             }
         }
-        found
+        self.interval_at(found).map_or(f64::NAN, |bucket| middle(bucket.lower, bucket.upper))
     }
 
     fn interpolated(&self, q: f64) -> (f64, Observed) {

@@ -126,6 +126,13 @@ proptest! {
     }
 
     #[test]
+    fn each_interval_is_found_by_its_place((hist, _, _) in pair()) {
+        prop_assert!(hist.intervals().map(|bucket| bucket.count).eq(hist.counts()));
+        let found = (0..).map_while(|place| hist.interval_at(place));
+        prop_assert!(found.eq(hist.intervals()));
+    }
+
+    #[test]
     fn sums_do_not_depend_on_the_order((a, b, c) in pair()) {
         let left = a.plus(&b).unwrap().value.plus(&c).unwrap().value;
         let right = c.plus(&b).unwrap().value.plus(&a).unwrap().value;
