@@ -1,11 +1,12 @@
 //! What cells keep of each field: the same answers from every layer, raw rows where cells lack something, and an error
 //! that says so where raw rows are gone.
 
+use super::world::{TestRow, write};
 use super::*;
 use crate::cell_set::{CELL_RULES_MAX, CellRule, CellSet};
 use crate::fs::sim::Fault;
 use crate::manifest::Manifest;
-use crate::model::FieldType;
+use crate::model::{FieldType, Value};
 
 const NUMBERS: StatSet = StatSet::NUMBERS.with(StatSet::HIST);
 
@@ -262,4 +263,42 @@ fn rules_for_cells_are_the_old_or_the_new_whatever_operation_fails() {
             }
         }
     }
+}
+
+/// Cells of an hour in which nobody wrote a field claimed to keep what the rule of then says, so that a query that needs
+/// more was refused for an hour that has nothing to answer.
+#[test]
+fn hour_without_a_value_of_a_field_claims_nothing_of_it() {
+    let retention = Retention { raw: hours(48), ..Retention::FOREVER };
+    let rig = Rig::new(retention);
+    let row = |ts_ns, field| TestRow {
+        measurement: "cpu",
+        host: "a",
+        ts_ns,
+        fields: vec![(field, Value::Int(ts_ns % 1000))],
+    };
+    let hour_of = |field: &'static str, start_ns: i64, step_ns: i64| -> Vec<TestRow> {
+        (0..HOUR_NS / step_ns).map(|k| row(start_ns + k * step_ns, field)).collect()
+    };
+    write(&rig.engine, &[row(START_NS + 90 * MINUTE_NS, "load")]).unwrap();
+    rig.engine.set_cell_rules(vec![rule("*", CellSet::Counter, false)]).unwrap();
+    // Dense and sparse: cells, and rows that are their own layer.
+    write(&rig.engine, &hour_of("usage", START_NS - HOUR_NS, SECOND_NS)).unwrap();
+    write(&rig.engine, &hour_of("usage", START_NS, MINUTE_NS)).unwrap();
+    rig.engine.seal().unwrap();
+    rig.engine.set_cell_rules(Vec::new()).unwrap();
+    rig.clock.advance(HOUR_NS);
+    write(&rig.engine, &hour_of("load", START_NS + 2 * HOUR_NS, SECOND_NS)).unwrap();
+    rig.engine.seal().unwrap();
+    rig.clock.advance(80 * HOUR_NS);
+    rig.engine.apply_retention(Guard::Forced).unwrap();
+    assert!(START_NS + 3 * HOUR_NS <= rig.engine.store.version().floors_ns[0], "raw rows are gone");
+    let grid = |start_ns| windows_of(start_ns, HOUR_NS, 1);
+    for (start_ns, count) in [(START_NS - HOUR_NS, 0), (START_NS, 0), (START_NS + 2 * HOUR_NS, 3600)] {
+        let found = windows(&rig.engine, "load", NUMBERS, &grid(start_ns)).unwrap();
+        let count_found: u64 = found.iter().flatten().map(Partial::count).sum();
+        assert_eq!(count_found, count, "{start_ns}");
+    }
+    assert!(windows(&rig.engine, "usage", NUMBERS, &grid(START_NS)).is_err(), "the rule counted");
+    assert!(windows(&rig.engine, "load", NUMBERS, &grid(START_NS + HOUR_NS)).is_err(), "and here, too");
 }
