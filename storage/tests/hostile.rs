@@ -117,14 +117,17 @@ fn first_of_all(number: usize) -> Vec<u8> {
 fn sizes_at_the_limit_are_bounded() {
     let (zero, one) = (all(0), all(1));
     let entries = UNIQUES_BYTES_MAX / PAGE_ROWS_MAX / 4;
-    let uniques = column(Encoding::Uniques, &[&all(entries), &zero, &one, &zero], &[0]);
-    let (_, peak) = peak_of(Kind::Uniques, None, &uniques);
+    let uniques = column(Encoding::Uniques, &[&all(entries), &one, &one, &zero], &[0]);
+    let (decoded, peak) = peak_of(Kind::Uniques, None, &uniques);
+    assert!(decoded.is_ok(), "sketches of registers 1, 2, 3 and so on");
     assert!(peak <= TIMES * UNIQUES_BYTES_MAX, "sketches: {peak} bytes");
 
     let above = all(BUCKETS_MAX / PAGE_ROWS_MAX);
-    let hist = column(Encoding::Histograms, &[&above, &zero, &zero, &zero, &one, &one], &[]);
-    let (_, peak) = peak_of(Kind::Hist, None, &hist);
-    assert!(peak <= TIMES * BUCKET_BYTES * BUCKETS_MAX, "histograms: {peak} bytes");
+    // Indices are signed: 0 stands in the middle.
+    let hist = column(Encoding::Histograms, &[&above, &zero, &zero, &all(1 << 63), &one, &one], &[]);
+    let (decoded, peak) = peak_of(Kind::Hist, None, &hist);
+    assert!(decoded.is_ok(), "histograms of buckets 0, 1, 2 and so on");
+    assert!(peak <= 3 * BUCKET_BYTES * BUCKETS_MAX, "histograms: {peak} bytes");
 }
 
 /// Whole columns in which single bytes are others.
