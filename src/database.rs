@@ -9,6 +9,7 @@ use std::time::Duration;
 use icecore_query::select::{Cell, Statement, Table, TableSeries};
 use icecore_query::{Budget, Limits as QueryLimits, MemoryPool, promql, select};
 use icecore_storage::Engine;
+use icecore_storage::cell_set::CellRule;
 use icecore_storage::engine::{EngineStats, Env, Guard, RetentionPlan, RetentionReport};
 use icecore_storage::model::{RowError, SeriesSet, Tier, TimeRange};
 use icecore_storage::options::Retention;
@@ -446,6 +447,21 @@ impl Database {
         check_order(&retention)?;
         rules.iter().try_for_each(|rule| check_order(&rule.retention()))?;
         Ok(self.engine.set_rules(retention, rules)?)
+    }
+
+    /// What the cells of which fields keep: the first rule that matches counts.
+    pub fn cell_rules(&self) -> Vec<CellRule> {
+        self.engine.cell_rules()
+    }
+
+    /// Changes the rules for cells, durably. They hold for hours that are rolled from then on; cells that are there stay
+    /// as they are.
+    ///
+    /// # Errors
+    /// `LimitExceeded` for more than 256 rules, `InvalidInput` for a name that is empty or too long; those of the file
+    /// system, and then it may be repeated.
+    pub fn set_cell_rules(&self, rules: Vec<CellRule>) -> Result<()> {
+        Ok(self.engine.set_cell_rules(rules)?)
     }
 
     /// Drops what is past its age.

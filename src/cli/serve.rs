@@ -49,7 +49,8 @@ pub(super) struct ServeArgs {
     #[arg(long, value_name = "MEASUREMENT")]
     keep_duplicates: Vec<String>,
     /// What new cells of a field keep, such as requests.latency_ms=dist or *.user_id=auto+uniq: the sets are auto, dist,
-    /// counter and gauge. May be given more than once; the first that matches counts.
+    /// counter and gauge. May be given more than once; the first that matches counts. Kept with each database: without the
+    /// flag it keeps the rules it has.
     #[arg(long, value_name = "RULE")]
     cells: Vec<String>,
     /// Memory to do with, such as 512M or 2G; sizes of caches and limits follow it. A third of what the machine or the

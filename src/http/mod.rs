@@ -3,8 +3,8 @@
 //!
 //! Read in this order: `server` (accept loop, drain), `route` (the table of paths), `app` (what all requests share;
 //! how a query gets its turn), `body` (bytes under a limit), `params` (URL and form), `error` (three dialects),
-//! then the endpoints: `write`, `prometheus`, `labels`, `influx`, `admin`, `retention`, and the encoders `number`, `encode`,
-//! `table`.
+//! then the endpoints: `write`, `prometheus`, `labels`, `influx`, `admin`, `retention`, `cells`, and the encoders `number`,
+//! `encode`, `table`.
 //!
 //! Order of a request: connection limit, header timeout, body limit, bounded decompression, route, a turn, a
 //! blocking thread, the answer.
@@ -12,6 +12,7 @@
 mod admin;
 mod app;
 mod body;
+mod cells;
 mod encode;
 mod error;
 mod influx;

@@ -10,7 +10,7 @@ use axum::routing::{any, get, post};
 
 use super::app::App;
 use super::error::{Dialect, Failure};
-use super::{admin, influx, labels, prometheus, retention, write};
+use super::{admin, cells, influx, labels, prometheus, retention, write};
 
 /// All paths of the server.
 pub(super) fn router(app: Arc<App>) -> Router {
@@ -31,6 +31,7 @@ pub(super) fn router(app: Arc<App>) -> Router {
         .route("/api/v2/orgs", get(admin::orgs))
         .route("/api/v1/admin/flush", post(admin::flush))
         .route("/api/v1/admin/retention", get(retention::show).put(retention::change).post(retention::apply))
+        .route("/api/v1/admin/cells", get(cells::show).put(cells::change))
         .route("/api/v1/admin/delete", post(admin::delete))
         .route("/api/v1/admin/snapshot", post(admin::snapshot).delete(admin::remove_snapshot))
         .merge(prometheus_api("/api/v1"))
@@ -84,7 +85,7 @@ async fn count(State(app): State<Arc<App>>, request: Request, next: Next) -> Res
 
 /// A fixed name for a path: what clients invent must not become metrics.
 fn route_name(path: &str) -> &'static str {
-    const FIXED: [&str; 18] = [
+    const FIXED: [&str; 19] = [
         "/",
         "/write",
         "/query",
@@ -101,6 +102,7 @@ fn route_name(path: &str) -> &'static str {
         "/api/v2/orgs",
         "/api/v1/admin/flush",
         "/api/v1/admin/retention",
+        "/api/v1/admin/cells",
         "/api/v1/admin/delete",
         "/api/v1/admin/snapshot",
     ];

@@ -260,6 +260,38 @@ fn retention_dry_run_changes_nothing_and_names_files() {
 }
 
 #[test]
+fn rules_for_cells_are_shown_changed_and_kept_over_a_restart() {
+    const PATH: &str = "/api/v1/admin/cells";
+    let rig = Rig::new(Options::default());
+    assert!(rig.get(PATH).contains(r#"{"default":{"rules":[]}}"#), "{}", rig.get(PATH));
+    let put = |form: &str| rig.send(Method::PUT, PATH, form);
+    let (status, _, body) = put("db=default&rule[]=requests.latency_ms%3Ddist&rule[]=*.user%3Dauto%2Buniq");
+    let rules = r#"{"rules":["requests.latency_ms=dist","*.user=auto+uniq"]}"#;
+    assert!(status == 200 && body.contains(rules), "{body}");
+    for (form, part) in [
+        ("rule[]=a.b%3Ddist", "db"),
+        ("db=default", "rule[]"),
+        ("db=default&rule[]=a.b%3Dmore", "not a rule for cells"),
+        ("db=default&rule[]=a.b%3Ddist&rule[]=b%3Ddist", "not a rule for cells"),
+    ] {
+        let (status, _, body) = put(form);
+        assert!(status == 400 && body.contains(part), "{form}: {status} {body}");
+    }
+    let many = vec!["rule[]=a.b%3Ddist"; 257].join("&");
+    let (status, _, body) = put(&format!("db=default&{many}"));
+    assert!(status >= 400 && body.contains("at most 256"), "{status} {body}");
+    assert_eq!(put("db=nowhere&rule[]=").0, 404);
+    let Rig { fs, clock, databases, .. } = rig;
+    fs.fail_at(fs.operations(), Fault::PowerCut);
+    drop(databases);
+    fs.crash(1);
+    let rig = Rig::on(fs, clock, Config::default());
+    assert!(rig.get(PATH).contains(rules), "{}", rig.get(PATH));
+    let (status, _, body) = rig.send(Method::PUT, PATH, "db=default&rule[]=");
+    assert!(status == 200 && body.contains(r#"{"rules":[]}"#), "{body}");
+}
+
+#[test]
 fn rules_hide_raw_rows_of_their_series_and_are_kept() {
     const PATH: &str = "/api/v1/admin/retention?db=default";
     let rig = Rig::new(Options::default());

@@ -1,20 +1,35 @@
 //! Which groups of statistics the cells of a field keep: [`CellSet`], and [`CellRule`], which gives fields theirs. Knows
-//! nothing of cells: an engine asks when it makes some.
+//! nothing of cells: an engine asks when it makes some. The rules of a database stand in its manifest, so that every
+//! program that rolls its hours goes by the same.
 
+use std::fmt;
+
+use crate::codec::bytes::{Reader, put_slice};
 use crate::model::{FieldInfo, FieldType, StatSet};
+use crate::{Error, ErrorKind, Result};
+
+/// Rules for cells of a database.
+pub const CELL_RULES_MAX: usize = 256;
+/// Bytes of the name of a measurement or field in a rule.
+const NAME_BYTES_MAX: usize = 1024;
+/// Bytes of a rule.
+pub(crate) const CELL_RULE_BYTES_MIN: usize = 4;
 
 /// A set of statistics, by what a field is for.
+///
+/// The numbers are part of the file format.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[repr(u8)]
 pub enum CellSet {
     /// Whatever may be asked of a number, but unique values; the count of a text, of which more would cost most of all.
     #[default]
-    Auto,
+    Auto = 0,
     /// Measured values, such as latencies: sum, range, spread and histogram; unique values of a text.
-    Dist,
+    Dist = 1,
     /// What only grows until it starts anew: first, last and resets; the count of a text.
-    Counter,
+    Counter = 2,
     /// A level, such as a temperature: sum, range, first, last, changes and spread; first and last of a text.
-    Gauge,
+    Gauge = 3,
 }
 
 impl CellSet {
@@ -74,6 +89,55 @@ impl CellRule {
         let is_it = |pattern: &str, name: &str| pattern == "*" || pattern == name;
         is_it(&self.measurement, measurement) && is_it(&self.field, field)
     }
+
+    pub(crate) fn encode(&self, out: &mut Vec<u8>) {
+        put_slice(out, self.measurement.as_bytes());
+        put_slice(out, self.field.as_bytes());
+        out.push(self.set as u8);
+        out.push(u8::from(self.with_uniques));
+    }
+
+    pub(crate) fn decode(reader: &mut Reader<'_>) -> Result<Self> {
+        let (measurement, field) = (reader.text()?.to_owned(), reader.text()?.to_owned());
+        let set = usize::from(reader.u8()?);
+        let unknown = || Error::corruption(format!("a rule for cells has unknown set {set}"));
+        let set = *CellSet::ALL.get(set).ok_or_else(unknown)?;
+        let with_uniques = match reader.u8()? {
+            0 => false,
+            1 => true,
+            other => return Err(Error::corruption(format!("a rule for cells has unique values by {other}"))),
+        };
+        Ok(Self { measurement, field, set, with_uniques })
+    }
+}
+
+/// As configurations have it: `requests.latency_ms=dist`, `*.user_id=auto+uniq`.
+impl fmt::Display for CellRule {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let uniques = if self.with_uniques { "+uniq" } else { "" };
+        write!(out, "{}.{}={}{uniques}", self.measurement, self.field, self.set.name())
+    }
+}
+
+/// Whether a database may have these rules.
+///
+/// # Errors
+/// `LimitExceeded` for too many; `InvalidInput` for a name that is empty or too long.
+pub(crate) fn check(rules: &[CellRule]) -> Result<()> {
+    if CELL_RULES_MAX < rules.len() {
+        let message = format!("{} rules for cells, at most {CELL_RULES_MAX} are kept", rules.len());
+        return Err(Error::new(ErrorKind::LimitExceeded, message));
+    }
+    for name in rules.iter().flat_map(|rule| [&rule.measurement, &rule.field]) {
+        if name.is_empty() || NAME_BYTES_MAX < name.len() {
+            let message = format!(
+                "a name of {} bytes in a rule for cells, 1 to {NAME_BYTES_MAX} are possible",
+                name.len()
+            );
+            return Err(Error::invalid(message));
+        }
+    }
+    Ok(())
 }
 
 /// What new cells of a field keep by ordered rules.
@@ -116,6 +180,48 @@ mod tests {
         assert_eq!(found("requests", "total", FieldType::UInt), StatSet::ENDS.with(StatSet::RESETS));
         assert_eq!(found("other", "total", FieldType::Int), StatSet::NUMBERS.with(StatSet::HIST));
         assert_eq!(found("requests", "path", FieldType::Str), StatSet::COUNT);
+    }
+
+    #[test]
+    fn rule_bytes_round_trip_and_lies_are_corruption() {
+        for (place, set) in CellSet::ALL.into_iter().enumerate() {
+            let rule =
+                CellRule { measurement: "*".into(), field: "ü".into(), set, with_uniques: place % 2 == 0 };
+            let mut bytes = Vec::new();
+            rule.encode(&mut bytes);
+            assert!(CELL_RULE_BYTES_MIN <= bytes.len());
+            assert_eq!(CellRule::decode(&mut Reader::new(&bytes)).unwrap(), rule);
+            for len in 0..bytes.len() {
+                let cut = bytes.get(..len).unwrap();
+                assert_eq!(
+                    CellRule::decode(&mut Reader::new(cut)).unwrap_err().kind(),
+                    ErrorKind::Corruption
+                );
+            }
+            for behind in 1..=2 {
+                let mut lie = bytes.clone();
+                *lie.iter_mut().rev().nth(behind - 1).unwrap() = 4;
+                assert_eq!(
+                    CellRule::decode(&mut Reader::new(&lie)).unwrap_err().kind(),
+                    ErrorKind::Corruption
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn check_refuses_too_many_and_names_that_cannot_be() {
+        let rule = |name: &str| CellRule {
+            measurement: name.into(),
+            field: "*".into(),
+            set: CellSet::Auto,
+            with_uniques: false,
+        };
+        assert!(check(&vec![rule("a"); CELL_RULES_MAX]).is_ok());
+        let kind = |rules: &[CellRule]| check(rules).unwrap_err().kind();
+        assert_eq!(kind(&vec![rule("a"); CELL_RULES_MAX + 1]), ErrorKind::LimitExceeded);
+        assert_eq!(kind(&[rule("")]), ErrorKind::InvalidInput);
+        assert_eq!(kind(&[rule(&"x".repeat(NAME_BYTES_MAX + 1))]), ErrorKind::InvalidInput);
     }
 
     #[test]

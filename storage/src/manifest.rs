@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::cell_set::{self, CELL_RULE_BYTES_MIN, CellRule};
 use crate::codec::bytes::Reader;
 use crate::fs::{Fs, read_all, replace};
 use crate::model::{HOUR_NS, Tier, TimeRange};
@@ -23,11 +24,13 @@ use crate::{Error, ErrorKind, Result};
 /// Name of the file.
 pub const FILE_NAME: &str = "MANIFEST";
 /// Version of the file that this build writes; it reads all from 1 on.
-pub const VERSION: u8 = 3;
+pub const VERSION: u8 = 4;
 /// First version with tombstones.
 const VERSION_TOMBSTONES: u8 = 2;
 /// First version with rules of retention. A manifest without any is written as of the version before.
 const VERSION_RULES: u8 = 3;
+/// First version with rules for cells. A manifest without any is written as of a version before.
+const VERSION_CELL_RULES: u8 = 4;
 
 const MAGIC: &[u8; 6] = b"ICEMAN";
 const FILE_BYTES_MAX: u64 = 256 << 20;
@@ -56,6 +59,8 @@ pub struct Manifest {
     pub tombstones: Vec<Tombstone>,
     /// Rules of retention and what they hide, in order of their making; the last is in force.
     pub rule_sets: Arc<[RuleSet]>,
+    /// What the cells of which fields keep, the first that matches: of hours that are rolled from now on.
+    pub cell_rules: Arc<[CellRule]>,
 }
 
 /// A live segment.
@@ -103,6 +108,7 @@ impl Manifest {
             catalog_files: Vec::new(),
             tombstones: Vec::new(),
             rule_sets: Arc::default(),
+            cell_rules: Arc::default(),
         }
     }
 
@@ -151,6 +157,9 @@ impl Manifest {
         self.check_partitions_hold_their_rows()?;
         self.check_spans_are_disjoint_hours()?;
         self.check_tombstones_name_live_segments()?;
+        if let Err(error) = cell_set::check(&self.cell_rules) {
+            return broken(error.to_string());
+        }
         rules::fault(&self.rule_sets).map_or(Ok(()), |rule| broken(rule.to_owned()))
     }
 
@@ -228,11 +237,20 @@ impl Manifest {
         Ok(())
     }
 
+    /// The oldest version that holds all there is, so that an older icecore reads what it can.
+    fn version(&self) -> u8 {
+        match (self.rule_sets.is_empty(), self.cell_rules.is_empty()) {
+            (_, false) => VERSION_CELL_RULES,
+            (false, true) => VERSION_RULES,
+            (true, true) => VERSION_TOMBSTONES,
+        }
+    }
+
     fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(256 + SEGMENT_BYTES * self.segments.len());
         out.extend_from_slice(MAGIC);
-        let has_rules = !self.rule_sets.is_empty();
-        out.push(if has_rules { VERSION_RULES } else { VERSION_TOMBSTONES });
+        let version = self.version();
+        out.push(version);
         put_u64(&mut out, self.next_file);
         put_u64(&mut out, self.wal_floor);
         encode_retention(self.retention, &mut out);
@@ -254,9 +272,13 @@ impl Manifest {
         for tombstone in &self.tombstones {
             tombstone.encode(&mut out);
         }
-        if has_rules {
+        if VERSION_RULES <= version {
             put_u64(&mut out, self.rule_sets.len() as u64);
             self.rule_sets.iter().for_each(|set| set.encode(&mut out));
+        }
+        if VERSION_CELL_RULES <= version {
+            put_u64(&mut out, self.cell_rules.len() as u64);
+            self.cell_rules.iter().for_each(|rule| rule.encode(&mut out));
         }
         out.extend_from_slice(&crc32fast::hash(&out).to_le_bytes());
         out
@@ -293,6 +315,10 @@ impl Manifest {
             rule_sets: match version < VERSION_RULES {
                 true => Arc::default(),
                 false => take_many(&mut reader, rules::SET_BYTES_MIN, RuleSet::decode)?.into(),
+            },
+            cell_rules: match version < VERSION_CELL_RULES {
+                true => Arc::default(),
+                false => take_many(&mut reader, CELL_RULE_BYTES_MIN, CellRule::decode)?.into(),
             },
         };
         reader.finish()?;
@@ -386,6 +412,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::cell_set::CellSet;
     use crate::fs::SimFs;
     use crate::fs::sim::Fault;
     use crate::model::{MeasurementId, SeriesId};
@@ -429,6 +456,19 @@ mod tests {
             ],
             ..Manifest::new(Retention { raw: Some(Duration::from_millis(1500)), ..Retention::default() })
         }
+    }
+
+    /// With rules of retention and for cells.
+    fn ruled() -> Manifest {
+        let rule = rules::Rule::new("cpu", Vec::new(), Retention::default()).unwrap();
+        let rule_sets = rules::changed(&[], vec![rule], [0; 4]).unwrap();
+        let cell_rules = ["*", "load"].map(|field| CellRule {
+            measurement: "cpu".into(),
+            field: field.into(),
+            set: CellSet::Gauge,
+            with_uniques: true,
+        });
+        Manifest { rule_sets, cell_rules: cell_rules.into(), ..sample() }
     }
 
     fn load(bytes: &[u8]) -> Result<Option<Manifest>> {
@@ -487,6 +527,25 @@ mod tests {
     }
 
     #[test]
+    fn manifest_with_rules_for_cells_is_of_version_4_and_loads_equal() {
+        let rule = |field: &str, set, with_uniques| CellRule {
+            measurement: "requests".into(),
+            field: field.into(),
+            set,
+            with_uniques,
+        };
+        let rules = [rule("latency", CellSet::Dist, false), rule("*", CellSet::Counter, true)];
+        let manifest = Manifest { cell_rules: rules.into(), ..sample() };
+        let bytes = manifest.encode();
+        assert_eq!(bytes[6], 4);
+        assert_eq!(load(&bytes).unwrap(), Some(manifest.clone()));
+        let many = vec![rule("x", CellSet::Auto, false); cell_set::CELL_RULES_MAX + 1];
+        let manifest = Manifest { cell_rules: many.into(), ..sample() };
+        assert_eq!(manifest.check().unwrap_err().kind(), ErrorKind::Internal);
+        assert_eq!(load(&manifest.encode()).unwrap_err().kind(), ErrorKind::Corruption);
+    }
+
+    #[test]
     fn manifest_of_version_1_is_read() {
         let (manifest, golden) = golden_1();
         let bytes: Vec<u8> = (0..golden.len() / 2)
@@ -515,7 +574,11 @@ mod tests {
 
     #[test]
     fn manifest_damaged_anywhere_is_corruption() {
-        let whole = sample().encode();
+        [sample(), ruled()].iter().for_each(check_damage);
+    }
+
+    fn check_damage(manifest: &Manifest) {
+        let whole = manifest.encode();
         for len in 0..whole.len() {
             let error = load(whole.get(..len).unwrap()).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Corruption, "cut at {len}");
@@ -529,8 +592,12 @@ mod tests {
 
     #[test]
     fn manifest_with_hostile_bytes_never_panics() {
-        // Valid checksums, so that the decoder behind them is reached.
-        let body = sample().encode();
+        [sample(), ruled()].iter().for_each(check_hostile);
+    }
+
+    /// Valid checksums, so that the decoder behind them is reached.
+    fn check_hostile(manifest: &Manifest) {
+        let body = manifest.encode();
         let body = body.get(..body.len() - 4).unwrap();
         for index in 7..body.len() {
             for byte in [0x00, 0x7f, 0xff] {
@@ -589,7 +656,7 @@ mod tests {
 
     #[test]
     fn store_failing_anywhere_leaves_old_or_new() {
-        let (old, new) = (Manifest::new(Retention::default()), sample());
+        let (old, new) = (Manifest::new(Retention::default()), ruled());
         for fault in Fault::ALL {
             for operation in 0.. {
                 let fs = SimFs::default();

@@ -120,7 +120,8 @@ pub struct Options {
     pub background_bytes_per_second_max: Option<u64>,
     /// Free disk space below which writes are refused.
     pub free_bytes_min: u64,
-    /// What the cells of which fields keep, the first that matches; of new cells: those that are there stay as they are.
+    /// Rules for cells that the database gets when it is opened, as by
+    /// [`Engine::set_cell_rules`](crate::Engine::set_cell_rules). None: it keeps those it has.
     pub cells: Vec<CellRule>,
 }
 

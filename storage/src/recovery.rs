@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::cell_set::{self, CellRule};
 use crate::manifest::Manifest;
 use crate::options::{Options, Retention};
 use crate::series::{Catalog, CatalogLimits, CatalogMark, file as catalog_file};
-use crate::version::{Env, Store, segment_name, segments_dir, series_dir, wal_dir};
+use crate::version::{Edit, Env, Store, segment_name, segments_dir, series_dir, wal_dir};
 use crate::wal::reader::file_numbers;
 use crate::wal::record::Record;
 use crate::wal::{self, ReplayReport};
@@ -50,9 +51,22 @@ pub(crate) fn open(env: Env, dir: &Path, options: Options, retention: Retention)
     let store = Store::new(env, dir.to_owned(), options, catalog, manifest)?;
     let manifest = store.manifest();
     let replay = replay(&store, &manifest)?;
+    if !store.options.cells.is_empty() && *store.options.cells != *manifest.cell_rules {
+        set_cell_rules(&store, store.options.cells.clone())?;
+    }
     // Last, when all else fits: a manifest from a backup may not know newer segments, but then the log has a gap.
     remove_orphans(&store, &manifest);
     Ok(Recovered { store, mark, replay })
+}
+
+/// Keeps other rules for cells with the database.
+///
+/// # Errors
+/// `LimitExceeded` for too many, `InvalidInput` for names that cannot be; those of the file system, and then either are
+/// in force after a restart.
+pub(crate) fn set_cell_rules(store: &Store, rules: Vec<CellRule>) -> Result<()> {
+    cell_set::check(&rules)?;
+    store.commit(Edit { cell_rules: Some(rules.into()), ..Edit::default() })
 }
 
 fn limits_of(options: &Options) -> CatalogLimits {

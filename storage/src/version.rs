@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use crate::cell_set::CellRule;
 use crate::clock::Clock;
 use crate::fs::Fs;
 use crate::manifest::{Manifest, RolledSpan, SegmentMeta};
@@ -132,6 +133,8 @@ pub(crate) struct Edit {
     pub(crate) retention: Option<Retention>,
     /// New rules of retention, and what they hide.
     pub(crate) rule_sets: Option<Arc<[RuleSet]>>,
+    /// New rules for cells.
+    pub(crate) cell_rules: Option<Arc<[CellRule]>>,
     /// New list of catalog files.
     pub(crate) catalog_files: Option<Vec<u64>>,
     /// New list of tombstones, before the segments given up are taken out of them.
@@ -354,6 +357,7 @@ impl Store {
         next.floors_ns = edit.floors_ns.unwrap_or(next.floors_ns);
         next.retention = edit.retention.unwrap_or(next.retention);
         next.rule_sets = edit.rule_sets.unwrap_or(next.rule_sets);
+        next.cell_rules = edit.cell_rules.unwrap_or(next.cell_rules);
         next.catalog_files = edit.catalog_files.unwrap_or(next.catalog_files);
         next.tombstones = edit.tombstones.unwrap_or(next.tombstones);
         tombstone::forget(&mut next.tombstones, &edit.remove);

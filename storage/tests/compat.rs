@@ -1,7 +1,7 @@
 //! Databases that an earlier build wrote are opened, and hold what they were given. `tests/compat/v1` is a fixture
 //! of format version 1 of all files, `v2` of segments in version 2, `v2-dense` one with cells of one minute, `v3` of
 //! catalog and log files in version 2, with series that left, `v4` and `v4-dense` of segments in version 3,
-//! `v5` and `v5-dense` in version 4; `tests/compat/program.rs` says what is in them.
+//! `v5` and `v5-dense` in version 4, `v6` of a manifest in version 4, with rules for cells; `tests/compat/program.rs` says what is in them.
 
 #![expect(unreachable_pub, reason = "the program is shared with the example that makes the fixture")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panic, its helpers too")]
@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use icecore_storage::check::check;
 use icecore_storage::fs::{Fs, OsFs};
+use icecore_storage::manifest::Manifest;
 use icecore_storage::model::{
     FieldType, HOUR_NS, MINUTE_NS, Partial, RowBlock, SECOND_NS, SeriesId, StatSet, Stats, Tier, TimeRange,
     Value,
@@ -254,8 +255,8 @@ fn listed(view: &dyn Scan) -> BTreeMap<String, SeriesId> {
 }
 
 /// The fixtures, and the one in the format that is written now.
-const VERSIONS: [&str; 5] = ["v1", "v2", "v3", "v4", NEWEST];
-const NEWEST: &str = "v5";
+const VERSIONS: [&str; 6] = ["v1", "v2", "v3", "v4", "v5", NEWEST];
+const NEWEST: &str = "v6";
 /// Those with cells of one minute, and what they keep of texts.
 const DENSE: [(&str, StatSet); 3] = [
     ("v2-dense", StatSet::COUNT),
@@ -318,6 +319,15 @@ fn fixture_made_now_holds_what_it_was_given() {
     let dir = home.path().join("db");
     program::make(&dir).unwrap();
     verify(&dir);
+}
+
+#[test]
+fn fixture_with_rules_for_cells_keeps_them_and_older_ones_have_none() {
+    let manifest = |version| Manifest::load(&OsFs, &fixture(version)).unwrap().unwrap();
+    assert!(manifest("v5").cell_rules.is_empty());
+    let shown: Vec<String> = manifest(NEWEST).cell_rules.iter().map(ToString::to_string).collect();
+    let of_texts = ["*.state=gauge+uniq", "*.note=gauge+uniq", "*.text=gauge+uniq", "*.body=gauge+uniq"];
+    assert_eq!(shown, of_texts);
 }
 
 #[test]

@@ -8,7 +8,7 @@
 #![warn(clippy::indexing_slicing)]
 
 use pco::data_types::Number;
-use pco::metadata::Mode;
+use pco::metadata::{DeltaEncoding, Mode};
 use pco::wrapped::{FileCompressor, FileDecompressor};
 use pco::{ChunkConfig, DeltaSpec, ModeSpec, PagingSpec};
 
@@ -47,8 +47,11 @@ pub(super) fn unpack<T: Number + Default>(bytes: &[u8], count: usize) -> Result<
     let mut read = || {
         let (file, rest) = FileDecompressor::new(bytes)?;
         let (mut chunk, rest) = file.chunk_decompressor::<T, _>(rest)?;
-        // Other modes are never written; refusing them keeps their code away from hostile bytes.
-        if !matches!(chunk.meta().mode, Mode::Classic) {
+        // Other modes and deltas are never written; refusing them keeps their code away from hostile bytes. One of
+        // them takes a window of the size that the bytes ask for.
+        let meta = chunk.meta();
+        let is_plain = matches!(meta.delta_encoding, DeltaEncoding::NoOp | DeltaEncoding::Consecutive { .. });
+        if !matches!(meta.mode, Mode::Classic) || !is_plain {
             return Ok(None);
         }
         let mut page = chunk.page_decompressor(rest, count)?;
@@ -61,7 +64,7 @@ pub(super) fn unpack<T: Number + Default>(bytes: &[u8], count: usize) -> Result<
     {
         Some(true) => Ok(values),
         Some(false) => Err(Error::corruption(format!("packed numbers are not {count} numbers"))),
-        None => Err(Error::corruption("packed numbers are in a mode that is never written")),
+        None => Err(Error::corruption("packed numbers are in a mode or with a delta that is never written")),
     }
 }
 
@@ -110,4 +113,32 @@ fn cost_bits(counts: &[u32; 65]) -> f64 {
         count * (length.saturating_sub(1) as f64 + (total / count).log2())
     });
     cost.sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A window for such a delta may be 2^24 numbers, whatever the number of rows.
+    #[test]
+    fn unpack_a_delta_that_is_never_written_is_corruption() {
+        let values: Vec<u64> = (0..4096).map(|row| row * row % 61).collect();
+        let config = |delta| {
+            ChunkConfig::default()
+                .with_mode_spec(ModeSpec::Classic)
+                .with_delta_spec(delta)
+                .with_paging_spec(PagingSpec::Exact(vec![values.len()]))
+        };
+        let write = |delta| {
+            let (file, mut bytes) = (FileCompressor::default(), Vec::new());
+            file.write_header(&mut bytes).unwrap();
+            let mut chunk = file.chunk_compressor(&values, &config(delta)).unwrap();
+            chunk.write_meta(&mut bytes).unwrap();
+            chunk.write_page(0, &mut bytes).unwrap();
+            bytes
+        };
+        assert_eq!(unpack::<u64>(&write(DeltaSpec::TryConsecutive(1)), values.len()).unwrap(), values);
+        let error = unpack::<u64>(&write(DeltaSpec::TryLookback), values.len()).unwrap_err();
+        assert!(error.to_string().contains("never written"), "{error}");
+    }
 }

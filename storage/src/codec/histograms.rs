@@ -12,6 +12,9 @@ use crate::model::histogram::Bucket;
 use crate::model::{HistogramColumn, HistogramRef};
 use crate::{Error, ErrorKind, Result};
 
+/// Buckets of a side at most: as many as floats have, which take 2,098 octaves of 64.
+const SIDE_BUCKETS_MAX: u64 = 2098 * 64 + 1;
+
 #[derive(Default)]
 struct Streams {
     positive: Vec<u64>,
@@ -76,6 +79,9 @@ pub(super) fn decode(bytes: &[u8], count: usize) -> Result<HistogramColumn> {
     let negative = integers::decode(reader.slice()?, count)?;
     let zeros = integers::decode(reader.slice()?, count)?;
     let sizes = || positive.iter().chain(&negative);
+    if let Some(size) = sizes().find(|size| SIDE_BUCKETS_MAX < **size) {
+        return Err(Error::corruption(format!("a histogram of {size} buckets on one side")));
+    }
     let buckets_count = sizes().fold(0u64, |sum, size| sum.saturating_add(*size));
     let sides_count = sizes().filter(|size| **size > 0).count();
     let buckets_count = match usize::try_from(buckets_count) {

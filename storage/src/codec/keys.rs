@@ -45,7 +45,7 @@ pub(crate) fn encode(keys: &StrColumn, out: &mut Vec<u8>) -> Result<()> {
 pub(crate) fn decode(bytes: &[u8], count: usize) -> Result<StrColumn> {
     let (encoding, payload) = Encoding::split(bytes)?;
     if encoding != Encoding::Keys {
-        return texts::decode_bytes(bytes, count);
+        return texts::decode_bytes(bytes, count, TEXT_BYTES_MAX);
     }
     let mut reader = Reader::new(payload);
     let mut shapes = Vec::new();
@@ -63,9 +63,11 @@ pub(crate) fn decode(bytes: &[u8], count: usize) -> Result<StrColumn> {
     if TAGS_MAX < tags.fold(0, usize::saturating_add) {
         return Err(Error::corruption(format!("{count} series keys have more than {TAGS_MAX} tags")));
     }
+    let mut bytes_max = TEXT_BYTES_MAX;
     for shape in &mut shapes {
         for _ in shape.names.iter().skip(1) {
-            let values = take_values(&mut reader, shape.keys)?;
+            let values = take_values(&mut reader, shape.keys, bytes_max)?;
+            bytes_max -= values.bytes.len();
             let codes = integers::decode(reader.slice()?, shape.keys)?;
             shape.tags.push(ReadTag { values, codes: codes.into_iter() });
         }
@@ -180,6 +182,7 @@ fn join(shapes: &mut [ReadShape<'_>], shape_of_key: &[usize]) -> Result<StrColum
             let code = tag.codes.next().and_then(|code| usize::try_from(code).ok()).unwrap_or(usize::MAX);
             let value = texts::slice_of(&tag.values, code).ok_or_else(|| unknown("value", code))?;
             put_part(value, &mut keys.bytes)?;
+            texts::end_of(keys.bytes.len() as u64)?;
         }
         keys.ends.push(texts::end_of(keys.bytes.len() as u64)?);
     }
@@ -210,13 +213,17 @@ fn put_values(values: &[&[u8]], out: &mut Vec<u8>) -> Result<()> {
     })
 }
 
-/// Reads at most `count_max` values.
-fn take_values(reader: &mut Reader<'_>, count_max: usize) -> Result<StrColumn> {
+/// Reads at most `count_max` values of at most `bytes_max` bytes.
+fn take_values(reader: &mut Reader<'_>, count_max: usize, bytes_max: usize) -> Result<StrColumn> {
     let count = reader.bounded(count_max)?;
     let lengths = integers::decode(reader.slice()?, count)?;
     let ends = texts::ends_of(&lengths)?;
-    let bytes = unsqueeze(reader.slice()?, TEXT_BYTES_MAX)?;
-    if bytes.len() != ends.last().map_or(0, |end| *end as usize) {
+    let total = ends.last().map_or(0, |end| *end as usize);
+    if bytes_max < total {
+        return Err(Error::corruption(format!("values of tags of more than {TEXT_BYTES_MAX} bytes")));
+    }
+    let bytes = unsqueeze(reader.slice()?, total)?;
+    if bytes.len() != total {
         return Err(Error::corruption(format!("{} bytes in {count} values of a tag", bytes.len())));
     }
     let bytes = match width_of(&lengths) {
@@ -336,6 +343,30 @@ mod tests {
         bytes.extend([0; 100_000]);
         let error = decode(&bytes, 4096).expect_err("too many");
         assert_eq!(error.to_string(), "4096 series keys have more than 4194304 tags");
+    }
+
+    /// Few bytes of zstd stand for much: it must not add up, tag by tag or key by key.
+    #[test]
+    fn decode_few_bytes_that_stand_for_many_values_is_corruption() {
+        let with = |tags: usize, len: u64, count: usize| {
+            let mut bytes = vec![Encoding::Keys as u8, 1];
+            put_len(&mut bytes, 1 + tags);
+            bytes.extend(vec![0; 1 + tags]);
+            put_with_len(&mut bytes, |out| integers::encode(&vec![0; count], out)).expect("numbers");
+            for _ in 0..tags {
+                put_len(&mut bytes, 1);
+                put_with_len(&mut bytes, |out| integers::encode(&[len], out)).expect("numbers");
+                let value = vec![0; len as usize];
+                put_with_len(&mut bytes, |out| squeeze(&value, LEVEL, out)).expect("bytes");
+                put_with_len(&mut bytes, |out| integers::encode(&vec![0; count], out)).expect("numbers");
+            }
+            assert!(bytes.len() < 64 << 10, "{} bytes", bytes.len());
+            decode(&bytes, count).expect_err("too much").to_string()
+        };
+        let error = with(5, 64 << 20, 1);
+        assert_eq!(error, "values of tags of more than 268435456 bytes");
+        let error = with(8, 60_000, 4096);
+        assert!(error.contains("bytes of text, at most 268435456 fit a page"), "{error}");
     }
 
     proptest! {

@@ -21,7 +21,7 @@ pub(crate) mod keys;
 mod plain;
 mod runs;
 mod scaled;
-mod squeeze;
+pub(crate) mod squeeze;
 #[cfg(test)]
 mod tests;
 pub(crate) mod texts;
@@ -37,8 +37,8 @@ use crate::{Error, ErrorKind, Result};
 pub const TEXT_BYTES_MAX: usize = 256 << 20;
 /// Histogram buckets of one column in one page at most; a reader refuses more.
 pub const BUCKETS_MAX: usize = 1 << 21;
-/// Bytes of the sketches of one column in one page at most, in memory; a reader refuses more.
-pub const UNIQUES_BYTES_MAX: usize = 32 << 20;
+/// Bytes of the sketches of one column in one page at most, in memory; a reader refuses more. Pages end at half of it.
+pub const UNIQUES_BYTES_MAX: usize = 4 << 20;
 
 /// Validity byte: every row has a value.
 const ALL_VALID: u8 = 0;
@@ -341,7 +341,7 @@ fn decode_dense(kind: Kind, count: usize, dictionary: Option<&StrColumn>, bytes:
         Kind::Str if encoding == Encoding::Codes => {
             Values::Str(texts::decode_codes(payload, count, dictionary)?)
         }
-        Kind::Str => Values::Str(texts::decode(bytes, count)?),
+        Kind::Str => Values::Str(texts::decode(bytes, count, TEXT_BYTES_MAX)?),
         Kind::Hist => Values::Hist(histograms::decode(bytes, count)?),
         Kind::Uniques => Values::Uniques(uniques::decode(bytes, count)?),
     })

@@ -53,7 +53,7 @@ pub(super) fn unsqueeze(bytes: &[u8], len_max: usize) -> Result<Cow<'_, [u8]>> {
         FORM_ZSTD => {
             let len = reader.u32()? as usize;
             let squeezed = reader.rest();
-            if len_max < len || squeezed.len() < len / ZSTD_RATIO_MAX {
+            if len_max < len || !can_hold(squeezed, len) {
                 return Err(Error::corruption(format!("{} bytes cannot hold {len} bytes", squeezed.len())));
             }
             let plain = decompress(squeezed, len)
@@ -65,6 +65,11 @@ pub(super) fn unsqueeze(bytes: &[u8], len_max: usize) -> Result<Cow<'_, [u8]>> {
         }
         form => Err(Error::corruption(format!("unknown form {form} of bytes"))),
     }
+}
+
+/// Whether a zstd frame of this length can hold `len` bytes: asked before a buffer for them is made.
+pub(crate) fn can_hold(squeezed: &[u8], len: usize) -> bool {
+    len / ZSTD_RATIO_MAX <= squeezed.len()
 }
 
 fn compress(bytes: &[u8], level: i32) -> io::Result<Vec<u8>> {

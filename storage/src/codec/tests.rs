@@ -263,7 +263,8 @@ fn raw_bytes(values: &Values, valid: Option<&[bool]>) -> usize {
         }
         Values::Uniques(sketches) => rows
             .map(|row| match sketches.get(row).unwrap() {
-                UniquesRef::Listed(entries) => 8 + 4 * entries.len(),
+                // A number and a rank each: of a few, numbers take eight bytes.
+                UniquesRef::Listed(entries) => 8 + 9 * entries.len(),
                 UniquesRef::Folded(ranks) => 8 + ranks.len(),
             })
             .sum(),

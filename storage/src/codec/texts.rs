@@ -29,8 +29,8 @@ pub(crate) fn encode(texts: &StrColumn, out: &mut Vec<u8>) -> Result<()> {
     squeeze(&texts.bytes, LEVEL, out)
 }
 
-/// Reads exactly `count` byte strings; `bytes` begins with the encoding byte.
-pub(crate) fn decode_bytes(bytes: &[u8], count: usize) -> Result<StrColumn> {
+/// Reads exactly `count` byte strings of at most `bytes_max` bytes; `bytes` begins with the encoding byte.
+pub(crate) fn decode_bytes(bytes: &[u8], count: usize, bytes_max: usize) -> Result<StrColumn> {
     let (encoding, payload) = Encoding::split(bytes)?;
     if encoding != Encoding::Texts {
         return Err(Error::corruption(format!("encoding {encoding:?} does not hold texts")));
@@ -38,17 +38,20 @@ pub(crate) fn decode_bytes(bytes: &[u8], count: usize) -> Result<StrColumn> {
     let mut reader = Reader::new(payload);
     let lengths = integers::decode(reader.slice()?, count)?;
     let ends = ends_of(&lengths)?;
-    let bytes = unsqueeze(reader.rest(), TEXT_BYTES_MAX)?;
     let total = ends.last().map_or(0, |end| *end as usize);
+    if bytes_max < total {
+        return Err(Error::corruption(format!("{total} bytes of text, at most {bytes_max} are possible")));
+    }
+    let bytes = unsqueeze(reader.rest(), total)?;
     if bytes.len() != total {
         return Err(Error::corruption(format!("{} bytes of text, {total} expected", bytes.len())));
     }
     Ok(StrColumn { bytes: bytes.into_owned(), ends })
 }
 
-/// Reads exactly `count` texts, checked to be UTF-8.
-pub(crate) fn decode(bytes: &[u8], count: usize) -> Result<StrColumn> {
-    let texts = decode_bytes(bytes, count)?;
+/// Reads exactly `count` texts as [`decode_bytes`], checked to be UTF-8.
+pub(crate) fn decode(bytes: &[u8], count: usize, bytes_max: usize) -> Result<StrColumn> {
+    let texts = decode_bytes(bytes, count, bytes_max)?;
     let all = std::str::from_utf8(&texts.bytes).map_err(|_| Error::corruption("texts are not UTF-8"))?;
     if texts.ends.iter().any(|end| !all.is_char_boundary(*end as usize)) {
         return Err(Error::corruption("a text ends within a character"));
@@ -72,17 +75,24 @@ pub(super) fn decode_codes(
         return Err(Error::corruption("codes without a dictionary"));
     };
     let codes = integers::decode(payload, count)?;
-    let mut texts = StrColumn { bytes: Vec::new(), ends: Vec::with_capacity(count) };
-    for code in codes {
+    let text_of = |code: u64| {
         let text = usize::try_from(code).ok().and_then(|code| slice_of(dictionary, code));
-        let Some(text) = text else {
-            let message = format!("code {code} in a dictionary of {} texts", dictionary.len());
-            return Err(Error::corruption(message));
-        };
-        texts.bytes.extend_from_slice(text);
-        texts.ends.push(end_of(texts.bytes.len() as u64)?);
+        text.ok_or_else(|| {
+            Error::corruption(format!("code {code} in a dictionary of {} texts", dictionary.len()))
+        })
+    };
+    // All ends before the first text: one long text that many rows have must not take what no page may hold.
+    let mut total = 0u64;
+    let mut ends = Vec::with_capacity(count);
+    for code in &codes {
+        total += text_of(*code)?.len() as u64;
+        ends.push(end_of(total)?);
     }
-    Ok(texts)
+    let mut bytes = Vec::with_capacity(ends.last().map_or(0, |end| *end as usize));
+    for code in codes {
+        bytes.extend_from_slice(text_of(code)?);
+    }
+    Ok(StrColumn { bytes, ends })
 }
 
 /// Byte string `index` of a column.

@@ -63,14 +63,7 @@ pub(super) fn decode(bytes: &[u8], count: usize) -> Result<UniquesColumn> {
     }
     let mut reader = Reader::new(payload);
     let sizes = integers::decode(reader.slice()?, count)?;
-    let listed_count = sizes.iter().filter(|size| **size != 0).count();
-    let entries_count = sizes.iter().fold(0u64, |sum, size| sum.saturating_add(*size));
-    let folded_bytes = (count - listed_count).saturating_mul(REGISTERS);
-    let entries_count = usize::try_from(entries_count).unwrap_or(usize::MAX);
-    let bytes = entries_count.saturating_mul(size_of::<u32>()).saturating_add(folded_bytes);
-    if UNIQUES_BYTES_MAX < bytes {
-        return Err(Error::corruption(format!("sketches of {bytes} bytes do not fit a page")));
-    }
+    let Sizes { listed_count, entries_count, folded_bytes } = Sizes::of(&sizes)?;
     let firsts = integers::decode(reader.slice()?, listed_count)?;
     let gaps = integers::decode(reader.slice()?, entries_count - listed_count)?;
     let ranks = integers::decode(reader.slice()?, entries_count)?;
@@ -107,6 +100,32 @@ pub(super) fn decode(bytes: &[u8], count: usize) -> Result<UniquesColumn> {
         sketches.push(sketch);
     }
     Ok(sketches)
+}
+
+/// What the sizes of the rows say of all that follows.
+struct Sizes {
+    listed_count: usize,
+    entries_count: usize,
+    folded_bytes: usize,
+}
+
+impl Sizes {
+    /// Before anything else is read, so that a few bytes cannot ask for more than a page may hold.
+    fn of(sizes: &[u64]) -> Result<Self> {
+        if let Some(size) = sizes.iter().find(|size| **size > ENTRIES_MAX as u64) {
+            return Err(Error::corruption(format!(
+                "a sketch of {size} entries, at most {ENTRIES_MAX} are listed"
+            )));
+        }
+        let listed_count = sizes.iter().filter(|size| **size != 0).count();
+        let entries_count = usize::try_from(sizes.iter().sum::<u64>()).unwrap_or(usize::MAX);
+        let folded_bytes = (sizes.len() - listed_count).saturating_mul(REGISTERS);
+        let bytes = entries_count.saturating_mul(size_of::<u32>()).saturating_add(folded_bytes);
+        if UNIQUES_BYTES_MAX < bytes {
+            return Err(Error::corruption(format!("sketches of {bytes} bytes do not fit a page")));
+        }
+        Ok(Self { listed_count, entries_count, folded_bytes })
+    }
 }
 
 fn entry_of(register: u64, rank: u64) -> Option<u32> {

@@ -8,11 +8,13 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use super::{Engine, lock};
+use crate::cell_set::CellRule;
 use crate::compact::{self, Merge};
 use crate::delete::{self, DeleteReport};
 use crate::manifest::Manifest;
 use crate::model::{MINUTE_NS, SeriesSet, Tier, TimeRange};
 use crate::options::Retention;
+use crate::recovery;
 use crate::retention::{self, Guard, RetentionPlan, RetentionReport};
 use crate::rolled::RawSegment;
 use crate::rollup::{self, PickSettings, Work};
@@ -217,6 +219,24 @@ impl Engine {
             let rule_sets = Some(rules::changed(&manifest.rule_sets, rules, manifest.floors_ns)?);
             Ok(Edit { retention: Some(retention), rule_sets, ..Edit::default() })
         })
+    }
+
+    /// What the cells of which fields keep, the first that matches. A field that none matches is of the set
+    /// [`CellSet::Auto`](crate::cell_set::CellSet::Auto).
+    pub fn cell_rules(&self) -> Vec<CellRule> {
+        self.store.manifest().cell_rules.to_vec()
+    }
+
+    /// Changes the rules for cells, durably. They hold for hours that are rolled from then on, also again, because late
+    /// rows or deletes came; cells that are there stay as they are.
+    ///
+    /// # Errors
+    /// `LimitExceeded` for too many rules, `InvalidInput` for names that cannot be; those of the file system, and then
+    /// either may be in force after a restart: it may be repeated.
+    pub fn set_cell_rules(&self, rules: Vec<CellRule>) -> Result<()> {
+        // No roll goes by the one for some of its measurements and by the other for the rest.
+        let _jobs = self.jobs()?;
+        recovery::set_cell_rules(&self.store, rules)
     }
 
     fn change_retention(&self, edit: impl FnOnce(&Manifest) -> Result<Edit>) -> Result<()> {

@@ -108,8 +108,9 @@ impl CellSchema {
         let finest = finest(inputs, measurement);
         let cells = finest.iter().filter(|live| live.meta.tier != Tier::Raw);
         let sections: Vec<_> = cells.filter_map(|live| live.segment.section(measurement)).collect();
+        let manifest = store.manifest();
         let kept_of = |info: &FieldInfo| {
-            let rules = &store.options.cells;
+            let rules = &manifest.cell_rules;
             let kept = sections.iter().filter_map(|section| section.field(info.id)).map(|(_, kept)| kept);
             kept.reduce(StatSet::shared).unwrap_or_else(|| cell_set::kept(rules, &schema.name, info))
         };

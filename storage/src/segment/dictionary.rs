@@ -9,8 +9,8 @@ use crate::model::StrColumn;
 
 /// Texts of a dictionary at most; a reader refuses more.
 pub(super) const TEXTS_MAX: usize = 1 << 18;
-/// Bytes of the texts of a dictionary at most.
-const TEXT_BYTES_MAX: usize = 4 << 20;
+/// Bytes of the texts of a dictionary at most; a reader refuses more.
+pub(super) const TEXT_BYTES_MAX: usize = 4 << 20;
 /// From so many texts on, a dictionary must have been asked for twice as many.
 const TEXTS_UNPROVEN: usize = 1 << 14;
 

@@ -126,7 +126,7 @@ pub struct Section {
     pub measurement: MeasurementId,
     /// Its name.
     pub name: Arc<str>,
-    /// Its fields as known when the segment was written.
+    /// Its fields as known when the segment was written; of cells those that have a value in it.
     pub fields: Vec<FieldInfo>,
     /// For each field the groups of statistics that its cells keep; nothing in segments of rows.
     pub kept: Vec<StatSet>,

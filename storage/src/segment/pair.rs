@@ -101,7 +101,7 @@ fn write_page(
         *offset = *offset - from + to;
     }
     copies.buffer.extend_from_slice(sink.buffer.get(start..).unwrap_or_default());
-    other.add(Written { page, series: written.series.clone() });
+    other.add(Written { page, series: written.series.clone(), fields: written.fields.clone() });
     open.add(written);
     sink.flush_full()?;
     copies.flush_full()

@@ -21,7 +21,8 @@ use super::layout::{
 };
 use super::writer::crc_of;
 use super::{
-    CRC_BYTES, HEADER_BYTES, MAGIC, MAGIC_END, SERIES_BLOCK, TRAILER_BYTES, VERSION, VERSION_MIN, listing,
+    CRC_BYTES, HEADER_BYTES, MAGIC, MAGIC_END, SERIES_BLOCK, TRAILER_BYTES, VERSION, VERSION_MIN, dictionary,
+    listing,
 };
 use crate::codec::bytes::Reader;
 use crate::codec::{self, Encoding, Kind, keys, take_numbers, take_times, texts};
@@ -378,7 +379,8 @@ impl Segment {
     }
 
     fn read_dictionary(&self, info: &DictionaryInfo) -> Result<StrColumn> {
-        self.read(&Origin::File, info.blob, |bytes| texts::decode(bytes, info.texts as usize))
+        let decode = |bytes: &[u8]| texts::decode(bytes, info.texts as usize, dictionary::TEXT_BYTES_MAX);
+        self.read(&Origin::File, info.blob, decode)
     }
 }
 

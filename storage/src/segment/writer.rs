@@ -5,6 +5,7 @@
 //! dropped leaves that file behind, an orphan that the next writer of the same name or recovery removes. What two
 //! segments have in common is encoded once: pages by `pair`, series tables by `SeriesTable`.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -18,7 +19,9 @@ use crate::codec::bytes::put_len;
 use crate::codec::{self, Kind, LastValidity, Source, keys, put_numbers, put_times, texts};
 use crate::fs::{File, Fs};
 use crate::model::FieldInfo;
-use crate::model::{Column, ColumnKey, MeasurementId, RowBlock, SeriesId, StatSet, StrColumn, Values};
+use crate::model::{
+    Column, ColumnKey, FieldId, MeasurementId, RowBlock, SeriesId, StatSet, StrColumn, Values,
+};
 use crate::{Error, ErrorKind, Result};
 
 /// Bytes gathered before they are appended to the file.
@@ -48,6 +51,8 @@ pub(super) struct OpenSection {
     dictionaries: Vec<(ColumnKey, Dictionary)>,
     pub(super) series: Vec<SeriesId>,
     pub(super) last: Option<(SeriesId, i64)>,
+    /// Of cells, the fields that some page has a column of: what is kept of others nobody can tell.
+    valued: Option<BTreeSet<FieldId>>,
 }
 
 /// A page in the buffer of a sink.
@@ -55,6 +60,7 @@ pub(super) struct OpenSection {
 pub(super) struct Written {
     pub(super) page: PageInfo,
     pub(super) series: Vec<SeriesId>,
+    pub(super) fields: Vec<FieldId>,
 }
 
 /// The series table that was encoded last, for the next segment of the same series.
@@ -102,7 +108,8 @@ impl SegmentWriter {
         self.begin_cells(measurement, name, fields, &[])
     }
 
-    /// As [`SegmentWriter::begin`], of cells; `kept` tells for each field which groups of statistics they keep.
+    /// As [`SegmentWriter::begin`], of cells; `kept` tells for each field which groups of statistics they keep. Fields
+    /// without a value leave no trace.
     ///
     /// # Errors
     /// As [`SegmentWriter::begin`].
@@ -126,6 +133,7 @@ impl SegmentWriter {
             dictionaries: Vec::new(),
             series: Vec::new(),
             last: None,
+            valued: (!kept.is_empty()).then(BTreeSet::new),
         });
         Ok(())
     }
@@ -186,6 +194,7 @@ impl SegmentWriter {
         if open.section.pages.is_empty() {
             return Ok(());
         }
+        open.forget_fields_without_values();
         open.write_dictionaries(&mut self.sink)?;
         table.fill(&open.section, open.series, key_of)?;
         for (count, bytes) in &table.blocks {
@@ -349,7 +358,10 @@ impl OpenSection {
             listed: None,
             is_heavy: columns.iter().any(|column| column.kind.is_heavy()),
         };
-        Ok(Some(Written { page, series: runs.into_iter().map(|(series, _)| series).collect() }))
+        let mut fields: Vec<FieldId> = rows.columns.iter().map(|column| column.key.field).collect();
+        fields.dedup();
+        let series = runs.into_iter().map(|(series, _)| series).collect();
+        Ok(Some(Written { page, series, fields }))
     }
 
     /// Adds a page that is in the sink.
@@ -358,6 +370,17 @@ impl OpenSection {
         let goes_on = self.series.last().is_some_and(|last| written.series.first() == Some(last));
         self.series.extend(written.series.iter().skip(usize::from(goes_on)));
         self.section.add(written.page);
+        if let Some(valued) = &mut self.valued {
+            valued.extend(written.fields);
+        }
+    }
+
+    /// A field that no page has says nothing of what its cells keep.
+    fn forget_fields_without_values(&mut self) {
+        let Some(valued) = &self.valued else { return };
+        let Section { fields, kept, .. } = &mut self.section;
+        let listed = std::mem::take(fields).into_iter().zip(std::mem::take(kept));
+        (*fields, *kept) = listed.filter(|(info, _)| valued.contains(&info.id)).unzip();
     }
 
     fn write_column(

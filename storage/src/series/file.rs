@@ -12,6 +12,7 @@ use std::path::Path;
 use zstd::stream::write::Encoder;
 
 use super::definition::{Definition, RawDefinition};
+use crate::codec::squeeze::can_hold;
 use crate::fs::{self, Fs};
 use crate::{Error, ErrorKind, Result};
 
@@ -166,7 +167,10 @@ fn decode_header(body: &[u8]) -> Result<(usize, usize, &[u8])> {
     }
     let count = u32::from_le_bytes([c0, c1, c2, c3]) as usize;
     let plain_bytes = u32::from_le_bytes([p0, p1, p2, p3]) as usize;
-    if PLAIN_BYTES_MAX < plain_bytes || plain_bytes / DEFINITION_BYTES_MIN < count {
+    if PLAIN_BYTES_MAX < plain_bytes
+        || plain_bytes / DEFINITION_BYTES_MIN < count
+        || !can_hold(packed, plain_bytes)
+    {
         return Err(Error::corruption(format!("{count} definitions in {plain_bytes} bytes cannot be")));
     }
     Ok((count, plain_bytes, packed))

@@ -11,6 +11,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use crate::codec::bytes::{Reader, put_slice, put_varint, put_zigzag};
+use crate::codec::squeeze::can_hold;
 use crate::codec::texts::slice_of;
 use crate::model::{
     Column, ColumnKey, FieldId, FieldType, MeasurementId, RowBlock, SeriesId, SeriesKey, Stat, StrColumn,
@@ -154,10 +155,10 @@ fn open(payload: &[u8]) -> Result<Cow<'_, [u8]>> {
         PLAIN => Ok(Cow::Borrowed(reader.rest())),
         ZSTD => {
             let plain_bytes = reader.u32()? as usize;
-            if PLAIN_BYTES_MAX < plain_bytes {
+            let packed = reader.rest();
+            if PLAIN_BYTES_MAX < plain_bytes || !can_hold(packed, plain_bytes) {
                 return Err(Error::corruption(format!("record of {plain_bytes} plain bytes is too long")));
             }
-            let packed = reader.rest();
             let plain = zstd::bulk::decompress(packed, plain_bytes).map_err(Error::corruption)?;
             if plain.len() != plain_bytes {
                 let message = format!("record has {} plain bytes, {plain_bytes} announced", plain.len());

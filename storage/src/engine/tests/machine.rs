@@ -4,8 +4,9 @@
 //!
 //! A failure prints its seed; `ICECORE_TEST_SEED=n` runs that seed alone.
 
+use super::ages::Ages;
 use super::expiry::listed;
-use super::world::{Content, Random, TestRow, add, content, delete, env, windows, write};
+use super::world::{Content, Random, TestRow, add, content, delete, env, try_windows, write};
 use super::*;
 use crate::clock::Clock;
 use crate::fs::Fs as _;
@@ -29,6 +30,10 @@ struct Machine {
     doubtful: Vec<Content>,
     /// What stood for ids of series that left: measurement and host. They never stand for another.
     left: BTreeMap<u32, (String, String)>,
+    /// What rules hide of it.
+    ages: Ages,
+    /// Cells of some hours may keep less than others.
+    has_cell_rules: bool,
     has_faults: bool,
     /// A fault is armed or has struck since the last start.
     is_faulty: bool,
@@ -59,6 +64,8 @@ impl Machine {
             uncertain: None,
             doubtful: Vec::new(),
             left: BTreeMap::new(),
+            ages: Ages::new(&MEASUREMENTS, &HOSTS),
+            has_cell_rules: false,
             has_faults,
             is_faulty: false,
             place: format!("seed {seed}"),
@@ -67,7 +74,7 @@ impl Machine {
 
     /// One thing happens.
     fn step(&mut self) {
-        let done = match self.random.below(46) {
+        let done = match self.random.below(52) {
             0..=19 => {
                 self.write();
                 Ok(())
@@ -77,12 +84,20 @@ impl Machine {
                 Ok(())
             }
             24..=26 => self.engine.flush(),
-            27..=30 => self.engine.maintain(),
+            27..=30 => {
+                let done = self.engine.maintain();
+                self.ages.note_pass(&self.engine);
+                done
+            }
             31 | 32 => self.engine.seal(),
-            33 => self.engine.apply_retention(Guard::Forced).map(|_| ()),
+            33 => {
+                let done = self.engine.apply_retention(Guard::Forced);
+                self.ages.note_pass(&self.engine);
+                done.map(|_| ())
+            }
             34 => {
-                let raw = self.random.one_of(&[hours(2), hours(3), hours(100), None]);
-                self.engine.set_retention(Retention { raw, ..Retention::FOREVER })
+                let retention = self.retention();
+                self.engine.set_retention(retention)
             }
             35 => {
                 self.restart();
@@ -94,6 +109,15 @@ impl Machine {
             }
             37..=39 => self.delete(),
             40..=42 => self.expire(),
+            43 | 44 => {
+                let retention = self.retention();
+                self.ages.change(&self.engine, &mut self.random, retention)
+            }
+            45 => {
+                self.has_cell_rules = true;
+                self.ages.change_cells(&self.engine, &mut self.random)
+            }
+            46..=48 => self.pass(),
             _ => {
                 self.arm();
                 Ok(())
@@ -108,13 +132,27 @@ impl Machine {
         }
     }
 
+    fn retention(&mut self) -> Retention {
+        let raw = self.random.one_of(&[hours(2), hours(3), hours(100), None]);
+        Retention { raw, ..Retention::FOREVER }
+    }
+
+    /// Everything is in cells, and then what is past its age is hidden.
+    fn pass(&mut self) -> Result<()> {
+        self.engine.seal()?;
+        let done = self.engine.apply_retention(Guard::Forced);
+        self.ages.note_pass(&self.engine);
+        done?;
+        self.ages.note_whole_pass(&self.engine);
+        Ok(())
+    }
+
     /// Up to eight rows: of now, of the last hours in any order, or written over an earlier one.
     fn write(&mut self) {
         let rows: Vec<TestRow> = (0..self.random.below(9)).map(|_| self.row()).collect();
-        let floor_ns = self.engine.store.version().floors_ns[0];
-        let age_ns = self.engine.retention().raw.map_or(i64::MAX, duration_ns);
-        let first_ns = floor_ns.max(self.clock.now_ns().saturating_sub(age_ns));
-        let (taken, refused): (Vec<_>, Vec<_>) = rows.iter().cloned().partition(|row| first_ns <= row.ts_ns);
+        let first_ns = |row: &TestRow| self.ages.first_ns(&self.engine, row.measurement, row.host);
+        let (taken, refused): (Vec<_>, Vec<_>) =
+            rows.iter().cloned().partition(|row| first_ns(row) <= row.ts_ns);
         let was_poisoned = self.engine.stats().is_poisoned;
         match write(&self.engine, &rows) {
             Ok(report) => {
@@ -272,6 +310,7 @@ impl Machine {
     fn reopen(&mut self) {
         self.engine = open(&self.fs, &self.clock).unwrap_or_else(|error| panic!("{}: {error}", self.place));
         self.is_faulty = false;
+        self.ages.note_restart(&self.engine, &self.place);
         // What was not applied before retention passed it never comes to be seen.
         let floor_ns = self.engine.store.version().floors_ns[0];
         let rows = self.uncertain.take().unwrap_or_default().into_iter().filter(|row| floor_ns <= row.ts_ns);
@@ -296,32 +335,45 @@ impl Machine {
     /// Whether the database may hold this, dropped rows that only cells know of included.
     fn fits(&self, model: &Content) -> bool {
         let times = || model.keys().chain(self.model.keys()).map(|(_, _, ts_ns, _)| *ts_ns);
-        let start_ns = floor_to(times().min().unwrap_or(0), MINUTE_NS);
+        let start_ns = floor_to(times().min().unwrap_or(0), HOUR_NS);
         let count = (times().max().unwrap_or(0) - start_ns) / MINUTE_NS + 1;
         let asked = windows_of(start_ns, MINUTE_NS, count);
         let fits = |of: (&str, &str)| {
-            let (found, _) = windows(&self.engine, (of.0, of.1, "int"), &asked, Bounds::RightOpen);
-            let mut counts = vec![0; asked.len()];
-            for (_, _, ts_ns, _) in
-                model.keys().filter(|place| (&*place.0, &*place.1, &*place.3) == (of.0, of.1, "int"))
-            {
-                counts[((ts_ns - start_ns) / MINUTE_NS) as usize] += 1;
-            }
-            found.iter().map(Partial::count).eq(counts.into_iter().take(found.len()))
+            let of = (of.0, of.1, "int");
+            asked.chunks(60).all(|asked| self.fits_cells(model, of, asked))
         };
         let mut series = MEASUREMENTS.iter().flat_map(|measurement| HOSTS.map(|host| (*measurement, host)));
-        content(&*self.engine.view()) == self.visible(model) && series.all(fits)
+        content(&*self.engine.view()) == Ages::visible(&self.engine, model) && series.all(fits)
     }
 
-    /// What of a model is not older than raw rows are kept.
-    fn visible(&self, model: &Content) -> Content {
-        let floor_ns = self.engine.store.version().floors_ns[0];
-        let kept = model.iter().filter(|((_, _, ts_ns, _), _)| floor_ns <= *ts_ns);
-        kept.map(|(place, value)| (place.clone(), value.clone())).collect()
+    /// Whether the windows of an hour are answered as by a model.
+    fn fits_cells(&self, model: &Content, of: (&str, &str, &str), asked: &[Window]) -> bool {
+        let answer = |wants| try_windows(&self.engine, of, asked, Bounds::RightOpen, Some(wants));
+        let (answered, has_sums) = match answer(StatSet::SUM) {
+            Ok((found, _)) => (found, true),
+            // Counters have first and last.
+            Err(_) => (answer(StatSet::ENDS).unwrap().0, false),
+        };
+        asked.iter().enumerate().all(|(index, window)| {
+            let rows = model.iter().filter(|((measurement, host, ts_ns, field), _)| {
+                (&**measurement, &**host, &**field) == of && is_in(Bounds::RightOpen, window, *ts_ns)
+            });
+            let values: Vec<f64> = rows.map(|(_, value)| number_of(value)).collect();
+            // A series without a value in an hour has no answer there.
+            let Some(numbers) = answered.get(index).and_then(Partial::numbers) else {
+                return values.is_empty();
+            };
+            let is_same = match has_sums {
+                true => numbers.sum == values.iter().sum::<f64>(),
+                false => (values.first(), values.last()) == (Some(&numbers.first), Some(&numbers.last)),
+            };
+            numbers.count == values.len() as u64 && is_same
+        })
     }
 
     fn check(&mut self) {
-        let (found, expected) = (content(&*self.engine.view()), self.visible(&self.model));
+        self.ages.check(&self.engine, &self.place);
+        let (found, expected) = (content(&*self.engine.view()), Ages::visible(&self.engine, &self.model));
         assert!(found == expected, "{}: {}", self.place, difference(&found, &expected));
         self.check_windows();
     }
@@ -333,19 +385,40 @@ impl Machine {
         let asked = windows_of(start_ns, width_ns, 12);
         let (measurement, host) = (self.random.one_of(&MEASUREMENTS), self.random.one_of(&HOSTS));
         let bounds = self.random.one_of(&[Bounds::LeftOpen, Bounds::RightOpen]);
-        let (found, _) = windows(&self.engine, (measurement, host, "int"), &asked, bounds);
-        for (partial, window) in found.iter().zip(&asked) {
-            let is_in = |ts_ns: i64| match bounds {
-                Bounds::LeftOpen => window.start_ns < ts_ns && ts_ns <= window.end_ns,
-                Bounds::RightOpen => window.start_ns <= ts_ns && ts_ns < window.end_ns,
+        let of = (measurement, host, "int");
+        let place = format!("{}: {measurement} {host} {bounds:?}", self.place);
+        let counted = try_windows(&self.engine, of, &asked, bounds, Some(StatSet::COUNT));
+        let (counted, _) = counted.unwrap_or_else(|error| panic!("{place}: {error}"));
+        // Rules for cells leave statistics out: where raw rows are gone, too, an error says so.
+        let found = match try_windows(&self.engine, of, &asked, bounds, None) {
+            Ok((found, _)) => found,
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Unavailable, "{place}: {error}");
+                let hidden_ns = Ages::hidden_ns(&self.engine, measurement, host);
+                assert!(self.has_cell_rules && start_ns < hidden_ns, "{place}: {error}");
+                Vec::new()
+            }
+        };
+        for (index, window) in asked.iter().enumerate() {
+            let is_counted = |place: &&(String, String, i64, String)| {
+                place.0 == measurement
+                    && place.1 == host
+                    && place.3 == "int"
+                    && is_in(bounds, window, place.2)
             };
+            let count = self.model.keys().filter(is_counted).count();
+            // No answer at all is none of a series that has a value.
+            let found = counted.get(index).map_or(0, Partial::count);
+            assert_eq!(found, count as u64, "{place} {window:?}");
+        }
+        for (partial, window) in found.iter().zip(&asked) {
             let values: Vec<(i64, f64)> = (self.model.iter())
-                .filter(|(of, _)| of.0 == measurement && of.1 == host && of.3 == "int" && is_in(of.2))
-                .map(|(of, value)| {
-                    (of.2, if let Value::Int(value) = value { *value as f64 } else { f64::NAN })
+                .filter(|(of, _)| {
+                    of.0 == measurement && of.1 == host && of.3 == "int" && is_in(bounds, window, of.2)
                 })
+                .map(|(of, value)| (of.2, number_of(value)))
                 .collect();
-            let place = format!("{}: {measurement} {host} {bounds:?} {window:?}", self.place);
+            let place = format!("{place} {window:?}");
             assert_eq!(partial.count(), values.len() as u64, "{place}");
             let (Some(first), Some(last)) = (values.first(), values.last()) else { continue };
             let numbers = partial.numbers().unwrap();
@@ -361,6 +434,17 @@ impl Machine {
                 "{place}"
             );
         }
+    }
+}
+
+fn number_of(value: &Value) -> f64 {
+    if let Value::Int(value) = value { *value as f64 } else { f64::NAN }
+}
+
+fn is_in(bounds: Bounds, window: &Window, ts_ns: i64) -> bool {
+    match bounds {
+        Bounds::LeftOpen => window.start_ns < ts_ns && ts_ns <= window.end_ns,
+        Bounds::RightOpen => window.start_ns <= ts_ns && ts_ns < window.end_ns,
     }
 }
 

@@ -208,34 +208,53 @@ fn clock_that_jumps_hides_nothing() {
     assert_eq!(count(&rig, "a"), 0);
 }
 
-#[test]
-fn power_cut_at_every_operation_hides_all_or_nothing_of_an_hour() {
-    let run = |cut: Option<u64>| {
-        let mut rig = two_hosts_every(300);
-        let before = of_host(&rig, "a", &ten_minutes()).0;
-        let start = rig.fs.operations();
-        if let Some(operation) = cut {
-            rig.fs.fail_at(start + operation, Fault::PowerCut);
-        }
-        let is_set = rig.engine.set_rules(LONG, vec![rule("a", raw_hours(11))]).is_ok();
-        rig.clock.advance(MINUTE_NS);
-        let is_done = is_set && rig.engine.maintain().is_ok();
-        let count_operations = rig.fs.operations() - start;
-        rig.reopen_after_crash(cut.unwrap_or(99));
-        let (a, b) = (count(&rig, "a"), count(&rig, "b"));
-        assert!(a == 12 || (a == 24 && !is_done), "{cut:?}: {a} rows");
-        assert_eq!(b, 24, "{cut:?}");
-        all_same(&before, &of_host(&rig, "a", &ten_minutes()).0);
-        assert!(!is_set || rig.engine.rules().len() == 1, "{cut:?}");
+/// Rules are changed and heeded while an operation of the disk fails; then the machine stops, at once or after what
+/// failed was repeated, as a server does that goes on.
+fn change_failing_at(failing: Option<(u64, Fault)>, goes_on: bool) -> u64 {
+    let mut rig = two_hosts_every(300);
+    let before = of_host(&rig, "a", &ten_minutes()).0;
+    let start = rig.fs.operations();
+    if let Some((operation, fault)) = failing {
+        rig.fs.fail_at(start + operation, fault);
+    }
+    let rules = vec![rule("a", raw_hours(11))];
+    let is_set = rig.engine.set_rules(LONG, rules.clone()).is_ok();
+    rig.clock.advance(MINUTE_NS);
+    let is_done = is_set && rig.engine.maintain().is_ok();
+    let operations = rig.fs.operations() - start;
+    let place = format!("{failing:?}, goes on: {goes_on}");
+    if goes_on {
+        assert_eq!(rig.engine.rules().len(), usize::from(is_set), "{place}");
+        let a = count(&rig, "a");
+        assert!(a == 12 || (a == 24 && !is_done), "{place}: {a} rows");
+        rig.engine.set_rules(LONG, rules).unwrap();
         pass(&mut rig);
-        if rig.engine.rules().len() == 1 {
-            assert_eq!(count(&rig, "a"), 12, "{cut:?}");
-        }
-        count_operations
-    };
-    let operations = run(None);
+        assert_eq!((count(&rig, "a"), count(&rig, "b")), (12, 24), "{place}");
+    }
+    let (is_set, is_done) = (is_set || goes_on, is_done || goes_on);
+    rig.reopen_after_crash(failing.map_or(99, |(operation, _)| operation));
+    let a = count(&rig, "a");
+    assert!(a == 12 || (a == 24 && !is_done), "{place}: {a} rows");
+    assert_eq!(count(&rig, "b"), 24, "{place}");
+    all_same(&before, &of_host(&rig, "a", &ten_minutes()).0);
+    assert!(!is_set || rig.engine.rules().len() == 1, "{place}");
+    pass(&mut rig);
+    if rig.engine.rules().len() == 1 {
+        assert_eq!(count(&rig, "a"), 12, "{place}");
+    }
+    operations
+}
+
+#[test]
+fn fault_at_every_operation_hides_all_or_nothing_of_an_hour() {
+    let operations = change_failing_at(None, false);
     assert!(8 <= operations, "{operations}");
-    (0..operations).for_each(|operation| {
-        run(Some(operation));
-    });
+    for operation in 0..operations {
+        for fault in Fault::ALL {
+            change_failing_at(Some((operation, fault)), false);
+            if fault != Fault::PowerCut {
+                change_failing_at(Some((operation, fault)), true);
+            }
+        }
+    }
 }

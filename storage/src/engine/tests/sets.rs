@@ -1,16 +1,28 @@
 //! What cells keep of each field: the same answers from every layer, raw rows where cells lack something, and an error
 //! that says so where raw rows are gone.
 
+use super::world::{TestRow, write};
 use super::*;
-use crate::cell_set::{CellRule, CellSet};
-use crate::model::FieldType;
+use crate::cell_set::{CELL_RULES_MAX, CellRule, CellSet};
+use crate::fs::sim::Fault;
+use crate::manifest::Manifest;
+use crate::model::{FieldType, Value};
 
 const NUMBERS: StatSet = StatSet::NUMBERS.with(StatSet::HIST);
 
 fn open_with(rig: &Rig, retention: Retention, cells: Vec<CellRule>) -> Engine {
+    try_open(&rig.fs, &rig.clock, retention, cells).unwrap()
+}
+
+fn try_open(
+    fs: &Arc<SimFs>,
+    clock: &Arc<ManualClock>,
+    retention: Retention,
+    cells: Vec<CellRule>,
+) -> Result<Engine> {
     let options = Options { free_bytes_min: 0, cells, ..Options::default() };
-    let env = Env { fs: Arc::clone(&rig.fs) as _, clock: Arc::clone(&rig.clock) as _ };
-    Engine::open(env, Path::new("/db"), options, retention).unwrap()
+    let env = Env { fs: Arc::clone(fs) as _, clock: Arc::clone(clock) as _ };
+    Engine::open(env, Path::new("/db"), options, retention)
 }
 
 fn rule(field: &str, set: CellSet, with_uniques: bool) -> CellRule {
@@ -159,4 +171,134 @@ fn windows_cells_lack_something_are_read_from_rows_or_refused_by_name() {
     assert_eq!(windows(&engine, "load", StatSet::COUNT, &both).unwrap()[0][0].count(), 7200);
     let view = engine.view();
     assert_eq!(view.schema("cpu").unwrap().field("user").unwrap().field_type, FieldType::Str);
+}
+
+/// The rules were flags of a server once: who opened the database without them rolled without them.
+#[test]
+fn rules_for_cells_are_kept_with_the_database() {
+    let rig = Rig::new(Retention::FOREVER);
+    drop(rig.engine.close());
+    let rules = vec![rule("user", CellSet::Gauge, true), rule("*", CellSet::Counter, false)];
+    open_with(&rig, Retention::FOREVER, rules.clone()).close().unwrap();
+    let engine = open_with(&rig, Retention::FOREVER, Vec::new());
+    assert_eq!(engine.cell_rules(), rules);
+    write_users(&engine, START_NS);
+    engine.seal().unwrap();
+    let kept = |engine: &Engine, field: &str| {
+        let version = engine.store.version();
+        let sections = version.of_tier(Tier::H1).filter_map(|live| live.segment.section(MeasurementId(0)));
+        let field = engine.view().schema("cpu").unwrap().field(field).unwrap().id;
+        sections.filter_map(|section| section.field(field)).map(|(_, kept)| kept).collect::<Vec<_>>()
+    };
+    assert_eq!(kept(&engine, "user"), [StatSet::ENDS.with(StatSet::UNIQUES)]);
+    assert_eq!(kept(&engine, "load"), [StatSet::ENDS.with(StatSet::RESETS)]);
+    // A snapshot is a database of its own, with the same rules.
+    engine.snapshot(Path::new("/copy")).unwrap();
+    let copy = Manifest::load(&*rig.fs, Path::new("/copy")).unwrap().unwrap();
+    assert_eq!(*copy.cell_rules, rules);
+    // What cells are there stays; hours that are rolled from now on, and again, go by the new rules.
+    engine.set_cell_rules(Vec::new()).unwrap();
+    engine.seal().unwrap();
+    assert_eq!(kept(&engine, "user"), [StatSet::ENDS.with(StatSet::UNIQUES)]);
+    rig.clock.advance(HOUR_NS);
+    write_users(&engine, START_NS + SECOND_NS / 4);
+    engine.seal().unwrap();
+    assert_eq!(kept(&engine, "user"), [StatSet::COUNT]);
+    let error = engine.set_cell_rules(vec![rule("x", CellSet::Auto, false); CELL_RULES_MAX + 1]).unwrap_err();
+    assert_eq!((error.kind(), engine.cell_rules().len()), (ErrorKind::LimitExceeded, 0));
+    assert_eq!(
+        engine.set_cell_rules(vec![rule("", CellSet::Auto, false)]).unwrap_err().kind(),
+        ErrorKind::InvalidInput
+    );
+}
+
+/// What is changed while one operation of the disk fails: rules of an open engine, or those an engine is opened with.
+fn change_failing_at(operation: Option<u64>, fault: Fault, at_open: bool, seed: u64) -> u64 {
+    let rig = Rig::new(Retention::FOREVER);
+    let (old, new) = (vec![rule("load", CellSet::Dist, false)], vec![rule("*", CellSet::Gauge, true)]);
+    rig.write(&[("a", START_NS, 1.0)]);
+    rig.engine.set_cell_rules(old.clone()).unwrap();
+    if at_open {
+        rig.engine.close().unwrap();
+        rig.fs.restart();
+    }
+    let start = rig.fs.operations();
+    if let Some(operation) = operation {
+        rig.fs.fail_at(start + operation, fault);
+    }
+    let place = format!("{fault:?} at {operation:?}, at open: {at_open}, seed {seed}");
+    let is_done = if at_open {
+        try_open(&rig.fs, &rig.clock, Retention::FOREVER, new.clone())
+            .map(|engine| engine.cell_rules())
+            .is_ok_and(|rules| rules == new)
+    } else {
+        let is_done = rig.engine.set_cell_rules(new.clone()).is_ok();
+        let rules = rig.engine.cell_rules();
+        assert!(rules == if is_done { new.clone() } else { old.clone() }, "{place}");
+        if fault != Fault::PowerCut {
+            assert_eq!(rig.read().len(), 1, "{place}");
+        }
+        is_done
+    };
+    let operations = rig.fs.operations() - start;
+    rig.fs.crash(seed);
+    let engine = try_open(&rig.fs, &rig.clock, Retention::FOREVER, Vec::new()).unwrap();
+    let rules = engine.cell_rules();
+    assert!(rules == new || (rules == old && !is_done), "{place}: {rules:?}");
+    engine.set_cell_rules(new.clone()).unwrap();
+    assert_eq!(engine.cell_rules(), new, "{place}");
+    operations
+}
+
+#[test]
+fn rules_for_cells_are_the_old_or_the_new_whatever_operation_fails() {
+    for at_open in [false, true] {
+        let operations = change_failing_at(None, Fault::Io, at_open, 1);
+        assert!(4 <= operations, "{operations}");
+        for operation in 0..operations {
+            for fault in Fault::ALL {
+                for seed in 0..4 {
+                    change_failing_at(Some(operation), fault, at_open, seed);
+                }
+            }
+        }
+    }
+}
+
+/// Cells of an hour in which nobody wrote a field claimed to keep what the rule of then says, so that a query that needs
+/// more was refused for an hour that has nothing to answer.
+#[test]
+fn hour_without_a_value_of_a_field_claims_nothing_of_it() {
+    let retention = Retention { raw: hours(48), ..Retention::FOREVER };
+    let rig = Rig::new(retention);
+    let row = |ts_ns, field| TestRow {
+        measurement: "cpu",
+        host: "a",
+        ts_ns,
+        fields: vec![(field, Value::Int(ts_ns % 1000))],
+    };
+    let hour_of = |field: &'static str, start_ns: i64, step_ns: i64| -> Vec<TestRow> {
+        (0..HOUR_NS / step_ns).map(|k| row(start_ns + k * step_ns, field)).collect()
+    };
+    write(&rig.engine, &[row(START_NS + 90 * MINUTE_NS, "load")]).unwrap();
+    rig.engine.set_cell_rules(vec![rule("*", CellSet::Counter, false)]).unwrap();
+    // Dense and sparse: cells, and rows that are their own layer.
+    write(&rig.engine, &hour_of("usage", START_NS - HOUR_NS, SECOND_NS)).unwrap();
+    write(&rig.engine, &hour_of("usage", START_NS, MINUTE_NS)).unwrap();
+    rig.engine.seal().unwrap();
+    rig.engine.set_cell_rules(Vec::new()).unwrap();
+    rig.clock.advance(HOUR_NS);
+    write(&rig.engine, &hour_of("load", START_NS + 2 * HOUR_NS, SECOND_NS)).unwrap();
+    rig.engine.seal().unwrap();
+    rig.clock.advance(80 * HOUR_NS);
+    rig.engine.apply_retention(Guard::Forced).unwrap();
+    assert!(START_NS + 3 * HOUR_NS <= rig.engine.store.version().floors_ns[0], "raw rows are gone");
+    let grid = |start_ns| windows_of(start_ns, HOUR_NS, 1);
+    for (start_ns, count) in [(START_NS - HOUR_NS, 0), (START_NS, 0), (START_NS + 2 * HOUR_NS, 3600)] {
+        let found = windows(&rig.engine, "load", NUMBERS, &grid(start_ns)).unwrap();
+        let count_found: u64 = found.iter().flatten().map(Partial::count).sum();
+        assert_eq!(count_found, count, "{start_ns}");
+    }
+    assert!(windows(&rig.engine, "usage", NUMBERS, &grid(START_NS)).is_err(), "the rule counted");
+    assert!(windows(&rig.engine, "load", NUMBERS, &grid(START_NS + HOUR_NS)).is_err(), "and here, too");
 }

@@ -101,14 +101,25 @@ pub(super) fn windows(
     windows: &[Window],
     bounds: Bounds,
 ) -> (Vec<Partial>, crate::scan::Coverage) {
+    try_windows(engine, (measurement, host, field), windows, bounds, None).unwrap()
+}
+
+/// As [`windows`], of the groups of statistics that are wanted (`None`: all that fields without a rule keep).
+pub(super) fn try_windows(
+    engine: &Engine,
+    (measurement, host, field): (&str, &str, &str),
+    windows: &[Window],
+    bounds: Bounds,
+    wants: Option<StatSet>,
+) -> Result<(Vec<Partial>, crate::scan::Coverage)> {
     let view = engine.view();
-    let Some(schema) = view.schema(measurement) else { return Default::default() };
+    let Some(schema) = view.schema(measurement) else { return Ok(Default::default()) };
     let Some(field) = schema.fields.iter().find(|info| &*info.name == field) else {
-        return Default::default();
+        return Ok(Default::default());
     };
     let series = view.series(schema.measurement, &[], TimeRange::ALL, 1000).unwrap();
     let Some(series) = series.iter().find(|info| info.key.tag("host") == Some(host)) else {
-        return Default::default();
+        return Ok(Default::default());
     };
     let request = WindowRequest {
         measurement: schema.measurement,
@@ -116,10 +127,10 @@ pub(super) fn windows(
         series: &[series.id],
         windows,
         bounds,
-        wants: match field.field_type {
+        wants: wants.unwrap_or(match field.field_type {
             FieldType::Str => StatSet::ALL,
             _ => StatSet::NUMBERS.with(StatSet::HIST),
-        },
+        }),
         resolution: Resolution::Auto,
     };
     let mut found = Vec::new();
@@ -127,8 +138,8 @@ pub(super) fn windows(
         found = slice.partials.to_vec();
         Ok(())
     };
-    let coverage = view.windows(&request, &Unmetered, &mut sink).unwrap();
-    (found, coverage)
+    let coverage = view.windows(&request, &Unmetered, &mut sink)?;
+    Ok((found, coverage))
 }
 
 /// The rows of a content again, a row for each value.
