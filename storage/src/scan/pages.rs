@@ -85,7 +85,6 @@ pub(super) struct Pages<'a> {
     kept: StatSet,
     wanted: Wanted<'a>,
     page: Option<Page>,
-    runs: Vec<Run>,
     /// Pages whose columns were read.
     pub(super) read: u64,
 }
@@ -97,13 +96,13 @@ impl<'a> Pages<'a> {
         let section = segment.section(wanted.measurement)?;
         let kept = section.field(wanted.field).map_or(StatSet::ALL, |(_, kept)| kept);
         let mask = (!mask.is_empty()).then_some(mask);
-        Some(Self { segment, section, mask, kept, wanted, page: None, runs: Vec::new(), read: 0 })
+        Some(Self { segment, section, mask, kept, wanted, page: None, read: 0 })
     }
 
-    /// Adds the cells of a batch in a hull of time that zones want to slots. Tells `charge` how many, page by page.
+    /// Adds the cells of a batch in a hull of time that zones want to slots; `runs` is room to work in. Tells `charge` how many, page by page.
     pub(super) fn add_to(
         &mut self,
-        slots: &mut Slots,
+        (slots, runs): (&mut Slots, &mut Vec<Run>),
         batch: &Batch<'_>,
         (hull, zones): (TimeRange, &Zones),
         charge: &mut dyn FnMut(u64) -> Result<()>,
@@ -120,9 +119,9 @@ impl<'a> Pages<'a> {
                 self.page = Some(Page { index, keys, listing, columns: None });
             }
             let Some(page) = &mut self.page else { continue };
-            self.runs.clear();
-            let rows = runs_of((&page.keys, info), self.mask, hull, batch, zones, &mut self.runs);
-            if self.runs.is_empty() {
+            runs.clear();
+            let rows = runs_of((&page.keys, info), self.mask, hull, batch, zones, runs);
+            if runs.is_empty() {
                 continue;
             }
             charge(rows)?;
@@ -139,11 +138,11 @@ impl<'a> Pages<'a> {
                 let place = self.wanted.columns.iter().position(|key| key.stat == stat)?;
                 columns.get(place)?.as_deref()
             };
-            let start = self.runs.first().map_or(0, |run| run.rows().start);
-            let end = self.runs.last().map_or(0, |run| run.rows().end);
+            let start = runs.first().map_or(0, |run| run.rows().start);
+            let end = runs.last().map_or(0, |run| run.rows().end);
             let kept = (self.kept, self.wanted.wants);
             let reader = CellReader::new(self.wanted.field_type, kept, start..end, column)?;
-            reader.add_runs(&self.runs, &page.keys.ts_ns, slots);
+            reader.add_runs(runs, &page.keys.ts_ns, slots);
         }
         Ok(())
     }

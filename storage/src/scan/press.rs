@@ -1,7 +1,9 @@
-//! Presses what a plan reads into slots: one for each piece of the plan and each series, or group of series.
+//! Presses what a plan reads into slots: one for each elementary interval and each series, or group of series.
 //!
 //! Cells are read source by source and page by page, so that a page is looked at once for all series of a batch, and
 //! cells of sources follow one another in time. Raw rows are gathered series by series, because later writes win.
+
+use std::ops::Range;
 
 use super::gather::{self, Samples};
 use super::pages::{Batch, Pages, Wanted};
@@ -10,6 +12,7 @@ use super::view::View;
 use super::zones::Zones;
 use super::{Coverage, Meter};
 use crate::Result;
+use crate::cells::Run;
 use crate::model::{ColumnKey, SeriesId, Slots, StatSet, Tier, TimeRange};
 use crate::scan::cover::{Piece, Plan};
 
@@ -17,12 +20,14 @@ use crate::scan::cover::{Piece, Plan};
 #[derive(Debug, Clone, Copy)]
 struct RowTarget {
     range: TimeRange,
-    piece: usize,
+    /// Place of its slot among those of a series.
+    place: usize,
 }
 
 /// What a plan reads, and where it lies. The same for all series.
 pub(super) struct Reads {
-    pieces: usize,
+    /// The slots of each elementary interval, among those of a series.
+    pub(super) intervals: Vec<Range<usize>>,
     targets: Vec<RowTarget>,
     row_ranges: Vec<TimeRange>,
     rows: Vec<Source>,
@@ -32,30 +37,31 @@ pub(super) struct Reads {
 
 impl Reads {
     pub(super) fn of(view: &View, plan: &Plan, wanted: &Wanted<'_>) -> Self {
+        let (intervals, places) = places_of(plan, wanted.wants);
         let (mut targets, mut row_ranges) = (Vec::new(), Vec::new());
-        for (piece, planned) in plan.pieces.iter().enumerate() {
+        for (planned, place) in plan.pieces.iter().zip(places.iter().copied()) {
             if let Piece::Rows { range } = *planned {
                 join(&mut row_ranges, range);
-                targets.push(RowTarget { range, piece });
+                targets.push(RowTarget { range, place });
             }
         }
         let mut rows = Vec::new();
         if let (Some(first), Some(last)) = (row_ranges.first(), row_ranges.last()) {
             rows = view.raw_sources(wanted.measurement, TimeRange::new(first.start_ns, last.end_ns));
         }
-        let zones = Tier::CELLS.map(|tier| Zones::of(&plan.pieces, tier));
+        let zones = Tier::CELLS.map(|tier| Zones::of(&plan.pieces, &places, tier));
         let mut cells: [Vec<Source>; 3] = Default::default();
         for ((sources, tier), zones) in cells.iter_mut().zip(Tier::CELLS).zip(&zones) {
             if !zones.is_empty() {
                 *sources = view.cell_sources(tier, wanted.measurement, zones.hull());
             }
         }
-        Self { pieces: plan.pieces.len(), targets, row_ranges, rows, zones, cells }
+        Self { intervals, targets, row_ranges, rows, zones, cells }
     }
 
     /// Slots that each series, or group, takes.
-    pub(super) fn pieces(&self) -> usize {
-        self.pieces
+    pub(super) fn slots(&self) -> usize {
+        self.intervals.last().map_or(0, |slots| slots.end)
     }
 
     /// A guess at the rows and cells of the pages that hold some series, given in ascending order, from the index alone.
@@ -69,6 +75,31 @@ impl Reads {
         };
         cells.chain(rows).map(of_source).sum()
     }
+}
+
+/// The slots of each elementary interval of a plan, and the place of each piece among them. The pieces of an interval
+/// share one, but not where order matters and they come from several tiers, which are read one after the other.
+fn places_of(plan: &Plan, wants: StatSet) -> (Vec<Range<usize>>, Vec<usize>) {
+    let tier_of = |piece: &Piece| match *piece {
+        Piece::Rows { .. } => Tier::Raw,
+        Piece::Cells { tier, .. } | Piece::Edge { tier, .. } => tier,
+    };
+    let (mut intervals, mut places) = (Vec::with_capacity(plan.elementary.len()), Vec::new());
+    let mut next = 0;
+    for elementary in &plan.elementary {
+        let pieces = plan.pieces.get(elementary.pieces.clone()).unwrap_or_default();
+        let is_one_tier = pieces.iter().all(|piece| Some(tier_of(piece)) == pieces.first().map(tier_of));
+        let start = next;
+        if !wants.needs_order() || is_one_tier {
+            places.extend(pieces.iter().map(|_| start));
+            next += usize::from(!pieces.is_empty());
+        } else {
+            places.extend(start..start + pieces.len());
+            next += pieces.len();
+        }
+        intervals.push(start..next);
+    }
+    (intervals, places)
 }
 
 /// Adds a range behind those before it, joined to the last one where they touch or overlap.
@@ -85,6 +116,7 @@ pub(super) struct Presser<'a> {
     rows: Vec<Cursor<'a>>,
     cells: [Vec<Pages<'a>>; 3],
     samples: Samples,
+    runs: Vec<Run>,
     wants_hist: bool,
     coverage: Coverage,
 }
@@ -101,6 +133,7 @@ impl<'a> Presser<'a> {
             rows: reads.rows.iter().map(cursor).collect(),
             cells: reads.cells.each_ref().map(pages),
             samples: Samples::new(wanted.field_type, wanted.wants),
+            runs: Vec::new(),
             wants_hist: wanted.wants.has(StatSet::HIST),
             coverage: Coverage::default(),
         }
@@ -115,7 +148,7 @@ impl<'a> Presser<'a> {
             self.cells.iter_mut().zip(&self.reads.zones).zip(&mut self.coverage.cells)
         {
             for pages in sources {
-                pages.add_to(slots, batch, (zones.hull(), zones), &mut |cells| {
+                pages.add_to((slots, &mut self.runs), batch, (zones.hull(), zones), &mut |cells| {
                     *counted += cells;
                     meter.charge(cells)
                 })?;
@@ -143,7 +176,7 @@ impl<'a> Presser<'a> {
                 let Some(target) = self.reads.targets.get(next) else { break };
                 let rest = ts_ns.get(row..).unwrap_or_default();
                 let end = row + rest.partition_point(|ts| *ts < target.range.end_ns);
-                self.samples.add_to(slots, *slot as usize + target.piece, row..end);
+                self.samples.add_to(slots, *slot as usize + target.place, row..end);
                 row = end;
             }
             let read = ts_ns.len() as u64;

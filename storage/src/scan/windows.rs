@@ -1,5 +1,5 @@
-//! Answers windows: plan the cover once for each class of series, press what it reads into one slot for each piece of the plan and
-//! each series or group, join the pieces of each elementary interval, and slide the windows over those.
+//! Answers windows: plan the cover once for each class of series, press what it reads into slots for each
+//! elementary interval and each series or group, and slide the windows over those.
 //!
 //! Series are read batch by batch: as many as there may be slots, or parts of the request side by side where it reads
 //! much. What a batch holds is bounded by slots, not by series.
@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
 use super::classes::Classes;
-use super::cover::{self, Available, Elementary, Plan};
+use super::cover::{self, Available, Plan};
 use super::kept::{Gone, Lacking};
 use super::pages::{Batch, Wanted};
 use super::press::{Presser, Reads};
@@ -27,7 +27,7 @@ const HIST_SLOTS_MAX: usize = 4 << 10;
 /// A read of fewer rows is not worth a second thread.
 const SPREAD_ROWS: u64 = 32 << 10;
 /// Parts of a read for each thread: series that came first often have more rows than others.
-const PARTS_EACH: usize = 4;
+const PARTS_EACH: usize = 2;
 
 /// Carries out a window request.
 pub(super) fn run(
@@ -40,10 +40,10 @@ pub(super) fn run(
     let columns = columns_of(request.field, field_type, request.wants);
     let classes = view.classes(request.measurement, request.series)?;
     let read = Read::of(view, request, classes, field_type, &columns)?;
-    let pieces = read.planned.iter().map(|(_, reads)| reads.pieces()).max().unwrap_or(0);
+    let each = read.planned.iter().map(|(_, reads)| reads.slots()).max().unwrap_or(0);
     let slots_max = if request.wants.has(StatSet::HIST) { HIST_SLOTS_MAX } else { SLOTS_MAX };
     let parts = read.parts();
-    let size = (slots_max / pieces.max(1)).min(request.series.len().div_ceil(parts)).max(1);
+    let size = (slots_max / each.max(1)).min(request.series.len().div_ceil(parts)).max(1);
     let shared = SharedMeter::new(meter, parts);
     let mut starts = (0..request.series.len()).step_by(size).peekable();
     while starts.peek().is_some() {
@@ -80,7 +80,7 @@ pub(super) fn run_groups(
     let columns = columns_of(windows.field, field_type, windows.wants);
     let read = Read::of(view, &windows, classes, field_type, &columns)?;
     let Some((plan, reads)) = read.planned.first() else { return Ok(Coverage::default()) };
-    let slots = group_count * reads.pieces();
+    let slots = group_count * reads.slots();
     let parts = if slots <= SLOTS_MAX { read.parts() } else { 1 };
     let size = windows.series.len().div_ceil(parts).max(1);
     let shared = SharedMeter::new(meter, parts);
@@ -94,9 +94,9 @@ pub(super) fn run_groups(
     let mut pressed = pressed.into_iter().flatten();
     let Some(mut slots) = pressed.next() else { return Ok(read.coverage()) };
     pressed.for_each(|other| slots.absorb(other));
-    let mut pieces = Vec::new();
+    let mut intervals = Vec::new();
     for group in 0..group_count {
-        let partials = joined(plan, &mut slots, group * reads.pieces(), field_type, &mut pieces);
+        let partials = joined((plan, reads), &mut slots, group * reads.slots(), field_type, &mut intervals);
         if let Some(partials) = partials {
             sink(WindowSlice { series_idx: group, windows: &plan.windows, partials: &partials })?;
         }
@@ -166,15 +166,15 @@ impl<'a> Read<'a> {
                 &own
             };
             let units = groups.map_or(ids.len(), |(_, count)| count);
-            let pieces = reads.pieces();
-            let slot_of = |unit: usize| u32::try_from(unit * pieces).unwrap_or(NO_SLOT);
+            let each = reads.slots();
+            let slot_of = |unit: usize| u32::try_from(unit * each).unwrap_or(NO_SLOT);
             let first_slots: Vec<u32> = match groups {
                 Some((groups, _)) => groups.iter().map(|group| slot_of(*group as usize)).collect(),
                 None => (0..ids.len()).map(slot_of).collect(),
             };
             // Before there are so many.
-            meter.buffers(Slots::bytes_of(units.saturating_mul(pieces)))?;
-            let mut slots = Slots::new(self.wanted.field_type, self.wanted.wants, units * pieces);
+            meter.buffers(Slots::bytes_of(units.saturating_mul(each)))?;
+            let mut slots = Slots::new(self.wanted.field_type, self.wanted.wants, units * each);
             let mut presser = Presser::new(reads, self.wanted, &self.row_keys);
             presser.press(&Batch::new(ids, &first_slots), &mut slots, meter)?;
             let mut coverage = self.coverage.lock().unwrap_or_else(PoisonError::into_inner);
@@ -192,7 +192,7 @@ impl<'a> Read<'a> {
         sink: &mut dyn FnMut(WindowSlice<'_>) -> Result<()>,
     ) -> Result<()> {
         let mut next = vec![0; self.planned.len()];
-        let mut pieces = Vec::new();
+        let mut intervals = Vec::new();
         for series_idx in series {
             let class = self.classes.class(series_idx);
             let (Some((plan, reads)), Some(slots), Some(place)) =
@@ -200,9 +200,9 @@ impl<'a> Read<'a> {
             else {
                 continue;
             };
-            let first = *place * reads.pieces();
+            let first = *place * reads.slots();
             *place += 1;
-            let partials = joined(plan, slots, first, self.wanted.field_type, &mut pieces);
+            let partials = joined((plan, reads), slots, first, self.wanted.field_type, &mut intervals);
             if let Some(partials) = partials {
                 sink(WindowSlice { series_idx, windows: &plan.windows, partials: &partials })?;
             }
@@ -220,33 +220,28 @@ impl<'a> Read<'a> {
 
 /// The partials of the windows of a series or group, of which the slots begin at `first`; `None` when all are empty.
 fn joined(
-    plan: &Plan,
+    (plan, reads): (&Plan, &Reads),
     slots: &mut Slots,
     first: usize,
     field_type: FieldType,
-    pieces: &mut Vec<Partial>,
+    intervals: &mut Vec<Partial>,
 ) -> Option<Vec<Partial>> {
-    if slots.are_empty(first..first + plan.pieces.len()) {
+    if slots.are_empty(first..first + reads.slots()) {
         return None;
     }
-    let is_one_piece = |(span, elementary): (&Range<usize>, &Elementary)| {
-        span.len() == 1 && elementary.pieces.len() == 1 && span.start == elementary.pieces.start
-    };
-    if plan.spans.len() == plan.pieces.len()
-        && plan.spans.len() == plan.elementary.len()
-        && plan.spans.iter().zip(&plan.elementary).all(is_one_piece)
-    {
-        // Nothing is to be merged: the piece at a place is the window.
-        return Some((first..first + plan.pieces.len()).map(|slot| slots.take(slot)).collect());
-    }
-    pieces.clear();
-    for elementary in &plan.elementary {
-        let mut of_interval = elementary.pieces.clone().map(|piece| slots.take(first + piece));
+    intervals.clear();
+    for places in &reads.intervals {
+        let mut of_interval = places.clone().map(|place| slots.take(first + place));
         let mut joined = of_interval.next().unwrap_or_else(|| Partial::empty(field_type));
         of_interval.for_each(|piece| joined.merge(&piece));
-        pieces.push(joined);
+        intervals.push(joined);
     }
-    let partials = sliding::slide(field_type, pieces, &plan.spans);
+    let is_interval = |(place, span): (usize, &Range<usize>)| *span == (place..place + 1);
+    if plan.spans.len() == intervals.len() && plan.spans.iter().enumerate().all(is_interval) {
+        // Each window is one interval.
+        return Some(std::mem::take(intervals));
+    }
+    let partials = sliding::slide(field_type, intervals, &plan.spans);
     partials.iter().any(|partial| partial.count() > 0).then_some(partials)
 }
 

@@ -1,4 +1,4 @@
-//! Which piece of a plan takes the edges, and which the interiors, of the cells of one tier: zones of left edges, so
+//! Which slot of a series takes the edges, and which the interiors, of the cells of one tier: zones of left edges, so
 //! that the cells of a series are told apart by one walk along them. Pure.
 
 use std::ops::Range;
@@ -14,21 +14,21 @@ pub(super) struct Zones {
     zones: Vec<Zone>,
 }
 
-/// Left edges of cells of which the same pieces take the same.
+/// Left edges of cells of which the same slots take the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Zone {
     range: TimeRange,
-    /// Piece that takes the edges, or [`NO_SLOT`].
+    /// Place of the slot that takes the edges, or [`NO_SLOT`].
     edges: u32,
-    /// Piece that takes the interiors, or [`NO_SLOT`].
+    /// Place of the slot that takes the interiors, or [`NO_SLOT`].
     interiors: u32,
 }
 
 impl Zones {
-    /// What the pieces of a plan take of a tier.
-    pub(super) fn of(pieces: &[Piece], tier: Tier) -> Self {
+    /// What the pieces of a plan take of a tier; `places` are those of the pieces among the slots of a series.
+    pub(super) fn of(pieces: &[Piece], places: &[usize], tier: Tier) -> Self {
         let (mut edges, mut interiors) = (Vec::new(), Vec::new());
-        for (piece, planned) in pieces.iter().enumerate() {
+        for (planned, piece) in pieces.iter().zip(places.iter().copied()) {
             match *planned {
                 Piece::Cells { tier: of, range, with_first_edge } if of == tier => {
                     let from_ns = range.start_ns.saturating_add(i64::from(!with_first_edge));
@@ -78,7 +78,7 @@ impl Zones {
     }
 
     /// Appends runs of those rows of a series whose cells are taken; `ts_ns` are the left edges of all rows, `slot` is
-    /// that of the series' first piece. Returns how many rows.
+    /// the first one of the series. Returns how many rows.
     pub(super) fn runs(&self, ts_ns: &[i64], rows: Range<usize>, slot: u32, runs: &mut Vec<Run>) -> usize {
         let (mut row, mut zones, mut taken) = (rows.start, &*self.zones, 0);
         while let Some(left_ns) = ts_ns.get(row).filter(|_| row < rows.end) {
@@ -105,10 +105,10 @@ impl Zones {
 }
 
 impl Zone {
-    /// A run of rows in the zone, of a series whose first piece has this slot.
+    /// A run of rows in the zone, of a series whose first slot this is.
     pub(super) fn run(&self, rows: Range<usize>, slot: u32) -> Run {
         // A page has few rows, and slots are counted before they are made: both have 32 bits.
-        let slot_of = |piece: u32| if piece == NO_SLOT { NO_SLOT } else { slot.saturating_add(piece) };
+        let slot_of = |place: u32| if place == NO_SLOT { NO_SLOT } else { slot.saturating_add(place) };
         let (start, end) = (rows.start as u32, rows.end as u32);
         Run { start, end, edges: slot_of(self.edges), interiors: slot_of(self.interiors) }
     }
@@ -117,6 +117,8 @@ impl Zone {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const PLACES: [usize; 4] = [0, 1, 2, 3];
 
     fn range(start_ns: i64, end_ns: i64) -> TimeRange {
         TimeRange::new(start_ns, end_ns)
@@ -131,8 +133,8 @@ mod tests {
             Piece::Rows { range: range(121, 180) },
             Piece::Cells { tier, range: range(120, 240), with_first_edge: false },
         ];
-        let zones = Zones::of(&pieces, tier);
-        assert!(Zones::of(&pieces, Tier::H1).is_empty());
+        let zones = Zones::of(&pieces, &PLACES, tier);
+        assert!(Zones::of(&pieces, &PLACES, Tier::H1).is_empty());
         assert_eq!(zones.hull(), range(0, 240));
         let (ts_ns, mut runs) = ([-60, 0, 60, 120, 180, 240], Vec::new());
         assert_eq!(zones.runs(&ts_ns, 0..6, 100, &mut runs), 4);
@@ -151,7 +153,7 @@ mod tests {
             Piece::Cells { tier, range: range(0, 10), with_first_edge: true },
             Piece::Cells { tier, range: range(30, 40), with_first_edge: true },
         ];
-        let zones = Zones::of(&pieces, tier);
+        let zones = Zones::of(&pieces, &PLACES, tier);
         let (ts_ns, mut runs) = ([5, 8, 12, 29, 30, 35, 50], Vec::new());
         assert_eq!(zones.runs(&ts_ns, 1..7, 0, &mut runs), 3);
         assert_eq!(runs.iter().map(Run::rows).collect::<Vec<_>>(), [1..2, 4..6]);
