@@ -13,7 +13,7 @@ use super::zones::Zones;
 use super::{Coverage, Meter};
 use crate::Result;
 use crate::cells::Run;
-use crate::model::{ColumnKey, SeriesId, Slots, StatSet, Tier, TimeRange};
+use crate::model::{ColumnKey, MeasurementId, SeriesId, Slots, StatSet, Tier, TimeRange};
 use crate::scan::cover::{Piece, Plan};
 
 /// A piece of raw rows.
@@ -64,16 +64,21 @@ impl Reads {
         self.intervals.last().map_or(0, |slots| slots.end)
     }
 
-    /// A guess at the rows and cells of the pages that hold some series, given in ascending order, from the index alone.
-    pub(super) fn rows_about(&self, wanted: &Wanted<'_>, series: &[SeriesId]) -> u64 {
+    /// About how many pages of rows and of cells are read for some series, given in ascending order: from the index
+    /// alone.
+    pub(super) fn pages_about(&self, measurement: MeasurementId, series: &[SeriesId]) -> u64 {
+        let rows = self.row_ranges.first().zip(self.row_ranges.last());
+        let hull = rows.map(|(first, last)| TimeRange::new(first.start_ns, last.end_ns));
         let cells = self.cells.iter().zip(&self.zones).map(|(sources, zones)| (sources, zones.hull()));
-        let hull =
-            |ranges: &[TimeRange]| Some(TimeRange::new(ranges.first()?.start_ns, ranges.last()?.end_ns));
-        let rows = hull(&self.row_ranges).map(|hull| (&self.rows, hull));
-        let of_source = |(sources, hull): (&Vec<Source>, TimeRange)| {
-            sources.iter().map(|source| source.rows_about(wanted.measurement, series, hull)).sum::<u64>()
-        };
-        cells.chain(rows).map(of_source).sum()
+        let both = cells.chain(hull.map(|hull| (&self.rows, hull)));
+        let each = |source: &Source, hull| source.pages_about(measurement, series, hull);
+        both.map(|(sources, hull)| sources.iter().map(|source| each(source, hull)).sum::<u64>()).sum()
+    }
+
+    /// Whether some cells finer than hours are read.
+    pub(super) fn reads_fine_cells(&self) -> bool {
+        let [m1, m5, _] = &self.zones;
+        !m1.is_empty() || !m5.is_empty()
     }
 }
 

@@ -21,8 +21,8 @@ pub(crate) enum Source {
 }
 
 impl Source {
-    /// A guess at the rows of the pages that may hold some series, given in ascending order, from the index alone.
-    pub(super) fn rows_about(
+    /// The pages that may hold some series, given in ascending order, in a range: from the index alone.
+    pub(super) fn pages_about(
         &self,
         measurement: MeasurementId,
         series: &[SeriesId],
@@ -30,13 +30,12 @@ impl Source {
     ) -> u64 {
         let (Some(first), Some(last)) = (series.first(), series.last()) else { return 0 };
         match self {
-            Self::Run(block) => block.len() as u64,
+            Self::Run(block) => (block.len() / PAGE_ROWS_MAX + 1) as u64,
             Self::Segment(segment, _) => {
                 let pages = segment.section(measurement).map_or(&[][..], |section| &section.pages);
                 let from = pages.partition_point(|page| page.last_series < *first);
                 let pages = pages.iter().skip(from).take_while(|page| page.first_series <= *last);
-                let read = pages.filter(|page| reaches(page, range) && holds_some(page, series));
-                read.map(|page| u64::from(page.rows)).sum()
+                pages.filter(|page| reaches(page, range) && holds_some(page, series)).count() as u64
             }
         }
     }

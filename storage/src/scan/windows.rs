@@ -17,15 +17,17 @@ use super::{Coverage, GroupRequest, Meter, WindowRequest, WindowSlice, groups, s
 use crate::cells::columns_of;
 use crate::model::{ColumnKey, FieldType, NO_SLOT, Partial, SeriesId, Slots, StatSet, Tier, TimeRange};
 use crate::rolled::valid_spans;
-use crate::rules::Floors;
+use crate::rules::{Floors, higher};
 use crate::{Error, Result, pipeline, tombstone};
 
 /// Slots of a batch of series, 8 MiB; fewer where each has a histogram.
 const SLOTS_MAX: usize = 32 << 10;
 /// Slots with histograms, which take some KiB each.
 const HIST_SLOTS_MAX: usize = 4 << 10;
-/// A read of fewer rows is not worth a second thread.
-const SPREAD_ROWS: u64 = 32 << 10;
+/// A read of fewer pages is not worth a second thread.
+const SPREAD_PAGES: u64 = 16;
+/// Where cells are read from so many pages, it is looked whether raw rows are fewer.
+const CELL_PAGES_MIN: u64 = 32;
 /// Parts of a read for each thread: series that came first often have more rows than others.
 const PARTS_EACH: usize = 2;
 
@@ -126,11 +128,7 @@ impl<'a> Read<'a> {
     ) -> Result<Self> {
         let WindowRequest { measurement, field, wants, .. } = *request;
         let wanted = Wanted { measurement, field, field_type, wants, columns };
-        let planned = classes.all().iter().map(|floors_ns| {
-            let plan = plan(view, request, *floors_ns)?;
-            let reads = Reads::of(view, &plan, &wanted);
-            Ok((plan, reads))
-        });
+        let planned = classes.all().iter().map(|floors_ns| planned(view, request, *floors_ns, &wanted));
         let planned = planned.collect::<Result<_>>()?;
         let row_keys = [ColumnKey::value(field)];
         Ok(Self { request, classes, wanted, row_keys, planned, coverage: Mutex::default() })
@@ -138,10 +136,10 @@ impl<'a> Read<'a> {
 
     /// Into how many parts the request is worth being cut.
     fn parts(&self) -> usize {
-        let rows = |reads: &Reads| reads.rows_about(&self.wanted, self.request.series);
-        let rows: u64 = self.planned.iter().map(|(_, reads)| rows(reads)).sum();
+        let pages = |reads: &Reads| reads.pages_about(self.wanted.measurement, self.request.series);
+        let pages: u64 = self.planned.iter().map(|(_, reads)| pages(reads)).sum();
         match pipeline::processors() {
-            processors if 1 < processors && SPREAD_ROWS <= rows => PARTS_EACH * processors,
+            processors if 1 < processors && SPREAD_PAGES <= pages => PARTS_EACH * processors,
             _ => 1,
         }
     }
@@ -282,8 +280,36 @@ impl Meter for PartMeter<'_> {
     }
 }
 
-/// Plans for a class of series, of which what lies before `floors_ns` is hidden.
-fn plan(view: &View, request: &WindowRequest<'_>, floors_ns: Floors) -> Result<Plan> {
+/// Plans for a class of series, and finds what the plan reads.
+///
+/// Files of cells hold an hour each, and those of 1m and 5m as many rows as were written where these are sparse. Raw rows
+/// of a whole day lie together: of few series and many hours they take far fewer pages.
+fn planned(
+    view: &View,
+    request: &WindowRequest<'_>,
+    floors_ns: Floors,
+    wanted: &Wanted<'_>,
+) -> Result<(Plan, Reads)> {
+    let finest = plan(view, request, floors_ns, true)?;
+    let reads = Reads::of(view, &finest, wanted);
+    let pages = |reads: &Reads| reads.pages_about(request.measurement, request.series);
+    let has_raw = |ts_ns: i64| {
+        let [raw_floor_ns, ..] = higher(floors_ns, view.version().floors_ns);
+        raw_floor_ns <= ts_ns && view.version().lost.frozen.is_empty()
+    };
+    let starts_in_raw = request.windows.first().is_some_and(|window| has_raw(window.start_ns));
+    if !reads.reads_fine_cells() || !starts_in_raw || pages(&reads) < CELL_PAGES_MIN {
+        return Ok((finest, reads));
+    }
+    let hours = plan(view, request, floors_ns, false)?;
+    let of_hours = Reads::of(view, &hours, wanted);
+    // A page of cells has more columns than one of rows, and less is made of each.
+    Ok(if 2 * pages(&of_hours) <= pages(&reads) { (hours, of_hours) } else { (finest, reads) })
+}
+
+/// Plans for a class of series, of which what lies before `floors_ns` is hidden; without cells finer than hours only
+/// where raw rows are there.
+fn plan(view: &View, request: &WindowRequest<'_>, floors_ns: Floors, with_fine_cells: bool) -> Result<Plan> {
     let version = view.version();
     let raw: Vec<_> = version.of_tier(Tier::Raw).map(|live| (&live.meta).into()).collect();
     // A row that slipped in below the floor while retention ran is not there any more; it spoils no cell.
@@ -298,6 +324,11 @@ fn plan(view: &View, request: &WindowRequest<'_>, floors_ns: Floors) -> Result<P
     }
     let lacking = Lacking::of(version, request.measurement, request.field, request.wants);
     valid = lacking.take_out(valid);
+    if !with_fine_cells {
+        let [m1, m5, _] = &mut valid;
+        m1.clear();
+        m5.clear();
+    }
     let [m1, m5, h1] = &valid;
     let available = Available { cells: [m1, m5, h1], floors_ns: version.floors_ns };
     let plan = if floors_ns == version.floors_ns {

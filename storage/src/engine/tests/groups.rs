@@ -147,3 +147,39 @@ fn every_set() -> Vec<crate::cell_set::CellRule> {
     use crate::cell_set::{CellRule, CellSet};
     vec![CellRule { measurement: "cpu".into(), field: "*".into(), set: CellSet::Auto, with_uniques: true }]
 }
+
+#[test]
+fn few_series_over_many_hours_come_from_the_rows_of_days() {
+    const HOURS: i64 = 40;
+    let rig = Rig::new(Retention::FOREVER);
+    // Hours that begin at seven past: cells of five minutes and of one, of every hour.
+    let grid = windows_of(START_NS + 7 * MINUTE_NS, HOUR_NS, HOURS - 1);
+    for hour in 0..HOURS {
+        rig.clock.advance(HOUR_NS);
+        let minutes = ["a", "b", "c"].iter().flat_map(|host| (0..60).map(move |minute| (*host, minute)));
+        let row = |(host, minute): (&'static str, i64)| {
+            (host, START_NS + hour * HOUR_NS + minute * MINUTE_NS + 7, ((hour + minute) % 97) as f64)
+        };
+        rig.write(&minutes.map(row).collect::<Vec<_>>());
+        // Each hour has files of cells of its own.
+        rig.engine.flush().unwrap();
+        rig.engine.run_jobs().unwrap();
+    }
+    rig.clock.advance(2 * DAY_NS);
+    rig.engine.run_jobs().unwrap();
+    let (found, coverage) = rig.windows(&grid, Bounds::LeftOpen);
+    let mut samples = rig.read().into_iter().filter(|((host, _), _)| host == "a").peekable();
+    while samples.next_if(|((_, ts_ns), _)| *ts_ns <= grid[0].start_ns).is_some() {}
+    for (window, found) in grid.iter().zip(&found) {
+        let mut expected = Partial::empty(crate::model::FieldType::Float);
+        while let Some(((_, ts_ns), value)) = samples.next_if(|((_, ts_ns), _)| *ts_ns <= window.end_ns) {
+            expected.add(ts_ns, ValueRef::Float(value), StatSet::NUMBERS.with(StatSet::HIST));
+        }
+        same(found, &expected);
+    }
+    assert_eq!((coverage.cells, coverage.rows), ([0; 3], 60 * (HOURS as u64 - 1)));
+    assert!(coverage.pages < 20, "{} pages", coverage.pages);
+    // Of one hour there are few files of cells: they are read.
+    let (_, coverage) = rig.windows(&grid[..1], Bounds::LeftOpen);
+    assert_eq!((coverage.rows, coverage.cells.iter().sum::<u64>()), (0, 60));
+}
