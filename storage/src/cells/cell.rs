@@ -23,8 +23,7 @@ use std::ops::Range;
 
 use super::text::Texts;
 use crate::model::FieldInfo;
-use crate::model::histogram::Bucket;
-use crate::model::partial::{Compensated, Number, Sum, mean_of};
+use crate::model::partial::{Compensated, Number, mean_of};
 use crate::model::{
     Column, ColumnKey, FieldId, FieldType, HistogramColumn, HistogramRef, Partial, RowBlock, Stat, StatSet,
     Stats, UniquesColumn, ValueRef, Values,
@@ -436,22 +435,8 @@ impl<'a> CellReader<'a> {
         if !self.wants.has(StatSet::HIST) {
             return;
         }
-        let hist = into.hist.get_or_insert_default();
-        if self.field_type == FieldType::Bool {
-            // The sum of zeros and ones, at most the count, which stays far below 2^53.
-            let ones = stats.sum.to_f64() as u64;
-            let bucket = [Bucket { index: 0, count: ones }];
-            let positive = if ones == 0 { &[][..] } else { &bucket };
-            let zero = stats.count.saturating_sub(ones);
-            hist.merge_view(HistogramRef { zero, positive, negative: &[] });
-        } else if let Some(kept) = cells.hist_at(row) {
-            hist.merge_view(kept);
-        } else {
-            hist.add(stats.first.to_f64());
-            if 1 < stats.count {
-                hist.add(stats.last.to_f64());
-            }
-        }
+        let is_flag = self.field_type == FieldType::Bool;
+        cells.add_hist(row, is_flag, &mut **into.hist.get_or_insert_default());
     }
 }
 

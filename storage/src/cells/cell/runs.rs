@@ -6,7 +6,7 @@ use super::{CellNumber, CellReader, Interior, Numeric};
 use crate::model::histogram::Bucket;
 use crate::model::partial::{Sum, greater, lesser, mean_of};
 use crate::model::{
-    FieldType, HistogramRef, HistogramSum, NO_SLOT, Slots, StatSet, Tallies, ValueRef, Values,
+    FieldType, Histogram, HistogramRef, HistogramSum, NO_SLOT, Slots, StatSet, Tallies, ValueRef, Values,
 };
 
 /// Neighbouring cells of one series whose edges go to one slot, and whose interiors to one. Either may be
@@ -154,16 +154,16 @@ impl<N: CellNumber> Numeric<'_, N> {
     }
 
     /// Adds the histogram of a row.
-    fn add_hist(&self, row: usize, is_flag: bool, hist: &mut HistogramSum) {
+    pub(super) fn add_hist(&self, row: usize, is_flag: bool, hist: &mut impl AddHistogram) {
         let Some(count) = self.count.get(row) else { return };
         if is_flag {
             // The sum of zeros and ones, at most the count, which stays far below 2^53.
             let ones = self.sum_at(row).unwrap_or_default().to_f64() as u64;
             let bucket = [Bucket { index: 0, count: ones }];
             let positive = if ones == 0 { &[][..] } else { &bucket };
-            hist.add(HistogramRef { zero: count.saturating_sub(ones), positive, negative: &[] });
+            hist.add_view(HistogramRef { zero: count.saturating_sub(ones), positive, negative: &[] });
         } else if let Some(kept) = self.hist_at(row) {
-            hist.add(kept);
+            hist.add_view(kept);
         } else {
             let value_of = |end: Option<(&[N], &[i64])>| end.and_then(|(values, _)| values.get(row)).copied();
             hist.add_value(value_of(self.first).unwrap_or_default().to_f64());
@@ -171,5 +171,31 @@ impl<N: CellNumber> Numeric<'_, N> {
                 hist.add_value(value_of(self.last).unwrap_or_default().to_f64());
             }
         }
+    }
+}
+
+/// What the histogram of a cell is added to.
+pub(super) trait AddHistogram {
+    fn add_value(&mut self, value: f64);
+    fn add_view(&mut self, histogram: HistogramRef<'_>);
+}
+
+impl AddHistogram for Histogram {
+    fn add_value(&mut self, value: f64) {
+        self.add(value);
+    }
+
+    fn add_view(&mut self, histogram: HistogramRef<'_>) {
+        self.merge_view(histogram);
+    }
+}
+
+impl AddHistogram for HistogramSum {
+    fn add_value(&mut self, value: f64) {
+        Self::add_value(self, value);
+    }
+
+    fn add_view(&mut self, histogram: HistogramRef<'_>) {
+        self.add(histogram);
     }
 }
