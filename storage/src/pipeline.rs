@@ -5,7 +5,7 @@
 //! The only place of this crate that starts a thread. Knows nothing of jobs and reads.
 
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{LazyLock, Mutex, PoisonError, mpsc};
 use std::thread;
 
@@ -51,19 +51,20 @@ pub(crate) fn pipe<T: Send>(
 /// by others beside it, of which all reads together have fewer than there are processors.
 ///
 /// # Errors
-/// Those of `work`, of the first part that has one.
+/// Those of `work`, of the first part that has one; parts that were not begun then are left.
 pub(crate) fn spread<P: Send, T: Send>(
     parts: Vec<P>,
     work: impl Fn(P) -> Result<T> + Sync,
 ) -> Result<Vec<T>> {
     let count = parts.len();
     let queue = Mutex::new(parts.into_iter().enumerate());
-    let done = Mutex::new(Vec::with_capacity(count));
+    let (done, has_failed) = (Mutex::new(Vec::with_capacity(count)), AtomicBool::new(false));
     let drain = || {
-        loop {
+        while !has_failed.load(Ordering::Relaxed) {
             let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
             let Some((place, part)) = next else { return };
             let result = work(part);
+            has_failed.fetch_or(result.is_err(), Ordering::Relaxed);
             done.lock().unwrap_or_else(PoisonError::into_inner).push((place, result));
         }
     };
@@ -130,6 +131,18 @@ mod tests {
         };
         pipe(make, take).unwrap();
         assert_eq!(taken, (0..100).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn spread_gives_the_results_in_order_or_the_failure() {
+        let double = |part: usize| Ok(part * 2);
+        assert_eq!(
+            spread((0..50).collect(), double).unwrap(),
+            (0..50).map(|part| part * 2).collect::<Vec<_>>()
+        );
+        assert_eq!(spread(Vec::new(), double).unwrap(), Vec::<usize>::new());
+        let refuse = |part| if part < 7 { Ok(part) } else { Err(Error::corruption("seventh")) };
+        assert_eq!(spread((0..50).collect(), refuse).unwrap_err().kind(), ErrorKind::Corruption);
     }
 
     #[test]

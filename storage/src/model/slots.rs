@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use super::partial::{Number, Sum, greater, lesser, mean_of};
-use super::{FieldType, HistogramSum, Partial, StatSet, Stats, TextStats};
+use super::{FieldType, HistogramSum, Partial, StatSet, Stats, TextStats, Uniques};
 
 /// A slot that nothing is added to.
 pub const NO_SLOT: u32 = u32::MAX;
@@ -88,18 +88,18 @@ impl Slots {
         (count * (size_of::<Stats<i64>>() + size_of::<HistogramSum>())) as u64
     }
 
-    /// Bytes of memory that the histograms take. Linear in the slots.
-    pub fn hist_bytes(&self) -> u64 {
-        let bytes = |hists: &[HistogramSum]| hists.iter().map(HistogramSum::bytes).sum::<usize>() as u64;
-        match self {
-            Self::Float(tallies) => bytes(&tallies.hists),
-            Self::Int(tallies) => bytes(&tallies.hists),
-            Self::UInt(tallies) => bytes(&tallies.hists),
-            Self::Text(..) => 0,
-        }
+    /// Bytes of memory that histograms, sketches and texts take beside the slots. Linear in these, where there are any.
+    pub fn heap_bytes(&self) -> u64 {
+        let bytes = match self {
+            Self::Float(tallies) => tallies.heap_bytes(),
+            Self::Int(tallies) => tallies.heap_bytes(),
+            Self::UInt(tallies) => tallies.heap_bytes(),
+            Self::Text(_, texts) => texts.iter().map(TextStats::heap_bytes).sum(),
+        };
+        bytes as u64
     }
 
-    /// Adds the slots of another one, of the same samples' other series: the order of samples must not matter.
+    /// Adds the slots of another one, of other series of the same groups: the order of samples must not matter.
     pub fn absorb(&mut self, other: Self) {
         match (self, other) {
             (Self::Float(mine), Self::Float(other)) => mine.absorb(other),
@@ -119,6 +119,13 @@ impl<N: Number> Tallies<N> {
         let mut hists = Vec::new();
         hists.resize_with(if wants.has(StatSet::HIST) { count } else { 0 }, HistogramSum::default);
         Self { wants, stats: vec![open; count], hists, scratch: Default::default() }
+    }
+
+    fn heap_bytes(&self) -> usize {
+        let hists: usize = self.hists.iter().map(HistogramSum::bytes).sum();
+        let sketches = self.stats.iter().filter_map(|stats| stats.uniques.as_deref());
+        let has_sketches = self.wants.has(StatSet::UNIQUES);
+        hists + if has_sketches { sketches.map(Uniques::heap_bytes).sum() } else { 0 }
     }
 
     fn are_empty(&self, slots: Range<usize>) -> bool {

@@ -54,6 +54,12 @@ impl TextStats {
         }
     }
 
+    /// Bytes of memory that texts and sketch take beside it.
+    pub(super) fn heap_bytes(&self) -> usize {
+        let sketch = self.uniques.as_deref().map_or(0, Uniques::heap_bytes);
+        self.first.capacity() + self.last.capacity() + sketch
+    }
+
     /// Forgets all texts but keeps the room for them.
     pub(super) fn clear(&mut self) {
         self.count = 0;

@@ -4,7 +4,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::slices::{holds_some, reaches};
+use super::slices::{held_of, reaches};
 use super::source::Source;
 use super::zones::Zones;
 use crate::Result;
@@ -111,10 +111,12 @@ impl<'a> Pages<'a> {
         let skipped = self.section.pages.partition_point(|page| page.last_series < *first);
         let pages = self.section.pages.iter().enumerate().skip(skipped);
         for (index, info) in pages.take_while(|(_, info)| info.first_series <= *last) {
-            if !reaches(info, hull) || !holds_some(info, batch.series) {
+            if !reaches(info, hull) || held_of(info, batch.series) == 0 {
                 continue;
             }
             if self.page.as_ref().is_none_or(|page| page.index != index) {
+                // A page may turn out to hold none of the rows.
+                charge(0)?;
                 let (keys, listing) = self.segment.head(self.section, index)?;
                 self.page = Some(Page { index, keys, listing, columns: None });
             }

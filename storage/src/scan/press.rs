@@ -5,6 +5,7 @@
 
 use std::ops::Range;
 
+use super::cover::{Piece, Plan};
 use super::gather::{self, Samples};
 use super::pages::{Batch, Pages, Wanted};
 use super::source::{Cursor, Source};
@@ -14,7 +15,6 @@ use super::{Coverage, Meter};
 use crate::Result;
 use crate::cells::Run;
 use crate::model::{ColumnKey, MeasurementId, SeriesId, Slots, StatSet, Tier, TimeRange};
-use crate::scan::cover::{Piece, Plan};
 
 /// A piece of raw rows.
 #[derive(Debug, Clone, Copy)]
@@ -64,15 +64,16 @@ impl Reads {
         self.intervals.last().map_or(0, |slots| slots.end)
     }
 
-    /// About how many pages of rows and of cells are read for some series, given in ascending order: from the index
-    /// alone.
-    pub(super) fn pages_about(&self, measurement: MeasurementId, series: &[SeriesId]) -> u64 {
+    /// About how many pages of rows and of cells are read for some series, given in ascending order, and how many rows
+    /// and cells: from the index alone.
+    pub(super) fn about(&self, measurement: MeasurementId, series: &[SeriesId]) -> (u64, u64) {
         let rows = self.row_ranges.first().zip(self.row_ranges.last());
         let hull = rows.map(|(first, last)| TimeRange::new(first.start_ns, last.end_ns));
         let cells = self.cells.iter().zip(&self.zones).map(|(sources, zones)| (sources, zones.hull()));
         let both = cells.chain(hull.map(|hull| (&self.rows, hull)));
-        let each = |source: &Source, hull| source.pages_about(measurement, series, hull);
-        both.map(|(sources, hull)| sources.iter().map(|source| each(source, hull)).sum::<u64>()).sum()
+        let sources = both.flat_map(|(sources, hull)| sources.iter().map(move |source| (source, hull)));
+        let each = sources.map(|(source, hull)| source.about(measurement, series, hull));
+        each.fold((0, 0), |(pages, rows), (more_pages, more_rows)| (pages + more_pages, rows + more_rows))
     }
 
     /// Whether some cells finer than hours are read.
@@ -122,7 +123,6 @@ pub(super) struct Presser<'a> {
     cells: [Vec<Pages<'a>>; 3],
     samples: Samples,
     runs: Vec<Run>,
-    wants_hist: bool,
     coverage: Coverage,
 }
 
@@ -139,16 +139,14 @@ impl<'a> Presser<'a> {
             cells: reads.cells.each_ref().map(pages),
             samples: Samples::new(wanted.field_type, wanted.wants),
             runs: Vec::new(),
-            wants_hist: wanted.wants.has(StatSet::HIST),
             coverage: Coverage::default(),
         }
     }
 
     /// Adds all that the plan reads of the series of a batch to their slots.
     pub(super) fn press(&mut self, batch: &Batch<'_>, slots: &mut Slots, meter: &dyn Meter) -> Result<()> {
-        let slots_bytes = Slots::bytes_of(slots.len());
-        meter.buffers(slots_bytes)?;
         self.press_rows(batch, slots, meter)?;
+        meter.buffers(slots.heap_bytes())?;
         for ((sources, zones), counted) in
             self.cells.iter_mut().zip(&self.reads.zones).zip(&mut self.coverage.cells)
         {
@@ -157,9 +155,7 @@ impl<'a> Presser<'a> {
                     *counted += cells;
                     meter.charge(cells)
                 })?;
-                if self.wants_hist {
-                    meter.buffers(slots_bytes + slots.hist_bytes())?;
-                }
+                meter.buffers(slots.heap_bytes())?;
             }
         }
         Ok(())

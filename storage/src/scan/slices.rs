@@ -39,10 +39,11 @@ pub(super) fn reaches(page: &PageInfo, range: TimeRange) -> bool {
     page.min_ts_ns < range.end_ns && range.start_ns <= page.max_ts_ns
 }
 
-/// Whether a page may hold rows of one of some series, given in ascending order.
-pub(super) fn holds_some(page: &PageInfo, series: &[SeriesId]) -> bool {
-    let next = series.get(series.partition_point(|series| *series < page.first_series));
-    next.is_some_and(|series| *series <= page.last_series)
+/// How many of some series, given in ascending order, a page may hold rows of.
+pub(super) fn held_of(page: &PageInfo, series: &[SeriesId]) -> u64 {
+    let start = series.partition_point(|series| *series < page.first_series);
+    let rest = series.get(start..).unwrap_or_default();
+    rest.partition_point(|series| *series <= page.last_series) as u64
 }
 
 /// A guess at the rows of a page in a range that it reaches: as if they were spread evenly over its time.

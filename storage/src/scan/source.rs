@@ -5,7 +5,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::slices::{self, holds_some, reaches, rows_of_one};
+use super::slices::{self, held_of, reaches, rows_of_one, rows_within};
 use crate::Result;
 use crate::model::{Column, ColumnKey, MeasurementId, RowBlock, SeriesId, TimeRange};
 use crate::rows::Stretch;
@@ -21,23 +21,36 @@ pub(crate) enum Source {
 }
 
 impl Source {
-    /// The pages that may hold some series, given in ascending order, in a range: from the index alone.
-    pub(super) fn pages_about(
+    /// About how many pages hold rows of some series, given in ascending order, in a range, and how many rows of these:
+    /// from the index alone.
+    pub(super) fn about(
         &self,
         measurement: MeasurementId,
         series: &[SeriesId],
         range: TimeRange,
-    ) -> u64 {
-        let (Some(first), Some(last)) = (series.first(), series.last()) else { return 0 };
+    ) -> (u64, u64) {
+        let (Some(first), Some(last)) = (series.first(), series.last()) else { return (0, 0) };
+        let (mut pages, mut rows) = (0, 0);
         match self {
-            Self::Run(block) => (block.len() / PAGE_ROWS_MAX + 1) as u64,
+            Self::Run(block) => {
+                rows = block.len() as u64;
+                pages = rows / PAGE_ROWS_MAX as u64 + 1;
+            }
             Self::Segment(segment, _) => {
-                let pages = segment.section(measurement).map_or(&[][..], |section| &section.pages);
-                let from = pages.partition_point(|page| page.last_series < *first);
-                let pages = pages.iter().skip(from).take_while(|page| page.first_series <= *last);
-                pages.filter(|page| reaches(page, range) && holds_some(page, series)).count() as u64
+                let all = segment.section(measurement).map_or(&[][..], |section| &section.pages);
+                let from = all.partition_point(|page| page.last_series < *first);
+                let reached = all.iter().skip(from).take_while(|page| page.first_series <= *last);
+                for page in reached.filter(|page| reaches(page, range)) {
+                    let wanted = held_of(page, series);
+                    if wanted != 0 {
+                        let ids = u64::from(page.last_series.0.saturating_sub(page.first_series.0)) + 1;
+                        pages += 1;
+                        rows += rows_within(page, range) as u64 * wanted.min(ids) / ids + 1;
+                    }
+                }
             }
         }
+        (pages, rows)
     }
 }
 

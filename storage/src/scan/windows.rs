@@ -18,12 +18,13 @@ use crate::cells::columns_of;
 use crate::model::{ColumnKey, FieldType, NO_SLOT, Partial, SeriesId, Slots, StatSet, Tier, TimeRange};
 use crate::rolled::valid_spans;
 use crate::rules::{Floors, higher};
+use crate::version::Version;
 use crate::{Error, Result, pipeline, tombstone};
 
-/// Slots of a batch of series, 8 MiB; fewer where each has a histogram.
+/// Slots of all batches that are read side by side, 7 MiB.
 const SLOTS_MAX: usize = 32 << 10;
-/// Slots with histograms, which take some KiB each.
-const HIST_SLOTS_MAX: usize = 4 << 10;
+/// The same of slots with histograms, sketches or texts, which take some KiB each.
+const HEAVY_SLOTS_MAX: usize = 4 << 10;
 /// A read of fewer pages is not worth a second thread.
 const SPREAD_PAGES: u64 = 16;
 /// Where cells are read from so many pages, it is looked whether raw rows are fewer.
@@ -43,9 +44,8 @@ pub(super) fn run(
     let classes = view.classes(request.measurement, request.series)?;
     let read = Read::of(view, request, classes, field_type, &columns)?;
     let each = read.planned.iter().map(|(_, reads)| reads.slots()).max().unwrap_or(0);
-    let slots_max = if request.wants.has(StatSet::HIST) { HIST_SLOTS_MAX } else { SLOTS_MAX };
     let parts = read.parts();
-    let size = (slots_max / each.max(1)).min(request.series.len().div_ceil(parts)).max(1);
+    let size = (read.slots_max() / parts / each.max(1)).min(request.series.len().div_ceil(parts)).max(1);
     let shared = SharedMeter::new(meter, parts);
     let mut starts = (0..request.series.len()).step_by(size).peekable();
     while starts.peek().is_some() {
@@ -82,8 +82,8 @@ pub(super) fn run_groups(
     let columns = columns_of(windows.field, field_type, windows.wants);
     let read = Read::of(view, &windows, classes, field_type, &columns)?;
     let Some((plan, reads)) = read.planned.first() else { return Ok(Coverage::default()) };
-    let slots = group_count * reads.slots();
-    let parts = if slots <= SLOTS_MAX { read.parts() } else { 1 };
+    // Each part has slots for all groups.
+    let parts = (read.slots_max() / (group_count * reads.slots()).max(1)).clamp(1, read.parts());
     let size = windows.series.len().div_ceil(parts).max(1);
     let shared = SharedMeter::new(meter, parts);
     let starts = (0..windows.series.len()).step_by(size);
@@ -136,12 +136,20 @@ impl<'a> Read<'a> {
 
     /// Into how many parts the request is worth being cut.
     fn parts(&self) -> usize {
-        let pages = |reads: &Reads| reads.pages_about(self.wanted.measurement, self.request.series);
+        let pages = |reads: &Reads| reads.about(self.wanted.measurement, self.request.series).0;
         let pages: u64 = self.planned.iter().map(|(_, reads)| pages(reads)).sum();
         match pipeline::processors() {
             processors if 1 < processors && SPREAD_PAGES <= pages => PARTS_EACH * processors,
             _ => 1,
         }
+    }
+
+    /// How many slots there may be at once.
+    fn slots_max(&self) -> usize {
+        let Wanted { field_type, wants, .. } = self.wanted;
+        let is_heavy =
+            wants.has(StatSet::HIST) || wants.has(StatSet::UNIQUES) || field_type == FieldType::Str;
+        if is_heavy { HEAVY_SLOTS_MAX } else { SLOTS_MAX }
     }
 
     /// The slots of a batch of series, class by class: those of each series, or of each group of the series of the only
@@ -152,7 +160,7 @@ impl<'a> Read<'a> {
         groups: Option<(&[u32], usize)>,
         meter: &dyn Meter,
     ) -> Result<Vec<Slots>> {
-        let mut pressed = Vec::with_capacity(self.planned.len());
+        let (mut pressed, mut held) = (Vec::with_capacity(self.planned.len()), 0_u64);
         for (class, (_, reads)) in self.planned.iter().enumerate() {
             let ids = self.request.series.get(series.clone()).unwrap_or_default();
             let own: Vec<SeriesId>;
@@ -171,10 +179,13 @@ impl<'a> Read<'a> {
                 None => (0..ids.len()).map(slot_of).collect(),
             };
             // Before there are so many.
-            meter.buffers(Slots::bytes_of(units.saturating_mul(each)))?;
+            let slots_bytes = Slots::bytes_of(units.saturating_mul(each));
+            meter.buffers(held.saturating_add(slots_bytes))?;
+            held += slots_bytes;
             let mut slots = Slots::new(self.wanted.field_type, self.wanted.wants, units * each);
             let mut presser = Presser::new(reads, self.wanted, &self.row_keys);
-            presser.press(&Batch::new(ids, &first_slots), &mut slots, meter)?;
+            presser.press(&Batch::new(ids, &first_slots), &mut slots, &Above { meter, bytes: held })?;
+            held += slots.heap_bytes();
             let mut coverage = self.coverage.lock().unwrap_or_else(PoisonError::into_inner);
             coverage.absorb(&presser.coverage());
             pressed.push(slots);
@@ -280,6 +291,22 @@ impl Meter for PartMeter<'_> {
     }
 }
 
+/// Buffers above others that are held already.
+struct Above<'a> {
+    meter: &'a dyn Meter,
+    bytes: u64,
+}
+
+impl Meter for Above<'_> {
+    fn charge(&self, rows: u64) -> Result<()> {
+        self.meter.charge(rows)
+    }
+
+    fn buffers(&self, bytes: u64) -> Result<()> {
+        self.meter.buffers(self.bytes.saturating_add(bytes))
+    }
+}
+
 /// Plans for a class of series, and finds what the plan reads.
 ///
 /// Files of cells hold an hour each, and those of 1m and 5m as many rows as were written where these are sparse. Raw rows
@@ -290,27 +317,34 @@ fn planned(
     floors_ns: Floors,
     wanted: &Wanted<'_>,
 ) -> Result<(Plan, Reads)> {
-    let finest = plan(view, request, floors_ns, true)?;
+    let version = view.version();
+    let (mut valid, lacking) = valid_cells(version, view, request);
+    let finest = plan(view, request, floors_ns, (&valid, &lacking))?;
     let reads = Reads::of(view, &finest, wanted);
-    let pages = |reads: &Reads| reads.pages_about(request.measurement, request.series);
-    let has_raw = |ts_ns: i64| {
-        let [raw_floor_ns, ..] = higher(floors_ns, view.version().floors_ns);
-        raw_floor_ns <= ts_ns && view.version().lost.frozen.is_empty()
-    };
-    let starts_in_raw = request.windows.first().is_some_and(|window| has_raw(window.start_ns));
-    if !reads.reads_fine_cells() || !starts_in_raw || pages(&reads) < CELL_PAGES_MIN {
+    let about = |reads: &Reads| reads.about(request.measurement, request.series);
+    let (pages, rows) = about(&reads);
+    let [raw_floor_ns, ..] = higher(floors_ns, version.floors_ns);
+    let has_raw = request.windows.first().is_some_and(|window| raw_floor_ns <= window.start_ns);
+    if !reads.reads_fine_cells() || !has_raw || !version.lost.frozen.is_empty() || pages < CELL_PAGES_MIN {
         return Ok((finest, reads));
     }
-    let hours = plan(view, request, floors_ns, false)?;
+    let [m1, m5, _] = &mut valid;
+    m1.clear();
+    m5.clear();
+    let hours = plan(view, request, floors_ns, (&valid, &lacking))?;
     let of_hours = Reads::of(view, &hours, wanted);
-    // A page of cells has more columns than one of rows, and less is made of each.
-    Ok(if 2 * pages(&of_hours) <= pages(&reads) { (hours, of_hours) } else { (finest, reads) })
+    let (raw_pages, raw_rows) = about(&of_hours);
+    // Cells of dense rows are far fewer than these.
+    let are_rows = raw_rows <= 2 * rows;
+    Ok(if are_rows && 2 * raw_pages <= pages { (hours, of_hours) } else { (finest, reads) })
 }
 
-/// Plans for a class of series, of which what lies before `floors_ns` is hidden; without cells finer than hours only
-/// where raw rows are there.
-fn plan(view: &View, request: &WindowRequest<'_>, floors_ns: Floors, with_fine_cells: bool) -> Result<Plan> {
-    let version = view.version();
+/// Which cells of 1m, 5m and 1h may answer a request, and which lack what it wants.
+fn valid_cells(
+    version: &Version,
+    view: &View,
+    request: &WindowRequest<'_>,
+) -> ([Vec<TimeRange>; 3], Lacking) {
     let raw: Vec<_> = version.of_tier(Tier::Raw).map(|live| (&live.meta).into()).collect();
     // A row that slipped in below the floor while retention ran is not there any more; it spoils no cell.
     let answered = TimeRange::new(version.floors_ns[0], i64::MAX);
@@ -323,13 +357,18 @@ fn plan(view: &View, request: &WindowRequest<'_>, floors_ns: Floors, with_fine_c
         valid = tombstone::take_out(valid, &version.tombstones, measurement, segments, floors_ns, frozen);
     }
     let lacking = Lacking::of(version, request.measurement, request.field, request.wants);
-    valid = lacking.take_out(valid);
-    if !with_fine_cells {
-        let [m1, m5, _] = &mut valid;
-        m1.clear();
-        m5.clear();
-    }
-    let [m1, m5, h1] = &valid;
+    (lacking.take_out(valid), lacking)
+}
+
+/// Plans for a class of series, of which what lies before `floors_ns` is hidden, over valid cells.
+fn plan(
+    view: &View,
+    request: &WindowRequest<'_>,
+    floors_ns: Floors,
+    (valid, lacking): (&[Vec<TimeRange>; 3], &Lacking),
+) -> Result<Plan> {
+    let version = view.version();
+    let [m1, m5, h1] = valid;
     let available = Available { cells: [m1, m5, h1], floors_ns: version.floors_ns };
     let plan = if floors_ns == version.floors_ns {
         cover::plan(request.windows, request.bounds, &available, request.resolution)?
@@ -342,6 +381,6 @@ fn plan(view: &View, request: &WindowRequest<'_>, floors_ns: Floors, with_fine_c
     // The windows as they are answered: a widened one may reach into cells that lack something.
     let gone = Gone { floors_ns: version.floors_ns, frozen: &version.lost.frozen };
     let schema = || view.schema_of(request.measurement);
-    lacking.check((&plan.windows, request.bounds), &valid, gone, schema, request.field)?;
+    lacking.check((&plan.windows, request.bounds), valid, gone, schema, request.field)?;
     Ok(plan)
 }
