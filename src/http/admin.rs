@@ -20,7 +20,7 @@ use super::prometheus::{open, options};
 use crate::database::Query;
 use crate::databases::{DEFAULT_DATABASE, DatabaseSnapshot};
 use crate::telemetry::Language;
-use crate::{Databases, Error, Result};
+use crate::{Databases, Result};
 
 /// InfluxDB 1.8's answer, which its clients take for a version they know.
 pub(super) async fn ping() -> Response {
@@ -186,8 +186,7 @@ pub(super) async fn snapshot(State(app): State<Arc<App>>, request: Request) -> R
 /// DELETE: removes the snapshot `name=`.
 pub(super) async fn remove_snapshot(State(app): State<Arc<App>>, request: Request) -> Response {
     directory_order(&app, request, |databases, params| {
-        let name = params.get("name").ok_or_else(|| Error::invalid("missing required parameter \"name\""))?;
-        databases.remove_snapshot(name)?;
+        databases.remove_snapshot(params.named("name")?)?;
         Ok(json!({}))
     })
     .await

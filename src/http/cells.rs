@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::admin::order;
 use super::app::App;
 use crate::config::parse_cell_rule;
-use crate::{Database, Error, Result};
+use crate::{Database, Result};
 
 /// GET: the rules in force, as text.
 pub(super) async fn show(State(app): State<Arc<App>>, request: Request) -> Response {
@@ -20,14 +20,8 @@ pub(super) async fn show(State(app): State<Arc<App>>, request: Request) -> Respo
 /// are none.
 pub(super) async fn change(State(app): State<Arc<App>>, request: Request) -> Response {
     order(&app, request, |database, params| {
-        let missing = |name: &str| Error::invalid(format!("missing required parameter \"{name}\""));
-        params.get("db").ok_or_else(|| missing("db"))?;
-        let rules: Vec<&str> = params.all("rule[]").collect();
-        if rules.is_empty() {
-            return Err(missing("rule[]"));
-        }
-        let rules = rules.into_iter().filter(|text| !text.is_empty());
-        database.set_cell_rules(rules.map(parse_cell_rule).collect::<Result<_>>()?)?;
+        params.named("db")?;
+        database.set_cell_rules(params.rules()?.map(parse_cell_rule).collect::<Result<_>>()?)?;
         Ok(in_force(database))
     })
     .await

@@ -14,6 +14,10 @@ const PARAMS_MAX: usize = 1000;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Params(Vec<(String, String)>);
 
+fn missing(name: &str) -> String {
+    format!("missing required parameter \"{name}\"")
+}
+
 impl Params {
     /// Reads the parameters of the form body and the URL.
     pub(super) fn parse(url_query: Option<&str>, form: &[u8]) -> Result<Self, Failure> {
@@ -48,7 +52,25 @@ impl Params {
 
     /// The value of a parameter that must be there.
     pub(super) fn required(&self, name: &str) -> Result<&str, Failure> {
-        self.get(name).ok_or_else(|| Failure::bad_request(format!("missing required parameter \"{name}\"")))
+        self.get(name).ok_or_else(|| Failure::bad_request(missing(name)))
+    }
+
+    /// As [`required`](Self::required), for orders.
+    pub(super) fn named(&self, name: &str) -> crate::Result<&str> {
+        self.get(name).ok_or_else(|| crate::Error::invalid(missing(name)))
+    }
+
+    /// Whether a parameter is given, be it empty.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.all(name).next().is_some()
+    }
+
+    /// The rules that are given as `rule[]`, which must be there; an empty one only says that there are none.
+    pub(super) fn rules(&self) -> crate::Result<impl Iterator<Item = &str>> {
+        if !self.has("rule[]") {
+            return Err(crate::Error::invalid(missing("rule[]")));
+        }
+        Ok(self.all("rule[]").filter(|text| !text.is_empty()))
     }
 
     /// A time; `None` when it is not given.

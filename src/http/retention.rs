@@ -13,7 +13,7 @@ use super::admin::order;
 use super::app::App;
 use super::number::rfc3339;
 use crate::config::{format_retention, parse_retention, parse_rule};
-use crate::{Database, Error, Result};
+use crate::{Database, Result};
 
 /// GET: the retention in force, as text.
 pub(super) async fn show(State(app): State<Arc<App>>, request: Request) -> Response {
@@ -24,17 +24,14 @@ pub(super) async fn show(State(app): State<Arc<App>>, request: Request) -> Respo
 /// that are given replace all there are; an empty one says that there are none.
 pub(super) async fn change(State(app): State<Arc<App>>, request: Request) -> Response {
     order(&app, request, |database, params| {
-        let missing = |name: &str| Error::invalid(format!("missing required parameter \"{name}\""));
-        params.get("db").ok_or_else(|| missing("db"))?;
-        let retention = params.get("retention").map(parse_retention).transpose()?;
-        let rules: Vec<&str> = params.all("rule[]").collect();
-        if rules.is_empty() {
-            database.set_retention(retention.ok_or_else(|| missing("retention"))?)?;
+        params.named("db")?;
+        if !params.has("rule[]") {
+            database.set_retention(parse_retention(params.named("retention")?)?)?;
             return Ok(in_force(database));
         }
+        let retention = params.get("retention").map(parse_retention).transpose()?;
         let retention = retention.unwrap_or_else(|| database.retention());
-        let rules = rules.into_iter().filter(|text| !text.is_empty());
-        let rules = rules.map(|text| parse_rule(retention, text)).collect::<Result<_>>()?;
+        let rules = params.rules()?.map(|text| parse_rule(retention, text)).collect::<Result<_>>()?;
         database.set_rules(retention, rules)?;
         Ok(in_force(database))
     })

@@ -105,10 +105,7 @@ impl Slots {
             (Self::Float(mine), Self::Float(other)) => mine.absorb(other),
             (Self::Int(mine), Self::Int(other)) => mine.absorb(other),
             (Self::UInt(mine), Self::UInt(other)) => mine.absorb(other),
-            (Self::Text(_, mine), Self::Text(_, other)) => {
-                mine.iter_mut().zip(&other).for_each(|(mine, other)| mine.merge(other));
-            }
-            _ => debug_assert!(false, "slots of one field have one type"),
+            _ => debug_assert!(false, "slots of one field have one type, and texts are merged in order"),
         }
     }
 }
@@ -216,8 +213,10 @@ fn add_unordered<N: Number>(stats: &mut Stats<N>, numbers: &[N], wants: StatSet)
         }
         if wants.has(StatSet::RANGE) {
             (stats.min, stats.max) = (lesser(stats.min, *number), greater(stats.max, *number));
-            let count = stats.count as f64;
-            stats.mean += number.to_f64() / count - stats.mean / count;
+            if wants.has(StatSet::SUM) {
+                let count = stats.count as f64;
+                stats.mean += number.to_f64() / count - stats.mean / count;
+            }
         }
         return;
     }

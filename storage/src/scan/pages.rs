@@ -99,7 +99,8 @@ impl<'a> Pages<'a> {
         Some(Self { segment, section, mask, kept, wanted, page: None, read: 0 })
     }
 
-    /// Adds the cells of a batch in a hull of time that zones want to slots; `runs` is room to work in. Tells `charge` how many, page by page.
+    /// Adds the cells of a batch in a hull of time that zones want to slots; `runs` is room to work in. Tells `charge`
+    /// how many, page by page.
     pub(super) fn add_to(
         &mut self,
         (slots, runs): (&mut Slots, &mut Vec<Run>),

@@ -114,6 +114,8 @@ struct Read<'a> {
     row_keys: [ColumnKey; 1],
     /// The plan of each class and what it reads.
     planned: Vec<(Plan, Reads)>,
+    /// About how many pages are read for all of them.
+    pages: u64,
     /// What is read so far.
     coverage: Mutex<Coverage>,
 }
@@ -128,18 +130,28 @@ impl<'a> Read<'a> {
     ) -> Result<Self> {
         let WindowRequest { measurement, field, wants, .. } = *request;
         let wanted = Wanted { measurement, field, field_type, wants, columns };
-        let planned = classes.all().iter().map(|floors_ns| planned(view, request, *floors_ns, &wanted));
-        let planned = planned.collect::<Result<_>>()?;
+        let (mut of_classes, mut pages) = (Vec::with_capacity(classes.all().len()), 0);
+        for floors_ns in classes.all() {
+            let (plan, reads, of_plan) = planned(view, request, *floors_ns, &wanted)?;
+            of_classes.push((plan, reads));
+            pages += of_plan;
+        }
         let row_keys = [ColumnKey::value(field)];
-        Ok(Self { request, classes, wanted, row_keys, planned, coverage: Mutex::default() })
+        Ok(Self {
+            request,
+            classes,
+            wanted,
+            row_keys,
+            planned: of_classes,
+            pages,
+            coverage: Mutex::default(),
+        })
     }
 
     /// Into how many parts the request is worth being cut.
     fn parts(&self) -> usize {
-        let pages = |reads: &Reads| reads.about(self.wanted.measurement, self.request.series).0;
-        let pages: u64 = self.planned.iter().map(|(_, reads)| pages(reads)).sum();
         match pipeline::processors() {
-            processors if 1 < processors && SPREAD_PAGES <= pages => PARTS_EACH * processors,
+            processors if 1 < processors && SPREAD_PAGES <= self.pages => PARTS_EACH * processors,
             _ => 1,
         }
     }
@@ -307,16 +319,16 @@ impl Meter for Above<'_> {
     }
 }
 
-/// Plans for a class of series, and finds what the plan reads.
+/// Plans for a class of series, and finds what the plan reads, and about how many pages that is.
 ///
-/// Files of cells hold an hour each, and those of 1m and 5m as many rows as were written where these are sparse. Raw rows
-/// of a whole day lie together: of few series and many hours they take far fewer pages.
+/// Files of cells hold an hour each, and those of 1m and 5m as many rows as were written where these are sparse. Raw
+/// rows of a whole day lie together: of few series and many hours they take far fewer pages.
 fn planned(
     view: &View,
     request: &WindowRequest<'_>,
     floors_ns: Floors,
     wanted: &Wanted<'_>,
-) -> Result<(Plan, Reads)> {
+) -> Result<(Plan, Reads, u64)> {
     let version = view.version();
     let (mut valid, lacking) = valid_cells(version, view, request);
     let finest = plan(view, request, floors_ns, (&valid, &lacking))?;
@@ -326,7 +338,7 @@ fn planned(
     let [raw_floor_ns, ..] = higher(floors_ns, version.floors_ns);
     let has_raw = request.windows.first().is_some_and(|window| raw_floor_ns <= window.start_ns);
     if !reads.reads_fine_cells() || !has_raw || !version.lost.frozen.is_empty() || pages < CELL_PAGES_MIN {
-        return Ok((finest, reads));
+        return Ok((finest, reads, pages));
     }
     let [m1, m5, _] = &mut valid;
     m1.clear();
@@ -336,7 +348,8 @@ fn planned(
     let (raw_pages, raw_rows) = about(&of_hours);
     // Cells of dense rows are far fewer than these.
     let are_rows = raw_rows <= 2 * rows;
-    Ok(if are_rows && 2 * raw_pages <= pages { (hours, of_hours) } else { (finest, reads) })
+    let takes_rows = are_rows && 2 * raw_pages <= pages;
+    Ok(if takes_rows { (hours, of_hours, raw_pages) } else { (finest, reads, pages) })
 }
 
 /// Which cells of 1m, 5m and 1h may answer a request, and which lack what it wants.

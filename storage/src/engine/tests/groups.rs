@@ -183,3 +183,63 @@ fn few_series_over_many_hours_come_from_the_rows_of_days() {
     let (_, coverage) = rig.windows(&grid[..1], Bounds::LeftOpen);
     assert_eq!((coverage.rows, coverage.cells.iter().sum::<u64>()), (0, 60));
 }
+
+/// Remembers the most bytes that a scan said to hold.
+#[derive(Default)]
+struct Most(AtomicU64);
+
+impl crate::scan::Meter for Most {
+    fn charge(&self, _rows: u64) -> Result<()> {
+        Ok(())
+    }
+
+    fn buffers(&self, bytes: u64) -> Result<()> {
+        self.0.fetch_max(bytes, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+#[test]
+fn slots_and_what_they_hold_are_told_also_where_only_rows_are_read() {
+    const WINDOWS: usize = 300;
+    const SERIES: usize = 10;
+    let rig = Rig::new(Retention::FOREVER);
+    let names: Vec<String> = (0..SERIES).map(|host| format!("host-{host}")).collect();
+    let of_one = two_hours();
+    let row = |name| of_one.iter().map(move |(_, ts_ns, value)| (name, *ts_ns, *value));
+    rig.write(&names.iter().flat_map(|name| row(name.as_str())).collect::<Vec<_>>());
+    let grid = windows_of(START_NS, 20 * SECOND_NS, WINDOWS as i64);
+    let view = rig.engine.view();
+    let measurement = view.schema("cpu").unwrap().measurement;
+    let series = view.series_ids(measurement, &[], TimeRange::ALL, 99).unwrap();
+    let groups: Vec<u32> = (0..SERIES as u32).collect();
+    let most = |wants| {
+        let read = WindowRequest {
+            measurement,
+            field: FieldId(0),
+            series: &series,
+            windows: &grid,
+            bounds: Bounds::LeftOpen,
+            wants,
+            resolution: Resolution::Auto,
+        };
+        let meters = [Most::default(), Most::default()];
+        view.windows(&read, &meters[0], &mut |_| Ok(())).unwrap();
+        let request = GroupRequest { read, groups: &groups, group_count: SERIES };
+        view.groups(&request, &meters[1], &mut |_| Ok(())).unwrap();
+        meters.map(|meter| meter.0.into_inner())
+    };
+    let count = (WINDOWS * SERIES) as u64;
+    let slots = crate::model::Slots::bytes_of(WINDOWS * SERIES);
+    // The samples of one series, 32 bytes each, are told above the slots.
+    let plain = most(StatSet::SUM);
+    assert!(
+        plain.iter().all(|told| slots < *told && *told < slots + 24_000),
+        "{plain:?} told, {slots} of slots"
+    );
+    // Two samples in each window: a bucket of twelve bytes or more, two entries of a sketch.
+    let hist = most(StatSet::HIST.with(StatSet::SUM).with(StatSet::RANGE));
+    assert!(hist.iter().all(|told| slots + 12 * count <= *told), "{hist:?} told, {slots} of slots");
+    let uniques = most(StatSet::UNIQUES);
+    assert!(uniques.iter().all(|told| slots + 8 * count <= *told), "{uniques:?} told, {slots} of slots");
+}
