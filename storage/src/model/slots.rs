@@ -187,11 +187,11 @@ impl<N: Number> Tallies<N> {
     }
 
     fn take(&mut self, slot: usize) -> Stats<N> {
-        let Some(stats) = self.stats.get_mut(slot).map(std::mem::take).filter(|stats| 0 < stats.count) else {
+        let Some(stats) = self.stats.get_mut(slot).filter(|stats| 0 < stats.count) else {
             return Stats::default();
         };
-        let hist = self.hists.get_mut(slot).map(|hist| Box::new(std::mem::take(hist).finish()));
-        Stats { hist, ..stats }
+        stats.hist = self.hists.get_mut(slot).map(|hist| Box::new(std::mem::take(hist).finish()));
+        std::mem::take(stats)
     }
 
     fn absorb(&mut self, other: Self) {
