@@ -4,8 +4,6 @@
 //! counted. Where their order does not matter (counts, sums, smallest and largest, histograms, sketches), samples of many
 //! series may come to one slot in any order, and whole runs of them are counted at once.
 
-use std::ops::Range;
-
 use super::partial::{Number, Sum, greater, lesser, mean_of};
 use super::{FieldType, HistogramSum, Partial, StatSet, Stats, TextStats, Uniques};
 
@@ -73,14 +71,15 @@ impl Slots {
         self.len() == 0
     }
 
-    /// Whether nothing was added to some slots.
-    pub fn are_empty(&self, slots: Range<usize>) -> bool {
-        match self {
-            Self::Float(tallies) => tallies.are_empty(slots),
-            Self::Int(tallies) => tallies.are_empty(slots),
-            Self::UInt(tallies) => tallies.are_empty(slots),
-            Self::Text(_, texts) => texts.get(slots).unwrap_or_default().iter().all(|stats| stats.count == 0),
-        }
+    /// Whether nothing was added to a slot.
+    pub fn is_empty_at(&self, slot: usize) -> bool {
+        let count = match self {
+            Self::Float(tallies) => tallies.stats.get(slot).map(|stats| stats.count),
+            Self::Int(tallies) => tallies.stats.get(slot).map(|stats| stats.count),
+            Self::UInt(tallies) => tallies.stats.get(slot).map(|stats| stats.count),
+            Self::Text(_, texts) => texts.get(slot).map(|stats| stats.count),
+        };
+        count.unwrap_or(0) == 0
     }
 
     /// An estimate of the memory that so many slots take, without histograms and sketches.
@@ -123,10 +122,6 @@ impl<N: Number> Tallies<N> {
         let sketches = self.stats.iter().filter_map(|stats| stats.uniques.as_deref());
         let has_sketches = self.wants.has(StatSet::UNIQUES);
         hists + if has_sketches { sketches.map(Uniques::heap_bytes).sum() } else { 0 }
-    }
-
-    fn are_empty(&self, slots: Range<usize>) -> bool {
-        self.stats.get(slots).unwrap_or_default().iter().all(|stats| stats.count == 0)
     }
 
     /// The numbers of a slot, without its histogram.

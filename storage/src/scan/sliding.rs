@@ -20,6 +20,11 @@ pub fn slide(field_type: FieldType, pieces: &[Partial], windows: &[Range<usize>]
     let mut merged = Vec::with_capacity(windows.len());
     for (at, window) in windows.iter().enumerate() {
         debug_assert!(at == 0 || windows.get(at - 1).is_some_and(|before| before.start <= window.start));
+        let before = at.checked_sub(1).and_then(|before| windows.get(before));
+        if let (true, Some(same)) = (before == Some(window), merged.last().cloned()) {
+            merged.push(same);
+            continue;
+        }
         let next_start = windows.get(at + 1).map_or(usize::MAX, |next| next.start);
         if queue.end <= window.start && window.end <= next_start {
             merged.push(queue.jump(pieces, window));

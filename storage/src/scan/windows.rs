@@ -96,7 +96,7 @@ pub(super) fn run_groups(
     let mut pressed = pressed.into_iter().flatten();
     let Some(mut slots) = pressed.next() else { return Ok(read.coverage()) };
     pressed.for_each(|other| slots.absorb(other));
-    let mut intervals = Vec::new();
+    let mut intervals = Intervals::default();
     for group in 0..group_count {
         let partials = joined((plan, reads), &mut slots, group * reads.slots(), field_type, &mut intervals);
         if let Some(partials) = partials {
@@ -213,7 +213,7 @@ impl<'a> Read<'a> {
         sink: &mut dyn FnMut(WindowSlice<'_>) -> Result<()>,
     ) -> Result<()> {
         let mut next = vec![0; self.planned.len()];
-        let mut intervals = Vec::new();
+        let mut intervals = Intervals::default();
         for series_idx in series {
             let class = self.classes.class(series_idx);
             let (Some((plan, reads)), Some(slots), Some(place)) =
@@ -245,25 +245,65 @@ fn joined(
     slots: &mut Slots,
     first: usize,
     field_type: FieldType,
-    intervals: &mut Vec<Partial>,
+    intervals: &mut Intervals,
 ) -> Option<Vec<Partial>> {
-    if slots.are_empty(first..first + reads.slots()) {
+    intervals.fill(reads, slots, first);
+    if intervals.places.is_empty() {
         return None;
     }
-    intervals.clear();
-    for places in &reads.intervals {
-        let mut of_interval = places.clone().map(|place| slots.take(first + place));
-        let mut joined = of_interval.next().unwrap_or_else(|| Partial::empty(field_type));
-        of_interval.for_each(|piece| joined.merge(&piece));
-        intervals.push(joined);
-    }
     let is_interval = |(place, span): (usize, &Range<usize>)| *span == (place..place + 1);
-    if plan.spans.len() == intervals.len() && plan.spans.iter().enumerate().all(is_interval) {
-        // Each window is one interval.
-        return Some(std::mem::take(intervals));
+    if plan.spans.len() == reads.intervals.len() && plan.spans.iter().enumerate().all(is_interval) {
+        let mut partials = vec![Partial::empty(field_type); plan.spans.len()];
+        for (place, partial) in intervals.places.iter().zip(intervals.partials.drain(..)) {
+            if let Some(slot) = partials.get_mut(*place) {
+                *slot = partial;
+            }
+        }
+        return Some(partials);
     }
-    let partials = sliding::slide(field_type, intervals, &plan.spans);
-    partials.iter().any(|partial| partial.count() > 0).then_some(partials)
+    let spans = intervals.spans(&plan.spans);
+    spans.iter().any(|span| !span.is_empty()).then(|| sliding::slide(field_type, &intervals.partials, &spans))
+}
+
+/// The intervals of a series or group that have samples: of a fine grid over few samples most have none.
+#[derive(Default)]
+struct Intervals {
+    /// Their places among all intervals, ascending.
+    places: Vec<usize>,
+    partials: Vec<Partial>,
+}
+
+impl Intervals {
+    /// Takes the slots of a series or group, which begin at `first`.
+    fn fill(&mut self, reads: &Reads, slots: &mut Slots, first: usize) {
+        self.places.clear();
+        self.partials.clear();
+        for (place, pieces) in reads.intervals.iter().enumerate() {
+            let mut there =
+                pieces.clone().map(|piece| first + piece).filter(|slot| !slots.is_empty_at(*slot));
+            let Some(slot) = there.next() else { continue };
+            let rest: Vec<usize> = there.collect();
+            let mut joined = slots.take(slot);
+            rest.into_iter().for_each(|slot| joined.merge(&slots.take(slot)));
+            self.places.push(place);
+            self.partials.push(joined);
+        }
+    }
+
+    /// Where spans of all intervals, of which neither starts nor ends decrease, lie among those with samples.
+    fn spans(&self, of_all: &[Range<usize>]) -> Vec<Range<usize>> {
+        let (mut start, mut end) = (0, 0);
+        let before = |from: usize, place: usize| {
+            let rest = self.places.get(from..).unwrap_or_default();
+            from + rest.iter().take_while(|one| **one < place).count()
+        };
+        let among = |span: &Range<usize>| {
+            start = before(start, span.start);
+            end = before(end.max(start), span.end);
+            start..end
+        };
+        of_all.iter().map(among).collect()
+    }
 }
 
 /// Accounts for the parts of a read together.
@@ -396,4 +436,32 @@ fn plan(
     let schema = || view.schema_of(request.measurement);
     lacking.check((&plan.windows, request.bounds), valid, gone, schema, request.field)?;
     Ok(plan)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn spans_among_filled_intervals_name_the_same_ones(
+            is_filled in proptest::collection::vec(any::<bool>(), 0..30),
+            steps in proptest::collection::vec((0_usize..4, 0_usize..4), 0..20),
+        ) {
+            let places = (0..is_filled.len()).filter(|place| is_filled[*place]).collect();
+            let intervals = Intervals { places, partials: Vec::new() };
+            let (mut start, mut end) = (0, 0);
+            let of_all: Vec<Range<usize>> = steps.iter().map(|(start_step, end_step)| {
+                start = (start + start_step).min(is_filled.len());
+                end = (end + end_step).clamp(start, is_filled.len());
+                start..end
+            }).collect();
+            for (found, of_all) in intervals.spans(&of_all).into_iter().zip(of_all) {
+                let expected: Vec<usize> = of_all.filter(|place| is_filled[*place]).collect();
+                prop_assert_eq!(&intervals.places[found], expected.as_slice());
+            }
+        }
+    }
 }
