@@ -221,7 +221,7 @@ impl Evaluator<'_> {
 
     /// Evaluates the inner expression of a subquery wherever any step needs it. Its times are multiples of its step.
     pub(super) fn subquery(&self, matrix: &Expr, grid: &Grid) -> Result<(Grid, Vec<Series>)> {
-        let ExprKind::Subquery { expr: inner, range_ns, step_ns, shift } = &matrix.kind else {
+        let ExprKind::Subquery { expr: inner, range_ns, step_ns, shift, .. } = &matrix.kind else {
             return Err(Error::at(self.text, matrix.start, "expected a subquery"));
         };
         let times = self.shifted(*shift, grid);
