@@ -7,6 +7,8 @@ use std::fmt;
 
 use regex::Regex;
 
+pub use super::duration::{Computed, Duration, DurationKind};
+
 /// Type of an expression's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ValueType {
@@ -47,8 +49,13 @@ pub struct Expr {
 /// What a node is.
 #[derive(Debug, Clone)]
 pub enum ExprKind {
-    /// A number (durations in seconds).
-    Number(f64),
+    /// A number.
+    Number {
+        /// The number; of a duration, its seconds.
+        value: f64,
+        /// Whether it was written as a duration.
+        is_duration: bool,
+    },
     /// A string.
     Text(String),
     /// A string that is not UTF-8. No label and no answer can hold it.
@@ -72,6 +79,8 @@ pub enum ExprKind {
         step_ns: Option<i64>,
         /// Where the window lies.
         shift: Shift,
+        /// What waits for the step and the range of the query; until then the numbers beside it mean nothing.
+        computed: Option<Box<Computed>>,
     },
     /// `(expr)`.
     Paren(Box<Expr>),
@@ -236,7 +245,7 @@ pub enum Cardinality {
 }
 
 /// How series of both sides find each other.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Matching {
     /// `on` instead of `ignoring`.
     pub is_on: bool,
@@ -248,6 +257,24 @@ pub struct Matching {
     pub cardinality: Cardinality,
     /// Labels taken from the side of one.
     pub include: Vec<String>,
+    /// What stands for series that are missing.
+    pub fill: Fill,
+}
+
+/// Numbers that stand for series without a partner.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Fill {
+    /// On the left.
+    pub left: Option<f64>,
+    /// On the right.
+    pub right: Option<f64>,
+}
+
+impl Fill {
+    /// Whether none is filled.
+    pub fn is_empty(self) -> bool {
+        self.left.is_none() && self.right.is_none()
+    }
 }
 
 /// Operators over the series of a vector.
@@ -341,6 +368,8 @@ pub struct Selector {
     pub shift: Shift,
     /// What stands for the values at the edges of a window.
     pub edge: Edge,
+    /// Durations that wait for the step and the range of the query, that of the range around it among them.
+    pub computed: Option<Box<Computed>>,
 }
 
 /// What stands for the values at the edges of a window.

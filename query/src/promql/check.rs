@@ -7,7 +7,7 @@ use crate::{Error, Result};
 /// The type of a checked expression.
 pub(crate) fn type_of(expr: &Expr) -> ValueType {
     match &expr.kind {
-        ExprKind::Number(_) => ValueType::Scalar,
+        ExprKind::Number { .. } => ValueType::Scalar,
         ExprKind::Text(_) | ExprKind::Bytes(_) => ValueType::Text,
         ExprKind::Selector(_) | ExprKind::Aggregate(_) => ValueType::Vector,
         ExprKind::Range { .. } | ExprKind::Subquery { .. } => ValueType::Matrix,
@@ -29,7 +29,7 @@ pub(crate) fn check(text: &str, expr: &Expr) -> Result<()> {
         ExprKind::Selector(selector) if selector.edge == Edge::Anchored => {
             Err(Error::at(text, expr.start, "anchored modifier can only be used with range selectors"))
         }
-        ExprKind::Number(_)
+        ExprKind::Number { .. }
         | ExprKind::Text(_)
         | ExprKind::Bytes(_)
         | ExprKind::Selector(_)
@@ -96,6 +96,10 @@ fn check_binary(text: &str, expr: &Expr, binary: &Binary) -> Result<()> {
         let message = format!("set operator {sign:?} not allowed in binary scalar expression");
         return Err(Error::at(text, expr.start, message));
     }
+    if has_scalar && !binary.matching.fill.is_empty() {
+        let message = "filling in missing series only allowed between instant vectors";
+        return Err(Error::at(text, expr.start, message));
+    }
     if has_scalar && binary.matching.is_explicit {
         return Err(Error::at(text, expr.start, "vector matching only allowed between instant vectors"));
     }
@@ -145,6 +149,15 @@ fn check_call(text: &str, expr: &Expr, function: &Function, args: &[Expr]) -> Re
             let (word, names) = (edge.word(), edge.functions().join(", "));
             let message = format!("{word} modifier can only be used with: {names} - not with {name}");
             return Err(Error::at(text, arg.start, message));
+        }
+        if name == "info" && index == 1 && type_of(arg) == ValueType::Vector {
+            match &arg.unwrapped().kind {
+                ExprKind::Selector(selector) if selector.name.is_none() => {}
+                _ => {
+                    let message = "expected label selectors only, got vector selector instead";
+                    return Err(Error::at(text, arg.start, message));
+                }
+            }
         }
         let wanted = function.args.get(index).or(function.args.last());
         let found = type_of(arg);

@@ -1,6 +1,7 @@
 //! PromQL: numbers over time, as Prometheus 3 answers them, over any [`Scan`](icecore_storage::scan::Scan).
 //!
-//! Read in this order: [`ast`] (the tree), `lexer`, `number` and `parser` (text to tree), `check` (types), `print`
+//! Read in this order: [`ast`] (the tree), `lexer`, `number` and `parser` (text to tree),
+//! `duration` (durations that wait for the query), `check` (types), `pattern` (regular expressions), `print`
 //! (tree to text), [`value`] (what is answered), [`histogram`] (native histograms and their arithmetic), `functions`
 //! (the table and its formulas), `eval` (tree to value).
 //!
@@ -9,12 +10,14 @@
 
 pub mod ast;
 mod check;
+mod duration;
 mod eval;
 mod functions;
 pub mod histogram;
 mod lexer;
 mod number;
 mod parser;
+mod pattern;
 mod print;
 #[cfg(test)]
 mod testing;
@@ -26,4 +29,5 @@ pub use ast::{Expr, MatchOp, Selector, ValueType};
 pub use eval::{Context, find_measurements, find_series, instant, range};
 pub use histogram::HistogramValue;
 pub use parser::{parse, parse_selector};
+pub use print::pretty;
 pub use value::{Answer, Labels, MatrixSeries, QueryValue, Sample, VectorSample};

@@ -4,32 +4,52 @@
 //! bounded by [`NESTING_MAX`] and the height of the tree, which long chains of operators make, by [`HEIGHT_MAX`];
 //! so no text can overflow the stack here, in the walks over the tree, or when it is dropped.
 //!
-//! [`selector`] holds the part about selectors and their modifiers.
+//! [`selector`] holds the part about selectors and their modifiers, [`duration`] that about durations.
 #![warn(clippy::indexing_slicing)]
 
+mod duration;
 mod selector;
 
 use super::ast::{
-    Aggregate, AggregateOp, Binary, BinaryOp, Cardinality, Edge, Expr, ExprKind, Matching, Selector,
+    Aggregate, AggregateOp, Binary, BinaryOp, Cardinality, Edge, Expr, ExprKind, Fill, Matching, Selector,
 };
 use super::check::check;
 use super::functions;
 use super::lexer::{Spanned, Token, lex};
+use super::pattern::from_re2;
 use crate::budget::Patterns;
-use crate::error::line_column;
 use crate::{Error, ErrorKind, Limits, Result};
 
 /// How deep brackets, calls, signs and powers may nest.
 const NESTING_MAX: usize = 64;
 /// How high the tree may be; a chain of operators adds one for each.
 const HEIGHT_MAX: usize = 256;
+/// Words that are no names in messages.
+const KEYWORDS: [&str; 16] = [
+    "by",
+    "without",
+    "on",
+    "ignoring",
+    "group_left",
+    "group_right",
+    "bool",
+    "offset",
+    "smoothed",
+    "anchored",
+    "start",
+    "end",
+    "step",
+    "range",
+    "fill",
+    "fill_left",
+];
 /// Strength of the operators that bind a sign's operand: only `^` binds more than a sign.
 const SIGN_STRENGTH: u8 = 6;
 
 /// Reads an expression and checks its types.
 ///
 /// # Errors
-/// `InvalidInput` with line and column; `Unsupported` for valid PromQL that is not built.
+/// `InvalidInput` with line and column.
 pub fn parse(text: &str) -> Result<Expr> {
     let mut parser = Parser::new(text)?;
     let expr = parser.expression(0)?;
@@ -65,7 +85,7 @@ pub(crate) fn compile_regex(
     patterns: &mut Patterns,
     pattern: &str,
 ) -> std::result::Result<regex::Regex, String> {
-    patterns.compile(&format!("^(?s:{pattern})$"))
+    patterns.compile(&format!("^(?s:{})$", from_re2(pattern)))
 }
 
 struct Parser<'a> {
@@ -73,12 +93,21 @@ struct Parser<'a> {
     tokens: Vec<Spanned>,
     at: usize,
     nesting: usize,
+    /// Whether a selector need not leave anything out.
+    allows_any: bool,
     patterns: Patterns,
 }
 
 impl<'a> Parser<'a> {
     fn new(text: &'a str) -> Result<Self> {
-        Ok(Self { text, tokens: lex(text)?, at: 0, nesting: 0, patterns: Patterns::default() })
+        Ok(Self {
+            text,
+            tokens: lex(text)?,
+            at: 0,
+            nesting: 0,
+            allows_any: false,
+            patterns: Patterns::default(),
+        })
     }
 
     // Expressions.
@@ -124,7 +153,7 @@ impl<'a> Parser<'a> {
         } else if self.take_word("ignoring") {
             matching.is_explicit = true;
         } else {
-            self.refuse_fill()?;
+            matching.fill = self.fill(op)?;
             return Ok(matching);
         }
         matching.labels = self.labels()?;
@@ -147,21 +176,60 @@ impl<'a> Parser<'a> {
                 return Err(self.error_before(message));
             }
         }
-        self.refuse_fill()?;
+        matching.fill = self.fill(op)?;
         Ok(matching)
     }
 
-    /// `fill(…)` reads as a name here; whatever follows would be nonsense.
-    fn refuse_fill(&self) -> Result<()> {
-        match self.peek() {
-            Token::Name(name)
-                if ["fill", "fill_left", "fill_right"].contains(&name.as_str())
-                    && *self.peek_after() == Token::Sign("(") =>
-            {
-                Err(self.unsupported(format!("{name} modifier")))
+    /// `fill (0)`, or `fill_left (0)` and `fill_right (0)` in any order.
+    fn fill(&mut self, op: BinaryOp) -> Result<Fill> {
+        let mut fill = Fill::default();
+        while let Token::Name(word) = self.peek().clone() {
+            let is = |name: &str| word.eq_ignore_ascii_case(name);
+            let is_free = match word.as_str() {
+                _ if *self.peek_after() != Token::Sign("(") => false,
+                _ if is("fill") => fill.is_empty(),
+                _ if is("fill_left") => fill.left.is_none(),
+                _ if is("fill_right") => fill.right.is_none(),
+                _ => false,
+            };
+            if !is_free {
+                return Ok(fill);
             }
-            _ => Ok(()),
+            if op.is_set() {
+                return Err(Error::at(
+                    self.text,
+                    self.start(),
+                    "filling in missing series not allowed for set operators",
+                ));
+            }
+            self.at += 2;
+            let value = self.fill_value()?;
+            self.expect(")", "in fill modifier")?;
+            if !is("fill_right") {
+                fill.left = Some(value);
+            }
+            if !is("fill_left") {
+                fill.right = Some(value);
+            }
+            if is("fill") {
+                return Ok(fill);
+            }
         }
+        Ok(fill)
+    }
+
+    fn fill_value(&mut self) -> Result<f64> {
+        let is_minus = self.take_sign("-");
+        if !is_minus {
+            self.take_sign("+");
+        }
+        let value = match self.peek() {
+            Token::Number(value) => *value,
+            Token::Duration(nanos) => *nanos as f64 / 1e9,
+            _ => return Err(self.unexpected("in fill modifier, expected number")),
+        };
+        self.at += 1;
+        Ok(if is_minus { -value } else { value })
     }
 
     /// A sign with its operand, or a primary expression with its modifiers.
@@ -175,8 +243,8 @@ impl<'a> Parser<'a> {
         self.at += 1;
         let expr = self.nested(|parser| parser.expression(SIGN_STRENGTH))?;
         let (end, height) = (expr.end, expr.height);
-        if let ExprKind::Number(value) = expr.kind {
-            let kind = ExprKind::Number(if is_minus { -value } else { value });
+        if let ExprKind::Number { value, is_duration } = expr.kind {
+            let kind = ExprKind::Number { value: if is_minus { -value } else { value }, is_duration };
             return self.node(kind, start, end, 0);
         }
         self.node(ExprKind::Unary { is_minus, expr: Box::new(expr) }, start, end, height)
@@ -204,11 +272,11 @@ impl<'a> Parser<'a> {
         let kind = match self.peek().clone() {
             Token::Number(value) => {
                 self.at += 1;
-                ExprKind::Number(value)
+                ExprKind::Number { value, is_duration: false }
             }
             Token::Duration(nanos) => {
                 self.at += 1;
-                ExprKind::Number(nanos as f64 / 1e9)
+                ExprKind::Number { value: nanos as f64 / 1e9, is_duration: true }
             }
             Token::Text(text) => {
                 self.at += 1;
@@ -246,14 +314,11 @@ impl<'a> Parser<'a> {
             let kind = ExprKind::Selector(self.selector(Some(name))?);
             return self.node(kind, start, self.end_before(), 0);
         }
-        if functions::UNBUILT.contains(&name.as_str()) {
-            return Err(self.unsupported(format!("function {name}()")));
-        }
         let Some(function) = functions::find(&name) else {
             return Err(Error::at(self.text, start, format!("unknown function with name {name:?}")));
         };
         self.at += 1;
-        let args = self.arguments()?;
+        let args = self.arguments(function.name == "info")?;
         let height = args.iter().map(|arg| arg.height).max().unwrap_or(0);
         self.node(ExprKind::Call { name: function.name, args }, start, self.end_before(), height)
     }
@@ -261,7 +326,7 @@ impl<'a> Parser<'a> {
     fn aggregate(&mut self, start: usize, op: AggregateOp) -> Result<Expr> {
         let mut clause = self.grouping()?;
         let args_start = self.start();
-        let args = self.arguments()?;
+        let args = self.arguments(false)?;
         if clause.is_none() {
             clause = self.grouping()?;
         }
@@ -293,14 +358,22 @@ impl<'a> Parser<'a> {
         Ok(Some((is_without, self.labels()?)))
     }
 
-    fn arguments(&mut self) -> Result<Vec<Expr>> {
+    /// Arguments in parentheses. The second one of `info` may be a selector that everything passes.
+    fn arguments(&mut self, is_info: bool) -> Result<Vec<Expr>> {
         self.expect("(", "before arguments")?;
         let mut args = Vec::new();
         while !self.take_sign(")") {
+            let outer = std::mem::replace(&mut self.allows_any, is_info && args.len() == 1);
             args.push(self.nested(|parser| parser.expression(0))?);
+            self.allows_any = outer;
+            let comma = self.start();
             if !self.take_sign(",") {
                 self.expect(")", "in arguments")?;
                 break;
+            }
+            if *self.peek() == Token::Sign(")") {
+                let message = "trailing commas not allowed in function call args";
+                return Err(Error::at(self.text, comma, message));
             }
         }
         Ok(args)
@@ -312,7 +385,8 @@ impl<'a> Parser<'a> {
         let mut labels = Vec::new();
         while !self.take_sign(")") {
             match self.peek().clone() {
-                Token::Name(label) | Token::Text(label) if !label.contains(':') => labels.push(label),
+                Token::Name(label) if !label.contains(':') => labels.push(label),
+                Token::Text(label) if !label.is_empty() => labels.push(label),
                 _ => return Err(self.unexpected("in label list, expected label")),
             }
             self.at += 1;
@@ -391,16 +465,37 @@ impl<'a> Parser<'a> {
         }
     }
 
+    /// The current token, as Prometheus names it in messages.
+    fn description(&self) -> String {
+        let text = self.slice(self.at);
+        let short = || {
+            let cut: String = text.chars().take(10).collect();
+            if cut.len() < text.len() { format!("{cut:?}...") } else { format!("{text:?}") }
+        };
+        match self.peek() {
+            Token::End => "end of input".to_owned(),
+            Token::Number(_) => format!("number {}", short()),
+            Token::Duration(_) => format!("duration {}", short()),
+            Token::Text(_) | Token::Bytes(_) => format!("string {}", short()),
+            Token::Sign("(" | ")" | "{" | "}" | "[" | "]" | "," | ":" | "=") => format!("{text:?}"),
+            Token::Sign(_) => format!("<op:{text}>"),
+            Token::Name(name) if BinaryOp::from_sign(name).is_some() => format!("<op:{text}>"),
+            Token::Name(name) if AggregateOp::from_name(name).is_some() => format!("<aggr:{text}>"),
+            Token::Name(name) if KEYWORDS.iter().any(|word| word.eq_ignore_ascii_case(name)) => {
+                format!("<{text}>")
+            }
+            Token::Name(_) if text.contains(':') => format!("metric identifier {text:?}"),
+            Token::Name(_) => format!("identifier {text:?}"),
+        }
+    }
+
     fn expect_end(&self) -> Result<()> {
         if *self.peek() == Token::End { Ok(()) } else { Err(self.unexpected("after the expression")) }
     }
 
     fn unexpected(&self, place: &str) -> Error {
         let space = if place.is_empty() { "" } else { " " };
-        let found = match self.peek() {
-            Token::End => "end of input".to_owned(),
-            _ => format!("{:?}", self.slice(self.at)),
-        };
+        let found = self.description();
         Error::at(self.text, self.start(), format!("unexpected {found}{space}{place}"))
     }
 
@@ -409,10 +504,5 @@ impl<'a> Parser<'a> {
         let start =
             self.at.checked_sub(1).and_then(|at| self.tokens.get(at)).map_or(0, |spanned| spanned.start);
         Error::at(self.text, start, message)
-    }
-
-    fn unsupported(&self, what: impl std::fmt::Display) -> Error {
-        let (line, column) = line_column(self.text, self.start());
-        Error::new(ErrorKind::Unsupported, format!("{line}:{column}: {what} is not supported yet"))
     }
 }

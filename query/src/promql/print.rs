@@ -1,33 +1,46 @@
-//! Tree to text, in one canonical form: `parse(print(e))` prints the same again.
+//! Tree to text: on one line in a canonical form, and over lines where it is long ([`pretty`]). Both read back as the
+//! same tree: `parse(print(e))` prints the same again. Recursion is bounded by the height of the tree.
 
-use std::fmt::{self, Display, Formatter};
+use std::fmt::{self, Display, Formatter, Write as _};
 
-use super::ast::{Aggregate, At, Binary, Cardinality, Edge, Expr, ExprKind, Matcher, Selector, Shift};
+use super::ast::{
+    Aggregate, At, Binary, Cardinality, Computed, Duration, Edge, Expr, ExprKind, Matcher, Selector, Shift,
+};
 use super::number::{format_duration, format_float};
+
+/// Bytes of a line above which it is broken, as Prometheus does.
+const LINE_BYTES_MAX: usize = 100;
 
 impl Display for Expr {
     fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
         match &self.kind {
-            // A leading plus would be read as a sign, which binds less than `^`.
-            ExprKind::Number(value) => out.write_str(format_float(*value).trim_start_matches('+')),
+            ExprKind::Number { value, is_duration } => print_number(out, *value, *is_duration),
             ExprKind::Text(text) => out.write_str(&quote(text)),
             ExprKind::Bytes(bytes) => out.write_str(&quote_bytes(bytes)),
             ExprKind::Selector(selector) => write!(out, "{selector}"),
             ExprKind::Range { selector, range_ns } => {
+                let computed = selector.computed.as_deref();
                 print_selector(out, selector)?;
-                write!(out, "[{}]", format_duration(*range_ns))?;
+                write!(out, "[{}]", span(*range_ns, computed.and_then(|computed| computed.range.as_ref())))?;
                 print_edge(out, selector.edge)?;
-                print_shift(out, selector.shift)
+                print_shift(out, selector.shift, computed)
             }
-            ExprKind::Subquery { expr, range_ns, step_ns, shift } => {
-                let step = step_ns.map(format_duration).unwrap_or_default();
-                write!(out, "{expr}[{}:{step}]", format_duration(*range_ns))?;
-                print_shift(out, *shift)
+            ExprKind::Subquery { expr, .. } => {
+                write!(out, "{expr}")?;
+                print_subquery_end(out, self)
             }
             ExprKind::Paren(inner) => write!(out, "({inner})"),
-            ExprKind::Unary { is_minus, expr } => write!(out, "{}{expr}", if *is_minus { "-" } else { "+" }),
-            ExprKind::Binary(binary) => print_binary(out, binary),
-            ExprKind::Aggregate(aggregate) => print_aggregate(out, aggregate),
+            ExprKind::Unary { is_minus, expr } => write!(out, "{}{expr}", sign(*is_minus)),
+            ExprKind::Binary(binary) => {
+                write!(out, "{} {} {}", binary.left, binary_operator(binary), binary.right)
+            }
+            ExprKind::Aggregate(aggregate) => {
+                out.write_str(&aggregate_head(aggregate))?;
+                match &aggregate.parameter {
+                    Some(parameter) => write!(out, "({parameter}, {})", aggregate.expr),
+                    None => write!(out, "({})", aggregate.expr),
+                }
+            }
             ExprKind::Call { name, args } => {
                 write!(out, "{name}(")?;
                 for (index, arg) in args.iter().enumerate() {
@@ -39,11 +52,113 @@ impl Display for Expr {
     }
 }
 
+/// Writes an expression over several lines where it is longer than a line, as Prometheus formats queries.
+pub fn pretty(expr: &Expr) -> String {
+    let mut out = String::new();
+    write_pretty(&mut out, expr, 0);
+    out
+}
+
+fn write_pretty(out: &mut String, expr: &Expr, level: usize) {
+    let line = expr.to_string();
+    let indent = "  ".repeat(level);
+    if line.len() <= LINE_BYTES_MAX {
+        out.push_str(&indent);
+        out.push_str(&line);
+        return;
+    }
+    match &expr.kind {
+        ExprKind::Number { .. }
+        | ExprKind::Text(_)
+        | ExprKind::Bytes(_)
+        | ExprKind::Selector(_)
+        | ExprKind::Range { .. } => {
+            out.push_str(&indent);
+            out.push_str(&line);
+        }
+        ExprKind::Subquery { expr: inner, .. } => {
+            write_pretty(out, inner, level);
+            out.push_str(&subquery_end(expr));
+        }
+        ExprKind::Paren(inner) => write_block(out, &indent, "", [&**inner], level),
+        ExprKind::Unary { is_minus, expr: inner } => {
+            let mut child = String::new();
+            write_pretty(&mut child, inner, level);
+            out.push_str(&indent);
+            out.push_str(sign(*is_minus));
+            out.push_str(child.trim());
+        }
+        ExprKind::Binary(binary) => {
+            write_pretty(out, &binary.left, level + 1);
+            out.push_str(&format!("\n{indent}{}\n", binary_operator(binary)));
+            write_pretty(out, &binary.right, level + 1);
+        }
+        ExprKind::Aggregate(aggregate) => {
+            let args = aggregate.parameter.iter().chain([&aggregate.expr]);
+            write_block(out, &indent, &aggregate_head(aggregate), args, level);
+        }
+        ExprKind::Call { name, args } => write_block(out, &indent, name, args, level),
+    }
+}
+
+/// Writes expressions in parentheses, each on a line of its own.
+fn write_block<'a>(
+    out: &mut String,
+    indent: &str,
+    head: &str,
+    args: impl IntoIterator<Item = &'a Expr>,
+    level: usize,
+) {
+    out.push_str(&format!("{indent}{head}("));
+    for (index, arg) in args.into_iter().enumerate() {
+        out.push_str(if index == 0 { "\n" } else { ",\n" });
+        write_pretty(out, arg, level + 1);
+    }
+    out.push_str(&format!("\n{indent})"));
+}
+
+fn sign(is_minus: bool) -> &'static str {
+    if is_minus { "-" } else { "+" }
+}
+
+fn print_number(out: &mut Formatter<'_>, value: f64, is_duration: bool) -> fmt::Result {
+    if is_duration {
+        // Durations are whole milliseconds within the reach of i64.
+        return out.write_str(&format_duration((value * 1e3).round() as i64 * 1_000_000));
+    }
+    // A leading plus would be read as a sign, which binds less than `^`.
+    out.write_str(format_float(value).trim_start_matches('+'))
+}
+
+/// A duration: what it was written as, or its nanoseconds.
+fn span(nanos: i64, computed: Option<&Duration>) -> String {
+    computed.map_or_else(|| format_duration(nanos), Duration::to_string)
+}
+
+fn subquery_end(expr: &Expr) -> String {
+    struct End<'a>(&'a Expr);
+    impl Display for End<'_> {
+        fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
+            print_subquery_end(out, self.0)
+        }
+    }
+    End(expr).to_string()
+}
+
+fn print_subquery_end(out: &mut Formatter<'_>, expr: &Expr) -> fmt::Result {
+    let ExprKind::Subquery { range_ns, step_ns, shift, computed, .. } = &expr.kind else { return Ok(()) };
+    let computed = computed.as_deref();
+    let range = span(*range_ns, computed.and_then(|computed| computed.range.as_ref()));
+    let step = step_ns.map(|step| span(step, computed.and_then(|computed| computed.step.as_ref())));
+    write!(out, "[{range}:{}]", step.unwrap_or_default())?;
+    print_shift(out, *shift, computed)
+}
+
 impl Display for Selector {
     fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
         print_selector(out, self)?;
         print_edge(out, self.edge)?;
-        print_shift(out, self.shift)
+        print_shift(out, self.shift, self.computed.as_deref())
     }
 }
 
@@ -55,10 +170,11 @@ fn print_selector(out: &mut Formatter<'_>, selector: &Selector) -> fmt::Result {
     let plain = selector.name.as_deref().filter(|name| is_metric_name(name));
     let quoted = selector.name.as_deref().filter(|name| !is_metric_name(name));
     out.write_str(plain.unwrap_or_default())?;
-    if quoted.is_none() && selector.matchers.is_empty() {
+    if plain.is_some() && selector.matchers.is_empty() {
         return Ok(());
     }
-    let matchers = selector.matchers.iter().map(print_matcher);
+    let mut matchers: Vec<String> = selector.matchers.iter().map(print_matcher).collect();
+    matchers.sort();
     let parts: Vec<String> = quoted.map(quote).into_iter().chain(matchers).collect();
     write!(out, "{{{}}}", parts.join(","))
 }
@@ -67,7 +183,7 @@ fn print_matcher(matcher: &Matcher) -> String {
     format!("{}{}{}", print_label(&matcher.label), matcher.op.sign(), quote(&matcher.value))
 }
 
-fn print_shift(out: &mut Formatter<'_>, shift: Shift) -> fmt::Result {
+fn print_shift(out: &mut Formatter<'_>, shift: Shift, computed: Option<&Computed>) -> fmt::Result {
     match shift.at {
         Some(At::Time(nanos)) => {
             let millis = nanos / 1_000_000;
@@ -78,43 +194,57 @@ fn print_shift(out: &mut Formatter<'_>, shift: Shift) -> fmt::Result {
         Some(At::End) => out.write_str(" @ end()")?,
         None => {}
     }
-    if shift.offset_ns != 0 {
-        write!(out, " offset {}", format_duration(shift.offset_ns))?;
+    match computed.and_then(|computed| computed.offset.as_ref()) {
+        Some(offset) => write!(out, " offset {offset}"),
+        None if shift.offset_ns != 0 => write!(out, " offset {}", format_duration(shift.offset_ns)),
+        None => Ok(()),
     }
-    Ok(())
 }
 
-fn print_binary(out: &mut Formatter<'_>, binary: &Binary) -> fmt::Result {
-    write!(out, "{} {}", binary.left, binary.op.sign())?;
+/// The operator with all that is said of how both sides meet.
+fn binary_operator(binary: &Binary) -> String {
+    let mut out = binary.op.sign().to_owned();
     if binary.is_bool {
-        out.write_str(" bool")?;
+        out.push_str(" bool");
     }
     let matching = &binary.matching;
-    if matching.is_explicit {
-        let word = if matching.is_on { "on" } else { "ignoring" };
-        write!(out, " {word} ({})", print_labels(&matching.labels))?;
-    }
     let group = match matching.cardinality {
         Cardinality::OneToOne => None,
         Cardinality::ManyToOne => Some("group_left"),
         Cardinality::OneToMany => Some("group_right"),
     };
-    if let Some(group) = group {
-        write!(out, " {group} ({})", print_labels(&matching.include))?;
+    if matching.is_on || !matching.labels.is_empty() || group.is_some() {
+        let word = if matching.is_on { "on" } else { "ignoring" };
+        _ = write!(out, " {word} ({})", print_labels(&matching.labels));
     }
-    write!(out, " {}", binary.right)
+    if let Some(group) = group {
+        _ = write!(out, " {group} ({})", print_labels(&matching.include));
+    }
+    let fill = matching.fill;
+    let number = |value: f64| format_float(value).trim_start_matches('+').to_owned();
+    match (fill.left, fill.right) {
+        (Some(left), Some(right)) if left.to_bits() == right.to_bits() => {
+            _ = write!(out, " fill ({})", number(left));
+        }
+        (left, right) => {
+            for (word, value) in [("fill_left", left), ("fill_right", right)] {
+                if let Some(value) = value {
+                    _ = write!(out, " {word} ({})", number(value));
+                }
+            }
+        }
+    }
+    out
 }
 
-fn print_aggregate(out: &mut Formatter<'_>, aggregate: &Aggregate) -> fmt::Result {
-    out.write_str(aggregate.op.name())?;
-    if aggregate.is_without || !aggregate.grouping.is_empty() {
-        let word = if aggregate.is_without { "without" } else { "by" };
-        write!(out, " {word} ({}) ", print_labels(&aggregate.grouping))?;
+/// An aggregation up to its parentheses.
+fn aggregate_head(aggregate: &Aggregate) -> String {
+    let name = aggregate.op.name();
+    if !aggregate.is_without && aggregate.grouping.is_empty() {
+        return name.to_owned();
     }
-    match &aggregate.parameter {
-        Some(parameter) => write!(out, "({parameter}, {})", aggregate.expr),
-        None => write!(out, "({})", aggregate.expr),
-    }
+    let word = if aggregate.is_without { "without" } else { "by" };
+    format!("{name} {word} ({}) ", print_labels(&aggregate.grouping))
 }
 
 fn print_labels(labels: &[String]) -> String {

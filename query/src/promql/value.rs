@@ -11,6 +11,11 @@ use super::histogram::HistogramValue;
 /// The label that holds the metric name.
 pub const NAME_LABEL: &str = "__name__";
 
+/// Whether a label goes with the metric name: its type and unit say nothing of what was computed from it.
+pub(crate) fn is_reserved(label: &str) -> bool {
+    matches!(label, NAME_LABEL | "__type__" | "__unit__")
+}
+
 /// Labels of a series, sorted by name, none empty. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Labels(Arc<[(Arc<str>, Arc<str>)]>);
@@ -88,10 +93,11 @@ impl Labels {
         self.0.iter().filter(|(name, _)| keep(name)).cloned().collect()
     }
 
-    /// The labels without the metric name.
+    /// The labels without the metric name, its type and its unit.
     #[must_use]
     pub fn without_name(&self) -> Self {
-        if self.name().is_empty() { self.clone() } else { self.filtered(|name| name != NAME_LABEL) }
+        let has_any = self.0.iter().any(|(name, _)| is_reserved(name));
+        if has_any { self.filtered(|name| !is_reserved(name)) } else { self.clone() }
     }
 
     /// The labels with one set, or removed when `value` is empty.

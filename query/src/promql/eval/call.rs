@@ -77,6 +77,9 @@ impl Evaluator<'_> {
                 let is_descending = special == Special::SortByLabelDesc;
                 self.sort_by_label(arg(0)?, args.get(1..).unwrap_or_default(), is_descending, grid)
             }
+            Special::Info => self.info_call(args, grid),
+            // Storage keeps no start times, so no sample has one.
+            Special::StartTimestamp => self.vector(arg(0)?, grid).map(|_| Value::Vector(Vec::new())),
             Special::LabelReplace => self.label_replace(args, grid),
             Special::LabelJoin => self.label_join(args, grid),
             Special::HistogramQuantile => self.histogram_quantile(expr, args, grid),

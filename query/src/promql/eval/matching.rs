@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::super::ast::{Binary, BinaryOp, Cardinality, Expr, Matching};
-use super::super::value::{Labels, NAME_LABEL};
+use super::super::value::{Labels, Sample, is_reserved};
 use super::series::{Series, series_bytes};
 use super::{Evaluator, Grid};
 use crate::{Budget, Error, ErrorKind, Result};
@@ -17,7 +17,7 @@ fn signature(labels: &Labels, matching: &Matching) -> Labels {
     if matching.is_on {
         labels.filtered(is_listed)
     } else {
-        labels.filtered(|name| name != NAME_LABEL && !is_listed(name))
+        labels.filtered(|name| !is_reserved(name) && !is_listed(name))
     }
 }
 
@@ -97,6 +97,30 @@ fn result_labels(binary: &Binary, many: &Labels, one: &Labels) -> Labels {
     }
 }
 
+/// The place of what stands for a missing series. The series that it meets tells which one it is.
+const FILLED: usize = usize::MAX;
+
+/// A sample of one side of a pair.
+struct Side<'a> {
+    /// Its series in the list, or [`FILLED`].
+    place: usize,
+    labels: &'a Labels,
+    drops_name: bool,
+    point: &'a Sample,
+}
+
+impl<'a> Side<'a> {
+    fn of(place: usize, series: &'a Series, step: usize) -> Option<Self> {
+        let point = series.at(step)?;
+        Some(Self { place, labels: &series.labels, drops_name: series.drops_name, point })
+    }
+
+    /// What stands for a series that is missing: the labels by which it would have met the other one.
+    fn filled(signature: &'a Labels, point: &'a Sample) -> Self {
+        Self { place: FILLED, labels: signature, drops_name: false, point }
+    }
+}
+
 /// The results of a join, as they come in.
 struct Joined<'a> {
     binary: &'a Binary,
@@ -115,13 +139,13 @@ impl Joined<'_> {
     ///
     /// # Errors
     /// Those of the budget.
-    fn place(&mut self, many: (usize, &Series), one: (usize, &Series), budget: &Budget) -> Result<usize> {
-        let key = (many.0, one.0);
+    fn place(&mut self, many: &Side<'_>, one: &Side<'_>, budget: &Budget) -> Result<usize> {
+        let key = (many.place, one.place);
         if let Some(place) = self.pairs.get(&key) {
             return Ok(*place);
         }
         budget.charge_bytes(series_bytes(0))?;
-        let labels = result_labels(self.binary, &many.1.labels, &one.1.labels);
+        let labels = result_labels(self.binary, many.labels, one.labels);
         let place = *self.places.entry(labels.clone()).or_insert(self.series.len());
         if place == self.series.len() {
             budget.charge_bytes(series_bytes(self.steps) + labels.memory_bytes())?;
@@ -133,7 +157,7 @@ impl Joined<'_> {
             self.taken.push(None);
         }
         if let Some(series) = self.series.get_mut(place) {
-            series.drops_name |= many.1.drops_name;
+            series.drops_name |= many.drops_name;
         }
         self.pairs.insert(key, place);
         Ok(place)
@@ -165,8 +189,15 @@ impl Evaluator<'_> {
         let is_right_many = binary.matching.cardinality == Cardinality::OneToMany;
         let (many, one) = if is_right_many { (&right, &left) } else { (&left, &right) };
         let groups = by_signature(one, &binary.matching);
-        let signatures: Vec<_> =
-            many.iter().map(|series| signature(&series.labels, &binary.matching)).collect();
+        let signatures_of = |series: &[Series]| -> Vec<Labels> {
+            series.iter().map(|series| signature(&series.labels, &binary.matching)).collect()
+        };
+        let signatures = signatures_of(many);
+        let fill = binary.matching.fill;
+        let (fill_many, fill_one) =
+            if is_right_many { (fill.right, fill.left) } else { (fill.left, fill.right) };
+        let (fill_many, fill_one) = (fill_many.map(Sample::Float), fill_one.map(Sample::Float));
+        let one_signatures = if fill_many.is_some() { signatures_of(one) } else { Vec::new() };
         let mut joined = Joined {
             binary,
             steps: grid.count,
@@ -182,35 +213,54 @@ impl Evaluator<'_> {
             self.context.budget.check_time()?;
             let mut met: HashSet<&Labels> = HashSet::new();
             check_one_side(binary, one, &crowded, step)?;
-            for (many_idx, many_series) in many.iter().enumerate() {
-                let Some(many_point) = many_series.at(step) else { continue };
-                let Some(key) = signatures.get(many_idx) else { continue };
+            for (place, (series, key)) in many.iter().zip(&signatures).enumerate() {
+                let Some(many_side) = Side::of(place, series, step) else { continue };
                 let group = groups.get(key).unwrap_or(&empty);
-                let partner = group.iter().find_map(|index| {
-                    let series = one.get(*index)?;
-                    Some((*index, series, series.at(step)?))
-                });
-                let Some((one_idx, one_series, one_point)) = partner else { continue };
-                let is_single = binary.matching.cardinality == Cardinality::OneToOne;
-                let (l, r) = if is_right_many { (one_point, many_point) } else { (many_point, one_point) };
-                let result = self.pair(expr, binary, l, r);
-                // Prometheus refuses this even where the comparison leaves out all but one of them.
-                if is_single && !met.insert(key) {
-                    return Err(ambiguous("many-to-one matching must be explicit (group_left/group_right)"));
-                }
-                let Some(sample) = &result else { continue };
-                let budget = self.context.budget;
-                budget.charge_bytes(sample.heap_bytes())?;
-                let place = joined.place((many_idx, many_series), (one_idx, one_series), budget)?;
-                if !joined.take(place, step) {
-                    return Err(ambiguous("grouping labels must ensure unique matches"));
-                }
-                if let Some(series) = joined.series.get_mut(place) {
-                    series.set(step, result);
+                let found = group.iter().find_map(|index| Side::of(*index, one.get(*index)?, step));
+                let filled = fill_one.as_ref().map(|point| Side::filled(key, point));
+                let Some(one_side) = found.or(filled) else { continue };
+                let is_first = met.insert(key);
+                self.meet(expr, &mut joined, (&many_side, &one_side), step, is_first)?;
+            }
+            let Some(point) = &fill_many else { continue };
+            for (place, (series, key)) in one.iter().zip(&one_signatures).enumerate() {
+                let Some(one_side) = Side::of(place, series, step) else { continue };
+                if met.insert(key) {
+                    self.meet(expr, &mut joined, (&Side::filled(key, point), &one_side), step, true)?;
                 }
             }
         }
         Ok(joined.series)
+    }
+
+    /// Puts what two samples make to its series. `is_first`: none of this signature has met at the step before.
+    fn meet(
+        &self,
+        expr: &Expr,
+        joined: &mut Joined<'_>,
+        (many, one): (&Side<'_>, &Side<'_>),
+        step: usize,
+        is_first: bool,
+    ) -> Result<()> {
+        let (binary, cardinality) = (joined.binary, joined.binary.matching.cardinality);
+        let is_right_many = cardinality == Cardinality::OneToMany;
+        let (l, r) = if is_right_many { (one.point, many.point) } else { (many.point, one.point) };
+        let result = self.pair(expr, binary, l, r);
+        // Prometheus refuses this even where the comparison leaves out all but one of them.
+        if cardinality == Cardinality::OneToOne && !is_first {
+            return Err(ambiguous("many-to-one matching must be explicit (group_left/group_right)"));
+        }
+        let Some(sample) = &result else { return Ok(()) };
+        let budget = self.context.budget;
+        budget.charge_bytes(sample.heap_bytes())?;
+        let place = joined.place(many, one, budget)?;
+        if !joined.take(place, step) {
+            return Err(ambiguous("grouping labels must ensure unique matches"));
+        }
+        if let Some(series) = joined.series.get_mut(place) {
+            series.set(step, result);
+        }
+        Ok(())
     }
 }
 

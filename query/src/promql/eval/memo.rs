@@ -103,7 +103,7 @@ fn find(expr: &Expr, is_argument: bool, found: &mut HashMap<String, Vec<(usize, 
         }
     }
     match &expr.kind {
-        ExprKind::Number(_)
+        ExprKind::Number { .. }
         | ExprKind::Text(_)
         | ExprKind::Bytes(_)
         | ExprKind::Selector(_)

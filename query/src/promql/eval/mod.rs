@@ -2,7 +2,7 @@
 //!
 //! Read in this order: this file (entry points, grid, dispatch, the final shape), [`series`] (vectors over steps),
 //! [`select`] (names and matchers to series), [`read`] (series to samples), [`native`] (series with histograms),
-//! [`window`] (functions over ranges), [`edges`] (`anchored` and `smoothed`), [`call`], [`labels`] and [`histogram`]
+//! [`window`] (functions over ranges), [`edges`] (`anchored` and `smoothed`), [`call`], [`labels`], [`info`] and [`histogram`]
 //! (the other functions), [`binary`] and [`matching`] (operators), [`aggregate`] and [`tally`]; and the short way of
 //! aggregations over very many series: [`leaf`], [`roster`], [`stream`], and the shortest: [`grouped`].
 //! [`memo`] keeps what is asked for again.
@@ -16,6 +16,7 @@ mod call;
 mod edges;
 mod grouped;
 mod histogram;
+mod info;
 mod labels;
 mod leaf;
 mod matching;
@@ -38,6 +39,7 @@ use icecore_storage::scan::{Coverage, Resolution, Scan};
 
 use super::ast::{At, Edge, Expr, ExprKind, Shift, ValueType};
 use super::check::type_of;
+use super::duration::{QueryTimes, resolve};
 use super::functions::native::Remark;
 use super::parser::parse;
 use super::print::quote_bytes;
@@ -72,7 +74,8 @@ impl std::fmt::Debug for Context<'_> {
 /// # Errors
 /// `InvalidInput`, `Unsupported`, `Execution`, and those of the budget and of storage.
 pub fn instant(context: &Context<'_>, text: &str, time_ns: i64) -> Result<Answer> {
-    let expr = parse_bounded(context, text)?;
+    let mut expr = parse_bounded(context, text)?;
+    resolve(text, &mut expr, QueryTimes { step: 0.0, range: 0.0 })?;
     let grid = Grid { start_ns: time_ns, step_ns: 0, count: 1 };
     let evaluator = Evaluator { memo: Memo::of(&expr), ..Evaluator::new(context, text, &grid) };
     let value = if type_of(&expr) == ValueType::Matrix {
@@ -90,7 +93,7 @@ pub fn instant(context: &Context<'_>, text: &str, time_ns: i64) -> Result<Answer
 /// As [`instant`]; `InvalidInput` when the step is not positive, the end lies before the start, or the query gives
 /// neither numbers nor an instant vector; `LimitExceeded` when there are too many steps.
 pub fn range(context: &Context<'_>, text: &str, start_ns: i64, end_ns: i64, step_ns: i64) -> Result<Answer> {
-    let expr = parse_bounded(context, text)?;
+    let mut expr = parse_bounded(context, text)?;
     let found = type_of(&expr);
     if !matches!(found, ValueType::Scalar | ValueType::Vector) {
         let message =
@@ -114,6 +117,9 @@ pub fn range(context: &Context<'_>, text: &str, start_ns: i64, end_ns: i64, step
         );
         return Err(Error::new(ErrorKind::LimitExceeded, message));
     };
+    let times =
+        QueryTimes { step: step_ns as f64 / 1e9, range: end_ns.saturating_sub(start_ns) as f64 / 1e9 };
+    resolve(text, &mut expr, times)?;
     let grid = Grid { start_ns, step_ns, count };
     let evaluator = Evaluator { end_ns, memo: Memo::of(&expr), ..Evaluator::new(context, text, &grid) };
     let value = evaluator.eval(&expr, &grid)?;
@@ -254,7 +260,7 @@ impl<'a> Evaluator<'a> {
 
     fn unsettled(&self, expr: &Expr, grid: &Grid) -> Result<Value> {
         match &expr.kind {
-            ExprKind::Number(value) => Ok(Value::Scalar(vec![*value; grid.count])),
+            ExprKind::Number { value, .. } => Ok(Value::Scalar(vec![*value; grid.count])),
             ExprKind::Text(text) => Ok(Value::Text(text.clone())),
             ExprKind::Bytes(_) => self.string(expr).map(Value::Text),
             ExprKind::Paren(inner) => self.eval(inner, grid),

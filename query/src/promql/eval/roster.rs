@@ -11,7 +11,7 @@ use icecore_storage::model::SeriesId;
 use icecore_storage::scan::TagCodes;
 
 use super::super::ast::Aggregate;
-use super::super::value::{Labels, NAME_LABEL};
+use super::super::value::{Labels, NAME_LABEL, is_reserved};
 use super::Evaluator;
 use super::aggregate::group_labels;
 use super::grouped::{Grouping, values_bytes};
@@ -304,7 +304,7 @@ impl Groups<'_> {
 /// Whether the labels of a group have this one.
 pub(super) fn is_kept(aggregate: &Aggregate, name: &str) -> bool {
     let is_listed = aggregate.grouping.iter().any(|label| label == name);
-    if aggregate.is_without { name != NAME_LABEL && !is_listed } else { is_listed }
+    if aggregate.is_without { !is_reserved(name) && !is_listed } else { is_listed }
 }
 
 #[cfg(test)]

@@ -207,14 +207,21 @@ impl Evaluator<'_> {
                     None => {}
                 }
             }
-            found.push(RawSeries { labels: one.labels, drops_name: one.drops_name, ts_ns, values, hists });
+            found.push(RawSeries {
+                labels: one.labels,
+                drops_name: one.drops_name,
+                ts_ns,
+                values,
+                hists,
+                ended_ns: Vec::new(),
+            });
         }
         self.slide(over, found, &windows, grid, params)
     }
 
     /// Evaluates the inner expression of a subquery wherever any step needs it. Its times are multiples of its step.
     pub(super) fn subquery(&self, matrix: &Expr, grid: &Grid) -> Result<(Grid, Vec<Series>)> {
-        let ExprKind::Subquery { expr: inner, range_ns, step_ns, shift } = &matrix.kind else {
+        let ExprKind::Subquery { expr: inner, range_ns, step_ns, shift, .. } = &matrix.kind else {
             return Err(Error::at(self.text, matrix.start, "expected a subquery"));
         };
         let times = self.shifted(*shift, grid);

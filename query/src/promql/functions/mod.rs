@@ -18,9 +18,6 @@ use super::ast::ValueType;
 use super::ast::ValueType::{Matrix, Scalar, Text, Vector};
 use range::RawWindow;
 
-/// Functions of Prometheus that are known by name and not built.
-pub(crate) const UNBUILT: [&str; 3] = ["holt_winters", "info", "start_timestamp"];
-
 /// What computes a function.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Run {
@@ -53,6 +50,7 @@ pub(crate) enum Special {
     HistogramStddev,
     HistogramStdvar,
     HistogramSum,
+    Info,
     LabelJoin,
     LabelReplace,
     MaxOf,
@@ -66,6 +64,7 @@ pub(crate) enum Special {
     SortByLabelDesc,
     SortDesc,
     Start,
+    StartTimestamp,
     Step,
     Time,
     Timestamp,
@@ -141,6 +140,7 @@ static TABLE: &[Function] = &[
     special("histogram_stddev", &[Vector], Special::HistogramStddev),
     special("histogram_stdvar", &[Vector], Special::HistogramStdvar),
     special("histogram_sum", &[Vector], Special::HistogramSum),
+    Function { optional: 1, ..special("info", &[Vector, Vector], Special::Info) },
     Function {
         optional: 1, is_variadic: true,
         ..special("label_join", &[Vector, Text, Text, Text], Special::LabelJoin)
@@ -161,6 +161,7 @@ static TABLE: &[Function] = &[
     },
     special("sort_desc", &[Vector], Special::SortDesc),
     Function { returns: Scalar, ..special("start", &[], Special::Start) },
+    special("start_timestamp", &[Vector], Special::StartTimestamp),
     Function { returns: Scalar, ..special("step", &[], Special::Step) },
     Function { returns: Scalar, ..special("time", &[], Special::Time) },
     special("timestamp", &[Vector], Special::Timestamp),

@@ -1,7 +1,7 @@
 //! Selectors and what may follow them: matchers, ranges, `offset` and `@`.
 #![warn(clippy::indexing_slicing)]
 
-use super::super::ast::{At, Edge, Expr, ExprKind, MatchOp, Matcher, Selector, Shift};
+use super::super::ast::{At, Computed, Edge, Expr, ExprKind, MatchOp, Matcher, Selector, Shift};
 use super::super::lexer::Token;
 use super::super::number::seconds_to_ns;
 use super::{Parser, compile_regex};
@@ -26,7 +26,8 @@ impl Parser<'_> {
             return Err(Error::at(self.text, start, message));
         }
         let is_telling = |matcher: &Matcher| matcher.label != "__stat__" && !matcher.accepts("");
-        if selector.name.is_none() && !selector.matchers.iter().any(is_telling) {
+        let is_any = selector.name.is_none() && !selector.matchers.iter().any(is_telling);
+        if is_any && !self.allows_any {
             let message = "vector selector must contain at least one non-empty matcher";
             return Err(Error::at(self.text, start, message));
         }
@@ -79,24 +80,26 @@ impl Parser<'_> {
     /// `[range]` or `[range:step]` after an expression.
     pub(super) fn bracket(&mut self, expr: Expr) -> Result<Expr> {
         self.at += 1;
-        let range_ns = self.duration()?;
-        if range_ns <= 0 {
-            return Err(self.error_before("duration must be greater than 0"));
-        }
+        let (range_ns, range) = self.positive_duration()?;
         let (start, height) = (expr.start, expr.height);
         let kind = if self.take_sign(":") {
-            let step_ns = if *self.peek() == Token::Sign("]") { None } else { Some(self.duration()?) };
-            if step_ns.is_some_and(|step| step <= 0) {
-                return Err(self.error_before("duration must be greater than 0"));
-            }
-            ExprKind::Subquery { expr: Box::new(expr), range_ns, step_ns, shift: Shift::default() }
+            let step = if *self.peek() == Token::Sign("]") { None } else { Some(self.positive_duration()?) };
+            let (step_ns, step) = step.map_or((None, None), |(step_ns, step)| (Some(step_ns), step));
+            let is_waiting = range.is_some() || step.is_some();
+            let computed = is_waiting.then(|| Box::new(Computed { range, step, offset: None }));
+            let shift = Shift::default();
+            ExprKind::Subquery { expr: Box::new(expr), range_ns, step_ns, shift, computed }
         } else {
             match expr.kind {
                 ExprKind::Selector(selector) if selector.edge != Edge::Inside => {
                     let message = format!("no {} modifiers allowed before range", selector.edge.word());
                     return Err(Error::at(self.text, start, message));
                 }
-                ExprKind::Selector(selector) if selector.shift == Shift::default() => {
+                ExprKind::Selector(mut selector)
+                    if selector.shift == Shift::default() && selector.computed.is_none() =>
+                {
+                    selector.computed =
+                        range.map(|range| Box::new(Computed { range: Some(range), ..Computed::default() }));
                     ExprKind::Range { selector, range_ns }
                 }
                 ExprKind::Selector(selector) => {
@@ -111,48 +114,22 @@ impl Parser<'_> {
         self.node(kind, start, self.end_before(), height)
     }
 
-    fn duration(&mut self) -> Result<i64> {
-        let nanos = match self.peek() {
-            Token::Duration(nanos) => Some(*nanos),
-            Token::Number(seconds) => seconds_to_ns(*seconds),
-            Token::Name(_) | Token::Sign("(" | "-" | "+") => {
-                return Err(self.unsupported("duration expression"));
-            }
-            _ => return Err(self.unexpected("expected duration")),
-        };
-        let Some(nanos) = nanos else { return Err(self.unexpected("duration out of range")) };
-        self.at += 1;
-        match self.peek() {
-            Token::Sign("+" | "-" | "*" | "/" | "%" | "^") if self.is_in_bracket() => {
-                Err(self.unsupported("duration expression"))
-            }
-            _ => Ok(nanos),
-        }
-    }
-
-    /// Whether the duration just read stands between brackets: what came before it is `[` or a colon.
-    fn is_in_bracket(&self) -> bool {
-        let before = self.at.checked_sub(2).and_then(|at| self.tokens.get(at));
-        before.is_some_and(|before| matches!(before.token, Token::Sign("[" | ":")))
-    }
-
     pub(super) fn offset_modifier(&mut self, expr: &mut Expr) -> Result<()> {
         let start = self.start();
         self.at += 1;
-        let is_minus = self.take_sign("-");
-        if !is_minus {
-            self.take_sign("+");
-        }
-        let nanos = self.duration()?;
-        let Some(shift) = shift_of(expr) else {
+        let (offset_ns, offset) = self.offset_duration()?;
+        let Some((shift, computed)) = shift_of(expr) else {
             let message = "offset modifier must be preceded by an instant vector selector or range vector \
                            selector or a subquery";
             return Err(Error::at(self.text, start, message));
         };
-        if shift.offset_ns != 0 {
+        if shift.offset_ns != 0 || computed.as_ref().is_some_and(|computed| computed.offset.is_some()) {
             return Err(Error::at(self.text, start, "offset may not be set multiple times"));
         }
-        shift.offset_ns = if is_minus { -nanos } else { nanos };
+        shift.offset_ns = offset_ns;
+        if offset.is_some() {
+            Computed::of(computed).offset = offset;
+        }
         Ok(())
     }
 
@@ -177,7 +154,7 @@ impl Parser<'_> {
         let start = self.start();
         self.at += 1;
         let at = self.at_time()?;
-        let Some(shift) = shift_of(expr) else {
+        let Some((shift, _)) = shift_of(expr) else {
             let message = "@ modifier must be preceded by an instant vector selector or range vector selector \
                            or a subquery";
             return Err(Error::at(self.text, start, message));
@@ -218,10 +195,13 @@ impl Parser<'_> {
     }
 }
 
-fn shift_of(expr: &mut Expr) -> Option<&mut Shift> {
+/// Where a selector or subquery looks, and what of that waits for the query.
+fn shift_of(expr: &mut Expr) -> Option<(&mut Shift, &mut Option<Box<Computed>>)> {
     match &mut expr.kind {
-        ExprKind::Selector(selector) | ExprKind::Range { selector, .. } => Some(&mut selector.shift),
-        ExprKind::Subquery { shift, .. } => Some(shift),
+        ExprKind::Selector(selector) | ExprKind::Range { selector, .. } => {
+            Some((&mut selector.shift, &mut selector.computed))
+        }
+        ExprKind::Subquery { shift, computed, .. } => Some((shift, computed)),
         _ => None,
     }
 }
