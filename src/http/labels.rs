@@ -22,8 +22,6 @@ use crate::telemetry::Language;
 use crate::{Error, Result};
 
 const METRIC_NAME: &str = "__name__";
-/// Field whose metric is called like its measurement.
-const PLAIN_FIELD: &str = "value";
 
 /// A value beside its text: in the set, and in the answer.
 const VALUE_BYTES: u64 = 64;
@@ -158,7 +156,7 @@ fn label_names(selection: &Selection, scan: &dyn Scan, query: &Query) -> Result<
         return Ok(names);
     }
     for schema in schemas(scan) {
-        if schema.fields.iter().any(|field| field.field_type.is_numeric()) {
+        if schema.metrics().next().is_some() {
             names.insert(METRIC_NAME.to_owned());
             names.extend(schema.tag_keys.iter().map(|key| key.to_string()));
         }
@@ -177,7 +175,7 @@ fn values_of(name: &str, selection: &Selection, scan: &dyn Scan, query: &Query) 
     }
     for schema in schemas(scan) {
         if name == METRIC_NAME {
-            values.extend(metric_names(&schema));
+            values.extend(schema.metrics().map(|(metric, _)| metric));
         } else if schema.tag_keys.iter().any(|key| &**key == name) {
             let ids = scan.series_ids(schema.measurement, &[], selection.range, selection.series_max)?;
             query.budget.charge_samples(u64::try_from(ids.len()).unwrap_or(u64::MAX))?;
@@ -192,14 +190,6 @@ fn values_of(name: &str, selection: &Selection, scan: &dyn Scan, query: &Query) 
         }
     }
     Ok(values)
-}
-
-fn metric_names(schema: &Schema) -> impl Iterator<Item = String> {
-    let numeric = schema.fields.iter().filter(|field| field.field_type.is_numeric());
-    numeric.map(|field| match &*field.name {
-        PLAIN_FIELD => schema.name.to_string(),
-        name => format!("{}_{name}", schema.name),
-    })
 }
 
 /// Undoes Prometheus' escape of UTF-8 label names: `U__a_2e_b` is `a.b`, `__` is `_`. A name that only looks like

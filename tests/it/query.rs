@@ -2,6 +2,7 @@
 
 mod languages;
 mod laws;
+mod native;
 mod quantiles;
 mod sim;
 mod stale;

@@ -174,6 +174,14 @@ impl Scan for VecScan {
         self.histograms.keys().any(|place| (place.0, place.1) == (measurement, field))
     }
 
+    fn histogram_series(&self, request: &SampleRequest<'_>, _meter: &dyn Meter) -> Result<Vec<SeriesId>> {
+        let has_some = |id: &&SeriesId| {
+            let found = self.histograms.get(&(request.measurement, request.field, **id));
+            found.is_some_and(|found| found.keys().any(|ts_ns| request.range.contains(*ts_ns)))
+        };
+        Ok(request.series.iter().filter(has_some).copied().collect())
+    }
+
     fn histograms(
         &self,
         request: &SampleRequest<'_>,

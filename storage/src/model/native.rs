@@ -5,9 +5,15 @@
 //!
 //! Source: Prometheus native histograms (schemas -4 to 8, and -53 for bounds of one's own).
 
+mod text;
+
 use std::sync::Arc;
 
 use crate::{Error, Result};
+
+/// The field that keeps the native histograms of a measurement, as texts ([`NativeHistogram::to_text`]): a metric of
+/// Prometheus is a measurement, and its numbers are in [`PLAIN_FIELD`](super::schema::PLAIN_FIELD).
+pub const HISTOGRAM_FIELD: &str = "__histogram__";
 
 /// The coarsest schema: one bucket for each factor of 2^16.
 pub const SCHEMA_MIN: i32 = -4;

@@ -4,7 +4,10 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use super::{FieldId, FieldType, MeasurementId, SeriesId, SeriesKey};
+use super::{FieldId, FieldType, HISTOGRAM_FIELD, MeasurementId, STALE_FIELD, SeriesId, SeriesKey};
+
+/// The field whose metric is called as its measurement, with nothing added: that of Prometheus' samples.
+pub const PLAIN_FIELD: &str = "value";
 
 /// A field of a measurement.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +37,28 @@ impl Schema {
     /// The field with this name.
     pub fn field(&self, name: &str) -> Option<&FieldInfo> {
         self.fields.iter().find(|field| &*field.name == name)
+    }
+
+    /// The metrics that PromQL sees: their names, and the fields that hold their samples. Numeric fields; and the field of
+    /// native histograms, where the metric of this name has no numbers.
+    pub fn metrics(&self) -> impl Iterator<Item = (String, &FieldInfo)> {
+        let has_plain = self.field(PLAIN_FIELD).is_some_and(|field| field.field_type.is_numeric());
+        self.fields.iter().filter_map(move |field| match &*field.name {
+            STALE_FIELD => None,
+            HISTOGRAM_FIELD if field.field_type == FieldType::Str => {
+                (!has_plain).then(|| (self.name.to_string(), field))
+            }
+            _ if !field.field_type.is_numeric() => None,
+            PLAIN_FIELD => Some((self.name.to_string(), field)),
+            name => Some((format!("{}_{name}", self.name), field)),
+        })
+    }
+
+    /// The field that keeps the native histograms of a metric, given by the field of its samples ([`Schema::metrics`]).
+    pub fn histograms_of(&self, field: FieldId) -> Option<&FieldInfo> {
+        let kept = self.field(HISTOGRAM_FIELD).filter(|kept| kept.field_type == FieldType::Str)?;
+        let is_plain = || self.field(PLAIN_FIELD).is_some_and(|plain| plain.id == field);
+        (kept.id == field || is_plain()).then_some(kept)
     }
 }
 

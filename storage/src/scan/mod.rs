@@ -17,6 +17,7 @@ mod gather;
 mod groups;
 mod kept;
 pub(crate) mod merge;
+mod native;
 mod pages;
 mod press;
 mod rows;
@@ -290,9 +291,18 @@ pub trait Scan: Send + Sync {
     ) -> Result<Coverage>;
 
     /// Whether some samples of a field are native histograms, which [`Scan::histograms`] hands over. Asked once for
-    /// each field of a query, so that numbers cost nothing more. Storage holds none yet.
+    /// each field of a query, so that numbers cost nothing more.
     fn has_histograms(&self, _measurement: MeasurementId, _field: FieldId) -> bool {
         false
+    }
+
+    /// The series of a request that have native histograms in its range, ascending; perhaps some that have them only near
+    /// it. Told from every layer, also where raw rows are gone.
+    ///
+    /// # Errors
+    /// As [`Scan::samples`].
+    fn histogram_series(&self, _request: &SampleRequest<'_>, _meter: &dyn Meter) -> Result<Vec<SeriesId>> {
+        Ok(Vec::new())
     }
 
     /// Hands over every native histogram of a field, as [`Scan::samples`] does its numbers.

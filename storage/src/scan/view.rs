@@ -10,8 +10,8 @@ use super::classes::Classes;
 use super::gather::{self, Samples};
 use super::source::{Cursor, Source};
 use super::{
-    Coverage, Flow, GroupRequest, Meter, RowRequest, SampleRequest, SampleSlice, Scan, Schema, SeriesInfo,
-    TagCodes, TagMatcher, WindowRequest, WindowSlice, rows, windows,
+    Coverage, Flow, GroupRequest, HistogramSlice, Meter, RowRequest, SampleRequest, SampleSlice, Scan,
+    Schema, SeriesInfo, TagCodes, TagMatcher, WindowRequest, WindowSlice, native, rows, windows,
 };
 use crate::memtable::Snapshot;
 use crate::model::{
@@ -165,11 +165,14 @@ impl Scan for View {
         sink: &mut dyn FnMut(SampleSlice<'_>) -> Result<()>,
     ) -> Result<Coverage> {
         let field_type = self.field_type(request.measurement, request.field)?;
-        if !field_type.is_numeric() {
-            return Err(Error::invalid("text fields have no samples"));
-        }
         let classes = self.classes(request.measurement, request.series)?;
         let (ranges, raw_gone_before_ns) = raw_ranges(&classes, request.range);
+        if !field_type.is_numeric() {
+            return match self.has_histograms(request.measurement, request.field) {
+                true => Ok(Coverage { raw_gone_before_ns, ..Coverage::default() }),
+                false => Err(Error::invalid("text fields have no samples")),
+            };
+        }
         let sources = self.raw_sources(request.measurement, request.range);
         let keys = [ColumnKey::value(request.field)];
         let mut cursors: Vec<Cursor<'_>> =
@@ -191,6 +194,23 @@ impl Scan for View {
         }
         coverage.pages = cursors.iter().map(Cursor::pages).sum();
         Ok(coverage)
+    }
+
+    fn has_histograms(&self, measurement: MeasurementId, field: FieldId) -> bool {
+        self.schema_of(measurement).is_some_and(|schema| schema.histograms_of(field).is_some())
+    }
+
+    fn histogram_series(&self, request: &SampleRequest<'_>, meter: &dyn Meter) -> Result<Vec<SeriesId>> {
+        native::series(self, request, meter)
+    }
+
+    fn histograms(
+        &self,
+        request: &SampleRequest<'_>,
+        meter: &dyn Meter,
+        sink: &mut dyn FnMut(HistogramSlice<'_>) -> Result<()>,
+    ) -> Result<()> {
+        native::run(self, request, meter, sink)
     }
 
     fn windows(

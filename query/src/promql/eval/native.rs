@@ -16,12 +16,12 @@ use super::super::functions::range::{RawWindow, numbers_of};
 use super::super::functions::{Function, Run};
 use super::super::histogram::HistogramValue;
 use super::super::value::Sample;
-use super::read::{Instant, RawSeries, windows_of};
+use super::read::{Instant, RawSeries, gone, hull, windows_of};
 use super::select::Target;
 use super::series::{Point, Series, series_bytes};
 use super::window::Params;
 use super::{Evaluator, Grid};
-use crate::Result;
+use crate::{Error, ErrorKind, Result};
 
 /// How a function is computed over the windows of series.
 #[derive(Clone, Copy)]
@@ -37,9 +37,29 @@ impl Evaluator<'_> {
         self.context.scan.has_histograms(target.measurement, target.field)
     }
 
-    /// Parts the fields that hold numbers alone from those that have histograms, too.
-    pub(super) fn parted(&self, targets: Vec<Target>) -> (Vec<Target>, Vec<Target>) {
-        targets.into_iter().partition(|target| !self.has_histograms(target))
+    /// Parts the series that have numbers alone in some windows from those that have histograms, too.
+    pub(super) fn parted(
+        &self,
+        targets: Vec<Target>,
+        windows: &[Window],
+    ) -> Result<(Vec<Target>, Vec<Target>)> {
+        let (mut plain, mut mixed) = (Vec::with_capacity(targets.len()), Vec::new());
+        for target in targets {
+            if !self.has_histograms(&target) {
+                plain.push(target);
+                continue;
+            }
+            let (scan, budget) = (self.context.scan, self.context.budget);
+            let request = request_of(&target, hull(windows));
+            let with_some = budget.scanned(scan.histogram_series(&request, budget))?;
+            budget.charge_ids(&with_some)?;
+            let (without, with) = target.parted(&with_some);
+            plain.push(without);
+            mixed.push(with);
+        }
+        plain.retain(|target| !target.ids.is_empty());
+        mixed.retain(|target| !target.ids.is_empty());
+        Ok((plain, mixed))
     }
 
     /// The histograms of each series that has some.
@@ -48,12 +68,7 @@ impl Evaluator<'_> {
         target: &Target,
         range: TimeRange,
     ) -> Result<Vec<(SeriesId, Vec<Timed>)>> {
-        let request = SampleRequest {
-            measurement: target.measurement,
-            field: target.field,
-            series: &target.ids,
-            range,
-        };
+        let request = request_of(target, range);
         let budget = self.context.budget;
         let mut found = Vec::new();
         let outcome = self.context.scan.histograms(&request, budget, &mut |slice| {
@@ -86,6 +101,10 @@ impl Evaluator<'_> {
         }
         let windows = windows_of(times, self.lookback_ns());
         let (found, coverage) = self.samples_of(targets, &windows, true)?;
+        if let Some(before_ns) = coverage.raw_gone_before_ns {
+            let what = "a selector of series with native histograms";
+            return Err(Error::new(ErrorKind::Execution, gone(what, before_ns)));
+        }
         self.absorb(&coverage);
         self.each_series(found, &windows, grid, |raw, window, _| {
             let floats = raw.within(window);
@@ -212,6 +231,11 @@ pub(super) fn over_numbers(run: Run, floats: &RawWindow<'_>, window: Window) -> 
         Run::Map(_) | Run::Date(_) | Run::Special(_) => None,
     };
     value.map(Sample::Float)
+}
+
+fn request_of(target: &Target, range: TimeRange) -> SampleRequest<'_> {
+    let (measurement, field) = target.place();
+    SampleRequest { measurement, field, series: &target.ids, range }
 }
 
 fn value_of(native: &NativeHistogram) -> std::result::Result<Arc<HistogramValue>, StorageError> {

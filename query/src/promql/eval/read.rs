@@ -89,6 +89,11 @@ pub(super) fn raw_bytes(labels: &Labels, samples: usize) -> u64 {
     series_bytes(0) + labels.memory_bytes() + (samples * size_of::<(i64, f64)>()) as u64
 }
 
+/// Why something that needs raw rows is refused.
+pub(super) fn gone(what: &str, before_ns: i64) -> String {
+    format!("{what} needs raw rows, and raw rows before {} are gone", format_time(before_ns))
+}
+
 /// The windows `(t - range, t]`, one per time.
 pub(super) fn windows_of(grid: &Grid, range_ns: i64) -> Vec<Window> {
     grid.times().map(|end_ns| Window { start_ns: end_ns.saturating_sub(range_ns), end_ns }).collect()
@@ -158,7 +163,8 @@ impl Evaluator<'_> {
         };
         let wants = found.map_or(StatSet::ENDS, wants_of);
         let targets = self.targets(selector, &windows)?;
-        let (plain, mixed) = if found.is_none() { self.parted(targets) } else { (targets, Vec::new()) };
+        let (plain, mixed) =
+            if found.is_none() { self.parted(targets, &windows)? } else { (targets, Vec::new()) };
         let read = WindowRead { windows: &windows, grid, wants };
         let mut series = Vec::new();
         for target in &plain {
@@ -461,13 +467,7 @@ impl Evaluator<'_> {
     pub(super) fn refuse_gone(&self, expr: &Expr, what: &str, coverage: &Coverage) -> Result<()> {
         let Some(before_ns) = coverage.raw_gone_before_ns else { return Ok(()) };
         let (line, column) = crate::error::line_column(self.text, expr.start);
-        Err(Error::new(
-            ErrorKind::Execution,
-            format!(
-                "{line}:{column}: {what} needs raw rows, and raw rows before {} are gone",
-                format_time(before_ns)
-            ),
-        ))
+        Err(Error::new(ErrorKind::Execution, format!("{line}:{column}: {}", gone(what, before_ns))))
     }
 
     pub(super) fn unsupported(&self, expr: &Expr, what: impl std::fmt::Display) -> Error {

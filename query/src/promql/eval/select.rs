@@ -8,7 +8,7 @@ use std::sync::Arc;
 use icecore_storage::model::{
     FieldId, MeasurementId, STALE_FIELD, SeriesId, SeriesKey, SeriesSet, TimeRange,
 };
-use icecore_storage::scan::{FieldInfo, Scan, Schema, TagMatcher, TagTest};
+use icecore_storage::scan::{Scan, Schema, TagMatcher, TagTest};
 
 use super::super::ast::{MatchOp, Matcher, Selector};
 use super::super::value::{Labels, NAME_LABEL};
@@ -17,8 +17,6 @@ use crate::{Budget, Error, ErrorKind, Result};
 
 /// The label that asks for a statistic of windows.
 const STAT_LABEL: &str = "__stat__";
-/// The field whose metric is named as the measurement alone.
-const PLAIN_FIELD: &str = "value";
 
 /// A statistic of windows as a series.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,6 +85,14 @@ pub(super) struct Target {
 }
 
 impl Target {
+    /// Parts its series: those that are not listed, and those that are.
+    pub(super) fn parted(self, listed: &[SeriesId]) -> (Self, Self) {
+        let is_listed = |id: &SeriesId| listed.binary_search(id).is_ok();
+        let (with, without) = self.ids.iter().copied().partition(is_listed);
+        let label_names = self.label_names.clone();
+        (Self { ids: without, label_names, metric: self.metric.clone(), ..self }, Self { ids: with, ..self })
+    }
+
     /// Where its samples are.
     pub(super) fn place(&self) -> (MeasurementId, FieldId) {
         (self.measurement, self.field)
@@ -239,7 +245,7 @@ fn tag_matcher(matcher: &Matcher) -> Option<TagMatcher> {
     Some(TagMatcher { key: matcher.label.clone(), test })
 }
 
-/// The numeric fields whose metric names pass, with these names.
+/// The fields whose metric names pass, with these names.
 fn fields_of(scan: &dyn Scan, selector: &Selector) -> Vec<(Schema, FieldId, String)> {
     let tests: Vec<&Matcher> =
         selector.matchers.iter().filter(|matcher| matcher.label == NAME_LABEL).collect();
@@ -257,17 +263,8 @@ fn fields_of(scan: &dyn Scan, selector: &Selector) -> Vec<(Schema, FieldId, Stri
     };
     let mut found = Vec::new();
     for schema in measurements.iter().filter_map(|measurement| scan.schema(measurement)) {
-        let is_metric = |field: &&FieldInfo| field.field_type.is_numeric() && &*field.name != STALE_FIELD;
-        for field in schema.fields.iter().filter(is_metric) {
-            let metric = metric_name(&schema.name, &field.name);
-            if accepts(&metric) {
-                found.push((schema.clone(), field.id, metric));
-            }
-        }
+        let metrics = schema.metrics().filter(|(metric, _)| accepts(metric));
+        found.extend(metrics.map(|(metric, field)| (schema.clone(), field.id, metric)));
     }
     found
-}
-
-fn metric_name(measurement: &str, field: &str) -> String {
-    if field == PLAIN_FIELD { measurement.to_owned() } else { format!("{measurement}_{field}") }
 }

@@ -108,7 +108,7 @@ impl Evaluator<'_> {
         }
         match function.run {
             Run::Window(formula) => {
-                let (plain, mixed) = self.parted(self.targets(selector, windows)?);
+                let (plain, mixed) = self.parted(self.targets(selector, windows)?, windows)?;
                 let point =
                     |_, window, partial: &Partial| formula(&partial.numbers()?, window).map(Sample::Float);
                 let series = self.windows(&plain, windows, grid, range::wants_of(function.name), point)?;
@@ -116,7 +116,7 @@ impl Evaluator<'_> {
                     return Ok(series);
                 }
                 let (found, coverage) = self.samples_of(&mixed, windows, false)?;
-                self.refuse_gone(expr, "a field with native histograms", &coverage)?;
+                self.refuse_gone(expr, "a range of series with native histograms", &coverage)?;
                 self.absorb(&coverage);
                 self.joined(series, self.slide(over, found, windows, grid, params)?)
             }
