@@ -82,6 +82,16 @@ impl Failure {
         Self { retry_after_s: Some(1), ..failure }
     }
 
+    /// For clients that drop what was refused with a status of the 400s: what passes by itself is worth another try.
+    pub(super) fn or_later(self) -> Self {
+        match self.status {
+            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => {
+                Self { status: StatusCode::SERVICE_UNAVAILABLE, retry_after_s: Some(1), ..self }
+            }
+            _ => self,
+        }
+    }
+
     /// The limit of the query that was reached, for the metric.
     pub(super) fn limit(&self) -> Option<LimitName> {
         self.limit

@@ -10,7 +10,7 @@ use axum::routing::{any, get, post};
 
 use super::app::App;
 use super::error::{Dialect, Failure};
-use super::{admin, cells, influx, labels, prometheus, retention, write};
+use super::{admin, cells, influx, labels, prometheus, remote, retention, write};
 
 /// All paths of the server.
 pub(super) fn router(app: Arc<App>) -> Router {
@@ -54,6 +54,7 @@ fn prometheus_api(prefix: &str) -> Router<Arc<App>> {
         .route(&at("/rules"), get(labels::rules))
         .route(&at("/query_exemplars"), get(labels::exemplars).post(labels::exemplars))
         .route(&at("/status/buildinfo"), get(labels::buildinfo))
+        .route(&at("/write"), post(remote::write))
 }
 
 async fn not_found(request: Request) -> Response {
@@ -106,7 +107,7 @@ fn route_name(path: &str) -> &'static str {
         "/api/v1/admin/delete",
         "/api/v1/admin/snapshot",
     ];
-    const PROMETHEUS: [&str; 8] = [
+    const PROMETHEUS: [&str; 9] = [
         "/api/v1/query",
         "/api/v1/query_range",
         "/api/v1/labels",
@@ -115,6 +116,7 @@ fn route_name(path: &str) -> &'static str {
         "/api/v1/rules",
         "/api/v1/query_exemplars",
         "/api/v1/status/buildinfo",
+        "/api/v1/write",
     ];
     let in_database = path.strip_prefix("/db/").and_then(|rest| rest.find('/').and_then(|at| rest.get(at..)));
     let path = in_database.unwrap_or(path);
