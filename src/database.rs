@@ -27,7 +27,7 @@ use crate::metadata::Metadata;
 use crate::point::{self, Decoded, Point};
 use crate::{Error, ErrorKind, Result};
 
-pub use senders::{RemoteReport, RemoteVersion};
+pub use senders::{OtlpReport, RemoteReport, RemoteVersion};
 
 /// How far an instant selector looks back for a sample, as in Prometheus.
 const LOOKBACK: Duration = Duration::from_secs(300);

@@ -51,7 +51,9 @@ pub mod http;
 pub mod telemetry;
 
 pub use config::{Config, NewDatabase};
-pub use database::{Database, DeleteReport, QueryOptions, RemoteReport, RemoteVersion, WriteReport};
+pub use database::{
+    Database, DeleteReport, OtlpReport, QueryOptions, RemoteReport, RemoteVersion, WriteReport,
+};
 pub use databases::{DatabaseSnapshot, Databases, RestoreReport};
 pub use error::{Error, ErrorKind, Result};
 pub use icecore_query::promql::{Answer, QueryValue, Sample};

@@ -40,14 +40,14 @@ impl Metadata {
         for entry in entries {
             let (help, unit) = (shortened(entry.help), shortened(entry.unit));
             let has_room = metrics.len() < METRICS_MAX;
-            match metrics.get_mut(entry.metric) {
+            match metrics.get_mut(&*entry.metric) {
                 Some(known) if known.kind == entry.kind && known.help == help && known.unit == unit => {}
                 Some(known) => {
                     *known = MetricInfo { kind: entry.kind, help: help.to_owned(), unit: unit.to_owned() };
                 }
                 None if has_room && (1..=NAME_BYTES_MAX).contains(&entry.metric.len()) => {
                     let info = MetricInfo { kind: entry.kind, help: help.to_owned(), unit: unit.to_owned() };
-                    metrics.insert(entry.metric.to_owned(), info);
+                    metrics.insert(entry.metric.clone().into_owned(), info);
                 }
                 None => {}
             }
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     fn entry<'a>(metric: &'a str, kind: MetricKind, help: &'a str) -> MetricMetadata<'a> {
-        MetricMetadata { metric, kind, help, unit: "" }
+        MetricMetadata { metric: metric.into(), kind, help, unit: "" }
     }
 
     #[test]

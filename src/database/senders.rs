@@ -1,7 +1,8 @@
-//! What senders of the Prometheus world write: decode, store, count. Knows no HTTP and no compression.
+//! What senders of the Prometheus world write, remote write and OTLP: decode, store, count. Knows no HTTP and no compression.
 
 use super::{Database, WriteReport};
 use crate::ingest::Precision;
+use crate::ingest::otlp;
 use crate::ingest::remote::labels::shown;
 use crate::ingest::remote::{Beside, write1, write2};
 use crate::metadata::MetricInfo;
@@ -41,6 +42,17 @@ pub struct RemoteReport {
     pub exemplars: usize,
 }
 
+/// What became of OTLP metrics.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OtlpReport {
+    /// Samples kept; a point of a histogram is several.
+    pub accepted: u64,
+    /// Points of which something was refused.
+    pub refused_points: usize,
+    /// The first reasons, each once.
+    pub reasons: Vec<String>,
+}
+
 impl Database {
     /// Writes the samples of a remote write, unpacked. Type, help and unit of metrics are remembered until the end of
     /// the program.
@@ -66,18 +78,60 @@ impl Database {
         Ok(RemoteReport { samples, histograms, exemplars })
     }
 
+    /// Writes an OTLP `ExportMetricsServiceRequest` in protobuf, named as Prometheus names it. Type, description and unit
+    /// of metrics are remembered until the end of the program.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a body that is malformed, and as [`Database::write`]; of a large request a part may be kept
+    /// then.
+    pub fn write_otlp(&self, body: &[u8]) -> Result<OtlpReport> {
+        let mut report = OtlpReport::default();
+        let mut last_line = 0;
+        let mut store = |decoded: Decoded<'_>| {
+            let written = self.write_named(decoded, Precision::Ns, &series_of)?;
+            report.accepted += written.accepted;
+            for rejected in &written.rejected {
+                // A point may be several samples; `target_info` is none.
+                report.refused_points += usize::from(rejected.line != last_line && rejected.line != 0);
+                last_line = rejected.line;
+                report.note(&rejected.reason);
+            }
+            Ok(())
+        };
+        let outcome = otlp::decode(body, &self.line_limits, &mut store)?;
+        self.metadata.note(&outcome.metadata);
+        report.refused_points += outcome.refused_points;
+        outcome.reasons.iter().for_each(|reason| report.note(reason));
+        Ok(report)
+    }
+
     /// What senders said of metrics, by name, at most `limit`; only of this metric when one is named.
     pub fn metric_metadata(&self, metric: Option<&str>, limit: usize) -> Vec<(String, MetricInfo)> {
         self.metadata.list(metric, limit)
     }
 
     fn write_portion(&self, decoded: Decoded<'_>, report: &mut WriteReport) -> Result<()> {
-        let name_of = |key: &[u8]| Some(shown(key)).filter(|name| !name.is_empty());
-        let written = self.write_named(decoded, Precision::Ms, &name_of)?;
+        let written = self.write_named(decoded, Precision::Ms, &series_of)?;
         report.accepted += written.accepted;
         report.rejected_count += written.rejected_count;
         let room = REASONS_MAX.saturating_sub(report.rejected.len());
         report.rejected.extend(written.rejected.into_iter().take(room));
         Ok(())
     }
+}
+
+impl OtlpReport {
+    fn note(&mut self, reason: &str) {
+        const REASONS_MAX: usize = 10;
+        if self.reasons.len() < REASONS_MAX
+            && !reason.is_empty()
+            && !self.reasons.iter().any(|one| one == reason)
+        {
+            self.reasons.push(reason.to_owned());
+        }
+    }
+}
+
+fn series_of(key: &[u8]) -> Option<String> {
+    Some(shown(key)).filter(|name| !name.is_empty())
 }

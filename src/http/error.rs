@@ -1,7 +1,7 @@
 //! Failures of requests, and how each dialect says them: InfluxDB v1, InfluxDB v2, Prometheus.
 
 use axum::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
-use axum::http::{HeaderName, StatusCode};
+use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::Response;
 
 use super::number::push_json_text;
@@ -125,10 +125,15 @@ impl Failure {
                 .headers_mut()
                 .insert(HeaderName::from_static("x-influxdb-error"), header_text(&self.message));
         }
-        if let Some(seconds) = self.retry_after_s {
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
-        }
+        self.set_retry_after(response.headers_mut());
         response
+    }
+
+    /// Says when to come back, where that is known.
+    pub(super) fn set_retry_after(&self, headers: &mut HeaderMap) {
+        if let Some(seconds) = self.retry_after_s {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
     }
 
     fn code_v2(&self) -> &'static str {

@@ -172,7 +172,6 @@ pub(crate) fn packed_varints(value: Wire<'_>) -> impl Iterator<Item = Result<u64
 }
 
 /// As [`packed_varints`], of numbers of 64 bits.
-#[cfg(test)]
 pub(crate) fn packed_fixed64(value: Wire<'_>) -> Result<impl Iterator<Item = u64>, Malformed> {
     let (alone, bytes) = match value {
         Wire::Bytes(bytes) => (None, bytes),
@@ -203,14 +202,12 @@ fn push_tag(out: &mut Vec<u8>, number: u32, wire_type: u32) {
 }
 
 /// Appends a number as varint.
-#[cfg(test)]
 pub(crate) fn push_number(out: &mut Vec<u8>, number: u32, value: u64) {
     push_tag(out, number, 0);
     push_varint(out, value);
 }
 
 /// Appends 64 bits.
-#[cfg(test)]
 pub(crate) fn push_fixed64(out: &mut Vec<u8>, number: u32, bits: u64) {
     push_tag(out, number, 1);
     out.extend_from_slice(&bits.to_le_bytes());

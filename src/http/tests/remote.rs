@@ -30,7 +30,7 @@ impl Rig {
     }
 
     /// The result of an instant query as JSON.
-    fn ask(&self, query: &str) -> serde_json::Value {
+    pub(super) fn ask(&self, query: &str) -> serde_json::Value {
         let query: String = query.bytes().map(|byte| format!("%{byte:02x}")).collect();
         let time = self.now_ms() / 1000;
         let body = self.get(&format!("/api/v1/query?time={time}&query={query}"));

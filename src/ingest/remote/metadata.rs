@@ -1,5 +1,7 @@
 //! Type, help and unit of a metric, as senders tell them.
 
+use std::borrow::Cow;
+
 use super::write2::Symbols;
 use crate::ingest::protobuf::{Fields, Malformed};
 
@@ -52,10 +54,10 @@ impl MetricKind {
 }
 
 /// What a sender says of a metric.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MetricMetadata<'a> {
     /// Its name.
-    pub metric: &'a str,
+    pub metric: Cow<'a, str>,
     /// What it is.
     pub kind: MetricKind,
     /// What it means.
@@ -66,11 +68,11 @@ pub struct MetricMetadata<'a> {
 
 /// `prometheus.MetricMetadata`.
 pub(super) fn of_write1(message: &[u8]) -> Result<MetricMetadata<'_>, Malformed> {
-    let mut found = MetricMetadata { metric: "", kind: MetricKind::Unknown, help: "", unit: "" };
+    let mut found = MetricMetadata { metric: "".into(), kind: MetricKind::Unknown, help: "", unit: "" };
     for field in Fields::new(message) {
         match field? {
             (1, value) => found.kind = MetricKind::from_number(value.low_varint()?),
-            (2, value) => found.metric = value.text()?,
+            (2, value) => found.metric = value.text()?.into(),
             (4, value) => found.help = value.text()?,
             (5, value) => found.unit = value.text()?,
             _ => {}
@@ -85,7 +87,7 @@ pub(super) fn of_write2<'a>(
     message: &[u8],
     symbols: &Symbols<'a>,
 ) -> Result<MetricMetadata<'a>, Malformed> {
-    let mut found = MetricMetadata { metric, kind: MetricKind::Unknown, help: "", unit: "" };
+    let mut found = MetricMetadata { metric: metric.into(), kind: MetricKind::Unknown, help: "", unit: "" };
     for field in Fields::new(message) {
         match field? {
             (1, value) => found.kind = MetricKind::from_number(value.low_varint()?),

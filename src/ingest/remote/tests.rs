@@ -70,7 +70,7 @@ fn write1_bytes_written_by_hand_are_a_sample_and_its_metadata() {
     ];
     let (decoded, beside) = write1::decode(&body, &LineLimits::default()).unwrap();
     assert_eq!(rows(&decoded), [r#"up{job="a"} 50000000000 3ff0000000000000 #1"#]);
-    let expected = MetricMetadata { metric: "up", kind: MetricKind::Gauge, help: "help", unit: "ms" };
+    let expected = MetricMetadata { metric: "up".into(), kind: MetricKind::Gauge, help: "help", unit: "ms" };
     assert_eq!(beside.metadata, [expected]);
 }
 
@@ -211,7 +211,7 @@ fn write2_metadata_histograms_and_exemplars_are_told() {
     let beside = beside.unwrap();
     assert_eq!((beside.histograms, beside.exemplars), (1, 1));
     let expected =
-        MetricMetadata { metric: "m", kind: MetricKind::Counter, help: "it helps", unit: "seconds" };
+        MetricMetadata { metric: "m".into(), kind: MetricKind::Counter, help: "it helps", unit: "seconds" };
     assert_eq!(beside.metadata, [expected]);
     assert_eq!(reasons, ["m{}: native histograms cannot be stored yet"]);
 }
