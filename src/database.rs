@@ -292,6 +292,22 @@ impl Database {
         self.run_promql_range(&self.query(self.query_options), text, Steps { start_ns, end_ns, step_ns })
     }
 
+    /// Hands over the raw samples of each series that a selector names, as they are stored: labels, times, values, also
+    /// the markers of ended series. Series come in no certain order.
+    ///
+    /// # Errors
+    /// As [`Database::promql`], and those of `sink`.
+    pub fn each_series(
+        &self,
+        query: &Query,
+        selector: &promql::Selector,
+        range: TimeRange,
+        sink: &mut promql::SeriesSink<'_>,
+    ) -> Result<Coverage> {
+        let view = self.engine.view();
+        Ok(promql::each_series(view.as_ref(), selector, range, &query.budget, sink)?)
+    }
+
     /// Runs one statement: SELECT, SHOW, DELETE, DROP MEASUREMENT or DROP SERIES.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use axum::routing::{any, get, post};
 
 use super::app::App;
 use super::error::{Dialect, Failure};
-use super::{admin, cells, influx, labels, otlp, prometheus, remote, retention, write};
+use super::{admin, cells, influx, labels, otlp, prometheus, read, remote, retention, write};
 
 /// All paths of the server.
 pub(super) fn router(app: Arc<App>) -> Router {
@@ -56,6 +56,7 @@ fn prometheus_api(prefix: &str) -> Router<Arc<App>> {
         .route(&at("/query_exemplars"), get(labels::exemplars).post(labels::exemplars))
         .route(&at("/status/buildinfo"), get(labels::buildinfo))
         .route(&at("/write"), post(remote::write))
+        .route(&at("/read"), post(read::samples))
         .route(&at("/otlp/v1/metrics"), post(otlp::metrics))
 }
 
@@ -110,7 +111,7 @@ fn route_name(path: &str) -> &'static str {
         "/api/v1/admin/snapshot",
         "/v1/metrics",
     ];
-    const PROMETHEUS: [&str; 10] = [
+    const PROMETHEUS: [&str; 11] = [
         "/api/v1/query",
         "/api/v1/query_range",
         "/api/v1/labels",
@@ -120,6 +121,7 @@ fn route_name(path: &str) -> &'static str {
         "/api/v1/query_exemplars",
         "/api/v1/status/buildinfo",
         "/api/v1/write",
+        "/api/v1/read",
         "/api/v1/otlp/v1/metrics",
     ];
     let in_database = path.strip_prefix("/db/").and_then(|rest| rest.find('/').and_then(|at| rest.get(at..)));

@@ -10,11 +10,11 @@ use crate::ingest::remote::messages::{
 
 const V2: &str = "application/x-protobuf;proto=io.prometheus.write.v2.Request";
 
-fn snappy(body: &[u8]) -> Vec<u8> {
+pub(super) fn snappy(body: &[u8]) -> Vec<u8> {
     snap::raw::Encoder::new().compress_vec(body).unwrap()
 }
 
-fn v1(timeseries: Vec<TimeSeries>) -> Vec<u8> {
+pub(super) fn v1(timeseries: Vec<TimeSeries>) -> Vec<u8> {
     snappy(&WriteRequest { timeseries, metadata: Vec::new() }.encode_to_vec())
 }
 

@@ -114,6 +114,46 @@ pub(crate) struct Metadata2 {
     pub(crate) unit_ref: u32,
 }
 
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct ReadRequest {
+    #[prost(message, repeated, tag = "1")]
+    pub(crate) queries: Vec<ReadQuery>,
+    #[prost(int32, repeated, tag = "2")]
+    pub(crate) accepted_response_types: Vec<i32>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct ReadQuery {
+    #[prost(int64, tag = "1")]
+    pub(crate) start_ms: i64,
+    #[prost(int64, tag = "2")]
+    pub(crate) end_ms: i64,
+    #[prost(message, repeated, tag = "3")]
+    pub(crate) matchers: Vec<LabelMatcher>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct LabelMatcher {
+    #[prost(int32, tag = "1")]
+    pub(crate) kind: i32,
+    #[prost(string, tag = "2")]
+    pub(crate) name: String,
+    #[prost(string, tag = "3")]
+    pub(crate) value: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct ReadResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub(crate) results: Vec<QueryResult>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct QueryResult {
+    #[prost(message, repeated, tag = "1")]
+    pub(crate) timeseries: Vec<TimeSeries>,
+}
+
 /// A series of one request.
 pub(crate) fn series(labels: &[(&str, &str)], samples: &[(f64, i64)]) -> TimeSeries {
     let label = |(name, value): &(&str, &str)| Label { name: (*name).into(), value: (*value).into() };
