@@ -4,6 +4,7 @@ mod languages;
 mod laws;
 mod quantiles;
 mod sim;
+mod stale;
 
 use serde_json::Value;
 

@@ -11,7 +11,7 @@ use super::super::check::type_of;
 use super::super::functions::range::{RawWindow, wants_of};
 use super::super::functions::{self, Run};
 use super::super::value::Sample;
-use super::read::{Instant, WindowRead, hull, windows_of};
+use super::read::{Instant, WindowRead, ended_ns, hull, windows_of};
 use super::select::{Target, statistic_of};
 use super::series::Point;
 use super::window::{Params, keeps_name, slid};
@@ -159,18 +159,21 @@ impl Evaluator<'_> {
         };
         match &leaf.source {
             Source::Last => {
-                let point = |_, _, partial: &Partial| Instant::Value.of(partial);
-                self.each_window(target, ids, &read, point, sink)
+                let ends = self.ends(target, ids, &leaf.windows, grid)?;
+                let point = |series_idx, step, _, partial: &Partial| {
+                    Instant::Value.of(partial, ended_ns(&ends, series_idx, step))
+                };
+                self.each_window(target.place(), ids, &read, point, sink)
             }
             Source::Window(formula) => {
                 let point =
-                    |_, window, partial: &Partial| formula(&partial.numbers()?, window).map(Sample::Float);
-                self.each_window(target, ids, &read, point, sink)
+                    |_, _, window, partial: &Partial| formula(&partial.numbers()?, window).map(Sample::Float);
+                self.each_window(target.place(), ids, &read, point, sink)
             }
             Source::Samples(formula, params) => {
                 let mut points = Vec::new();
                 let formula = |raw: &RawWindow<'_>, _: Window| formula(raw);
-                self.each_samples(target, ids, hull(&leaf.windows), |series_idx, ts_ns, values| {
+                self.each_samples(target.place(), ids, hull(&leaf.windows), |series_idx, ts_ns, values| {
                     self.context.budget.charge_samples(grid.count as u64)?;
                     points.clear();
                     points.extend(slid((ts_ns, values), &leaf.windows, grid, params, formula));

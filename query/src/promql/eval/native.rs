@@ -16,7 +16,7 @@ use super::super::functions::range::{RawWindow, numbers_of};
 use super::super::functions::{Function, Run};
 use super::super::histogram::HistogramValue;
 use super::super::value::Sample;
-use super::read::{Instant, RawSeries, is_stale, windows_of};
+use super::read::{Instant, RawSeries, windows_of};
 use super::select::Target;
 use super::series::{Point, Series, series_bytes};
 use super::window::Params;
@@ -90,8 +90,7 @@ impl Evaluator<'_> {
         self.each_series(found, &windows, grid, |raw, window, _| {
             let floats = raw.within(window);
             let hists = raw.hists_within(window);
-            let float = floats.0.last().zip(floats.1.last()).filter(|(_, value)| !is_stale(**value));
-            let hist = hists.last().filter(|(_, hist)| !is_stale(hist.sum));
+            let (float, hist) = (floats.0.last().zip(floats.1.last()), hists.last());
             let last_float_ns = floats.0.last().copied().unwrap_or(i64::MIN);
             let last_hist_ns = hists.last().map_or(i64::MIN, |(ts_ns, _)| *ts_ns);
             let (ts_ns, sample) = if last_hist_ns < last_float_ns {
@@ -99,6 +98,11 @@ impl Evaluator<'_> {
             } else {
                 hist.map(|(ts_ns, hist)| (*ts_ns, Sample::Histogram(Arc::clone(hist))))?
             };
+            let ends = raw.ended_ns.partition_point(|ended_ns| *ended_ns <= window.end_ns);
+            let ended_ns = ends.checked_sub(1).and_then(|place| raw.ended_ns.get(place));
+            if ended_ns.is_some_and(|ended_ns| ts_ns < *ended_ns) {
+                return None;
+            }
             Some(match what {
                 Instant::Value => sample,
                 Instant::Time => Sample::Float(ts_ns as f64 / 1e9),

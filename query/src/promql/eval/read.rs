@@ -1,8 +1,10 @@
 //! Series to samples: instant selectors, plain range selectors, and the two ways into storage they share with range
 //! functions (windows of partials, raw samples).
 
+use std::collections::HashMap;
+
 use icecore_storage::model::{
-    Histogram, MINUTE_NS, Numbers, Partial, SeriesId, StatSet, TimeRange, floor_to,
+    FieldId, Histogram, MINUTE_NS, MeasurementId, Numbers, Partial, SeriesId, StatSet, TimeRange, floor_to,
 };
 use icecore_storage::scan::{Bounds, Coverage, SampleRequest, Window, WindowRequest};
 
@@ -17,9 +19,6 @@ use super::{Evaluator, Grid, Value, answer_bytes};
 use crate::keys::each_key;
 use crate::{Error, ErrorKind, Result};
 
-/// Bits of the NaN by which Prometheus marks the end of a series.
-const STALE_BITS: u64 = 0x7ff0_0000_0000_0002;
-
 /// What of its sample an instant selector gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Instant {
@@ -30,9 +29,10 @@ pub(super) enum Instant {
 }
 
 impl Instant {
-    /// What it gives of a window; nothing when the series has ended.
-    pub(super) fn of(self, partial: &Partial) -> Option<Sample> {
-        let numbers = partial.numbers().filter(|numbers| !is_stale(numbers.last))?;
+    /// What it gives of a window; nothing when the series ended after its last sample.
+    pub(super) fn of(self, partial: &Partial, ended_ns: Option<i64>) -> Option<Sample> {
+        let is_open = |last_ns: i64| ended_ns.is_none_or(|ended_ns| ended_ns <= last_ns);
+        let numbers = partial.numbers().filter(|numbers| is_open(numbers.last_ns))?;
         Some(Sample::Float(match self {
             Self::Value => numbers.last,
             Self::Time => numbers.last_ns as f64 / 1e9,
@@ -48,6 +48,15 @@ pub(super) struct WindowRead<'a> {
     pub(super) wants: StatSet,
 }
 
+/// When series ended last in each window, by their place in a list.
+pub(super) type Ends = HashMap<usize, Vec<Option<i64>>>;
+
+/// When a series ended last in the window of a step.
+pub(super) fn ended_ns(ends: &Ends, series_idx: usize, step: usize) -> Option<i64> {
+    // There are no ends but in few databases, and there in few series.
+    if ends.is_empty() { None } else { *ends.get(&series_idx)?.get(step)? }
+}
+
 /// Raw samples of one series.
 #[derive(Debug, Default)]
 pub(super) struct RawSeries {
@@ -57,6 +66,8 @@ pub(super) struct RawSeries {
     pub(super) values: Vec<f64>,
     /// Native histograms by time; none for most fields.
     pub(super) hists: Vec<Timed>,
+    /// When the series ended, where that was asked for.
+    pub(super) ended_ns: Vec<i64>,
 }
 
 /// Puts histograms to the numbers of their series; both ascend by id, and so does the result.
@@ -76,11 +87,6 @@ fn with_histograms(series: &mut Vec<(SeriesId, RawSeries)>, histograms: Vec<(Ser
 /// An estimate of the memory that a series with so many raw samples takes.
 pub(super) fn raw_bytes(labels: &Labels, samples: usize) -> u64 {
     series_bytes(0) + labels.memory_bytes() + (samples * size_of::<(i64, f64)>()) as u64
-}
-
-/// Whether a value marks the end of a series.
-pub(super) fn is_stale(value: f64) -> bool {
-    value.to_bits() == STALE_BITS
 }
 
 /// The windows `(t - range, t]`, one per time.
@@ -153,10 +159,20 @@ impl Evaluator<'_> {
         let wants = found.map_or(StatSet::ENDS, wants_of);
         let targets = self.targets(selector, &windows)?;
         let (plain, mixed) = if found.is_none() { self.parted(targets) } else { (targets, Vec::new()) };
-        let series = self.windows(&plain, &windows, grid, wants, |_, _, partial| match found {
-            Some(found) => statistic(found, partial),
-            None => what.of(partial),
-        })?;
+        let read = WindowRead { windows: &windows, grid, wants };
+        let mut series = Vec::new();
+        for target in &plain {
+            let ends = match found {
+                None => self.ends(target, &target.ids, &windows, grid)?,
+                Some(_) => Ends::default(),
+            };
+            let point = |series_idx, step, _, partial: &Partial| match found {
+                Some(found) => statistic(found, partial),
+                None => what.of(partial, ended_ns(&ends, series_idx, step)),
+            };
+            self.window_series(target, &read, point, &mut series)?;
+        }
+        let series = if plain.len() <= 1 { series } else { self.in_order(series)? };
         let latest = self.latest(&mixed, &times, grid, what)?;
         self.joined(series, latest).map(Value::Vector)
     }
@@ -183,19 +199,52 @@ impl Evaluator<'_> {
         wants: StatSet,
         mut point: impl FnMut(usize, Window, &Partial) -> Option<Sample>,
     ) -> Result<Vec<Series>> {
+        let read = WindowRead { windows, grid, wants };
         let mut found = Vec::new();
         for target in targets {
-            let mut unnamed = Vec::new();
-            let read = WindowRead { windows, grid, wants };
-            let coverage =
-                self.each_window(target, &target.ids, &read, &mut point, |series_idx, points| {
-                    self.take_points(series_idx, points, &mut unnamed)
-                })?;
-            self.absorb(&coverage);
-            self.named(target, unnamed, &mut found)?;
+            let point = |_, step, window, partial: &Partial| point(step, window, partial);
+            self.window_series(target, &read, point, &mut found)?;
         }
         // The series of one field have labels of their own, and come by them.
         if targets.len() <= 1 { Ok(found) } else { self.in_order(found) }
+    }
+
+    /// The series of one field, by their labels.
+    fn window_series(
+        &self,
+        target: &Target,
+        read: &WindowRead<'_>,
+        point: impl FnMut(usize, usize, Window, &Partial) -> Option<Sample>,
+        found: &mut Vec<Series>,
+    ) -> Result<()> {
+        let mut unnamed = Vec::new();
+        let coverage = self.each_window(target.place(), &target.ids, read, point, |series_idx, points| {
+            self.take_points(series_idx, points, &mut unnamed)
+        })?;
+        self.absorb(&coverage);
+        self.named(target, unnamed, found)
+    }
+
+    /// When series of a list ended last, window by window. Those that did not end are not there.
+    pub(super) fn ends(
+        &self,
+        target: &Target,
+        ids: &[SeriesId],
+        windows: &[Window],
+        grid: &Grid,
+    ) -> Result<Ends> {
+        let mut ends = Ends::default();
+        let Some(stale) = target.stale else { return Ok(ends) };
+        let read = WindowRead { windows, grid, wants: StatSet::ENDS };
+        let last = |_, _, _, partial: &Partial| partial.numbers().map(|numbers| numbers.last_ns);
+        let coverage =
+            self.each_window((target.measurement, stale), ids, &read, last, |series_idx, ended| {
+                self.context.budget.charge_bytes(series_bytes(0) + size_of_val(&**ended) as u64)?;
+                ends.insert(series_idx, std::mem::take(ended));
+                Ok(())
+            })?;
+        self.absorb(&coverage);
+        Ok(ends)
     }
 
     /// Keeps the points of a series and charges them.
@@ -229,18 +278,18 @@ impl Evaluator<'_> {
     }
 
     /// Hands over the points of each series that has some, in the order of `ids`. The sink may take them.
-    pub(super) fn each_window(
+    pub(super) fn each_window<T: Clone>(
         &self,
-        target: &Target,
+        (measurement, field): (MeasurementId, FieldId),
         ids: &[SeriesId],
         read: &WindowRead<'_>,
-        mut point: impl FnMut(usize, Window, &Partial) -> Option<Sample>,
-        mut sink: impl FnMut(usize, &mut Vec<Point>) -> Result<()>,
+        mut point: impl FnMut(usize, usize, Window, &Partial) -> Option<T>,
+        mut sink: impl FnMut(usize, &mut Vec<Option<T>>) -> Result<()>,
     ) -> Result<Coverage> {
         let WindowRead { windows, grid, wants } = *read;
         let request = WindowRequest {
-            measurement: target.measurement,
-            field: target.field,
+            measurement,
+            field,
             series: ids,
             windows,
             bounds: Bounds::LeftOpen,
@@ -250,15 +299,15 @@ impl Evaluator<'_> {
         let budget = self.context.budget;
         let mut points = Vec::new();
         let outcome = self.context.scan.windows(&request, budget, &mut |slice| {
-            let mut answered = slice.windows.iter().zip(slice.partials);
+            let (mut answered, place) = (slice.windows.iter().zip(slice.partials), slice.series_idx);
             points.clear();
             if windows.len() == grid.count {
                 let answered = answered.enumerate();
-                points.extend(answered.map(|(step, (window, partial))| point(step, *window, partial)));
+                points.extend(answered.map(|(step, (window, partial))| point(place, step, *window, partial)));
             } else {
                 // The window is the same at every step; what is made of it may still depend on the step.
                 let fixed = answered.next();
-                let at = |step| fixed.and_then(|(window, partial)| point(step, *window, partial));
+                let at = |step| fixed.and_then(|(window, partial)| point(place, step, *window, partial));
                 points.extend((0..grid.count).map(at));
             }
             points.resize(grid.count, None);
@@ -266,9 +315,7 @@ impl Evaluator<'_> {
                 return Ok(());
             }
             let charged = budget.charge_samples(grid.count as u64);
-            charged
-                .and_then(|()| sink(slice.series_idx, &mut points))
-                .map_err(|error| budget.stop_scan(error))
+            charged.and_then(|()| sink(place, &mut points)).map_err(|error| budget.stop_scan(error))
         });
         budget.scanned(outcome)
     }
@@ -295,7 +342,7 @@ impl Evaluator<'_> {
         Ok((found, coverage))
     }
 
-    /// As [`samples`](Self::samples), of fields that were looked up; with or without the marks of the end of series.
+    /// As [`samples`](Self::samples), of fields that were looked up; with or without the times at which series ended.
     pub(super) fn samples_of(
         &self,
         targets: &[Target],
@@ -314,16 +361,25 @@ impl Evaluator<'_> {
                 unnamed.push((*id, RawSeries { ts_ns, values, ..RawSeries::default() }));
                 Ok(())
             };
-            let coverage = match with_ends {
-                true => self.each_sample(target, &target.ids, range, take)?,
-                false => self.each_samples(target, &target.ids, range, take)?,
-            };
+            let coverage = self.each_samples(target.place(), &target.ids, range, take)?;
             if self.has_histograms(target) {
-                let mut hists = self.histograms(target, range)?;
-                hists
-                    .iter_mut()
-                    .for_each(|(_, hists)| hists.retain(|(_, hist)| with_ends || !is_stale(hist.sum)));
-                with_histograms(&mut unnamed, hists);
+                with_histograms(&mut unnamed, self.histograms(target, range)?);
+            }
+            if let Some(stale) = target.stale.filter(|_| with_ends) {
+                self.each_samples(
+                    (target.measurement, stale),
+                    &target.ids,
+                    range,
+                    |series_idx, ts_ns, _| {
+                        budget.charge_bytes(raw_bytes(&Labels::default(), ts_ns.len()))?;
+                        let id = target.ids.get(series_idx);
+                        let place = unnamed.binary_search_by_key(&id, |(id, _)| Some(id)).ok();
+                        if let Some((_, raw)) = place.and_then(|place| unnamed.get_mut(place)) {
+                            raw.ended_ns = ts_ns.to_vec();
+                        }
+                        Ok(())
+                    },
+                )?;
             }
             let ids: Vec<SeriesId> = unnamed.iter().map(|(id, _)| *id).collect();
             let mut samples = unnamed.into_iter();
@@ -339,40 +395,15 @@ impl Evaluator<'_> {
         Ok((found, total))
     }
 
-    /// Hands over the samples of each series that has some, without marks of its end, in the order of `ids`.
+    /// Hands over the samples of each series that has some, in the order of `ids`.
     pub(super) fn each_samples(
         &self,
-        target: &Target,
+        (measurement, field): (MeasurementId, FieldId),
         ids: &[SeriesId],
         range: TimeRange,
         mut sink: impl FnMut(usize, &[i64], &[f64]) -> Result<()>,
     ) -> Result<Coverage> {
-        let (mut ts_ns, mut values) = (Vec::new(), Vec::new());
-        self.each_sample(target, ids, range, |series_idx, all_ts_ns, all_values| {
-            if !all_values.iter().any(|value| is_stale(*value)) {
-                return sink(series_idx, all_ts_ns, all_values);
-            }
-            ts_ns.clear();
-            values.clear();
-            let both = all_ts_ns.iter().zip(all_values).filter(|(_, value)| !is_stale(**value));
-            both.for_each(|(ts, value)| {
-                ts_ns.push(*ts);
-                values.push(*value);
-            });
-            sink(series_idx, &ts_ns, &values)
-        })
-    }
-
-    /// As [`each_samples`](Self::each_samples), with the marks of the end of series.
-    fn each_sample(
-        &self,
-        target: &Target,
-        ids: &[SeriesId],
-        range: TimeRange,
-        mut sink: impl FnMut(usize, &[i64], &[f64]) -> Result<()>,
-    ) -> Result<Coverage> {
-        let request =
-            SampleRequest { measurement: target.measurement, field: target.field, series: ids, range };
+        let request = SampleRequest { measurement, field, series: ids, range };
         let budget = self.context.budget;
         let outcome = self.context.scan.samples(&request, budget, &mut |slice| {
             sink(slice.series_idx, slice.ts_ns, slice.values).map_err(|error| budget.stop_scan(error))

@@ -5,8 +5,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use icecore_storage::model::{FieldId, MeasurementId, SeriesId, SeriesKey, SeriesSet, TimeRange};
-use icecore_storage::scan::{Scan, Schema, TagMatcher, TagTest};
+use icecore_storage::model::{
+    FieldId, MeasurementId, STALE_FIELD, SeriesId, SeriesKey, SeriesSet, TimeRange,
+};
+use icecore_storage::scan::{FieldInfo, Scan, Schema, TagMatcher, TagTest};
 
 use super::super::ast::{MatchOp, Matcher, Selector};
 use super::super::value::{Labels, NAME_LABEL};
@@ -75,6 +77,8 @@ pub(super) fn statistic_of(selector: &Selector) -> Result<Option<Statistic>> {
 pub(super) struct Target {
     pub(super) measurement: MeasurementId,
     pub(super) field: FieldId,
+    /// The field that says when series ended, where the measurement has one.
+    pub(super) stale: Option<FieldId>,
     /// Ascending.
     pub(super) ids: Vec<SeriesId>,
     pub(super) metric: Arc<str>,
@@ -83,6 +87,11 @@ pub(super) struct Target {
 }
 
 impl Target {
+    /// Where its samples are.
+    pub(super) fn place(&self) -> (MeasurementId, FieldId) {
+        (self.measurement, self.field)
+    }
+
     /// Labels of the series with this key.
     pub(super) fn labels(&self, key: &SeriesKey) -> Labels {
         let shared = |name: &str| match self.label_names.binary_search_by(|known| (**known).cmp(name)) {
@@ -143,7 +152,8 @@ pub(super) fn select(
             label_names.push(NAME_LABEL.into());
             label_names.sort_unstable();
             let measurement = schema.measurement;
-            targets.push(Target { measurement, field, ids, metric: metric.into(), label_names });
+            let stale = schema.fields.iter().find(|info| &*info.name == STALE_FIELD).map(|info| info.id);
+            targets.push(Target { measurement, field, stale, ids, metric: metric.into(), label_names });
         }
     }
     Ok(targets)
@@ -247,7 +257,8 @@ fn fields_of(scan: &dyn Scan, selector: &Selector) -> Vec<(Schema, FieldId, Stri
     };
     let mut found = Vec::new();
     for schema in measurements.iter().filter_map(|measurement| scan.schema(measurement)) {
-        for field in schema.fields.iter().filter(|field| field.field_type.is_numeric()) {
+        let is_metric = |field: &&FieldInfo| field.field_type.is_numeric() && &*field.name != STALE_FIELD;
+        for field in schema.fields.iter().filter(is_metric) {
             let metric = metric_name(&schema.name, &field.name);
             if accepts(&metric) {
                 found.push((schema.clone(), field.id, metric));

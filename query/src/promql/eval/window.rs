@@ -207,7 +207,14 @@ impl Evaluator<'_> {
                     None => {}
                 }
             }
-            found.push(RawSeries { labels: one.labels, drops_name: one.drops_name, ts_ns, values, hists });
+            found.push(RawSeries {
+                labels: one.labels,
+                drops_name: one.drops_name,
+                ts_ns,
+                values,
+                hists,
+                ended_ns: Vec::new(),
+            });
         }
         self.slide(over, found, &windows, grid, params)
     }

@@ -14,7 +14,7 @@ use icecore_query::promql::{
     Answer, Context, Expr, HistogramValue, Labels, QueryValue, Sample, instant, parse, parse_selector, range,
 };
 use icecore_query::{Budget, Limits};
-use icecore_storage::model::{SeriesKey, Value};
+use icecore_storage::model::{STALE_FIELD, SeriesKey, Value, is_stale};
 use icecore_storage::scan::Resolution;
 use regex::Regex;
 
@@ -143,7 +143,10 @@ impl Runner {
                 Some(Given::Float(value)) => {
                     before = None;
                     into_family(families, &labels, ts_ns, value);
-                    self.scan.push(&key, "value", ts_ns, Value::Float(value));
+                    match is_stale(value) {
+                        true => self.scan.push(&key, STALE_FIELD, ts_ns, Value::Bool(true)),
+                        false => self.scan.push(&key, "value", ts_ns, Value::Float(value)),
+                    }
                 }
                 Some(Given::Histogram(mut literal)) => {
                     let hint = stored_hint(before.as_ref(), &literal.value);
