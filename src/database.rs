@@ -1,6 +1,8 @@
 //! One database: write rows, ask questions, look after it. The same door for the server, the demo and a program
 //! that embeds icecore; the engine below is synchronous, so every call returns when the work is done.
 
+mod senders;
+
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -21,13 +23,18 @@ use crate::databases::{DEFAULT_DATABASE, Databases};
 use crate::duplicates::Duplicates;
 use crate::ingest::line::{self, LineLimits, Precision};
 use crate::limits::Limits;
+use crate::metadata::Metadata;
 use crate::point::{self, Decoded, Point};
 use crate::{Error, ErrorKind, Result};
+
+pub use senders::{OtlpReport, RemoteReport, RemoteVersion};
 
 /// How far an instant selector looks back for a sample, as in Prometheus.
 const LOOKBACK: Duration = Duration::from_secs(300);
 /// Memory of a field of a body that is decoded alone: it may take three times `decoding_bytes_max`.
 const FIELD_BYTES: usize = 32;
+/// Refused rows of a batch whose reasons name their series, where lines are no lines that a sender knows.
+const NAMED_MAX: usize = 10;
 
 /// How one query is run.
 #[derive(Debug, Clone, Copy)]
@@ -98,6 +105,8 @@ pub struct Database {
     line_limits: LineLimits,
     /// For measurements that keep every event, when there are some.
     duplicates: Option<Arc<Duplicates>>,
+    /// What senders said of metrics.
+    metadata: Arc<Metadata>,
     /// Memory of all running queries of the data directory.
     queries_memory: Arc<MemoryPool>,
     /// The directory this database was opened with, when it was opened alone.
@@ -137,6 +146,7 @@ impl Database {
             query_options: inner.query_options,
             line_limits: inner.line_limits,
             duplicates: inner.duplicates.clone(),
+            metadata: Arc::clone(&inner.metadata),
             queries_memory: Arc::clone(&inner.queries_memory),
             home: Some(home),
         })
@@ -156,7 +166,18 @@ impl Database {
         let line_limits = LineLimits { fields_max, ..preset };
         let duplicates = Duplicates::new(keep_duplicates).map(Arc::new);
         let name = name.to_owned();
-        Self { name, engine, env, query_options, line_limits, duplicates, queries_memory, home: None }
+        let metadata = Arc::default();
+        Self {
+            name,
+            engine,
+            env,
+            query_options,
+            line_limits,
+            duplicates,
+            metadata,
+            queries_memory,
+            home: None,
+        }
     }
 
     pub(crate) fn engine(&self) -> &Arc<Engine> {
@@ -212,7 +233,17 @@ impl Database {
         self.write_decoded(decoded, precision)
     }
 
-    fn write_decoded(&self, mut decoded: Decoded<'_>, precision: Precision) -> Result<WriteReport> {
+    fn write_decoded(&self, decoded: Decoded<'_>, precision: Precision) -> Result<WriteReport> {
+        self.write_named(decoded, precision, &|_| None)
+    }
+
+    /// Writes a batch. Reasons of refused rows begin with what `name_of` makes of their raw keys.
+    fn write_named(
+        &self,
+        mut decoded: Decoded<'_>,
+        precision: Precision,
+        name_of: &dyn Fn(&[u8]) -> Option<String>,
+    ) -> Result<WriteReport> {
         // The turn lasts until the batch is stored.
         let turn = self.duplicates.as_ref().map(|duplicates| duplicates.begin());
         let refused = match &turn {
@@ -225,7 +256,13 @@ impl Database {
         if decoded.batch.rows.is_empty() {
             return Ok(report);
         }
-        let engine = self.engine.write(&decoded.batch)?;
+        let mut engine = self.engine.write(&decoded.batch)?;
+        for rejected in engine.rejected.iter_mut().take(NAMED_MAX) {
+            let row = decoded.batch.rows.iter().find(|row| row.line == rejected.line);
+            if let Some(name) = row.and_then(|row| name_of(row.key)) {
+                rejected.reason = format!("{name}: {}", rejected.reason);
+            }
+        }
         report.accepted = engine.accepted;
         report.rejected_count += engine.rejected.len();
         report.rejected.extend(engine.rejected);
@@ -253,6 +290,22 @@ impl Database {
         step_ns: i64,
     ) -> Result<promql::Answer> {
         self.run_promql_range(&self.query(self.query_options), text, Steps { start_ns, end_ns, step_ns })
+    }
+
+    /// Hands over the raw samples of each series that a selector names, as they are stored: labels, times, values, also
+    /// the markers of ended series. Series come in no certain order.
+    ///
+    /// # Errors
+    /// As [`Database::promql`], and those of `sink`.
+    pub fn each_series(
+        &self,
+        query: &Query,
+        selector: &promql::Selector,
+        range: TimeRange,
+        sink: &mut promql::SeriesSink<'_>,
+    ) -> Result<Coverage> {
+        let view = self.engine.view();
+        Ok(promql::each_series(view.as_ref(), selector, range, &query.budget, sink)?)
     }
 
     /// Runs one statement: SELECT, SHOW, DELETE, DROP MEASUREMENT or DROP SERIES.

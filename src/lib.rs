@@ -37,6 +37,7 @@ mod duplicates;
 pub mod error;
 pub mod ingest;
 pub mod limits;
+mod metadata;
 pub mod point;
 mod services;
 
@@ -50,7 +51,9 @@ pub mod http;
 pub mod telemetry;
 
 pub use config::{Config, NewDatabase};
-pub use database::{Database, DeleteReport, QueryOptions, WriteReport};
+pub use database::{
+    Database, DeleteReport, OtlpReport, QueryOptions, RemoteReport, RemoteVersion, WriteReport,
+};
 pub use databases::{DatabaseSnapshot, Databases, RestoreReport};
 pub use error::{Error, ErrorKind, Result};
 pub use icecore_query::promql::{Answer, QueryValue, Sample};
@@ -62,4 +65,5 @@ pub use icecore_storage::rules::Rule;
 pub use icecore_storage::scan::Resolution;
 pub use ingest::line::Precision;
 pub use limits::Limits;
+pub use metadata::MetricInfo;
 pub use point::Point;

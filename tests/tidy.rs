@@ -68,7 +68,7 @@ const CRATES: &[Crate] = &[
         layers: &[
             &["error", "limits", "point", "config"],
             &["ingest", "telemetry", "services"],
-            &["duplicates"],
+            &["duplicates", "metadata"],
             &["database", "databases"],
             &["alert"],
             &["http"],

@@ -1,7 +1,7 @@
 //! Failures of requests, and how each dialect says them: InfluxDB v1, InfluxDB v2, Prometheus.
 
 use axum::http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
-use axum::http::{HeaderName, StatusCode};
+use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::Response;
 
 use super::number::push_json_text;
@@ -82,6 +82,16 @@ impl Failure {
         Self { retry_after_s: Some(1), ..failure }
     }
 
+    /// For clients that drop what was refused with a status of the 400s: what passes by itself is worth another try.
+    pub(super) fn or_later(self) -> Self {
+        match self.status {
+            StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => {
+                Self { status: StatusCode::SERVICE_UNAVAILABLE, retry_after_s: Some(1), ..self }
+            }
+            _ => self,
+        }
+    }
+
     /// The limit of the query that was reached, for the metric.
     pub(super) fn limit(&self) -> Option<LimitName> {
         self.limit
@@ -115,10 +125,15 @@ impl Failure {
                 .headers_mut()
                 .insert(HeaderName::from_static("x-influxdb-error"), header_text(&self.message));
         }
-        if let Some(seconds) = self.retry_after_s {
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
-        }
+        self.set_retry_after(response.headers_mut());
         response
+    }
+
+    /// Says when to come back, where that is known.
+    pub(super) fn set_retry_after(&self, headers: &mut HeaderMap) {
+        if let Some(seconds) = self.retry_after_s {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
     }
 
     fn code_v2(&self) -> &'static str {

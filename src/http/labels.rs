@@ -14,7 +14,7 @@ use icecore_storage::scan::{Scan, Schema};
 use super::app::App;
 use super::encode::{data_json, push_labels};
 use super::error::Failure;
-use super::number::push_json_texts;
+use super::number::{push_json_text, push_json_texts};
 use super::params::{Params, decode_segment};
 use super::prometheus::{open, options, respond};
 use crate::database::Query;
@@ -85,9 +85,30 @@ pub(super) async fn label_values(State(app): State<Arc<App>>, request: Request) 
     respond(run(&app, request, work).await)
 }
 
-/// No types or help texts are kept: an empty object, which Grafana takes well.
-pub(super) async fn metadata() -> Response {
-    respond(Ok(data_json(b"{}", false)))
+/// What senders said of metrics since the start: `metric` asks for one, `limit` bounds them.
+pub(super) async fn metadata(State(app): State<Arc<App>>, request: Request) -> Response {
+    respond(metadata_json(&app, request).await)
+}
+
+async fn metadata_json(app: &App, request: Request) -> std::result::Result<Vec<u8>, Failure> {
+    let (params, database) = open(app, request).await?;
+    let limit = params.limit()?.unwrap_or(usize::MAX);
+    let mut data = vec![b'{'];
+    for (index, (metric, info)) in database.metric_metadata(params.get("metric"), limit).iter().enumerate() {
+        if index > 0 {
+            data.push(b',');
+        }
+        push_json_text(&mut data, metric);
+        data.extend_from_slice(b":[{\"type\":");
+        push_json_text(&mut data, info.kind.name());
+        data.extend_from_slice(b",\"help\":");
+        push_json_text(&mut data, &info.help);
+        data.extend_from_slice(b",\"unit\":");
+        push_json_text(&mut data, &info.unit);
+        data.extend_from_slice(b"}]");
+    }
+    data.push(b'}');
+    Ok(data_json(&data, false))
 }
 
 /// A version Grafana compares with, and no `features`: with them it would take the server for Mimir.

@@ -3,7 +3,7 @@
 //!
 //! Read in this order: `server` (accept loop, drain), `route` (the table of paths), `app` (what all requests share;
 //! how a query gets its turn), `body` (bytes under a limit), `params` (URL and form), `error` (three dialects),
-//! then the endpoints: `write`, `prometheus`, `labels`, `influx`, `admin`, `retention`, `cells`, and the encoders `number`,
+//! then the endpoints: `write`, `remote` and `otlp` (Prometheus' and OpenTelemetry's senders), `prometheus`, `read` (remote read), `labels`, `influx`, `admin`, `retention`, `cells`, and the encoders `number`,
 //! `encode`, `table`.
 //!
 //! Order of a request: connection limit, header timeout, body limit, bounded decompression, route, a turn, a
@@ -18,8 +18,11 @@ mod error;
 mod influx;
 mod labels;
 mod number;
+mod otlp;
 mod params;
 mod prometheus;
+mod read;
+mod remote;
 mod retention;
 mod route;
 mod server;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
+use axum::http::request::Parts;
 use axum::response::Response;
 use icecore_storage::scan::Resolution;
 
@@ -38,13 +39,18 @@ pub(super) fn respond(outcome: Result<Vec<u8>, Failure>) -> Response {
 pub(super) async fn open(app: &App, request: Request) -> Result<(Params, Arc<Database>), Failure> {
     let (parts, body) = request.into_parts();
     let params = body::params(app, &parts, body).await?;
+    let database = database_of(app, &parts, &params)?;
+    Ok((params, database))
+}
+
+/// The database that a path names, or else `db`.
+pub(super) fn database_of(app: &App, parts: &Parts, params: &Params) -> Result<Arc<Database>, Failure> {
     let in_path = parts.uri.path().strip_prefix("/db/").and_then(|rest| rest.split_once('/'));
     let name = match in_path {
         Some((name, _)) => Some(decode_segment(name)?),
         None => params.get("db").map(str::to_owned),
     };
-    let database = app.database(name.as_deref())?;
-    Ok((params, database))
+    app.database(name.as_deref())
 }
 
 /// How a query is run, from the server's limits and the request's `timeout`, `resolution` and `lookback_delta`.

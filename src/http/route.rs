@@ -10,7 +10,7 @@ use axum::routing::{any, get, post};
 
 use super::app::App;
 use super::error::{Dialect, Failure};
-use super::{admin, cells, influx, labels, prometheus, retention, write};
+use super::{admin, cells, influx, labels, otlp, prometheus, read, remote, retention, write};
 
 /// All paths of the server.
 pub(super) fn router(app: Arc<App>) -> Router {
@@ -34,6 +34,7 @@ pub(super) fn router(app: Arc<App>) -> Router {
         .route("/api/v1/admin/cells", get(cells::show).put(cells::change))
         .route("/api/v1/admin/delete", post(admin::delete))
         .route("/api/v1/admin/snapshot", post(admin::snapshot).delete(admin::remove_snapshot))
+        .route("/v1/metrics", post(otlp::metrics))
         .merge(prometheus_api("/api/v1"))
         .merge(prometheus_api("/db/{db}/api/v1"))
         .fallback(not_found)
@@ -54,6 +55,9 @@ fn prometheus_api(prefix: &str) -> Router<Arc<App>> {
         .route(&at("/rules"), get(labels::rules))
         .route(&at("/query_exemplars"), get(labels::exemplars).post(labels::exemplars))
         .route(&at("/status/buildinfo"), get(labels::buildinfo))
+        .route(&at("/write"), post(remote::write))
+        .route(&at("/read"), post(read::samples))
+        .route(&at("/otlp/v1/metrics"), post(otlp::metrics))
 }
 
 async fn not_found(request: Request) -> Response {
@@ -85,7 +89,7 @@ async fn count(State(app): State<Arc<App>>, request: Request, next: Next) -> Res
 
 /// A fixed name for a path: what clients invent must not become metrics.
 fn route_name(path: &str) -> &'static str {
-    const FIXED: [&str; 19] = [
+    const FIXED: [&str; 20] = [
         "/",
         "/write",
         "/query",
@@ -105,8 +109,9 @@ fn route_name(path: &str) -> &'static str {
         "/api/v1/admin/cells",
         "/api/v1/admin/delete",
         "/api/v1/admin/snapshot",
+        "/v1/metrics",
     ];
-    const PROMETHEUS: [&str; 8] = [
+    const PROMETHEUS: [&str; 11] = [
         "/api/v1/query",
         "/api/v1/query_range",
         "/api/v1/labels",
@@ -115,6 +120,9 @@ fn route_name(path: &str) -> &'static str {
         "/api/v1/rules",
         "/api/v1/query_exemplars",
         "/api/v1/status/buildinfo",
+        "/api/v1/write",
+        "/api/v1/read",
+        "/api/v1/otlp/v1/metrics",
     ];
     let in_database = path.strip_prefix("/db/").and_then(|rest| rest.find('/').and_then(|at| rest.get(at..)));
     let path = in_database.unwrap_or(path);

@@ -1,12 +1,16 @@
 //! Requests through the real router, over databases on a disk that can be made to fail and a clock moved by hand.
 
+mod otlp;
+mod read;
+mod remote;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::header::RETRY_AFTER;
-use axum::http::{Method, Request};
+use axum::http::{HeaderMap, Method, Request};
 use http_body_util::BodyExt as _;
 use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
@@ -54,6 +58,21 @@ impl Rig {
             let status = response.status().as_u16();
             let body = response.into_body().collect().await.unwrap().to_bytes();
             (status, retry, String::from_utf8(body.to_vec()).unwrap())
+        })
+    }
+
+    /// A request with headers and any bytes.
+    fn post(&self, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> (u16, HeaderMap, Vec<u8>) {
+        let mut request = Request::builder().method(Method::POST).uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Body::from(body)).unwrap();
+        self.runtime.block_on(async {
+            let response = TowerToHyperService::new(self.router.clone()).call(request).await.unwrap();
+            let (parts, body) = response.into_parts();
+            let body = body.collect().await.unwrap().to_bytes();
+            (parts.status.as_u16(), parts.headers, body.to_vec())
         })
     }
 

@@ -67,7 +67,7 @@ async fn write(app: &Arc<App>, request: Request, dialect: Dialect) -> Result<u64
     // A panic is told apart from a refusal; both outcomes are already failures of this room.
     let report = join(report.await.map(Ok))??;
     app.telemetry.lines_rejected(report.rejected_count);
-    refuse_rejected(&report)?;
+    refuse_rejected(&report, "line")?;
     Ok(report.accepted)
 }
 
@@ -103,15 +103,16 @@ fn precision(params: &Params) -> Result<Precision, Failure> {
     }
 }
 
-/// A request with lines that were not taken is a partial write, said with the first of them.
-fn refuse_rejected(report: &WriteReport) -> Result<(), Failure> {
+/// A request with rows that were not taken is a partial write, said with the first of them. `place` is what their
+/// numbers count.
+pub(super) fn refuse_rejected(report: &WriteReport, place: &str) -> Result<(), Failure> {
     let dropped = report.rejected_count;
     if dropped == 0 {
         return Ok(());
     }
     let named = report.rejected.iter().take(NAMED_LINES_MAX).map(|rejected| {
         let reason = shortened(&rejected.reason);
-        format!("line {}: {reason}", rejected.line)
+        format!("{place} {}: {reason}", rejected.line)
     });
     let mut named = named.collect::<Vec<_>>().join("; ");
     if dropped > NAMED_LINES_MAX {
@@ -145,15 +146,18 @@ mod tests {
 
     #[test]
     fn partial_write_names_lines_and_counts() {
-        assert!(refuse_rejected(&report(0)).is_ok());
-        let failure = refuse_rejected(&report(2)).unwrap_err();
+        assert!(refuse_rejected(&report(0), "line").is_ok());
+        let failure = refuse_rejected(&report(2), "series").unwrap_err();
         assert_eq!(failure.status, StatusCode::BAD_REQUEST);
-        assert_eq!(failure.message, "partial write: line 1: no field; line 2: no field; written=7 dropped=2");
+        assert_eq!(
+            failure.message,
+            "partial write: series 1: no field; series 2: no field; written=7 dropped=2"
+        );
     }
 
     #[test]
     fn partial_write_of_many_names_ten() {
-        let failure = refuse_rejected(&report(25)).unwrap_err();
+        let failure = refuse_rejected(&report(25), "line").unwrap_err();
         assert!(
             failure.message.contains("line 10: no field; and 15 more; written=7 dropped=25"),
             "{}",

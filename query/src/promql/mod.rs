@@ -26,7 +26,7 @@ mod tests;
 pub mod value;
 
 pub use ast::{Expr, MatchOp, Selector, ValueType};
-pub use eval::{Context, find_measurements, find_series, instant, range};
+pub use eval::{Context, SeriesSink, each_series, find_measurements, find_series, instant, range};
 pub use histogram::HistogramValue;
 pub use parser::{parse, parse_selector};
 pub use print::pretty;

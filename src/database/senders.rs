@@ -1,0 +1,137 @@
+//! What senders of the Prometheus world write, remote write and OTLP: decode, store, count. Knows no HTTP and no compression.
+
+use super::{Database, WriteReport};
+use crate::ingest::Precision;
+use crate::ingest::otlp;
+use crate::ingest::remote::labels::shown;
+use crate::ingest::remote::{Beside, write1, write2};
+use crate::metadata::MetricInfo;
+use crate::point::Decoded;
+use crate::{Error, Result};
+
+/// Refused samples of a request whose reasons are kept.
+const REASONS_MAX: usize = 100;
+
+/// Which remote write a body is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RemoteVersion {
+    /// `prometheus.WriteRequest`.
+    V1,
+    /// `io.prometheus.write.v2.Request`.
+    V2,
+}
+
+impl RemoteVersion {
+    /// Counts the samples of a body, as far as it can be read.
+    pub fn samples_of(self, body: &[u8]) -> usize {
+        match self {
+            Self::V1 => write1::samples_of(body),
+            Self::V2 => write2::samples_of(body),
+        }
+    }
+}
+
+/// What became of a remote write.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RemoteReport {
+    /// The samples; rows are samples, and lines are numbers of series, from 1. Native histograms count as refused.
+    pub samples: WriteReport,
+    /// Native histograms among the refused.
+    pub histograms: usize,
+    /// Exemplars, which are not kept.
+    pub exemplars: usize,
+}
+
+/// What became of OTLP metrics.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OtlpReport {
+    /// Samples kept; a point of a histogram is several.
+    pub accepted: u64,
+    /// Points of which something was refused.
+    pub refused_points: usize,
+    /// The first reasons, each once.
+    pub reasons: Vec<String>,
+}
+
+impl Database {
+    /// Writes the samples of a remote write, unpacked. Type, help and unit of metrics are remembered until the end of
+    /// the program.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a body that is malformed: nothing was kept. As [`Database::write`]; of a large request of
+    /// version 2 a part may be kept then.
+    pub fn write_remote(&self, body: &[u8], version: RemoteVersion) -> Result<RemoteReport> {
+        let mut samples = WriteReport::default();
+        let beside = match version {
+            RemoteVersion::V1 => {
+                let (decoded, beside) = write1::decode(body, &self.line_limits).map_err(Error::invalid)?;
+                self.write_portion(decoded, &mut samples)?;
+                beside
+            }
+            RemoteVersion::V2 => {
+                let mut store = |decoded: Decoded<'_>| self.write_portion(decoded, &mut samples);
+                write2::decode(body, &self.line_limits, &mut store)?
+            }
+        };
+        let Beside { histograms, exemplars, metadata } = beside;
+        self.metadata.note(&metadata);
+        Ok(RemoteReport { samples, histograms, exemplars })
+    }
+
+    /// Writes an OTLP `ExportMetricsServiceRequest` in protobuf, named as Prometheus names it. Type, description and unit
+    /// of metrics are remembered until the end of the program.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a body that is malformed, and as [`Database::write`]; of a large request a part may be kept
+    /// then.
+    pub fn write_otlp(&self, body: &[u8]) -> Result<OtlpReport> {
+        let mut report = OtlpReport::default();
+        let mut last_line = 0;
+        let mut store = |decoded: Decoded<'_>| {
+            let written = self.write_named(decoded, Precision::Ns, &series_of)?;
+            report.accepted += written.accepted;
+            for rejected in &written.rejected {
+                // A point may be several samples; `target_info` is none.
+                report.refused_points += usize::from(rejected.line != last_line && rejected.line != 0);
+                last_line = rejected.line;
+                report.note(&rejected.reason);
+            }
+            Ok(())
+        };
+        let outcome = otlp::decode(body, &self.line_limits, &mut store)?;
+        self.metadata.note(&outcome.metadata);
+        report.refused_points += outcome.refused_points;
+        outcome.reasons.iter().for_each(|reason| report.note(reason));
+        Ok(report)
+    }
+
+    /// What senders said of metrics, by name, at most `limit`; only of this metric when one is named.
+    pub fn metric_metadata(&self, metric: Option<&str>, limit: usize) -> Vec<(String, MetricInfo)> {
+        self.metadata.list(metric, limit)
+    }
+
+    fn write_portion(&self, decoded: Decoded<'_>, report: &mut WriteReport) -> Result<()> {
+        let written = self.write_named(decoded, Precision::Ms, &series_of)?;
+        report.accepted += written.accepted;
+        report.rejected_count += written.rejected_count;
+        let room = REASONS_MAX.saturating_sub(report.rejected.len());
+        report.rejected.extend(written.rejected.into_iter().take(room));
+        Ok(())
+    }
+}
+
+impl OtlpReport {
+    fn note(&mut self, reason: &str) {
+        const REASONS_MAX: usize = 10;
+        if self.reasons.len() < REASONS_MAX
+            && !reason.is_empty()
+            && !self.reasons.iter().any(|one| one == reason)
+        {
+            self.reasons.push(reason.to_owned());
+        }
+    }
+}
+
+fn series_of(key: &[u8]) -> Option<String> {
+    Some(shown(key)).filter(|name| !name.is_empty())
+}

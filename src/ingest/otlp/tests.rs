@@ -1,0 +1,302 @@
+//! Requests encoded by `prost`, in JSON and once by hand, into samples as Prometheus names them.
+
+#![expect(clippy::indexing_slicing, reason = "a test may fail by panic")]
+
+use icecore_storage::model::ValueRef;
+use prost::Message as _;
+
+use super::messages::{
+    Any, AnyValue, AnyValues, Data, HistogramPoint, Histograms, Number, NumberPoint, Numbers, Pairs,
+    Quantile, Request, Summaries, SummaryPoint, metric, number, pair, request, text,
+};
+use super::*;
+use crate::ingest::line::LineLimits;
+
+/// Samples as text, and what else there was.
+fn rows(body: &[u8]) -> (Vec<String>, usize, Vec<String>) {
+    let mut rows = Vec::new();
+    let outcome = decode(body, &LineLimits::default(), &mut |decoded| {
+        assert!(decoded.rejected.is_empty(), "{:?}", decoded.rejected);
+        for (row, fields) in decoded.batch.iter() {
+            let key = (decoded.batch.dialect.series_key)(row.key).unwrap_or_else(|reason| panic!("{reason}"));
+            let ValueRef::Float(value) = fields[0].value else { panic!("{fields:?}") };
+            let stale = value.to_bits() == 0x7ff0_0000_0000_0002;
+            let value = if stale { "stale".to_owned() } else { value.to_string() };
+            rows.push(format!("{key} {value} @{} #{}", row.ts_ns, row.line));
+        }
+        Ok(())
+    });
+    let outcome = outcome.unwrap();
+    (rows, outcome.refused_points, outcome.reasons)
+}
+
+fn of(request: &Request) -> (Vec<String>, usize, Vec<String>) {
+    rows(&request.encode_to_vec())
+}
+
+fn numbers(temporality: i32, is_monotonic: bool, data_points: Vec<NumberPoint>) -> Numbers {
+    Numbers { data_points, temporality, is_monotonic }
+}
+
+#[test]
+fn bytes_written_by_hand_are_a_gauge() {
+    let body = [
+        0x0a, 0x2c, // resource_metrics
+        0x12, 0x2a, // scope_metrics
+        0x12, 0x28, // metrics
+        0x0a, 3, b'c', b'p', b'u', // name
+        0x1a, 1, b'1', // unit
+        0x2a, 0x1e, // gauge
+        0x0a, 0x1c, // data_points
+        0x19, 5, 0, 0, 0, 0, 0, 0, 0, // time_unix_nano 5
+        0x31, 7, 0, 0, 0, 0, 0, 0, 0, // as_int 7
+        0x3a, 8, 0x0a, 1, b'a', 0x12, 3, 0x0a, 1, b'b', // attributes: a=b
+    ];
+    assert_eq!(rows(&body).0, [r#"cpu_ratio{a="b"} 7 @5 #1"#]);
+}
+
+#[test]
+fn sums_and_gauges_are_named_by_unit_and_kind() {
+    let point = || vec![number(10, Number::Int(-3), vec![])];
+    let found = of(&request(
+        vec![],
+        vec![
+            metric("http.requests", "{request}", Data::Sum(numbers(2, true, point()))),
+            metric("queue.size", "By", Data::Sum(numbers(2, false, point()))),
+            metric("share", "1", Data::Sum(numbers(2, false, point()))),
+            metric(
+                "temperature",
+                "Cel",
+                Data::Gauge(numbers(0, false, vec![number(9, Number::Double(1.5), vec![])])),
+            ),
+        ],
+    ));
+    let expected = [
+        "http_requests_total{} -3 @10 #1",
+        "queue_size_bytes{} -3 @10 #2",
+        "share{} -3 @10 #3",
+        "temperature_celsius{} 1.5 @9 #4",
+    ];
+    assert_eq!(found, (expected.map(str::to_owned).to_vec(), 0, vec![]));
+}
+
+#[test]
+fn histograms_become_cumulative_buckets_and_summaries_quantiles() {
+    let point = HistogramPoint {
+        attributes: vec![text("path", "/"), text("le", "mine")],
+        time_ns: 5,
+        count: 10,
+        sum: Some(2.5),
+        bucket_counts: vec![1, 2, 7],
+        explicit_bounds: vec![0.005, 1.0],
+        flags: 0,
+    };
+    let histograms = Histograms { data_points: vec![point], temporality: 2 };
+    let summary = SummaryPoint {
+        time_ns: 6,
+        count: 4,
+        sum: 8.0,
+        quantile_values: vec![Quantile { quantile: 0.99, value: 3.0 }],
+        ..SummaryPoint::default()
+    };
+    let metrics = vec![
+        metric("latency", "s", Data::Histogram(histograms)),
+        metric("old", "", Data::Summary(Summaries { data_points: vec![summary] })),
+    ];
+    let expected = [
+        r#"latency_seconds_sum{le="mine",path="/"} 2.5 @5 #1"#,
+        r#"latency_seconds_count{le="mine",path="/"} 10 @5 #1"#,
+        r#"latency_seconds_bucket{le="0.005",path="/"} 1 @5 #1"#,
+        r#"latency_seconds_bucket{le="1",path="/"} 3 @5 #1"#,
+        r#"latency_seconds_bucket{le="+Inf",path="/"} 10 @5 #1"#,
+        "old_sum{} 8 @6 #2",
+        "old_count{} 4 @6 #2",
+        r#"old{quantile="0.99"} 3 @6 #2"#,
+    ];
+    assert_eq!(of(&request(vec![], metrics)).0, expected);
+}
+
+#[test]
+fn resource_names_job_and_instance_and_the_rest_is_target_info() {
+    let resource = vec![
+        text("service.name", "api"),
+        text("service.namespace", "shop"),
+        text("service.instance.id", "i-1"),
+        text("host.name", "h"),
+        pair("cpu.count", Any::Int(4)),
+    ];
+    let gauge = |attributes: Vec<_>| {
+        let points =
+            vec![number(7, Number::Int(1), attributes), number(9, Number::Int(2), vec![text("job", "mine")])];
+        vec![metric("up", "", Data::Gauge(numbers(0, false, points)))]
+    };
+    let expected = [
+        r#"up{instance="i-1",job="shop/api",x="y"} 1 @7 #1"#,
+        r#"up{instance="i-1",job="shop/api"} 2 @9 #2"#,
+        r#"target_info{cpu_count="4",host_name="h",instance="i-1",job="shop/api"} 1 @9 #0"#,
+    ];
+    assert_eq!(of(&request(resource, gauge(vec![text("x", "y")]))).0, expected);
+    let nameless = of(&request(vec![text("host.name", "h")], gauge(vec![]))).0;
+    assert_eq!(nameless.len(), 2, "no target without a name: {nameless:?}");
+    let bare = of(&request(vec![text("service.name", "api")], gauge(vec![]))).0;
+    assert_eq!(bare[0], r#"up{job="api"} 1 @7 #1"#);
+    assert_eq!(bare.len(), 2, "nothing to say of the target: {bare:?}");
+}
+
+#[test]
+fn attributes_of_all_kinds_are_texts_and_equal_names_are_joined() {
+    let value = |value| AnyValue { value: Some(value) };
+    let list = Any::Array(AnyValues {
+        values: vec![value(Any::Text("a\"".into())), value(Any::Double(0.5)), AnyValue { value: None }],
+    });
+    let pairs =
+        Any::Pairs(Pairs { values: vec![pair("k", Any::Bool(true)), pair("n", Any::Bytes(vec![1, 2, 3]))] });
+    let attributes = vec![
+        pair("b", Any::Bool(false)),
+        pair("i", Any::Int(-1)),
+        pair("d", Any::Double(2.0)),
+        pair("list", list),
+        pair("pairs", pairs),
+        pair("bytes", Any::Bytes(b"foobar".to_vec())),
+        text("x_y", "3"),
+        text("x.y", "2"),
+        text("x-y", "1"),
+        text("empty", ""),
+    ];
+    let points = vec![number(7, Number::Int(1), attributes)];
+    let found = of(&request(vec![], vec![metric("m", "", Data::Gauge(numbers(0, false, points)))])).0;
+    let expected = r#"m{b="false",bytes="Zm9vYmFy",d="2",i="-1",list="[\"a\\\"\",0.5,null]",pairs="{\"k\":true,\"n\":\"AQID\"}",x_y="1;2;3"} 1 @7 #1"#;
+    assert_eq!(found, [expected]);
+}
+
+#[test]
+fn points_that_say_nothing_is_recorded_end_the_series() {
+    let absent = NumberPoint { flags: 1, value: None, ..number(7, Number::Int(1), vec![]) };
+    let empty = NumberPoint { value: None, ..number(8, Number::Int(1), vec![]) };
+    let histogram = HistogramPoint {
+        time_ns: 7,
+        flags: 1,
+        sum: Some(0.0),
+        explicit_bounds: vec![1.0],
+        bucket_counts: vec![0, 0],
+        ..HistogramPoint::default()
+    };
+    let metrics = vec![
+        metric("m", "", Data::Gauge(numbers(0, false, vec![absent, empty]))),
+        metric("h", "", Data::Histogram(Histograms { data_points: vec![histogram], temporality: 2 })),
+    ];
+    let (rows, refused, reasons) = of(&request(vec![], metrics));
+    assert_eq!(rows.len(), 5);
+    assert!(rows.iter().all(|row| row.contains(" stale @7")), "{rows:?}");
+    assert_eq!((refused, reasons), (1, vec!["m: a point without a value".to_owned()]));
+}
+
+#[test]
+fn delta_and_exponential_are_refused_by_name_and_the_others_kept() {
+    let point = || number(7, Number::Int(1), vec![]);
+    let histogram = Histograms { data_points: vec![HistogramPoint::default(); 3], temporality: 2 };
+    let metrics = vec![
+        metric("d", "", Data::Sum(numbers(1, true, vec![point(), point()]))),
+        metric("u", "", Data::Sum(numbers(0, true, vec![point()]))),
+        metric("e", "", Data::Exponential(histogram)),
+        metric("é", "", Data::Gauge(numbers(0, false, vec![point()]))),
+        metric("m", "", Data::Gauge(numbers(0, false, vec![point()]))),
+    ];
+    let (rows, refused, reasons) = of(&request(vec![], metrics));
+    assert_eq!((rows, refused), (vec!["m{} 1 @7 #8".to_owned()], 7));
+    let expected = [
+        "d: delta temporality is not taken: send cumulative values",
+        "u: no temporality is given",
+        "e: exponential histograms cannot be stored yet",
+        "metric \"é\" has no name that can be kept",
+    ];
+    assert_eq!(reasons, expected);
+}
+
+#[test]
+fn malformed_anywhere_is_invalid() {
+    let points = vec![number(7, Number::Int(1), vec![text("a", "b")])];
+    let body = request(
+        vec![text("service.name", "x")],
+        vec![metric("m", "", Data::Gauge(numbers(0, false, points)))],
+    )
+    .encode_to_vec();
+    for end in 1..body.len() {
+        let outcome = decode(&body[..end], &LineLimits::default(), &mut |_| Ok(()));
+        assert!(outcome.is_err(), "cut at {end}");
+    }
+}
+
+/// The example of the OTLP repository, shortened, and the kinds of numbers that senders write.
+#[test]
+fn json_gives_the_same_samples_as_protobuf() {
+    let json = r#"{"resourceMetrics":[{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"my.service"}},
+        {"key":"n","value":{"intValue":"-9"}},{"key":"l","value":{"arrayValue":{"values":[{"boolValue":true},{"bytesValue":"AQID"}]}}}]},
+        "scopeMetrics":[{"scope":{"name":"my.library","version":"1.0.0","attributes":[{"key":"x","value":{"stringValue":"y"}}]},
+        "metrics":[
+        {"name":"my.counter","unit":"1","description":"I am a Counter","sum":{"aggregationTemporality":2,"isMonotonic":true,
+            "dataPoints":[{"asDouble":5,"startTimeUnixNano":"1544712660300000000","timeUnixNano":"1544712660300000001",
+            "exemplars":[{"spanId":"EEE19B7EC3C1B174","asInt":"1"}],"attributes":[{"key":"my.counter.attr","value":{"stringValue":"some value"}}]}]}},
+        {"name":"my.gauge","unit":null,"gauge":{"dataPoints":[{"asInt":"10","timeUnixNano":1544712660300000000},{"asDouble":"NaN","timeUnixNano":"3","flags":1}]}},
+        {"name":"my.histogram","histogram":{"aggregationTemporality":2,"dataPoints":[{"timeUnixNano":"2","count":2,"sum":2,"bucketCounts":["1",1],"explicitBounds":[1],"min":0,"max":2}]}},
+        {"name":"my.summary","summary":{"dataPoints":[{"timeUnixNano":"2","count":"3","sum":1.5,"quantileValues":[{"quantile":0.5,"value":0.25}]}]}}
+        ]}]}]}"#;
+    let point = NumberPoint { flags: 1, ..number(3, Number::Double(f64::NAN), vec![]) };
+    let histogram = HistogramPoint {
+        time_ns: 2,
+        count: 2,
+        sum: Some(2.0),
+        bucket_counts: vec![1, 1],
+        explicit_bounds: vec![1.0],
+        ..HistogramPoint::default()
+    };
+    let summary = SummaryPoint {
+        time_ns: 2,
+        count: 3,
+        sum: 1.5,
+        quantile_values: vec![Quantile { quantile: 0.5, value: 0.25 }],
+        ..SummaryPoint::default()
+    };
+    let list =
+        [Any::Bool(true), Any::Bytes(vec![1, 2, 3])].map(|value| AnyValue { value: Some(value) }).to_vec();
+    let counter =
+        number(1_544_712_660_300_000_001, Number::Double(5.0), vec![text("my.counter.attr", "some value")]);
+    let same = request(
+        vec![
+            text("service.name", "my.service"),
+            pair("n", Any::Int(-9)),
+            pair("l", Any::Array(AnyValues { values: list })),
+        ],
+        vec![
+            metric("my.counter", "1", Data::Sum(numbers(2, true, vec![counter]))),
+            metric(
+                "my.gauge",
+                "",
+                Data::Gauge(numbers(
+                    0,
+                    false,
+                    vec![number(1_544_712_660_300_000_000, Number::Int(10), vec![]), point],
+                )),
+            ),
+            metric(
+                "my.histogram",
+                "",
+                Data::Histogram(Histograms { data_points: vec![histogram], temporality: 2 }),
+            ),
+            metric("my.summary", "", Data::Summary(Summaries { data_points: vec![summary] })),
+        ],
+    );
+    let body = json::to_protobuf(json.as_bytes()).unwrap();
+    let found = rows(&body);
+    assert_eq!(found, of(&same));
+    assert_eq!(
+        found.0[0],
+        r#"my_counter_total{job="my.service",my_counter_attr="some value"} 5 @1544712660300000001 #1"#
+    );
+    assert_eq!(found.0.len(), 11);
+    // What was rewritten is protobuf to others, too.
+    assert_eq!(
+        Request::decode(&*body).unwrap().resource_metrics[0].scope_metrics[0].metrics[0].description,
+        "I am a Counter"
+    );
+}

@@ -1,0 +1,167 @@
+//! The messages of remote write and remote read as `prost` sees them: an implementation that is not ours, for tests.
+
+use prost::Message;
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct WriteRequest {
+    #[prost(message, repeated, tag = "1")]
+    pub(crate) timeseries: Vec<TimeSeries>,
+    #[prost(message, repeated, tag = "3")]
+    pub(crate) metadata: Vec<Metadata>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct TimeSeries {
+    #[prost(message, repeated, tag = "1")]
+    pub(crate) labels: Vec<Label>,
+    #[prost(message, repeated, tag = "2")]
+    pub(crate) samples: Vec<Sample>,
+    #[prost(message, repeated, tag = "3")]
+    pub(crate) exemplars: Vec<Exemplar>,
+    #[prost(message, repeated, tag = "4")]
+    pub(crate) histograms: Vec<Histogram>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Label {
+    #[prost(string, tag = "1")]
+    pub(crate) name: String,
+    #[prost(string, tag = "2")]
+    pub(crate) value: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Sample {
+    #[prost(double, tag = "1")]
+    pub(crate) value: f64,
+    #[prost(int64, tag = "2")]
+    pub(crate) timestamp: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Exemplar {
+    #[prost(message, repeated, tag = "1")]
+    pub(crate) labels: Vec<Label>,
+    #[prost(double, tag = "2")]
+    pub(crate) value: f64,
+    #[prost(int64, tag = "3")]
+    pub(crate) timestamp: i64,
+}
+
+/// As much of a native histogram as a refusal needs.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Histogram {
+    #[prost(double, tag = "3")]
+    pub(crate) sum: f64,
+    #[prost(sint32, tag = "4")]
+    pub(crate) schema: i32,
+    #[prost(int64, tag = "15")]
+    pub(crate) timestamp: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Metadata {
+    #[prost(int32, tag = "1")]
+    pub(crate) kind: i32,
+    #[prost(string, tag = "2")]
+    pub(crate) metric_family_name: String,
+    #[prost(string, tag = "4")]
+    pub(crate) help: String,
+    #[prost(string, tag = "5")]
+    pub(crate) unit: String,
+}
+
+/// `io.prometheus.write.v2.Request`.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Request2 {
+    #[prost(string, repeated, tag = "4")]
+    pub(crate) symbols: Vec<String>,
+    #[prost(message, repeated, tag = "5")]
+    pub(crate) timeseries: Vec<TimeSeries2>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct TimeSeries2 {
+    #[prost(uint32, repeated, tag = "1")]
+    pub(crate) labels_refs: Vec<u32>,
+    #[prost(message, repeated, tag = "2")]
+    pub(crate) samples: Vec<Sample>,
+    #[prost(message, repeated, tag = "3")]
+    pub(crate) histograms: Vec<Histogram>,
+    #[prost(message, repeated, tag = "4")]
+    pub(crate) exemplars: Vec<Exemplar2>,
+    #[prost(message, optional, tag = "5")]
+    pub(crate) metadata: Option<Metadata2>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Exemplar2 {
+    #[prost(uint32, repeated, tag = "1")]
+    pub(crate) labels_refs: Vec<u32>,
+    #[prost(double, tag = "2")]
+    pub(crate) value: f64,
+    #[prost(int64, tag = "3")]
+    pub(crate) timestamp: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Metadata2 {
+    #[prost(int32, tag = "1")]
+    pub(crate) kind: i32,
+    #[prost(uint32, tag = "3")]
+    pub(crate) help_ref: u32,
+    #[prost(uint32, tag = "4")]
+    pub(crate) unit_ref: u32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct ReadRequest {
+    #[prost(message, repeated, tag = "1")]
+    pub(crate) queries: Vec<ReadQuery>,
+    #[prost(int32, repeated, tag = "2")]
+    pub(crate) accepted_response_types: Vec<i32>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct ReadQuery {
+    #[prost(int64, tag = "1")]
+    pub(crate) start_ms: i64,
+    #[prost(int64, tag = "2")]
+    pub(crate) end_ms: i64,
+    #[prost(message, repeated, tag = "3")]
+    pub(crate) matchers: Vec<LabelMatcher>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct LabelMatcher {
+    #[prost(int32, tag = "1")]
+    pub(crate) kind: i32,
+    #[prost(string, tag = "2")]
+    pub(crate) name: String,
+    #[prost(string, tag = "3")]
+    pub(crate) value: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct ReadResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub(crate) results: Vec<QueryResult>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct QueryResult {
+    #[prost(message, repeated, tag = "1")]
+    pub(crate) timeseries: Vec<TimeSeries>,
+}
+
+/// A series of one request.
+pub(crate) fn series(labels: &[(&str, &str)], samples: &[(f64, i64)]) -> TimeSeries {
+    let label = |(name, value): &(&str, &str)| Label { name: (*name).into(), value: (*value).into() };
+    let sample = |(value, timestamp): &(f64, i64)| Sample { value: *value, timestamp: *timestamp };
+    TimeSeries {
+        labels: labels.iter().map(label).collect(),
+        samples: samples.iter().map(sample).collect(),
+        exemplars: Vec::new(),
+        histograms: Vec::new(),
+    }
+}

@@ -1,0 +1,170 @@
+//! `io.prometheus.write.v2.Request`, remote write 2.0: `symbols` = 4, `timeseries` = 5 {`labels_refs` = 1, `samples` = 2
+//! {`value` = 1, `timestamp` = 2 (ms)}, `histograms` = 3, `exemplars` = 4, `metadata` = 5 {`type` = 1, `help_ref` = 3,
+//! `unit_ref` = 4}}.
+//!
+//! Labels are numbers of the table of symbols, name and value in turn. The table is of the request, so keys are written
+//! out.
+
+use super::labels::{NAME_LABEL, shown};
+use super::metadata::{ENTRIES_MAX, of_write2};
+use super::write1::{SAMPLES, read_sample};
+use super::{Beside, NATIVE_HISTOGRAM, ts_of};
+use crate::ingest::line::LineLimits;
+use crate::ingest::protobuf::{Fields, Malformed, packed_varints};
+use crate::ingest::samples::{Samples, Store};
+use crate::{Error, Result};
+
+const SYMBOLS: u32 = 4;
+const TIMESERIES: u32 = 5;
+const LABELS_REFS: u32 = 1;
+const HISTOGRAMS: u32 = 3;
+const EXEMPLARS: u32 = 4;
+const METADATA: u32 = 5;
+/// Symbols of a request; each takes 16 bytes of memory and as few as two of the body.
+const SYMBOLS_MAX: usize = 1 << 20;
+
+/// The table of a request.
+#[derive(Debug)]
+pub(super) struct Symbols<'a>(Vec<&'a str>);
+
+impl<'a> Symbols<'a> {
+    fn read(body: &'a [u8]) -> std::result::Result<Self, Malformed> {
+        let mut symbols = Vec::new();
+        for field in Fields::new(body) {
+            let (SYMBOLS, value) = field? else { continue };
+            if SYMBOLS_MAX <= symbols.len() {
+                return Err(Malformed("more than 1048576 symbols"));
+            }
+            symbols.push(value.text()?);
+        }
+        Ok(Self(symbols))
+    }
+
+    pub(super) fn get(&self, reference: u64) -> Option<&'a str> {
+        self.0.get(usize::try_from(reference).ok()?).copied()
+    }
+}
+
+/// Counts the samples of a request, as far as it can be read.
+pub fn samples_of(body: &[u8]) -> usize {
+    count(body, TIMESERIES)
+}
+
+pub(super) fn count(body: &[u8], timeseries: u32) -> usize {
+    let series = Fields::new(body).filter_map(std::result::Result::ok);
+    let series =
+        series.filter(|(number, _)| *number == timeseries).filter_map(|(_, value)| value.bytes().ok());
+    let fields = series.flat_map(Fields::new).filter_map(std::result::Result::ok);
+    fields.filter(|(number, _)| *number == SAMPLES).count()
+}
+
+/// Decodes a request and hands its samples to `store`, in portions. Series are numbered from 1, and refused samples are
+/// named by them.
+///
+/// # Errors
+/// `InvalidInput` for a request that is malformed, which is known before a sample is handed on; those of `store`.
+pub fn decode<'a>(body: &'a [u8], limits: &LineLimits, store: &mut Store<'_>) -> Result<Beside<'a>> {
+    let symbols = Symbols::read(body).map_err(Error::invalid)?;
+    let check = check(body).map_err(Error::invalid);
+    check?;
+    let mut beside = Beside::default();
+    let mut samples = Samples::new(limits.line_bytes_max, limits.errors_max, store);
+    let mut line = 0_u32;
+    for field in Fields::new(body) {
+        let (TIMESERIES, value) = field.map_err(Error::invalid)? else { continue };
+        line = line.saturating_add(1);
+        samples.begin(line)?;
+        take_series(value.bytes().map_err(Error::invalid)?, &symbols, &mut samples, &mut beside)?;
+    }
+    samples.finish()?;
+    Ok(beside)
+}
+
+/// Reads all that will be read, so that a malformed request is refused as a whole.
+fn check(body: &[u8]) -> std::result::Result<(), Malformed> {
+    for field in Fields::new(body) {
+        let (TIMESERIES, value) = field? else { continue };
+        for field in Fields::new(value.bytes()?) {
+            match field? {
+                (LABELS_REFS, value) => {
+                    packed_varints(value).try_for_each(|reference| reference.map(drop))?
+                }
+                (SAMPLES, value) => drop(read_sample(value.bytes()?)?),
+                (METADATA, value) => {
+                    of_write2("", value.bytes()?, &Symbols(Vec::new()))?;
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+fn take_series<'a>(
+    message: &'a [u8],
+    symbols: &Symbols<'a>,
+    samples: &mut Samples<'_>,
+    beside: &mut Beside<'a>,
+) -> Result<()> {
+    let labels = push_labels(message, symbols, samples);
+    for field in Fields::new(message) {
+        let (number, value) = field.map_err(Error::invalid)?;
+        match number {
+            SAMPLES => {
+                let (value, ms) = value.bytes().and_then(read_sample).map_err(Error::invalid)?;
+                match labels.as_ref().map_err(Clone::clone).and_then(|_| ts_of(ms)) {
+                    Ok(ts_ns) => samples.sample(ts_ns, value)?,
+                    Err(reason) => samples.refuse(|_| reason),
+                }
+            }
+            HISTOGRAMS => {
+                beside.histograms += 1;
+                samples.refuse(|key| format!("{}: {NATIVE_HISTOGRAM}", shown(key)));
+            }
+            EXEMPLARS => beside.exemplars += 1,
+            METADATA => {
+                let metric = labels.as_ref().copied().unwrap_or_default();
+                let is_new = beside.metadata.last().is_none_or(|last| last.metric != metric);
+                if is_new && !metric.is_empty() && beside.metadata.len() < ENTRIES_MAX {
+                    let read = value.bytes().and_then(|message| of_write2(metric, message, symbols));
+                    beside.metadata.push(read.map_err(Error::invalid)?);
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Writes out the labels of a series; hands back the name of its metric.
+fn push_labels<'a>(
+    message: &[u8],
+    symbols: &Symbols<'a>,
+    samples: &mut Samples<'_>,
+) -> std::result::Result<&'a str, String> {
+    let (mut metric, mut name) = ("", None);
+    for (number, value) in Fields::new(message).filter_map(std::result::Result::ok) {
+        if number != LABELS_REFS {
+            continue;
+        }
+        for reference in packed_varints(value) {
+            let reference = reference.map_err(|error| error.to_string())?;
+            let symbol = symbols.get(reference).ok_or_else(|| {
+                format!("symbol {reference} is not in the table of {} symbols", symbols.0.len())
+            })?;
+            match name.take() {
+                None => name = Some(symbol),
+                Some(name) => {
+                    samples.label(name, symbol);
+                    if name == NAME_LABEL {
+                        metric = symbol;
+                    }
+                }
+            }
+        }
+    }
+    match name {
+        Some(_) => Err("an odd number of label references".to_owned()),
+        None => Ok(metric),
+    }
+}
