@@ -1,5 +1,4 @@
-//! What there is to ask for: /api/v1/labels, `/label/<name>/values`, /series, and the small status pages that
-//! Grafana reads.
+//! What there is to ask for: /api/v1/labels, `/label/<name>/values`, /series, and what is empty here.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -8,7 +7,7 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use icecore_query::keys::each_key;
 use icecore_query::promql::{self, Labels};
-use icecore_storage::model::TimeRange;
+use icecore_storage::model::{FieldInfo, STALE_FIELD, TimeRange};
 use icecore_storage::scan::{Scan, Schema};
 
 use super::app::App;
@@ -21,7 +20,7 @@ use crate::database::Query;
 use crate::telemetry::Language;
 use crate::{Error, Result};
 
-const METRIC_NAME: &str = "__name__";
+pub(super) const METRIC_NAME: &str = "__name__";
 /// Field whose metric is called like its measurement.
 const PLAIN_FIELD: &str = "value";
 
@@ -53,7 +52,8 @@ impl Selection {
     fn series(&self, scan: &dyn Scan, query: &Query) -> Result<Vec<Labels>> {
         let mut found = Vec::new();
         for text in &self.matches {
-            let selector = promql::parse_selector(text)?;
+            let selector = promql::parse_selector(text)
+                .map_err(|error| Error::invalid(format!("invalid parameter \"match[]\": {error}")))?;
             found.extend(promql::find_series(scan, &selector, self.range, self.series_max, &query.budget)?);
         }
         found.sort_by(|left, right| left.iter().cmp(right.iter()));
@@ -90,20 +90,6 @@ pub(super) async fn label_values(State(app): State<Arc<App>>, request: Request) 
 /// No types or help texts are kept: an empty object, which Grafana takes well.
 pub(super) async fn metadata() -> Response {
     respond(Ok(data_json(b"{}", false)))
-}
-
-/// A version Grafana compares with, and no `features`: with them it would take the server for Mimir.
-pub(super) async fn buildinfo() -> Response {
-    let data = format!(
-        r#"{{"version":"3.0.0","revision":"","branch":"","buildUser":"","buildDate":"","goVersion":"","application":"icecore","icecoreVersion":"{}"}}"#,
-        env!("CARGO_PKG_VERSION")
-    );
-    respond(Ok(data_json(data.as_bytes(), false)))
-}
-
-/// No rules yet; Grafana asks once at its start.
-pub(super) async fn rules() -> Response {
-    respond(Ok(data_json(br#"{"groups":[]}"#, false)))
 }
 
 /// No exemplars are kept.
@@ -145,7 +131,8 @@ fn texts(found: BTreeSet<String>, selection: &Selection) -> Result<Vec<u8>> {
     Ok(data_json(&data, found.len() > selection.limit))
 }
 
-fn schemas(scan: &dyn Scan) -> impl Iterator<Item = Schema> {
+/// The measurements of a database.
+pub(super) fn schemas(scan: &dyn Scan) -> impl Iterator<Item = Schema> {
     scan.measurements().into_iter().filter_map(|measurement| scan.schema(&measurement))
 }
 
@@ -158,7 +145,7 @@ fn label_names(selection: &Selection, scan: &dyn Scan, query: &Query) -> Result<
         return Ok(names);
     }
     for schema in schemas(scan) {
-        if schema.fields.iter().any(|field| field.field_type.is_numeric()) {
+        if schema.fields.iter().any(is_metric) {
             names.insert(METRIC_NAME.to_owned());
             names.extend(schema.tag_keys.iter().map(|key| key.to_string()));
         }
@@ -194,8 +181,14 @@ fn values_of(name: &str, selection: &Selection, scan: &dyn Scan, query: &Query) 
     Ok(values)
 }
 
-fn metric_names(schema: &Schema) -> impl Iterator<Item = String> {
-    let numeric = schema.fields.iter().filter(|field| field.field_type.is_numeric());
+/// Whether a field is a metric: texts and the ends of series are none.
+fn is_metric(field: &FieldInfo) -> bool {
+    field.field_type.is_numeric() && &*field.name != STALE_FIELD
+}
+
+/// The metrics of a measurement.
+pub(super) fn metric_names(schema: &Schema) -> impl Iterator<Item = String> {
+    let numeric = schema.fields.iter().filter(|field| is_metric(field));
     numeric.map(|field| match &*field.name {
         PLAIN_FIELD => schema.name.to_string(),
         name => format!("{}_{name}", schema.name),
