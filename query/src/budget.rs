@@ -164,6 +164,11 @@ impl Budget {
         Arc::clone(&self.is_cancelled)
     }
 
+    /// How long the query has been running.
+    pub fn elapsed(&self) -> Duration {
+        (self.elapsed)()
+    }
+
     /// Samples, rows and cells read so far.
     pub fn samples(&self) -> u64 {
         self.samples.load(Ordering::Relaxed)

@@ -1,6 +1,7 @@
 //! PromQL answers as Prometheus' JSON, written by hand: `resultType` before `result`, values as strings.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use icecore_query::promql::histogram::Closed;
 use icecore_query::promql::{Answer, HistogramValue, Labels, QueryValue, Sample};
@@ -18,6 +19,17 @@ pub(crate) struct AnswerForm {
     pub(crate) limit: Option<usize>,
     /// Whether the coverage is added: what was read, and from which layers.
     pub(crate) with_coverage: bool,
+    /// What the query took, where that is asked for.
+    pub(crate) stats: Option<QueryStats>,
+}
+
+/// What a query took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct QueryStats {
+    /// From the request to the answer.
+    pub(crate) elapsed: Duration,
+    /// Samples, rows and cells read.
+    pub(crate) samples: u64,
 }
 
 /// The body of a successful query.
@@ -69,6 +81,9 @@ pub(crate) fn answer_json(answer: &Answer, form: AnswerForm) -> Vec<u8> {
             }
             out.push(b']');
         }
+    }
+    if let Some(stats) = form.stats {
+        push_stats(&mut out, stats);
     }
     out.push(b'}');
     let truncated = is_truncated.then_some(TRUNCATED);
@@ -205,6 +220,17 @@ fn push_notices<'a>(out: &mut Vec<u8>, name: &str, notices: impl Iterator<Item =
     push_json_texts(out, notices);
 }
 
+/// What the query took: `,"stats":{...}`. Phases are not told apart, and samples are counted as they are read.
+fn push_stats(out: &mut Vec<u8>, stats: QueryStats) {
+    let (seconds, samples) = (stats.elapsed.as_secs_f64(), stats.samples);
+    let text = format!(
+        ",\"stats\":{{\"timings\":{{\"evalTotalTime\":{seconds},\"resultSortTime\":0,\"queryPreparationTime\":0,\
+         \"innerEvalTime\":{seconds},\"execQueueTime\":0,\"execTotalTime\":{seconds}}},\
+         \"samples\":{{\"totalQueryableSamples\":{samples},\"peakSamples\":{samples}}}}}"
+    );
+    out.extend_from_slice(text.as_bytes());
+}
+
 /// What was read: `,"coverage":{...}`.
 pub(super) fn push_coverage(out: &mut Vec<u8>, coverage: &Coverage) {
     out.extend_from_slice(b",\"coverage\":{\"rows\":");
@@ -271,8 +297,18 @@ mod tests {
         );
         check(
             QueryValue::Matrix(Vec::new()),
-            AnswerForm { limit: Some(1), with_coverage: true },
+            AnswerForm { limit: Some(1), with_coverage: true, stats: None },
             r#"{"status":"success","data":{"resultType":"matrix","result":[]},"coverage":{"rows":0,"cells":{"1m":0,"5m":0,"1h":0},"pages":0,"rounded":null,"raw_gone_before":null}}"#,
+        );
+    }
+
+    #[test]
+    fn stats_stand_within_the_data() {
+        let stats = QueryStats { elapsed: Duration::from_millis(1500), samples: 7 };
+        check(
+            QueryValue::Vector(Vec::new()),
+            AnswerForm { stats: Some(stats), ..AnswerForm::default() },
+            r#"{"status":"success","data":{"resultType":"vector","result":[],"stats":{"timings":{"evalTotalTime":1.5,"resultSortTime":0,"queryPreparationTime":0,"innerEvalTime":1.5,"execQueueTime":0,"execTotalTime":1.5},"samples":{"totalQueryableSamples":7,"peakSamples":7}}}}"#,
         );
     }
 

@@ -92,6 +92,14 @@ impl Failure {
         }
     }
 
+    /// What is wrong is this parameter, where something is wrong with the request.
+    pub(super) fn of_parameter(mut self, name: &str) -> Self {
+        if self.class == "bad_data" {
+            self.message = format!("invalid parameter \"{name}\": {}", self.message);
+        }
+        self
+    }
+
     /// The limit of the query that was reached, for the metric.
     pub(super) fn limit(&self) -> Option<LimitName> {
         self.limit

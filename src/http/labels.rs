@@ -1,5 +1,4 @@
-//! What there is to ask for: /api/v1/labels, `/label/<name>/values`, /series, and the small status pages that
-//! Grafana reads.
+//! What there is to ask for: /api/v1/labels, `/label/<name>/values`, /series, and what is empty here.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -21,7 +20,7 @@ use crate::database::Query;
 use crate::telemetry::Language;
 use crate::{Error, Result};
 
-const METRIC_NAME: &str = "__name__";
+pub(super) const METRIC_NAME: &str = "__name__";
 
 /// A value beside its text: in the set, and in the answer.
 const VALUE_BYTES: u64 = 64;
@@ -51,7 +50,8 @@ impl Selection {
     fn series(&self, scan: &dyn Scan, query: &Query) -> Result<Vec<Labels>> {
         let mut found = Vec::new();
         for text in &self.matches {
-            let selector = promql::parse_selector(text)?;
+            let selector = promql::parse_selector(text)
+                .map_err(|error| Error::invalid(format!("invalid parameter \"match[]\": {error}")))?;
             found.extend(promql::find_series(scan, &selector, self.range, self.series_max, &query.budget)?);
         }
         found.sort_by(|left, right| left.iter().cmp(right.iter()));
@@ -111,20 +111,6 @@ async fn metadata_json(app: &App, request: Request) -> std::result::Result<Vec<u
     Ok(data_json(&data, false))
 }
 
-/// A version Grafana compares with, and no `features`: with them it would take the server for Mimir.
-pub(super) async fn buildinfo() -> Response {
-    let data = format!(
-        r#"{{"version":"3.0.0","revision":"","branch":"","buildUser":"","buildDate":"","goVersion":"","application":"icecore","icecoreVersion":"{}"}}"#,
-        env!("CARGO_PKG_VERSION")
-    );
-    respond(Ok(data_json(data.as_bytes(), false)))
-}
-
-/// No rules yet; Grafana asks once at its start.
-pub(super) async fn rules() -> Response {
-    respond(Ok(data_json(br#"{"groups":[]}"#, false)))
-}
-
 /// No exemplars are kept.
 pub(super) async fn exemplars() -> Response {
     respond(Ok(data_json(b"[]", false)))
@@ -164,7 +150,8 @@ fn texts(found: BTreeSet<String>, selection: &Selection) -> Result<Vec<u8>> {
     Ok(data_json(&data, found.len() > selection.limit))
 }
 
-fn schemas(scan: &dyn Scan) -> impl Iterator<Item = Schema> {
+/// The measurements of a database.
+pub(super) fn schemas(scan: &dyn Scan) -> impl Iterator<Item = Schema> {
     scan.measurements().into_iter().filter_map(|measurement| scan.schema(&measurement))
 }
 

@@ -3,7 +3,7 @@
 //!
 //! Read in this order: `server` (accept loop, drain), `route` (the table of paths), `app` (what all requests share;
 //! how a query gets its turn), `body` (bytes under a limit), `params` (URL and form), `error` (three dialects),
-//! then the endpoints: `write`, `remote` and `otlp` (Prometheus' and OpenTelemetry's senders), `prometheus`, `read` (remote read), `labels`, `influx`, `admin`, `retention`, `cells`, and the encoders `number`,
+//! then the endpoints: `write`, `remote` and `otlp` (Prometheus' and OpenTelemetry's senders), `prometheus`, `tree`, `read` (remote read), `labels`, `status`, `influx`, `admin`, `retention`, `cells`, and the encoders `number`,
 //! `encode`, `table`.
 //!
 //! Order of a request: connection limit, header timeout, body limit, bounded decompression, route, a turn, a
@@ -26,7 +26,9 @@ mod remote;
 mod retention;
 mod route;
 mod server;
+mod status;
 mod table;
+mod tree;
 mod write;
 
 #[cfg(test)]

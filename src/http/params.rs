@@ -92,8 +92,9 @@ impl Params {
             ))
         })?;
         if duration <= 0 {
+            let what = if name == "step" { "query resolution step widths" } else { "durations" };
             return Err(Failure::bad_request(format!(
-                "invalid parameter \"{name}\": zero or negative durations are not accepted. Try a positive integer"
+                "invalid parameter \"{name}\": zero or negative {what} are not accepted. Try a positive integer"
             )));
         }
         Ok(Some(duration))
@@ -104,7 +105,7 @@ impl Params {
         let start_ns = self.time("start")?.unwrap_or(TimeRange::ALL.start_ns);
         let end_ns = self.time("end")?.map_or(TimeRange::ALL.end_ns, |end_ns| end_ns.saturating_add(1));
         if end_ns <= start_ns {
-            return Err(Failure::bad_request("end timestamp must not be before start timestamp"));
+            return Err(Failure::bad_request("end timestamp must not be before start time"));
         }
         Ok(TimeRange::new(start_ns, end_ns))
     }
@@ -113,7 +114,13 @@ impl Params {
     pub(super) fn limit(&self) -> Result<Option<usize>, Failure> {
         let Some(text) = self.get("limit") else { return Ok(None) };
         let limit: usize = text.parse().map_err(|_| {
-            Failure::bad_request(format!("invalid parameter \"limit\": {text:?} is not a count"))
+            let is_negative = text.parse::<i64>().is_ok_and(|limit| limit < 0);
+            let why = if is_negative {
+                "limit must be non-negative".to_owned()
+            } else {
+                format!("{text:?} is not a count")
+            };
+            Failure::bad_request(format!("invalid parameter \"limit\": {why}"))
         })?;
         Ok(Some(limit).filter(|limit| *limit > 0))
     }

@@ -8,11 +8,12 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::Response;
+use icecore_query::promql::Answer;
 use icecore_storage::scan::Resolution;
 
 use super::app::App;
 use super::body;
-use super::encode::{AnswerForm, answer_json};
+use super::encode::{AnswerForm, QueryStats, answer_json};
 use super::error::{Dialect, Failure, json_response};
 use super::params::{Params, decode_segment};
 use crate::Database;
@@ -77,12 +78,20 @@ fn nanoseconds(ns: i64) -> Duration {
     Duration::from_nanos(u64::try_from(ns).unwrap_or(0))
 }
 
-fn form(params: &Params) -> Result<AnswerForm, Failure> {
-    Ok(AnswerForm { limit: params.limit()?, with_coverage: params.is_on("explain") })
+/// What the answer carries, and whether it says what the query took (any `stats=`).
+fn form(params: &Params) -> Result<(AnswerForm, bool), Failure> {
+    let form = AnswerForm { limit: params.limit()?, with_coverage: params.is_on("explain"), stats: None };
+    Ok((form, params.get("stats").is_some()))
 }
 
-fn query_text(app: &App, params: &Params) -> Result<String, Failure> {
-    let text = params.required("query")?;
+fn answer(query: &Query, answer: &Answer, (form, with_stats): (AnswerForm, bool)) -> Vec<u8> {
+    let stats =
+        with_stats.then(|| QueryStats { elapsed: query.budget.elapsed(), samples: query.budget.samples() });
+    answer_json(answer, AnswerForm { stats, ..form })
+}
+
+pub(super) fn query_text(app: &App, params: &Params) -> Result<String, Failure> {
+    let text = params.get("query").unwrap_or_default();
     let max = app.limits.query.text_bytes_max;
     if text.len() > max {
         let message = format!("query text has {} bytes, more than {max} (limit text_bytes_max)", text.len());
@@ -97,8 +106,9 @@ async fn run_instant(app: &App, request: Request) -> Result<Vec<u8>, Failure> {
     let time_ns = params.time("time")?.unwrap_or_else(|| database.now_ns());
     let form = form(&params)?;
     let query = database.query(options(app, &params)?);
-    let work = move |query: &Query| Ok(answer_json(&database.run_promql(query, &text, time_ns)?, form));
-    app.run_query(Language::Promql, query, work).await
+    let work = move |query: &Query| Ok(answer(query, &database.run_promql(query, &text, time_ns)?, form));
+    let outcome = app.run_query(Language::Promql, query, work).await;
+    outcome.map_err(|failure| failure.of_parameter("query"))
 }
 
 async fn run_range(app: &App, request: Request) -> Result<Vec<u8>, Failure> {
@@ -107,20 +117,21 @@ async fn run_range(app: &App, request: Request) -> Result<Vec<u8>, Failure> {
     let steps = steps(app, &params)?;
     let form = form(&params)?;
     let query = database.query(options(app, &params)?);
-    let work = move |query: &Query| Ok(answer_json(&database.run_promql_range(query, &text, steps)?, form));
-    app.run_query(Language::Promql, query, work).await
+    let work = move |query: &Query| Ok(answer(query, &database.run_promql_range(query, &text, steps)?, form));
+    let outcome = app.run_query(Language::Promql, query, work).await;
+    outcome.map_err(|failure| failure.of_parameter("query"))
 }
 
 fn steps(app: &App, params: &Params) -> Result<Steps, Failure> {
-    params.required("start")?;
-    params.required("end")?;
-    params.required("step")?;
-    let start_ns = params.time("start")?.unwrap_or_default();
-    let end_ns = params.time("end")?.unwrap_or_default();
-    let step_ns = params.duration("step")?.unwrap_or_default();
+    let missing = |name: &str, what: &str| {
+        Failure::bad_request(format!("invalid parameter \"{name}\": cannot parse \"\" to a valid {what}"))
+    };
+    let start_ns = params.time("start")?.ok_or_else(|| missing("start", "timestamp"))?;
+    let end_ns = params.time("end")?.ok_or_else(|| missing("end", "timestamp"))?;
+    let step_ns = params.duration("step")?.ok_or_else(|| missing("step", "duration"))?;
     if end_ns < start_ns {
         return Err(Failure::bad_request(
-            "invalid parameter \"end\": end timestamp must not be before start timestamp",
+            "invalid parameter \"end\": end timestamp must not be before start time",
         ));
     }
     let max = app.limits.query.steps_max;

@@ -10,7 +10,7 @@ use axum::routing::{any, get, post};
 
 use super::app::App;
 use super::error::{Dialect, Failure};
-use super::{admin, cells, influx, labels, otlp, prometheus, read, remote, retention, write};
+use super::{admin, cells, influx, labels, otlp, prometheus, read, remote, retention, status, tree, write};
 
 /// All paths of the server.
 pub(super) fn router(app: Arc<App>) -> Router {
@@ -48,16 +48,28 @@ fn prometheus_api(prefix: &str) -> Router<Arc<App>> {
     Router::new()
         .route(&at("/query"), get(prometheus::query).post(prometheus::query))
         .route(&at("/query_range"), get(prometheus::query_range).post(prometheus::query_range))
+        .route(&at("/format_query"), get(tree::format_query).post(tree::format_query))
+        .route(&at("/parse_query"), get(tree::parse_query).post(tree::parse_query))
         .route(&at("/labels"), get(labels::labels).post(labels::labels))
         .route(&at("/series"), get(labels::series).post(labels::series))
         .route(&at("/label/{name}/values"), get(labels::label_values).post(labels::label_values))
         .route(&at("/metadata"), get(labels::metadata))
-        .route(&at("/rules"), get(labels::rules))
+        .route(&at("/rules"), get(status::rules))
+        .route(&at("/alerts"), get(status::alerts))
+        .route(&at("/alertmanagers"), get(status::alertmanagers))
+        .route(&at("/targets"), get(status::targets))
+        .route(&at("/targets/metadata"), get(status::targets_metadata))
+        .route(&at("/scrape_pools"), get(status::scrape_pools))
         .route(&at("/query_exemplars"), get(labels::exemplars).post(labels::exemplars))
-        .route(&at("/status/buildinfo"), get(labels::buildinfo))
         .route(&at("/write"), post(remote::write))
         .route(&at("/read"), post(read::samples))
         .route(&at("/otlp/v1/metrics"), post(otlp::metrics))
+        .route(&at("/status/buildinfo"), get(status::buildinfo))
+        .route(&at("/status/config"), get(status::config))
+        .route(&at("/status/flags"), get(status::flags))
+        .route(&at("/status/runtimeinfo"), get(status::runtimeinfo))
+        .route(&at("/status/tsdb"), get(status::tsdb))
+        .route(&at("/status/walreplay"), get(status::walreplay))
 }
 
 async fn not_found(request: Request) -> Response {
@@ -111,14 +123,26 @@ fn route_name(path: &str) -> &'static str {
         "/api/v1/admin/snapshot",
         "/v1/metrics",
     ];
-    const PROMETHEUS: [&str; 11] = [
+    const PROMETHEUS: [&str; 23] = [
         "/api/v1/query",
         "/api/v1/query_range",
+        "/api/v1/format_query",
+        "/api/v1/parse_query",
         "/api/v1/labels",
         "/api/v1/series",
         "/api/v1/metadata",
         "/api/v1/rules",
         "/api/v1/query_exemplars",
+        "/api/v1/alerts",
+        "/api/v1/alertmanagers",
+        "/api/v1/targets",
+        "/api/v1/targets/metadata",
+        "/api/v1/scrape_pools",
+        "/api/v1/status/config",
+        "/api/v1/status/flags",
+        "/api/v1/status/runtimeinfo",
+        "/api/v1/status/tsdb",
+        "/api/v1/status/walreplay",
         "/api/v1/status/buildinfo",
         "/api/v1/write",
         "/api/v1/read",

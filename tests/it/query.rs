@@ -1,5 +1,6 @@
 //! Asking: shapes of answers, errors with positions, and the small pages.
 
+mod grafana;
 mod languages;
 mod laws;
 mod native;

@@ -20,6 +20,13 @@ pub(crate) fn type_of(expr: &Expr) -> ValueType {
     }
 }
 
+impl Expr {
+    /// The type of its value.
+    pub fn value_type(&self) -> ValueType {
+        type_of(self)
+    }
+}
+
 /// Checks an expression and everything below it.
 ///
 /// # Errors

@@ -52,6 +52,9 @@ const SIGN_STRENGTH: u8 = 6;
 /// `InvalidInput` with line and column.
 pub fn parse(text: &str) -> Result<Expr> {
     let mut parser = Parser::new(text)?;
+    if *parser.peek() == Token::End {
+        return Err(Error::at(text, 0, "no expression found in input"));
+    }
     let expr = parser.expression(0)?;
     parser.expect_end()?;
     check(text, &expr)?;

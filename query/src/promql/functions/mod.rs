@@ -88,6 +88,29 @@ pub(crate) struct Function {
     pub(crate) run: Run,
 }
 
+/// What a function takes and gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Signature {
+    /// Types of its arguments.
+    pub args: &'static [ValueType],
+    /// How many arguments may be left out or added, as Prometheus says it: -1 where the last one may be repeated.
+    pub variadic: i32,
+    /// Type of its value.
+    pub returns: ValueType,
+}
+
+/// The signature of a function by its name.
+pub fn signature(name: &str) -> Option<Signature> {
+    let function = find(name)?;
+    let variadic = match function.optional {
+        // Quantiles are at most ten.
+        _ if function.name == "histogram_quantiles" => 9,
+        _ if function.is_variadic => -1,
+        optional => i32::try_from(optional).unwrap_or(0),
+    };
+    Some(Signature { args: function.args, variadic, returns: function.returns })
+}
+
 /// The function of this name.
 pub(crate) fn find(name: &str) -> Option<&'static Function> {
     TABLE.iter().find(|function| function.name == name)

@@ -95,7 +95,8 @@ fn parse_clauses_prints_canonical_form() {
 
 #[test]
 fn parse_errors_name_the_place() {
-    check_error("", "1:1: parse error: unexpected end of input");
+    check_error("", "unknown position: parse error: no expression found in input");
+    check_error(" # x", "1:1: parse error: no expression found in input");
     check_error("foo{", "1:5: parse error: unexpected end of input");
     check_error("foo\n  + * 2", "2:5: parse error: unexpected <op:*>");
     check_error("foo{a=\"b\"", "expected \"}\"");
