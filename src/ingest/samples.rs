@@ -5,8 +5,7 @@
 
 use std::ops::Range;
 
-use icecore_storage::model::batch::Field;
-use icecore_storage::model::{ValueRef, WriteBatch};
+use icecore_storage::model::WriteBatch;
 
 use super::Decoded;
 use super::remote::Refused;
@@ -123,7 +122,7 @@ impl<'s> Samples<'s> {
         batch.rows.reserve(self.samples.len());
         batch.fields.reserve(self.samples.len());
         for sample in &self.samples {
-            batch.fields.push(Field { name: VALUE_FIELD, value: ValueRef::Float(sample.value) });
+            batch.push_number(VALUE_FIELD, sample.value);
             let key = self.keys.get(sample.key.clone()).unwrap_or_default();
             batch.push_row(key, sample.ts_ns, sample.line);
         }

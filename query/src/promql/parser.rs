@@ -53,7 +53,11 @@ const SIGN_STRENGTH: u8 = 6;
 pub fn parse(text: &str) -> Result<Expr> {
     let mut parser = Parser::new(text)?;
     if *parser.peek() == Token::End {
-        return Err(Error::at(text, 0, "no expression found in input"));
+        const NOTHING: &str = "no expression found in input";
+        return Err(match text {
+            "" => Error::new(ErrorKind::InvalidInput, format!("unknown position: parse error: {NOTHING}")),
+            _ => Error::at(text, 0, NOTHING),
+        });
     }
     let expr = parser.expression(0)?;
     parser.expect_end()?;

@@ -63,6 +63,8 @@ fn read_samples_are_those_written_with_their_bits() {
         assert_eq!(bits(&all.timeseries[0]), bits(&written), "{round}");
         assert_eq!(bits(&some.timeseries[0]), bits(&written)[1..3], "{round}: both ends count");
         assert!(none.timeseries.is_empty(), "{round}");
+        let end = &rig.results(vec![query(now - 1, now - 1)])[0].timeseries;
+        assert_eq!(bits(&end[0]), bits(&written)[2..3], "{round}: nothing but the end");
         assert_eq!(rig.send(Method::POST, "/api/v1/admin/flush", "").0, 200);
     }
 }

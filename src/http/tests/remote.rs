@@ -83,6 +83,8 @@ fn remote_stale_marker_ends_a_series_and_survives_a_flush() {
     for round in ["in memory", "in segments"] {
         assert_eq!(rig.ask("m").as_array().unwrap().len(), 0, "{round}");
         assert_eq!(rig.ask("n")[0]["value"][1], "NaN", "{round}");
+        assert_eq!(rig.ask("count_over_time(m[1m])")[0]["value"][1], "2", "{round}");
+        assert_eq!(rig.ask("sum_over_time(m[1m])")[0]["value"][1], "4", "{round}");
         assert_eq!(rig.ask("m offset 10s")[0]["value"][1], "3", "{round}");
         assert_eq!(rig.send(Method::POST, "/api/v1/admin/flush", "").0, 200);
     }

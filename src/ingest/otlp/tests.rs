@@ -19,9 +19,11 @@ fn rows(body: &[u8]) -> (Vec<String>, usize, Vec<String>) {
         assert!(decoded.rejected.is_empty(), "{:?}", decoded.rejected);
         for (row, fields) in decoded.batch.iter() {
             let key = (decoded.batch.dialect.series_key)(row.key).unwrap_or_else(|reason| panic!("{reason}"));
-            let ValueRef::Float(value) = fields[0].value else { panic!("{fields:?}") };
-            let stale = value.to_bits() == 0x7ff0_0000_0000_0002;
-            let value = if stale { "stale".to_owned() } else { value.to_string() };
+            let value = match (fields[0].name, fields[0].value) {
+                (b"value", ValueRef::Float(value)) => value.to_string(),
+                (b"__stale__", ValueRef::Bool(true)) => "stale".to_owned(),
+                field => panic!("{field:?}"),
+            };
             rows.push(format!("{key} {value} @{} #{}", row.ts_ns, row.line));
         }
         Ok(())

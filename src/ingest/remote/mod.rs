@@ -4,8 +4,8 @@
 //! protocol does), [`mod@write2`] (labels are numbers of a table: keys are written out, in portions of bounded memory),
 //! [`metadata`] (type, help and unit of metrics, which both carry). Knows nothing of compression, HTTP or the engine.
 //!
-//! A sample is a row with the field `value`, of the measurement that is called like the metric. NaNs keep their bits:
-//! one of them is the marker of a series that has ended. Native histograms are refused, exemplars only counted.
+//! A sample is a row with the field `value`, of the measurement that is called like the metric. NaNs keep their bits;
+//! the one that marks the end of a series becomes the field `__stale__`. Native histograms are refused, exemplars only counted.
 
 #![warn(clippy::indexing_slicing)]
 

@@ -12,21 +12,23 @@ use super::*;
 use crate::ingest::Decoded;
 use crate::ingest::line::LineLimits;
 use icecore_storage::model::ValueRef;
+use icecore_storage::model::batch::{Field, Row};
 
 const STALE: u64 = 0x7ff0_0000_0000_0002;
 
 /// Rows as text: series, nanoseconds, the bits of the value, number of the series.
 fn rows(decoded: &Decoded<'_>) -> Vec<String> {
-    let row = |(row, fields): (&icecore_storage::model::batch::Row<'_>, &[_])| {
+    let row = |(row, fields): (&Row<'_>, &[_])| {
         let key = match (decoded.batch.dialect.series_key)(row.key) {
             Ok(key) => key.to_string(),
             Err(reason) => reason,
         };
-        let [icecore_storage::model::batch::Field { name: b"value", value: ValueRef::Float(value) }] = fields
-        else {
-            panic!("{fields:?}")
+        let value = match fields {
+            [Field { name: b"value", value: ValueRef::Float(value) }] => format!("{:x}", value.to_bits()),
+            [Field { name: b"__stale__", value: ValueRef::Bool(true) }] => "ends".to_owned(),
+            _ => panic!("{fields:?}"),
         };
-        format!("{key} {} {:x} #{}", row.ts_ns, value.to_bits(), row.line)
+        format!("{key} {} {value} #{}", row.ts_ns, row.line)
     };
     decoded.batch.iter().map(row).collect()
 }
@@ -90,7 +92,7 @@ fn write1_samples_keep_their_bits_and_their_order() {
     let (decoded, _) = write1::decode(&body, &LineLimits::default()).unwrap();
     let expected = [
         r#"a:b{ü="x y"} -1000000 3ff8000000000000 #1"#,
-        r#"a:b{ü="x y"} 2000000 7ff0000000000002 #1"#,
+        r#"a:b{ü="x y"} 2000000 ends #1"#,
         r#"a:b{ü="x y"} 0 4000000000000000 #1"#,
         r#"c.d{} 3000000 7ff0000000000000 #3"#,
     ];
@@ -185,7 +187,7 @@ fn write2_series_with_wrong_references_are_refused_and_the_others_kept() {
     let (rows, rejected, count, _) = decode2(&body, &LineLimits::default()).unwrap();
     let expected = [
         r#"m{job="a"} 1000000 3ff0000000000000 #1"#,
-        r#"m{job="a"} 2000000 7ff0000000000002 #1"#,
+        r#"m{job="a"} 2000000 ends #1"#,
         r#"m{} 5000000 3ff0000000000000 #4"#,
     ];
     assert_eq!((rows, count), (expected.map(str::to_owned).to_vec(), 2));

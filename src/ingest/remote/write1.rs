@@ -3,8 +3,7 @@
 //!
 //! One pass; a row borrows its key from the body: all that lies between the first and the last label of its series.
 
-use icecore_storage::model::batch::Field;
-use icecore_storage::model::{ValueRef, WriteBatch};
+use icecore_storage::model::WriteBatch;
 
 use super::labels::{LABELS, LABELS_FIELD, VALUE_FIELD, shown};
 use super::metadata::{ENTRIES_MAX, of_write1};
@@ -102,7 +101,7 @@ impl<'a> Request<'a, '_> {
         match ts_of(ms) {
             _ if self.limits.fields_max <= self.batch.rows.len() => return Ok(false),
             Ok(ts_ns) => {
-                self.batch.fields.push(Field { name: VALUE_FIELD, value: ValueRef::Float(value) });
+                self.batch.push_number(VALUE_FIELD, value);
                 self.batch.push_row(&[], ts_ns, series);
             }
             Err(reason) => self.refused.add(self.limits.errors_max, series, || reason),
