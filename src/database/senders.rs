@@ -29,17 +29,34 @@ impl RemoteVersion {
             Self::V2 => write2::samples_of(body),
         }
     }
+
+    /// Counts the native histograms of a body, as far as it can be read.
+    pub fn histograms_of(self, body: &[u8]) -> usize {
+        match self {
+            Self::V1 => write1::histograms_of(body),
+            Self::V2 => write2::histograms_of(body),
+        }
+    }
 }
 
 /// What became of a remote write.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RemoteReport {
-    /// The samples; rows are samples, and lines are numbers of series, from 1. Native histograms count as refused.
+    /// The samples that are numbers; rows are samples, and lines are numbers of series, from 1.
     pub samples: WriteReport,
-    /// Native histograms among the refused.
-    pub histograms: usize,
+    /// The native histograms.
+    pub histograms: WriteReport,
     /// Exemplars, which are not kept.
     pub exemplars: usize,
+}
+
+impl RemoteReport {
+    /// Samples of both kinds.
+    pub fn both(&self) -> WriteReport {
+        let mut both = self.samples.clone();
+        both.absorb(self.histograms.clone());
+        both
+    }
 }
 
 /// What became of OTLP metrics.
@@ -59,7 +76,7 @@ impl Database {
     ///
     /// # Errors
     /// `InvalidInput` for a body that is malformed: nothing was kept. As [`Database::write`]; of a large request of
-    /// version 2 a part may be kept then.
+    /// version 2, or with native histograms, a part may be kept then.
     pub fn write_remote(&self, body: &[u8], version: RemoteVersion) -> Result<RemoteReport> {
         let mut samples = WriteReport::default();
         let beside = match version {
@@ -73,8 +90,16 @@ impl Database {
                 write2::decode(body, &self.line_limits, &mut store)?
             }
         };
-        let Beside { histograms, exemplars, metadata } = beside;
+        let Beside { histograms: found, exemplars, metadata } = beside;
         self.metadata.note(&metadata);
+        let mut histograms = WriteReport::default();
+        if 0 < found {
+            let mut store = |decoded: Decoded<'_>| self.write_portion(decoded, &mut histograms);
+            match version {
+                RemoteVersion::V1 => write1::decode_histograms(body, &self.line_limits, &mut store)?,
+                RemoteVersion::V2 => write2::decode_histograms(body, &self.line_limits, &mut store)?,
+            }
+        }
         Ok(RemoteReport { samples, histograms, exemplars })
     }
 
@@ -111,12 +136,18 @@ impl Database {
     }
 
     fn write_portion(&self, decoded: Decoded<'_>, report: &mut WriteReport) -> Result<()> {
-        let written = self.write_named(decoded, Precision::Ms, &series_of)?;
-        report.accepted += written.accepted;
-        report.rejected_count += written.rejected_count;
-        let room = REASONS_MAX.saturating_sub(report.rejected.len());
-        report.rejected.extend(written.rejected.into_iter().take(room));
+        report.absorb(self.write_named(decoded, Precision::Ms, &series_of)?);
         Ok(())
+    }
+}
+
+impl WriteReport {
+    /// Adds another one; of many reasons the first are kept.
+    fn absorb(&mut self, other: Self) {
+        self.accepted += other.accepted;
+        self.rejected_count += other.rejected_count;
+        let room = REASONS_MAX.saturating_sub(self.rejected.len());
+        self.rejected.extend(other.rejected.into_iter().take(room));
     }
 }
 

@@ -42,20 +42,23 @@ pub(super) async fn write(State(app): State<Arc<App>>, request: Request) -> Resp
 }
 
 fn answer(version: RemoteVersion, report: &RemoteReport) -> Response {
-    let mut response = match refuse_rejected(&report.samples, "series") {
+    let both = report.both();
+    let mut response = match refuse_rejected(&both, "series") {
         Ok(()) => {
             let mut response = Response::default();
             *response.status_mut() = StatusCode::NO_CONTENT;
-            let written = HeaderValue::from(report.samples.accepted);
+            let written = HeaderValue::from(both.accepted);
             response.headers_mut().insert(HeaderName::from_static(WRITTEN_HEADER), written);
             response
         }
         Err(failure) => failure.respond(Dialect::Prometheus),
     };
     if version == RemoteVersion::V2 {
-        for (name, count) in
-            [(SAMPLES_WRITTEN, report.samples.accepted), (HISTOGRAMS_WRITTEN, 0), (EXEMPLARS_WRITTEN, 0)]
-        {
+        for (name, count) in [
+            (SAMPLES_WRITTEN, report.samples.accepted),
+            (HISTOGRAMS_WRITTEN, report.histograms.accepted),
+            (EXEMPLARS_WRITTEN, 0),
+        ] {
             response.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from(count));
         }
     }
@@ -106,7 +109,7 @@ async fn take(
     });
     // A panic is told apart from a refusal; both outcomes are already failures of this room.
     let report = join(report.await.map(Ok))??;
-    app.telemetry.lines_rejected(report.samples.rejected_count);
+    app.telemetry.lines_rejected(report.both().rejected_count);
     Ok(report)
 }
 
@@ -122,8 +125,8 @@ fn store(
         _ => failure,
     })?;
     let portion_bytes = match version {
-        RemoteVersion::V1 => 0,
-        RemoteVersion::V2 => PORTION_BYTES,
+        RemoteVersion::V1 if version.histograms_of(&body) == 0 => 0,
+        RemoteVersion::V1 | RemoteVersion::V2 => PORTION_BYTES,
     };
     let bytes = decoded_bytes(version.samples_of(&body), &body).saturating_add(portion_bytes);
     let _memory = runtime.block_on(app.decoding_memory(bytes))?;

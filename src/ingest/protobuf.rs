@@ -50,6 +50,11 @@ impl<'a> Wire<'a> {
         Ok(low)
     }
 
+    /// A `sint32`.
+    pub(crate) fn sint32(self) -> Result<i32, Malformed> {
+        i32::try_from(zigzag(self.varint()?)).map_err(|_| Malformed("a number is longer than 32 bits"))
+    }
+
     pub(crate) fn int64(self) -> Result<i64, Malformed> {
         Ok(self.varint()?.cast_signed())
     }
@@ -152,6 +157,11 @@ fn take_varint(rest: &mut &[u8]) -> Result<u64, Malformed> {
         }
     }
     Err(Malformed("a varint is longer than 64 bits"))
+}
+
+/// The number of a `sint32` or `sint64`: small ones of either sign are short.
+pub(crate) fn zigzag(number: u64) -> i64 {
+    (number >> 1).cast_signed() ^ -(number & 1).cast_signed()
 }
 
 /// A repeated number: packed in one field, or alone in a field of its own.

@@ -5,18 +5,20 @@
 
 use std::ops::Range;
 
-use icecore_storage::model::WriteBatch;
+use icecore_storage::model::batch::Field;
+use icecore_storage::model::{HISTOGRAM_FIELD, NativeHistogram, ValueRef, WriteBatch};
 
 use super::Decoded;
 use super::remote::Refused;
 use super::remote::labels::{LABELS, VALUE_FIELD, push_label};
 use crate::Result;
 
-/// Bytes of keys, and samples, of a portion; a series may go beyond them.
+/// Bytes of keys and of the texts of histograms, and samples, of a portion; a series may go beyond them.
 const KEYS_BYTES_MAX: usize = 4 << 20;
+const TEXTS_BYTES_MAX: usize = 1 << 20;
 const SAMPLES_MAX: usize = 1 << 16;
 /// Memory of a portion and of what the engine makes of it.
-pub const PORTION_BYTES: usize = 4 * KEYS_BYTES_MAX;
+pub const PORTION_BYTES: usize = 4 * (KEYS_BYTES_MAX + TEXTS_BYTES_MAX);
 
 /// Takes a portion.
 pub type Store<'s> = dyn FnMut(Decoded<'_>) -> Result<()> + 's;
@@ -24,8 +26,14 @@ pub type Store<'s> = dyn FnMut(Decoded<'_>) -> Result<()> + 's;
 struct Sample {
     key: Range<usize>,
     ts_ns: i64,
-    value: f64,
+    value: Value,
     line: u32,
+}
+
+enum Value {
+    Number(f64),
+    /// Where the text of a native histogram stands.
+    Histogram(Range<usize>),
 }
 
 /// A portion in the making.
@@ -35,6 +43,7 @@ pub(crate) struct Samples<'s> {
     key_bytes_max: usize,
     errors_max: usize,
     keys: Vec<u8>,
+    texts: String,
     samples: Vec<Sample>,
     refused: Refused,
     /// The series that was begun: where its key stands, and its number.
@@ -50,6 +59,7 @@ impl<'s> Samples<'s> {
             key_bytes_max,
             errors_max,
             keys: Vec::new(),
+            texts: String::new(),
             samples: Vec::new(),
             refused: Refused::default(),
             key_start: 0,
@@ -63,7 +73,10 @@ impl<'s> Samples<'s> {
     /// # Errors
     /// Those of the store: a full portion is handed on first.
     pub(crate) fn begin(&mut self, line: u32) -> Result<()> {
-        if KEYS_BYTES_MAX <= self.keys.len() || SAMPLES_MAX <= self.samples.len() {
+        let is_full = KEYS_BYTES_MAX <= self.keys.len()
+            || TEXTS_BYTES_MAX <= self.texts.len()
+            || SAMPLES_MAX <= self.samples.len();
+        if is_full {
             self.hand_on()?;
         }
         self.key_start = self.keys.len();
@@ -74,12 +87,22 @@ impl<'s> Samples<'s> {
 
     /// Adds a label to the series.
     pub(crate) fn label(&mut self, name: &str, value: &str) {
-        let bytes = name.len().saturating_add(value.len());
-        if self.key_bytes_max.saturating_sub(self.keys.len() - self.key_start) < bytes {
-            self.is_too_long = true;
-        } else {
+        if self.has_room(name.len().saturating_add(value.len())) {
             push_label(&mut self.keys, name, value);
         }
+    }
+
+    /// Adds labels that stand in the request as a series key.
+    pub(crate) fn raw_key(&mut self, key: &[u8]) {
+        if self.has_room(key.len()) {
+            self.keys.extend_from_slice(key);
+        }
+    }
+
+    fn has_room(&mut self, bytes: usize) -> bool {
+        let has_room = bytes <= self.key_bytes_max.saturating_sub(self.keys.len() - self.key_start);
+        self.is_too_long |= !has_room;
+        has_room
     }
 
     /// Adds a sample of the series.
@@ -87,20 +110,44 @@ impl<'s> Samples<'s> {
     /// # Errors
     /// Those of the store.
     pub(crate) fn sample(&mut self, ts_ns: i64, value: f64) -> Result<()> {
+        if self.is_ready()? {
+            self.push(ts_ns, Value::Number(value));
+        }
+        Ok(())
+    }
+
+    /// Adds a native histogram of the series.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub(crate) fn histogram(&mut self, ts_ns: i64, histogram: &NativeHistogram) -> Result<()> {
+        if self.is_ready()? {
+            let start = self.texts.len();
+            self.texts.push_str(&histogram.to_text());
+            self.push(ts_ns, Value::Histogram(start..self.texts.len()));
+        }
+        Ok(())
+    }
+
+    /// Whether the series can take a sample; if not, that is refused here.
+    fn is_ready(&mut self) -> Result<bool> {
         if self.is_too_long {
             let bytes_max = self.key_bytes_max;
             self.refuse(|_| format!("labels longer than {bytes_max} bytes"));
-            return Ok(());
+            return Ok(false);
         }
         // A series of very many samples takes its key along into the next portion.
-        if 2 * SAMPLES_MAX <= self.samples.len() {
+        if 2 * SAMPLES_MAX <= self.samples.len() || 2 * TEXTS_BYTES_MAX <= self.texts.len() {
             let key = self.keys.get(self.key_start..).unwrap_or_default().to_vec();
             self.hand_on()?;
             (self.keys, self.key_start) = (key, 0);
         }
+        Ok(true)
+    }
+
+    fn push(&mut self, ts_ns: i64, value: Value) {
         let key = self.key_start..self.keys.len();
         self.samples.push(Sample { key, ts_ns, value, line: self.line });
-        Ok(())
     }
 
     /// Refuses a sample of the series; the reason is told the raw key.
@@ -122,7 +169,13 @@ impl<'s> Samples<'s> {
         batch.rows.reserve(self.samples.len());
         batch.fields.reserve(self.samples.len());
         for sample in &self.samples {
-            batch.push_number(VALUE_FIELD, sample.value);
+            match &sample.value {
+                Value::Number(number) => batch.push_number(VALUE_FIELD, *number),
+                Value::Histogram(text) => {
+                    let text = self.texts.get(text.clone()).unwrap_or_default();
+                    batch.fields.push(Field { name: HISTOGRAM_FIELD.as_bytes(), value: ValueRef::Str(text) });
+                }
+            }
             let key = self.keys.get(sample.key.clone()).unwrap_or_default();
             batch.push_row(key, sample.ts_ns, sample.line);
         }
@@ -130,6 +183,7 @@ impl<'s> Samples<'s> {
         (self.store)(Decoded { batch, rejected: refused.first, rejected_count: refused.count })?;
         self.samples.clear();
         self.keys.clear();
+        self.texts.clear();
         Ok(())
     }
 }

@@ -7,7 +7,8 @@ use prost::Message as _;
 
 use super::*;
 use crate::ingest::otlp::messages::{
-    Answer, Data, HistogramPoint, Histograms, Number, Numbers, Status, metric, number, request, text,
+    Answer, Data, ExponentialPoint, Exponentials, HistogramPoint, Histograms, Number, Numbers, Status,
+    metric, number, request, text,
 };
 
 const PROTOBUF: (&str, &str) = ("content-type", "application/x-protobuf");
@@ -49,7 +50,8 @@ fn otlp_protobuf_plain_and_gzip_are_stored_at_all_paths() {
 #[test]
 fn otlp_refused_points_are_counted_in_a_partial_success() {
     let rig = Rig::new(Options::default());
-    let exponential = Histograms { data_points: vec![HistogramPoint::default(); 2], temporality: 2 };
+    let coarse = ExponentialPoint { scale: -5, ..ExponentialPoint::default() };
+    let exponential = Exponentials { data_points: vec![coarse; 2], temporality: 2 };
     let late = HistogramPoint { time_ns: 5, explicit_bounds: vec![1.0], ..HistogramPoint::default() };
     let metrics = vec![
         gauge(&rig, "good", 0),
@@ -62,7 +64,7 @@ fn otlp_refused_points_are_counted_in_a_partial_success() {
     let partial = Answer::decode(&*answer).unwrap().partial_success.unwrap();
     assert_eq!(partial.rejected_data_points, 4, "{partial:?}");
     for wanted in [
-        "e: exponential histograms cannot be stored yet",
+        "e: an exponential histogram of scale -5, below -4",
         "early_seconds{a_b=\"c\"}: timestamp",
         "h_count{}: ",
     ] {

@@ -5,7 +5,7 @@ use prost::Message as _;
 
 use super::*;
 use crate::ingest::remote::messages::{
-    Histogram, Metadata, Request2, Sample, TimeSeries, TimeSeries2, WriteRequest, series,
+    Histogram, Metadata, Request2, Sample, Span, TimeSeries, TimeSeries2, WriteRequest, series,
 };
 
 const V2: &str = "application/x-protobuf;proto=io.prometheus.write.v2.Request";
@@ -96,7 +96,7 @@ fn remote_good_samples_are_kept_and_bad_ones_named() {
     let now = rig.now_ms();
     assert_eq!(rig.write("typed value=1i").0, 204);
     let mut with_histogram = series(&[("__name__", "h")], &[]);
-    with_histogram.histograms = vec![Histogram { sum: 1.0, schema: 0, timestamp: now }];
+    with_histogram.histograms = vec![Histogram { schema: 9, timestamp: now, ..Histogram::default() }];
     let timeseries = vec![
         series(
             &[("__name__", "m"), ("job", "a")],
@@ -114,12 +114,56 @@ fn remote_good_samples_are_kept_and_bad_ones_named() {
         "series 2: typed{}: ",
         "series 3: a series without a metric name",
         "series 4: tag key `x` stands twice",
-        "series 5: h{}: native histograms cannot be stored yet",
+        "series 5: h{}: native histogram: schema 9 is not within -4 and 8",
         "written=3 dropped=5",
     ] {
         assert!(body.contains(wanted), "no {wanted} in {body}");
     }
     assert_eq!(rig.ask("m")[0]["value"][1], "1");
+}
+
+/// Twelve values: two at zero, and ten in two buckets.
+fn histogram(timestamp: i64) -> Histogram {
+    Histogram {
+        count_int: Some(12),
+        sum: 18.5,
+        schema: 0,
+        zero_threshold: 0.001,
+        zero_count_int: Some(2),
+        positive_spans: vec![Span { offset: 1, length: 2 }],
+        positive_deltas: vec![4, 2],
+        timestamp,
+        ..Histogram::default()
+    }
+}
+
+#[test]
+fn remote_native_histograms_are_kept_and_end_as_samples_do() {
+    let rig = Rig::new(Options::default());
+    let now = rig.now_ms();
+    let mut one = series(&[("__name__", "h"), ("job", "a")], &[]);
+    one.histograms = vec![histogram(now - 30_000), histogram(now)];
+    let mut ended = series(&[("__name__", "e")], &[]);
+    let end =
+        Histogram { sum: f64::from_bits(0x7ff0_0000_0000_0002), timestamp: now, ..Histogram::default() };
+    ended.histograms = vec![histogram(now - 30_000), end];
+    assert_eq!(rig.remote(v1(vec![one, ended])), (204, String::new()));
+    for round in ["in memory", "in segments"] {
+        let found = rig.ask("h");
+        let metric = serde_json::json!({"__name__": "h", "job": "a"});
+        assert_eq!(found[0]["metric"], metric, "{round}: {found}");
+        let expected = serde_json::json!({
+            "count": "12", "sum": "18.5",
+            "buckets": [[3, "-0.001", "0.001", "2"], [0, "1", "2", "4"], [0, "2", "4", "6"]],
+        });
+        assert_eq!(found[0]["histogram"][1], expected, "{round}");
+        assert_eq!(rig.ask("count_over_time(h[1m])")[0]["value"][1], "2", "{round}");
+        assert_eq!(rig.ask("e"), serde_json::json!([]), "{round}");
+        assert_eq!(rig.ask("histogram_count(e offset 10s)")[0]["value"][1], "12", "{round}");
+        assert_eq!(rig.send(Method::POST, "/api/v1/admin/flush", "").0, 200);
+    }
+    let names = rig.get("/api/v1/label/__name__/values");
+    assert!(names.contains(r#"["e","h"]"#), "{names}");
 }
 
 #[test]
@@ -165,6 +209,7 @@ fn remote_2_says_what_was_written_also_of_a_part() {
     let one = |labels_refs: &[u32]| TimeSeries2 {
         labels_refs: labels_refs.to_vec(),
         samples: vec![Sample { value: 2.5, timestamp: now }],
+        histograms: if labels_refs.len() == 4 { vec![histogram(now - 1000)] } else { Vec::new() },
         metadata: Some(crate::ingest::remote::messages::Metadata2 { kind: 2, help_ref: 5, unit_ref: 6 }),
         ..TimeSeries2::default()
     };
@@ -183,7 +228,7 @@ fn remote_2_says_what_was_written_also_of_a_part() {
         (status, counts, String::from_utf8(body).unwrap())
     };
     let (status, counts, _) = send(vec![one(&[1, 2, 3, 4])]);
-    assert_eq!((status, counts), (204, ["1", "0", "0"].map(str::to_owned)));
+    assert_eq!((status, counts), (204, ["1", "1", "0"].map(str::to_owned)));
     let (status, counts, body) = send(vec![one(&[1, 2]), one(&[3, 4])]);
     assert_eq!((status, counts), (400, ["1", "0", "0"].map(str::to_owned)));
     assert!(body.contains("series 2: a series without a metric name; written=1 dropped=1"), "{body}");

@@ -21,6 +21,8 @@ enum Kind {
     Bool,
     /// `int64`, `uint32` and enums.
     Varint,
+    /// `sint32`.
+    Zigzag,
     Fixed64,
     SignedFixed64,
     Double,
@@ -71,9 +73,23 @@ static HISTOGRAM_POINT: Message = Message(&[
     ("explicitBounds", 7, Kind::Double),
     ("flags", 10, Kind::Varint),
 ]);
-/// Their points are only counted.
-static EXPONENTIAL: Message =
-    Message(&[("dataPoints", 1, Kind::Message(&Message(&[]))), ("aggregationTemporality", 2, Kind::Varint)]);
+static EXPONENTIAL: Message = Message(&[
+    ("dataPoints", 1, Kind::Message(&EXPONENTIAL_POINT)),
+    ("aggregationTemporality", 2, Kind::Varint),
+]);
+static EXPONENTIAL_POINT: Message = Message(&[
+    ("attributes", 1, Kind::Message(&PAIR)),
+    ("timeUnixNano", 3, Kind::Fixed64),
+    ("count", 4, Kind::Fixed64),
+    ("sum", 5, Kind::Double),
+    ("scale", 6, Kind::Zigzag),
+    ("zeroCount", 7, Kind::Fixed64),
+    ("positive", 8, Kind::Message(&BUCKETS)),
+    ("negative", 9, Kind::Message(&BUCKETS)),
+    ("flags", 10, Kind::Varint),
+    ("zeroThreshold", 14, Kind::Double),
+]);
+static BUCKETS: Message = Message(&[("offset", 1, Kind::Zigzag), ("bucketCounts", 2, Kind::Varint)]);
 static SUMMARIES: Message = Message(&[("dataPoints", 1, Kind::Message(&SUMMARY_POINT))]);
 static SUMMARY_POINT: Message = Message(&[
     ("attributes", 7, Kind::Message(&PAIR)),
@@ -180,6 +196,11 @@ impl Field<'_> {
                 let bits = i64::try_from(number).map_err(out_of_range)?.cast_unsigned();
                 push_number(self.out, self.number, bits);
             }
+            Kind::Zigzag => {
+                let number = i32::try_from(number).map_err(out_of_range)?;
+                let bits = (number << 1) ^ (number >> 31);
+                push_number(self.out, self.number, u64::from(bits.cast_unsigned()));
+            }
             Kind::SignedFixed64 => {
                 let bits = i64::try_from(number).map_err(out_of_range)?.cast_unsigned();
                 push_fixed64(self.out, self.number, bits);
@@ -204,7 +225,7 @@ impl<'de> Visitor<'de> for Field<'_> {
             Kind::Text => "a string",
             Kind::Base64 => "base64 in a string",
             Kind::Bool => "true or false",
-            Kind::Varint | Kind::Fixed64 | Kind::SignedFixed64 | Kind::Double => "a number",
+            Kind::Varint | Kind::Zigzag | Kind::Fixed64 | Kind::SignedFixed64 | Kind::Double => "a number",
             Kind::Message(_) => "an object",
         };
         out.write_str(what)
@@ -253,7 +274,7 @@ impl<'de> Visitor<'de> for Field<'_> {
                 };
                 push_fixed64(self.out, self.number, number.to_bits());
             }
-            Kind::Varint | Kind::Fixed64 | Kind::SignedFixed64 => {
+            Kind::Varint | Kind::Zigzag | Kind::Fixed64 | Kind::SignedFixed64 => {
                 let number = text.parse().map_err(|_| E::custom("expected a whole number"))?;
                 return self.push_whole(number);
             }

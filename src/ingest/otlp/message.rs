@@ -1,7 +1,7 @@
 //! Views of the messages of `opentelemetry.proto.metrics.v1` that borrow from the body. Lists stay bytes and are read
 //! field by field; the numbers are those of the published `.proto` files.
 
-use crate::ingest::protobuf::{Fields, Malformed, Wire, packed_fixed64};
+use crate::ingest::protobuf::{Fields, Malformed, Wire, packed_fixed64, packed_varints};
 
 type Read<T> = Result<T, Malformed>;
 
@@ -27,6 +27,8 @@ pub(super) const RESOURCE_ATTRIBUTES: u32 = 1;
 pub(super) const POINT_ATTRIBUTES: u32 = 7;
 /// `HistogramDataPoint.attributes`.
 pub(super) const HISTOGRAM_ATTRIBUTES: u32 = 9;
+/// `ExponentialHistogramDataPoint.attributes`.
+pub(super) const EXPONENTIAL_ATTRIBUTES: u32 = 1;
 /// `data_points` of all kinds of data.
 pub(super) const DATA_POINTS: u32 = 1;
 
@@ -117,7 +119,7 @@ impl<'a> Metric<'a> {
     }
 }
 
-/// `NumberDataPoint`, `HistogramDataPoint` or `SummaryDataPoint`: the fields that they have alike.
+/// A point of any kind: the fields that they have alike.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Point<'a> {
     pub(super) message: &'a [u8],
@@ -188,6 +190,22 @@ impl<'a> Point<'a> {
         Ok(Buckets { bounds, counts })
     }
 
+    /// The buckets of an exponential histogram.
+    pub(super) fn exponential(&self) -> Read<Exponential<'a>> {
+        let mut found = Exponential::default();
+        for field in Fields::new(self.message) {
+            match field? {
+                (6, value) => found.scale = value.sint32()?,
+                (7, value) => found.zero_count = value.fixed64()?,
+                (8, value) => found.positive = value.bytes()?,
+                (9, value) => found.negative = value.bytes()?,
+                (14, value) => found.zero_threshold = value.double()?,
+                _ => {}
+            }
+        }
+        Ok(found)
+    }
+
     /// Quantiles of a summary with their values.
     pub(super) fn quantiles(&self) -> impl Iterator<Item = Read<(f64, f64)>> {
         each(self.message, 6).map(|message| {
@@ -213,6 +231,36 @@ fn is_absent(flags: Wire<'_>) -> Read<bool> {
 pub(super) struct Buckets {
     pub(super) bounds: Vec<f64>,
     pub(super) counts: Vec<u64>,
+}
+
+/// Buckets of an exponential histogram point; each side is the bytes of `Buckets`.
+#[derive(Debug, Default)]
+pub(super) struct Exponential<'a> {
+    pub(super) scale: i32,
+    pub(super) zero_count: u64,
+    pub(super) zero_threshold: f64,
+    pub(super) positive: &'a [u8],
+    pub(super) negative: &'a [u8],
+}
+
+/// `ExponentialHistogramDataPoint.Buckets`: the index of the first bucket, and the counts of at most `counts_max`.
+pub(super) fn read_counts(message: &[u8], counts_max: usize) -> Read<(i32, Vec<u64>)> {
+    let (mut offset, mut counts) = (0, Vec::new());
+    for field in Fields::new(message) {
+        match field? {
+            (1, value) => offset = value.sint32()?,
+            (2, value) => {
+                for count in packed_varints(value) {
+                    let count = count?;
+                    if counts.len() < counts_max {
+                        counts.push(count);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok((offset, counts))
 }
 
 /// `KeyValue`: the key, and the bytes of the value.

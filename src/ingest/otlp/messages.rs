@@ -49,7 +49,7 @@ pub(crate) enum Data {
     #[prost(message, tag = "9")]
     Histogram(Histograms),
     #[prost(message, tag = "10")]
-    Exponential(Histograms),
+    Exponential(Exponentials),
     #[prost(message, tag = "11")]
     Summary(Summaries),
 }
@@ -110,6 +110,46 @@ pub(crate) struct HistogramPoint {
     pub(crate) explicit_bounds: Vec<f64>,
     #[prost(uint32, tag = "10")]
     pub(crate) flags: u32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Exponentials {
+    #[prost(message, repeated, tag = "1")]
+    pub(crate) data_points: Vec<ExponentialPoint>,
+    #[prost(int32, tag = "2")]
+    pub(crate) temporality: i32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct ExponentialPoint {
+    #[prost(message, repeated, tag = "1")]
+    pub(crate) attributes: Vec<KeyValue>,
+    #[prost(fixed64, tag = "3")]
+    pub(crate) time_ns: u64,
+    #[prost(fixed64, tag = "4")]
+    pub(crate) count: u64,
+    #[prost(double, optional, tag = "5")]
+    pub(crate) sum: Option<f64>,
+    #[prost(sint32, tag = "6")]
+    pub(crate) scale: i32,
+    #[prost(fixed64, tag = "7")]
+    pub(crate) zero_count: u64,
+    #[prost(message, optional, tag = "8")]
+    pub(crate) positive: Option<Counts>,
+    #[prost(message, optional, tag = "9")]
+    pub(crate) negative: Option<Counts>,
+    #[prost(uint32, tag = "10")]
+    pub(crate) flags: u32,
+    #[prost(double, tag = "14")]
+    pub(crate) zero_threshold: f64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Counts {
+    #[prost(sint32, tag = "1")]
+    pub(crate) offset: i32,
+    #[prost(uint64, repeated, tag = "2")]
+    pub(crate) bucket_counts: Vec<u64>,
 }
 
 #[derive(Clone, PartialEq, Message)]

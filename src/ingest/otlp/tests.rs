@@ -6,8 +6,9 @@ use icecore_storage::model::ValueRef;
 use prost::Message as _;
 
 use super::messages::{
-    Any, AnyValue, AnyValues, Data, HistogramPoint, Histograms, Number, NumberPoint, Numbers, Pairs,
-    Quantile, Request, Summaries, SummaryPoint, metric, number, pair, request, text,
+    Any, AnyValue, AnyValues, Counts, Data, ExponentialPoint, Exponentials, HistogramPoint, Histograms,
+    Number, NumberPoint, Numbers, Pairs, Quantile, Request, Summaries, SummaryPoint, metric, number, pair,
+    request, text,
 };
 use super::*;
 use crate::ingest::line::LineLimits;
@@ -22,6 +23,7 @@ fn rows(body: &[u8]) -> (Vec<String>, usize, Vec<String>) {
             let value = match (fields[0].name, fields[0].value) {
                 (b"value", ValueRef::Float(value)) => value.to_string(),
                 (b"__stale__", ValueRef::Bool(true)) => "stale".to_owned(),
+                (b"__histogram__", ValueRef::Str(text)) => text.to_owned(),
                 field => panic!("{field:?}"),
             };
             rows.push(format!("{key} {value} @{} #{}", row.ts_ns, row.line));
@@ -193,14 +195,62 @@ fn points_that_say_nothing_is_recorded_end_the_series() {
     assert_eq!((refused, reasons), (1, vec!["m: a point without a value".to_owned()]));
 }
 
+/// Two values in each of two buckets above zero, three at zero, and one below it.
+fn exponential(scale: i32) -> ExponentialPoint {
+    ExponentialPoint {
+        time_ns: 7,
+        count: 8,
+        sum: Some(1.5),
+        scale,
+        zero_count: 3,
+        positive: Some(Counts { offset: -1, bucket_counts: vec![2, 0, 2] }),
+        negative: Some(Counts { offset: 4, bucket_counts: vec![1] }),
+        ..ExponentialPoint::default()
+    }
+}
+
 #[test]
-fn delta_and_exponential_are_refused_by_name_and_the_others_kept() {
+fn exponential_histograms_are_native_ones_and_too_fine_ones_made_coarser() {
+    let cases = [
+        // Bucket i is i + 1.
+        (exponential(3), "3;1e-128;u;8;1.5;3;0:2 2:2;5:1"),
+        // Neighbours 2i and 2i + 1 join, below zero too: -1 is in -1, and 0 and 1 in 0.
+        (exponential(9), "8;1e-128;u;8;1.5;3;0:2,2;3:1"),
+        (exponential(i32::MAX), "8;1e-128;u;8;1.5;3;0:2,2;1:1"),
+        (
+            ExponentialPoint { zero_threshold: 0.5, sum: None, ..exponential(-4) },
+            "-4;0.5;u;8;0;3;0:2 2:2;5:1",
+        ),
+        (ExponentialPoint { flags: 1, ..exponential(0) }, "stale"),
+    ];
+    for (point, expected) in cases {
+        let data = Data::Exponential(Exponentials { data_points: vec![point], temporality: 2 });
+        let (rows, refused, reasons) = of(&request(vec![], vec![metric("e", "s", data)]));
+        assert_eq!(rows, [format!("e_seconds{{}} {expected} @7 #1")], "{reasons:?}");
+        assert_eq!(refused, 0);
+    }
+    let many = Counts { offset: 0, bucket_counts: vec![1; 10_001] };
+    let far = Counts { offset: i32::MAX, bucket_counts: vec![1, 1] };
+    for (point, expected) in [
+        (exponential(-5), "an exponential histogram of scale -5, below -4"),
+        (ExponentialPoint { positive: Some(many), ..exponential(0) }, "more than 10000 buckets"),
+        (ExponentialPoint { negative: Some(far), ..exponential(0) }, "a bucket of index 2147483647"),
+    ] {
+        let data = Data::Exponential(Exponentials { data_points: vec![point], temporality: 2 });
+        let (rows, refused, reasons) = of(&request(vec![], vec![metric("e", "s", data)]));
+        assert_eq!((rows.len(), refused), (0, 1));
+        assert!(reasons[0].contains(expected), "{reasons:?}");
+    }
+}
+
+#[test]
+fn delta_is_refused_by_name_and_the_others_kept() {
     let point = || number(7, Number::Int(1), vec![]);
-    let histogram = Histograms { data_points: vec![HistogramPoint::default(); 3], temporality: 2 };
+    let exponential = Exponentials { data_points: vec![ExponentialPoint::default(); 3], temporality: 1 };
     let metrics = vec![
         metric("d", "", Data::Sum(numbers(1, true, vec![point(), point()]))),
         metric("u", "", Data::Sum(numbers(0, true, vec![point()]))),
-        metric("e", "", Data::Exponential(histogram)),
+        metric("e", "", Data::Exponential(exponential)),
         metric("é", "", Data::Gauge(numbers(0, false, vec![point()]))),
         metric("m", "", Data::Gauge(numbers(0, false, vec![point()]))),
     ];
@@ -209,7 +259,7 @@ fn delta_and_exponential_are_refused_by_name_and_the_others_kept() {
     let expected = [
         "d: delta temporality is not taken: send cumulative values",
         "u: no temporality is given",
-        "e: exponential histograms cannot be stored yet",
+        "e: delta temporality is not taken: send cumulative values",
         "metric \"é\" has no name that can be kept",
     ];
     assert_eq!(reasons, expected);
@@ -230,9 +280,8 @@ fn malformed_anywhere_is_invalid() {
 }
 
 /// The example of the OTLP repository, shortened, and the kinds of numbers that senders write.
-#[test]
-fn json_gives_the_same_samples_as_protobuf() {
-    let json = r#"{"resourceMetrics":[{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"my.service"}},
+/// One metric of each kind in JSON.
+const KINDS: &str = r#"{"resourceMetrics":[{"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"my.service"}},
         {"key":"n","value":{"intValue":"-9"}},{"key":"l","value":{"arrayValue":{"values":[{"boolValue":true},{"bytesValue":"AQID"}]}}}]},
         "scopeMetrics":[{"scope":{"name":"my.library","version":"1.0.0","attributes":[{"key":"x","value":{"stringValue":"y"}}]},
         "metrics":[
@@ -241,8 +290,13 @@ fn json_gives_the_same_samples_as_protobuf() {
             "exemplars":[{"spanId":"EEE19B7EC3C1B174","asInt":"1"}],"attributes":[{"key":"my.counter.attr","value":{"stringValue":"some value"}}]}]}},
         {"name":"my.gauge","unit":null,"gauge":{"dataPoints":[{"asInt":"10","timeUnixNano":1544712660300000000},{"asDouble":"NaN","timeUnixNano":"3","flags":1}]}},
         {"name":"my.histogram","histogram":{"aggregationTemporality":2,"dataPoints":[{"timeUnixNano":"2","count":2,"sum":2,"bucketCounts":["1",1],"explicitBounds":[1],"min":0,"max":2}]}},
+        {"name":"my.exponential","exponentialHistogram":{"aggregationTemporality":2,"dataPoints":[{"timeUnixNano":"7","count":"8","sum":1.5,"scale":-3,"zeroCount":3,
+            "positive":{"offset":-1,"bucketCounts":["2",0,"2"]},"negative":{"offset":4,"bucketCounts":[1]},"zeroThreshold":0,"min":1}]}},
         {"name":"my.summary","summary":{"dataPoints":[{"timeUnixNano":"2","count":"3","sum":1.5,"quantileValues":[{"quantile":0.5,"value":0.25}]}]}}
         ]}]}]}"#;
+
+#[test]
+fn json_gives_the_same_samples_as_protobuf() {
     let point = NumberPoint { flags: 1, ..number(3, Number::Double(f64::NAN), vec![]) };
     let histogram = HistogramPoint {
         time_ns: 2,
@@ -285,17 +339,22 @@ fn json_gives_the_same_samples_as_protobuf() {
                 "",
                 Data::Histogram(Histograms { data_points: vec![histogram], temporality: 2 }),
             ),
+            metric(
+                "my.exponential",
+                "",
+                Data::Exponential(Exponentials { data_points: vec![exponential(-3)], temporality: 2 }),
+            ),
             metric("my.summary", "", Data::Summary(Summaries { data_points: vec![summary] })),
         ],
     );
-    let body = json::to_protobuf(json.as_bytes()).unwrap();
+    let body = json::to_protobuf(KINDS.as_bytes()).unwrap();
     let found = rows(&body);
     assert_eq!(found, of(&same));
     assert_eq!(
         found.0[0],
         r#"my_counter_total{job="my.service",my_counter_attr="some value"} 5 @1544712660300000001 #1"#
     );
-    assert_eq!(found.0.len(), 11);
+    assert_eq!(found.0.len(), 12);
     // What was rewritten is protobuf to others, too.
     assert_eq!(
         Request::decode(&*body).unwrap().resource_metrics[0].scope_metrics[0].metrics[0].description,

@@ -4,9 +4,11 @@
 //! latest point. A point is refused as a whole.
 
 use super::attributes::{Attributes, push_value};
+use super::exponential::native;
 use super::message::{
-    AnyValue, Buckets, DATA_POINTS, Data, DataKind, HISTOGRAM_ATTRIBUTES, METRICS, Metric, POINT_ATTRIBUTES,
-    Point, RESOURCE, RESOURCE_ATTRIBUTES, RESOURCE_METRICS, SCOPE_METRICS, Temporality, each, read_pair,
+    AnyValue, Buckets, DATA_POINTS, Data, DataKind, EXPONENTIAL_ATTRIBUTES, HISTOGRAM_ATTRIBUTES, METRICS,
+    Metric, POINT_ATTRIBUTES, Point, RESOURCE, RESOURCE_ATTRIBUTES, RESOURCE_METRICS, SCOPE_METRICS,
+    Temporality, each, read_pair,
 };
 use super::names::{Form, metric_name};
 use crate::ingest::line::LineLimits;
@@ -175,9 +177,8 @@ impl<'a> Translation<'a, '_> {
         let (point, number) = match kind {
             DataKind::Gauge | DataKind::Sum => (Point::read_number(message), POINT_ATTRIBUTES),
             DataKind::Histogram => (Point::read_histogram(message), HISTOGRAM_ATTRIBUTES),
-            DataKind::Summary | DataKind::ExponentialHistogram => {
-                (Point::read_summary(message), POINT_ATTRIBUTES)
-            }
+            DataKind::ExponentialHistogram => (Point::read_histogram(message), EXPONENTIAL_ATTRIBUTES),
+            DataKind::Summary => (Point::read_summary(message), POINT_ATTRIBUTES),
         };
         let point = point.map_err(Error::invalid)?;
         attributes.read(message, number, &[]).map_err(Error::invalid)?;
@@ -188,9 +189,8 @@ impl<'a> Translation<'a, '_> {
         let taken = match kind {
             DataKind::Gauge | DataKind::Sum => self.take_number(series, &point, ts_ns, attributes),
             DataKind::Histogram => self.take_histogram(series, &point, ts_ns, attributes),
-            DataKind::Summary | DataKind::ExponentialHistogram => {
-                self.take_summary(series, &point, ts_ns, attributes)
-            }
+            DataKind::ExponentialHistogram => self.take_exponential(series, &point, ts_ns, attributes),
+            DataKind::Summary => self.take_summary(series, &point, ts_ns, attributes),
         }?;
         if taken {
             self.latest_ns = self.latest_ns.max(ts_ns);
@@ -244,6 +244,31 @@ impl<'a> Translation<'a, '_> {
         self.begin(self.point, series, &series.bucket, attributes, Some(("le", "+Inf")))?;
         self.samples.sample(ts_ns, value(point.count as f64))?;
         Ok(true)
+    }
+
+    fn take_exponential(
+        &mut self,
+        series: &Series<'_>,
+        point: &Point<'_>,
+        ts_ns: i64,
+        attributes: &Attributes<'_>,
+    ) -> Result<bool> {
+        if point.is_absent {
+            self.begin(self.point, series, &series.name, attributes, None)?;
+            self.samples.sample(ts_ns, STALE_MARKER)?;
+            return Ok(true);
+        }
+        match native(point).map_err(Error::invalid)? {
+            Ok(histogram) => {
+                self.begin(self.point, series, &series.name, attributes, None)?;
+                self.samples.histogram(ts_ns, &histogram)?;
+                Ok(true)
+            }
+            Err(reason) => {
+                self.outcome.refuse(1, format!("{}: {reason}", series.name));
+                Ok(false)
+            }
+        }
     }
 
     fn take_summary(
@@ -315,9 +340,6 @@ fn refusal(metric: &Metric<'_>, data: &Data<'_>, name: &str) -> Option<String> {
         return Some(format!("metric {shown:?} has no name that can be kept"));
     }
     match (data.kind, data.temporality) {
-        (DataKind::ExponentialHistogram, _) => {
-            Some(format!("{shown}: exponential histograms cannot be stored yet"))
-        }
         (DataKind::Gauge | DataKind::Summary, _) | (_, Temporality::Cumulative) => None,
         (_, Temporality::Delta) => {
             Some(format!("{shown}: delta temporality is not taken: send cumulative values"))

@@ -2,13 +2,16 @@
 //!
 //! Read in this order: [`labels`] (the dialect of series keys), [`mod@write1`] (borrows keys from the body, as line
 //! protocol does), [`mod@write2`] (labels are numbers of a table: keys are written out, in portions of bounded memory),
+//! `histogram` (native histograms, of both),
 //! [`metadata`] (type, help and unit of metrics, which both carry). Knows nothing of compression, HTTP or the engine.
 //!
 //! A sample is a row with the field `value`, of the measurement that is called like the metric. NaNs keep their bits;
-//! the one that marks the end of a series becomes the field `__stale__`. Native histograms are refused, exemplars only counted.
+//! the one that marks the end of a series becomes the field `__stale__`. Native histograms
+//! become texts of the field `__histogram__`. Exemplars are only counted.
 
 #![warn(clippy::indexing_slicing)]
 
+pub(crate) mod histogram;
 pub mod labels;
 #[cfg(test)]
 pub(crate) mod messages;
@@ -22,14 +25,12 @@ use icecore_storage::model::{RowError, TIMESTAMP_MAX, TIMESTAMP_MIN};
 
 pub use metadata::{MetricKind, MetricMetadata};
 
-/// Why a native histogram is not taken.
-pub(crate) const NATIVE_HISTOGRAM: &str = "native histograms cannot be stored yet";
 const MS_NS: i64 = 1_000_000;
 
 /// What came in a request besides samples.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Beside<'a> {
-    /// Native histograms; they are among the refused samples.
+    /// Native histograms, which are read by themselves.
     pub histograms: usize,
     /// Exemplars; they are left out.
     pub exemplars: usize,

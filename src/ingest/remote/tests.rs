@@ -26,6 +26,7 @@ fn rows(decoded: &Decoded<'_>) -> Vec<String> {
         let value = match fields {
             [Field { name: b"value", value: ValueRef::Float(value) }] => format!("{:x}", value.to_bits()),
             [Field { name: b"__stale__", value: ValueRef::Bool(true) }] => "ends".to_owned(),
+            [Field { name: b"__histogram__", value: ValueRef::Str(text) }] => (*text).to_owned(),
             _ => panic!("{fields:?}"),
         };
         format!("{key} {} {value} #{}", row.ts_ns, row.line)
@@ -113,15 +114,27 @@ fn write1_labels_behind_and_between_samples_count() {
 }
 
 #[test]
-fn write1_histograms_are_refused_by_name_and_exemplars_counted() {
+fn write1_histograms_come_by_themselves_and_exemplars_are_counted() {
     let mut with_all = series(&[("__name__", "m")], &[(1.0, 1)]);
-    with_all.histograms = vec![Histogram { sum: 1.0, schema: 3, timestamp: 1 }; 2];
+    let ended =
+        Histogram { sum: f64::from_bits(0x7ff0_0000_0000_0002), timestamp: 3, ..Histogram::default() };
+    let good = Histogram { sum: 1.0, schema: 3, timestamp: 2, ..Histogram::default() };
+    let bad = Histogram { schema: 9, ..good.clone() };
+    with_all.histograms = vec![good, bad, ended];
     with_all.exemplars = vec![Exemplar { labels: Vec::new(), value: 1.0, timestamp: 1 }];
     let body = WriteRequest { timeseries: vec![with_all], metadata: Vec::new() }.encode_to_vec();
     let (decoded, beside) = write1::decode(&body, &LineLimits::default()).unwrap();
-    assert_eq!((rows(&decoded).len(), decoded.rejected_count), (1, 2));
-    assert_eq!((beside.histograms, beside.exemplars), (2, 1));
-    assert_eq!(decoded.rejected[0].reason, "m{}: native histograms cannot be stored yet");
+    assert_eq!((rows(&decoded).len(), decoded.rejected_count), (1, 0));
+    assert_eq!((beside.histograms, beside.exemplars), (3, 1));
+    let (mut found, mut reasons) = (Vec::new(), Vec::new());
+    let mut store = |decoded: Decoded<'_>| {
+        found.extend(rows(&decoded));
+        reasons.extend(decoded.rejected.into_iter().map(|one| one.reason));
+        Ok(())
+    };
+    write1::decode_histograms(&body, &LineLimits::default(), &mut store).unwrap();
+    assert_eq!(found, ["m{} 2000000 3;0;u;0;1;0;; #1", "m{} 3000000 ends #1"]);
+    assert_eq!(reasons, ["m{}: native histogram: schema 9 is not within -4 and 8"]);
 }
 
 #[test]
@@ -199,15 +212,14 @@ fn write2_series_with_wrong_references_are_refused_and_the_others_kept() {
 fn write2_metadata_histograms_and_exemplars_are_told() {
     let symbols = ["", "__name__", "m", "it helps", "seconds"];
     let one = TimeSeries2 {
-        histograms: vec![Histogram { sum: 1.0, schema: 3, timestamp: 1 }],
+        histograms: vec![Histogram { sum: 1.0, schema: 3, timestamp: 1, ..Histogram::default() }],
         exemplars: vec![Exemplar2 { labels_refs: vec![1, 2], value: 1.0, timestamp: 1 }],
         metadata: Some(Metadata2 { kind: 1, help_ref: 3, unit_ref: 4 }),
         ..series2(&[1, 2], &[])
     };
     let body = request2(&symbols, vec![one]);
-    let mut reasons = Vec::new();
     let beside = write2::decode(&body, &LineLimits::default(), &mut |decoded| {
-        reasons.extend(decoded.rejected.into_iter().map(|one| one.reason));
+        assert!(decoded.batch.rows.is_empty() && decoded.rejected.is_empty());
         Ok(())
     });
     let beside = beside.unwrap();
@@ -215,7 +227,13 @@ fn write2_metadata_histograms_and_exemplars_are_told() {
     let expected =
         MetricMetadata { metric: "m".into(), kind: MetricKind::Counter, help: "it helps", unit: "seconds" };
     assert_eq!(beside.metadata, [expected]);
-    assert_eq!(reasons, ["m{}: native histograms cannot be stored yet"]);
+    let mut found = Vec::new();
+    let mut store = |decoded: Decoded<'_>| {
+        found.extend(rows(&decoded));
+        Ok(())
+    };
+    write2::decode_histograms(&body, &LineLimits::default(), &mut store).unwrap();
+    assert_eq!(found, ["m{} 1000000 3;0;u;0;1;0;; #1"]);
 }
 
 #[test]

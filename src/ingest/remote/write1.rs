@@ -1,16 +1,19 @@
 //! `prometheus.WriteRequest`, remote write 1.0: `timeseries` = 1 {`labels` = 1, `samples` = 2 {`value` = 1,
 //! `timestamp` = 2 (ms)}, `exemplars` = 3, `histograms` = 4}, `metadata` = 3.
 //!
-//! One pass; a row borrows its key from the body: all that lies between the first and the last label of its series.
+//! Samples in one pass; a row borrows its key from the body: all that lies between the first and the last label of its
+//! series. Native histograms in a second one, where there are any.
 
 use icecore_storage::model::WriteBatch;
 
-use super::labels::{LABELS, LABELS_FIELD, VALUE_FIELD, shown};
+use super::labels::{LABELS, LABELS_FIELD, VALUE_FIELD};
 use super::metadata::{ENTRIES_MAX, of_write1};
-use super::{Beside, NATIVE_HISTOGRAM, Refused, ts_of};
+use super::{Beside, Refused, histogram, ts_of};
 use crate::ingest::Decoded;
 use crate::ingest::line::LineLimits;
 use crate::ingest::protobuf::{Fields, Malformed};
+use crate::ingest::samples::{Samples, Store};
+use crate::{Error, Result as Outcome};
 
 const TIMESERIES: u32 = 1;
 const METADATA: u32 = 3;
@@ -20,7 +23,12 @@ const HISTOGRAMS: u32 = 4;
 
 /// Counts the samples of a request, as far as it can be read.
 pub fn samples_of(body: &[u8]) -> usize {
-    super::write2::count(body, TIMESERIES)
+    super::write2::count(body, TIMESERIES, SAMPLES)
+}
+
+/// Counts the native histograms of a request, as far as it can be read.
+pub fn histograms_of(body: &[u8]) -> usize {
+    super::write2::count(body, TIMESERIES, HISTOGRAMS)
 }
 
 /// Decodes a request. Series are numbered from 1, and refused samples are named by them.
@@ -51,6 +59,52 @@ pub fn decode<'a>(body: &'a [u8], limits: &LineLimits) -> Result<(Decoded<'a>, B
     Ok((Decoded { batch, rejected: refused.first, rejected_count: refused.count }, beside))
 }
 
+/// Hands the native histograms of a request that [`decode`] has read to `store`, in portions.
+///
+/// # Errors
+/// Those of `store`.
+pub fn decode_histograms(body: &[u8], limits: &LineLimits, store: &mut Store<'_>) -> Outcome<()> {
+    let mut samples = Samples::new(limits.line_bytes_max, limits.errors_max, store);
+    let mut series = 0_u32;
+    for field in Fields::new(body) {
+        let (TIMESERIES, value) = field.map_err(Error::invalid)? else { continue };
+        series = series.saturating_add(1);
+        let message = value.bytes().map_err(Error::invalid)?;
+        let mut histograms = of_number(message, HISTOGRAMS).peekable();
+        if histograms.peek().is_none() {
+            continue;
+        }
+        samples.begin(series)?;
+        samples.raw_key(key_of(message).map_err(Error::invalid)?.0);
+        for message in histograms {
+            histogram::take(message.map_err(Error::invalid)?, &mut samples)?;
+        }
+    }
+    samples.finish()
+}
+
+/// The messages of a field.
+pub(super) fn of_number(message: &[u8], wanted: u32) -> impl Iterator<Item = Result<&[u8], Malformed>> {
+    let fields = Fields::new(message).filter_map(Result::ok);
+    fields.filter(move |(number, _)| *number == wanted).map(|(_, value)| value.bytes())
+}
+
+/// What lies between the first and the last label of a series, and how many bytes of it are labels.
+fn key_of(message: &[u8]) -> Result<(&[u8], usize), Malformed> {
+    let (mut key_start, mut key_end, mut key_bytes) = (None, 0, 0);
+    let mut fields = Fields::new(message);
+    loop {
+        let start = message.len() - fields.rest().len();
+        let Some(field) = fields.next() else { break };
+        let (LABELS_FIELD, value) = field? else { continue };
+        key_bytes += value.bytes()?.len();
+        key_start.get_or_insert(start);
+        key_end = message.len() - fields.rest().len();
+    }
+    let key = message.get(key_start.unwrap_or_default()..key_end).unwrap_or_default();
+    Ok((key, key_bytes))
+}
+
 struct Request<'a, 'l> {
     limits: &'l LineLimits,
     batch: WriteBatch<'a>,
@@ -61,31 +115,21 @@ struct Request<'a, 'l> {
 impl<'a> Request<'a, '_> {
     fn take_series(&mut self, message: &'a [u8], series: u32) -> Result<(), Malformed> {
         let first_row = self.batch.rows.len();
-        let (mut key_start, mut key_end, mut key_bytes) = (None, 0, 0);
-        let (mut histograms, mut late) = (0, 0);
-        let mut fields = Fields::new(message);
-        loop {
-            let start = message.len() - fields.rest().len();
-            let Some(field) = fields.next() else { break };
+        let mut late = 0;
+        for field in Fields::new(message) {
             match field? {
-                (LABELS_FIELD, value) => {
-                    key_bytes += value.bytes()?.len();
-                    key_start.get_or_insert(start);
-                    key_end = message.len() - fields.rest().len();
-                }
                 (SAMPLES, value) => late += usize::from(!self.take_sample(value.bytes()?, series)?),
                 (EXEMPLARS, _) => self.beside.exemplars += 1,
-                (HISTOGRAMS, _) => histograms += 1,
+                (HISTOGRAMS, value) => {
+                    // All that will be read, so that a malformed request is refused as a whole.
+                    drop(histogram::read(value.bytes()?)?);
+                    self.beside.histograms += 1;
+                }
                 _ => {}
             }
         }
-        let key = message.get(key_start.unwrap_or_default()..key_end).unwrap_or_default();
+        let (key, key_bytes) = key_of(message)?;
         self.name_rows(first_row, key, key_bytes, series);
-        self.beside.histograms += histograms;
-        for _ in 0..histograms {
-            self.refused
-                .add(self.limits.errors_max, series, || format!("{}: {NATIVE_HISTOGRAM}", shown(key)));
-        }
         for _ in 0..late {
             let fields_max = self.limits.fields_max;
             self.refused.add(self.limits.errors_max, series, || {

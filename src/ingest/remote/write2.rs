@@ -5,10 +5,10 @@
 //! Labels are numbers of the table of symbols, name and value in turn. The table is of the request, so keys are written
 //! out.
 
-use super::labels::{NAME_LABEL, shown};
+use super::labels::NAME_LABEL;
 use super::metadata::{ENTRIES_MAX, of_write2};
-use super::write1::{SAMPLES, read_sample};
-use super::{Beside, NATIVE_HISTOGRAM, ts_of};
+use super::write1::{SAMPLES, of_number, read_sample};
+use super::{Beside, histogram, ts_of};
 use crate::ingest::line::LineLimits;
 use crate::ingest::protobuf::{Fields, Malformed, packed_varints};
 use crate::ingest::samples::{Samples, Store};
@@ -47,15 +47,17 @@ impl<'a> Symbols<'a> {
 
 /// Counts the samples of a request, as far as it can be read.
 pub fn samples_of(body: &[u8]) -> usize {
-    count(body, TIMESERIES)
+    count(body, TIMESERIES, SAMPLES)
 }
 
-pub(super) fn count(body: &[u8], timeseries: u32) -> usize {
-    let series = Fields::new(body).filter_map(std::result::Result::ok);
-    let series =
-        series.filter(|(number, _)| *number == timeseries).filter_map(|(_, value)| value.bytes().ok());
-    let fields = series.flat_map(Fields::new).filter_map(std::result::Result::ok);
-    fields.filter(|(number, _)| *number == SAMPLES).count()
+/// Counts the native histograms of a request, as far as it can be read.
+pub fn histograms_of(body: &[u8]) -> usize {
+    count(body, TIMESERIES, HISTOGRAMS)
+}
+
+pub(super) fn count(body: &[u8], timeseries: u32, wanted: u32) -> usize {
+    let series = of_number(body, timeseries).filter_map(std::result::Result::ok);
+    series.map(|message| of_number(message, wanted).count()).sum()
 }
 
 /// Decodes a request and hands its samples to `store`, in portions. Series are numbered from 1, and refused samples are
@@ -80,6 +82,33 @@ pub fn decode<'a>(body: &'a [u8], limits: &LineLimits, store: &mut Store<'_>) ->
     Ok(beside)
 }
 
+/// Hands the native histograms of a request that [`decode`] has read to `store`, in portions.
+///
+/// # Errors
+/// Those of `store`.
+pub fn decode_histograms(body: &[u8], limits: &LineLimits, store: &mut Store<'_>) -> Result<()> {
+    let symbols = Symbols::read(body).map_err(Error::invalid)?;
+    let mut samples = Samples::new(limits.line_bytes_max, limits.errors_max, store);
+    let mut line = 0_u32;
+    for message in of_number(body, TIMESERIES) {
+        let message = message.map_err(Error::invalid)?;
+        line = line.saturating_add(1);
+        let mut histograms = of_number(message, HISTOGRAMS).peekable();
+        if histograms.peek().is_none() {
+            continue;
+        }
+        samples.begin(line)?;
+        let labels = push_labels(message, &symbols, &mut samples);
+        for message in histograms {
+            match &labels {
+                Ok(_) => histogram::take(message.map_err(Error::invalid)?, &mut samples)?,
+                Err(reason) => samples.refuse(|_| reason.clone()),
+            }
+        }
+    }
+    samples.finish()
+}
+
 /// Reads all that will be read, so that a malformed request is refused as a whole.
 fn check(body: &[u8]) -> std::result::Result<(), Malformed> {
     for field in Fields::new(body) {
@@ -90,6 +119,7 @@ fn check(body: &[u8]) -> std::result::Result<(), Malformed> {
                     packed_varints(value).try_for_each(|reference| reference.map(drop))?
                 }
                 (SAMPLES, value) => drop(read_sample(value.bytes()?)?),
+                (HISTOGRAMS, value) => drop(histogram::read(value.bytes()?)?),
                 (METADATA, value) => {
                     of_write2("", value.bytes()?, &Symbols(Vec::new()))?;
                 }
@@ -117,10 +147,7 @@ fn take_series<'a>(
                     Err(reason) => samples.refuse(|_| reason),
                 }
             }
-            HISTOGRAMS => {
-                beside.histograms += 1;
-                samples.refuse(|key| format!("{}: {NATIVE_HISTOGRAM}", shown(key)));
-            }
+            HISTOGRAMS => beside.histograms += 1,
             EXEMPLARS => beside.exemplars += 1,
             METADATA => {
                 let metric = labels.as_ref().copied().unwrap_or_default();
