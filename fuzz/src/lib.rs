@@ -2,24 +2,26 @@
 //! can check them on the committed seeds too (`cargo test`), without libFuzzer.
 //!
 //! Read in this order: [`line`] (line protocol), [`records`] (CSV, JSON lines, access logs), [`languages`] (texts
-//! of queries), [`eval`] (queries over a small database), [`files`] (bytes from disk).
+//! of queries), [`eval`] (queries over a small database), [`senders`] (remote write and OTLP), [`files`] (bytes from disk).
 
 pub mod eval;
 pub mod files;
 pub mod languages;
 pub mod line;
 pub mod records;
+pub mod senders;
 
 /// A law: panics when the bytes break it.
 pub type Law = fn(&[u8]);
 
 /// The targets by name, with their laws.
-pub const LAWS: [(&str, Law); 10] = [
+pub const LAWS: [(&str, Law); 11] = [
     ("line", line::check),
     ("records", records::check),
     ("promql_text", languages::promql),
     ("select_text", languages::select),
     ("query_eval", eval::check),
+    ("senders", senders::check),
     ("wal_record", files::wal_record),
     ("uniques", files::uniques),
     ("segment_open", files::segment),

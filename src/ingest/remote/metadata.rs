@@ -91,8 +91,8 @@ pub(super) fn of_write2<'a>(
     for field in Fields::new(message) {
         match field? {
             (1, value) => found.kind = MetricKind::from_number(value.low_varint()?),
-            (3, value) => found.help = symbols.get(value.varint()?).unwrap_or_default(),
-            (4, value) => found.unit = symbols.get(value.varint()?).unwrap_or_default(),
+            (3, value) => found.help = symbols.get(value.low_varint()?.into()).unwrap_or_default(),
+            (4, value) => found.unit = symbols.get(value.low_varint()?.into()).unwrap_or_default(),
             _ => {}
         }
     }

@@ -175,7 +175,8 @@ fn push_labels<'a>(
             continue;
         }
         for reference in packed_varints(value) {
-            let reference = reference.map_err(|error| error.to_string())?;
+            // A `uint32`: only the low half counts.
+            let reference = reference.map_err(|error| error.to_string())? & u64::from(u32::MAX);
             let symbol = symbols.get(reference).ok_or_else(|| {
                 format!("symbol {reference} is not in the table of {} symbols", symbols.0.len())
             })?;
