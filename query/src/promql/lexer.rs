@@ -147,7 +147,8 @@ impl<'a> Lexer<'a> {
             return Ok(Token::Number(value));
         }
         match parse_duration(run) {
-            Some(nanos) => Ok(Token::Duration(nanos)),
+            Some(Some(nanos)) => Ok(Token::Duration(nanos)),
+            Some(None) => Err(self.error(start, "duration out of range")),
             None => Err(self.error(start, format!("bad number or duration syntax: {run:?}"))),
         }
     }

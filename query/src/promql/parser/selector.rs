@@ -9,7 +9,7 @@ use crate::{Error, Result};
 
 impl Parser<'_> {
     pub(super) fn selector(&mut self, name: Option<String>) -> Result<Selector> {
-        let start = self.start();
+        let (start, has_plain_name) = (self.start(), name.is_some());
         let mut selector = Selector { name, ..Selector::default() };
         if self.take_sign("{") {
             while !self.take_sign("}") {
@@ -20,9 +20,14 @@ impl Parser<'_> {
                 }
             }
         }
-        let is_name = |matcher: &&Matcher| matcher.label == "__name__" && matcher.op == MatchOp::Equal;
-        if let (Some(name), Some(other)) = (&selector.name, selector.matchers.iter().find(is_name)) {
-            let message = format!("metric name must not be set twice: {name:?} or {:?}", other.value);
+        // Before the braces a name stands alone; within them it may be narrowed by patterns.
+        let is_name = |matcher: &&Matcher| {
+            matcher.label == "__name__" && (has_plain_name || matcher.op == MatchOp::Equal)
+        };
+        let given = selector.name.iter();
+        let mut names = given.chain(selector.matchers.iter().filter(is_name).map(|matcher| &matcher.value));
+        if let (Some(name), Some(other)) = (names.next(), names.next()) {
+            let message = format!("metric name must not be set twice: {name:?} or {other:?}");
             return Err(Error::at(self.text, start, message));
         }
         let is_telling = |matcher: &Matcher| matcher.label != "__stat__" && !matcher.accepts("");

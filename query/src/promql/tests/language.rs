@@ -111,6 +111,9 @@ fn parse_errors_name_the_place() {
     check_error("foo[0s]", "duration must be greater than 0");
     check_error("foo{a=~\"(\"}", "regex parse error");
     check_error("foo{__name__=\"bar\"}", "metric name must not be set twice");
+    check_error("foo{__name__=~\"bar\"}", "metric name must not be set twice: \"foo\" or \"bar\"");
+    check_error("{__name__=\"a\", __name__=\"b\"}", "metric name must not be set twice: \"a\" or \"b\"");
+    check("{\"foo\", __name__!~\"bar\"}", "{\"foo\",__name__!~\"bar\"}");
     check_error("foo{5=\"x\"}", "1:5: parse error: unexpected number \"5\" in label matching");
     check_error("foo{a=\"b\" c=\"d\"}", "expected \",\" or \"}\"");
     check_error("sum(a, b)", "wrong number of arguments");
@@ -163,6 +166,9 @@ fn parse_durations_prints_their_arithmetic() {
         "foo[bar]",
         "unexpected identifier \"bar\" in subquery or range selector, expected number, duration",
     );
+    check_error("foo[300y]", "1:5: parse error: duration out of range");
+    check_error("foo[99999999999999999999999s]", "duration out of range");
+    check_error("foo[5m3h]", "bad number or duration syntax: \"5m3h\"");
     check_error("foo offset (1m", "unexpected end of input in offset");
     check_error("foo offset step() offset 1m", "offset may not be set multiple times");
     check_error("foo offset step()[5m]", "no offset modifiers allowed before range");
