@@ -45,8 +45,6 @@ impl Parser<'_> {
         let (label, is_quoted) = match first {
             Token::Name(label) => (label, false),
             Token::Text(label) => (label, true),
-            // Words that the lexer takes for numbers are labels here.
-            Token::Number(value) if !value.is_finite() => (self.slice(self.at), false),
             _ => return Err(self.unexpected("in label matching, expected identifier or \"}\"")),
         };
         self.at += 1;
@@ -173,8 +171,8 @@ impl Parser<'_> {
 
     fn at_time(&mut self) -> Result<At> {
         let word = match self.peek() {
-            Token::Name(word) if word == "start" => Some(At::Start),
-            Token::Name(word) if word == "end" => Some(At::End),
+            Token::Name(word) if word.eq_ignore_ascii_case("start") => Some(At::Start),
+            Token::Name(word) if word.eq_ignore_ascii_case("end") => Some(At::End),
             _ => None,
         };
         if let Some(at) = word {
@@ -190,10 +188,12 @@ impl Parser<'_> {
         let nanos = match self.peek() {
             Token::Number(seconds) => seconds_to_ns(*seconds),
             Token::Duration(nanos) => Some(*nanos),
-            _ => return Err(self.unexpected("in @ modifier, expected timestamp")),
+            _ => return Err(self.unexpected("in @, expected timestamp")),
         };
         let Some(nanos) = nanos else {
-            return Err(self.unexpected("in @ modifier, timestamp out of bounds"));
+            let sign = if is_minus { "-" } else { "" };
+            let message = format!("timestamp out of bounds for @ modifier: {sign}{}", self.slice(self.at));
+            return Err(Error::at(self.text, self.start(), message));
         };
         self.at += 1;
         Ok(At::Time(if is_minus { -nanos } else { nanos }))
