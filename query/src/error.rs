@@ -48,10 +48,9 @@ impl Error {
     /// An error in the text at a byte offset; the message is prefixed with `line:column`, both from 1.
     pub fn at(text: &str, offset: usize, message: impl fmt::Display) -> Self {
         let (line, column) = line_column(text, offset);
-        let place = if text.is_empty() { "unknown position".to_owned() } else { format!("{line}:{column}") };
         Self {
             kind: ErrorKind::InvalidInput,
-            message: format!("{place}: parse error: {message}"),
+            message: format!("{line}:{column}: parse error: {message}"),
             offset: Some(offset),
             source: None,
         }

@@ -53,7 +53,14 @@ const SIGN_STRENGTH: u8 = 6;
 pub fn parse(text: &str) -> Result<Expr> {
     let mut parser = Parser::new(text);
     if *parser.peek() == Token::End {
-        return Err(Error::at(text, 0, "no expression found in input"));
+        let message = "no expression found in input";
+        return Err(match text.is_empty() {
+            true => {
+                let message = format!("unknown position: parse error: {message}");
+                Error::new(ErrorKind::InvalidInput, message)
+            }
+            false => Error::at(text, 0, message),
+        });
     }
     let expr = parser.expression(0)?;
     parser.expect_end()?;
