@@ -1,5 +1,6 @@
 //! PromQL answers as Prometheus' JSON, written by hand: `resultType` before `result`, values as strings.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -11,6 +12,8 @@ use icecore_storage::scan::Coverage;
 use super::number::{push_float, push_int, push_json_text, push_json_texts, push_seconds};
 
 const TRUNCATED: &str = "results truncated due to limit";
+/// Warnings, and infos, that an answer shows.
+const REMARKS_MAX: usize = 10;
 
 /// What an answer carries beyond its value.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -87,13 +90,22 @@ pub(crate) fn answer_json(answer: &Answer, form: AnswerForm) -> Vec<u8> {
     }
     out.push(b'}');
     let truncated = is_truncated.then_some(TRUNCATED);
-    push_notices(&mut out, "warnings", answer.warnings.iter().map(String::as_str).chain(truncated));
-    push_notices(&mut out, "infos", answer.infos.iter().map(String::as_str));
+    let (warnings, infos) = (shown(&answer.warnings, "warning"), shown(&answer.infos, "info"));
+    push_notices(&mut out, "warnings", warnings.iter().map(|text| &**text).chain(truncated));
+    push_notices(&mut out, "infos", infos.iter().map(|text| &**text));
     if form.with_coverage {
         push_coverage(&mut out, &answer.coverage);
     }
     out.extend_from_slice(b"}\n");
     out
+}
+
+/// The first remarks, and how many more there were, as Prometheus has it.
+fn shown<'a>(remarks: &'a [String], kind: &str) -> Vec<Cow<'a, str>> {
+    let first = remarks.iter().take(REMARKS_MAX).map(|text| Cow::from(text.as_str()));
+    let omitted = remarks.len().saturating_sub(REMARKS_MAX);
+    let more = (omitted > 0).then(|| Cow::from(format!("{omitted} more {kind} annotations omitted")));
+    first.chain(more).collect()
 }
 
 /// The body of a successful metadata request: `data` is JSON already.
@@ -300,6 +312,14 @@ mod tests {
             AnswerForm { limit: Some(1), with_coverage: true, stats: None },
             r#"{"status":"success","data":{"resultType":"matrix","result":[]},"coverage":{"rows":0,"cells":{"1m":0,"5m":0,"1h":0},"pages":0,"rounded":null,"raw_gone_before":null}}"#,
         );
+    }
+
+    #[test]
+    fn remarks_beyond_ten_are_counted() {
+        let remarks: Vec<String> = (0..12).map(|number| format!("r{number}")).collect();
+        let found = shown(&remarks, "info");
+        assert_eq!((found.len(), &*found[10]), (11, "2 more info annotations omitted"));
+        assert_eq!(shown(&remarks[..10], "info").len(), 10);
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! Text to tokens: names, numbers, durations, strings and signs, each with its byte range.
 //!
-//! Knows nothing of the grammar but one thing: between `[` and `]` a colon parts range from step, elsewhere it is
-//! part of a metric name. Keywords are names here; the parser decides by position.
+//! Knows of the grammar what brackets there are: between `[` and `]` a colon parts range from step, elsewhere it is part
+//! of a metric name; in braces stand names, strings and tests alone. Keywords are names here; the parser decides by
+//! position. What is no token is one that no rule takes, so that the first mistake in the text is the one told.
 #![warn(clippy::indexing_slicing)]
 
 use super::number::{parse_duration, parse_number};
-use crate::{Error, Result};
 
 /// What a token is.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,6 +22,8 @@ pub(crate) enum Token {
     Bytes(Vec<u8>),
     /// A sign: operators, brackets, comma, colon, `@`.
     Sign(&'static str),
+    /// What is no token, and why.
+    Bad(String),
     /// The end of the text.
     End,
 }
@@ -43,29 +45,35 @@ const SIGNS: [&str; 26] = [
     "{", "}", "[", "]", ",", "@", ":",
 ];
 
-/// Cuts the text into tokens; the last one is [`Token::End`].
-///
-/// # Errors
-/// `InvalidInput` with the place, for bad numbers, strings and characters.
-pub(crate) fn lex(text: &str) -> Result<Vec<Spanned>> {
-    let mut lexer = Lexer { text, at: 0, brackets: 0 };
+/// Cuts the text into tokens; the last one is [`Token::End`] or the first [`Token::Bad`].
+pub(crate) fn lex(text: &str) -> Vec<Spanned> {
+    let mut lexer = Lexer { text, at: 0, parentheses: 0, in_brackets: false, in_braces: false };
     let mut tokens = Vec::new();
     loop {
         lexer.skip_space();
         let start = lexer.at;
-        let token = lexer.next_token()?;
-        let is_end = token == Token::End;
-        tokens.push(Spanned { token, start, end: lexer.at });
+        let (token, start) = match lexer.next_token() {
+            Ok(token) => (token, start),
+            Err((place, why)) => (Token::Bad(why), place),
+        };
+        let is_end = matches!(token, Token::End | Token::Bad(_));
+        tokens.push(Spanned { token, start, end: lexer.at.max(start) });
         if is_end {
-            return Ok(tokens);
+            return tokens;
         }
     }
 }
 
+/// Where something is no token, and why.
+type Bad = (usize, String);
+type Outcome<T> = Result<T, Bad>;
+
 struct Lexer<'a> {
     text: &'a str,
     at: usize,
-    brackets: usize,
+    parentheses: usize,
+    in_brackets: bool,
+    in_braces: bool,
 }
 
 impl<'a> Lexer<'a> {
@@ -85,26 +93,58 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    fn next_token(&mut self) -> Result<Token> {
+    fn next_token(&mut self) -> Outcome<Token> {
         let rest = self.rest();
-        let Some(first) = rest.chars().next() else { return Ok(Token::End) };
+        let Some(first) = rest.chars().next() else { return self.end() };
+        if matches!(first, '"' | '\'' | '`') {
+            return self.string(first);
+        }
+        if first.is_ascii_alphabetic() || first == '_' {
+            return Ok(self.name());
+        }
+        if self.in_braces && !matches!(first, ',' | '=' | '!' | '}') {
+            return Err((self.at, format!("unexpected character inside braces: {first:?}")));
+        }
         let second_is_digit =
             rest.get(1..2).is_some_and(|next| next.bytes().all(|byte| byte.is_ascii_digit()));
         if first.is_ascii_digit() || (first == '.' && second_is_digit) {
             return self.number();
         }
-        if matches!(first, '"' | '\'' | '`') {
-            return self.string(first);
-        }
-        if first.is_ascii_alphabetic() || first == '_' || (first == ':' && self.brackets == 0) {
+        if first == ':' && !self.in_brackets {
             return Ok(self.name());
         }
-        let Some(sign) = SIGNS.iter().find(|sign| rest.starts_with(**sign)) else {
-            return Err(self.error(self.at, format!("unexpected character: {first:?}")));
-        };
-        match *sign {
-            "[" => self.brackets += 1,
-            "]" => self.brackets = self.brackets.saturating_sub(1),
+        match SIGNS.iter().find(|sign| rest.starts_with(**sign)) {
+            Some(sign) => self.sign(sign),
+            None => Err((self.at, format!("unexpected character: {first:?}"))),
+        }
+    }
+
+    /// The end of the text, where nothing is open.
+    fn end(&self) -> Outcome<Token> {
+        let open = [
+            (self.in_braces, "unexpected end of input inside braces"),
+            (self.in_brackets, "unclosed left bracket"),
+            (self.parentheses > 0, "unclosed left parenthesis"),
+        ];
+        match open.iter().find(|(is_open, _)| *is_open) {
+            Some((_, why)) => Err((self.at, (*why).to_owned())),
+            None => Ok(Token::End),
+        }
+    }
+
+    fn sign(&mut self, sign: &'static str) -> Outcome<Token> {
+        let bad = |why: &str| Err((self.at, why.to_owned()));
+        match sign {
+            "{" => self.in_braces = true,
+            "}" if !self.in_braces => return bad("unexpected character: '}'"),
+            "}" => self.in_braces = false,
+            "[" if self.in_brackets => return bad("unexpected left bracket '['"),
+            "[" => self.in_brackets = true,
+            "]" if !self.in_brackets => return bad("unexpected right bracket ']'"),
+            "]" => self.in_brackets = false,
+            "(" => self.parentheses += 1,
+            ")" if self.parentheses == 0 => return bad("unexpected right parenthesis ')'"),
+            ")" => self.parentheses -= 1,
             _ => {}
         }
         self.at += sign.len();
@@ -112,12 +152,15 @@ impl<'a> Lexer<'a> {
     }
 
     fn name(&mut self) -> Token {
-        let with_colon = self.brackets == 0;
+        let with_colon = !self.in_brackets && !self.in_braces;
         let rest = self.rest();
         let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_' || (c == ':' && with_colon);
         let len = rest.find(|c| !is_part(c)).unwrap_or(rest.len());
         let name = rest.get(..len).unwrap_or_default();
         self.at += len;
+        if self.in_braces {
+            return Token::Name(name.to_owned());
+        }
         if name.eq_ignore_ascii_case("inf") {
             return Token::Number(f64::INFINITY);
         }
@@ -128,7 +171,7 @@ impl<'a> Lexer<'a> {
     }
 
     /// Takes the longest run that can be a number or a duration and lets [`number`](super::number) judge it.
-    fn number(&mut self) -> Result<Token> {
+    fn number(&mut self) -> Outcome<Token> {
         let (start, rest) = (self.at, self.rest());
         let is_hex = rest.starts_with("0x") || rest.starts_with("0X");
         let mut len = 0;
@@ -147,12 +190,13 @@ impl<'a> Lexer<'a> {
             return Ok(Token::Number(value));
         }
         match parse_duration(run) {
-            Some(nanos) => Ok(Token::Duration(nanos)),
+            Some(Some(nanos)) => Ok(Token::Duration(nanos)),
+            Some(None) => Err(self.error(start, "duration out of range")),
             None => Err(self.error(start, format!("bad number or duration syntax: {run:?}"))),
         }
     }
 
-    fn string(&mut self, quote: char) -> Result<Token> {
+    fn string(&mut self, quote: char) -> Outcome<Token> {
         let start = self.at;
         self.at += 1;
         let mut bytes = Vec::new();
@@ -175,7 +219,7 @@ impl<'a> Lexer<'a> {
     }
 
     /// The escapes of Go's strings.
-    fn escape(&mut self, quote: char, bytes: &mut Vec<u8>) -> Result<()> {
+    fn escape(&mut self, quote: char, bytes: &mut Vec<u8>) -> Outcome<()> {
         let place = self.at - 1;
         let Some(c) = self.rest().chars().next() else {
             return Err(self.error(place, "escape sequence not terminated"));
@@ -210,7 +254,7 @@ impl<'a> Lexer<'a> {
         Ok(())
     }
 
-    fn digits(&mut self, place: usize, count: usize, radix: u32) -> Result<u32> {
+    fn digits(&mut self, place: usize, count: usize, radix: u32) -> Outcome<u32> {
         let digits =
             self.rest().get(..count).filter(|digits| digits.bytes().all(|b| b.is_ascii_alphanumeric()));
         let code = digits.and_then(|digits| u32::from_str_radix(digits, radix).ok());
@@ -218,11 +262,11 @@ impl<'a> Lexer<'a> {
         code.ok_or_else(|| self.error(place, "illegal escape sequence"))
     }
 
-    fn byte(&self, place: usize, code: u32) -> Result<u8> {
+    fn byte(&self, place: usize, code: u32) -> Outcome<u8> {
         u8::try_from(code).map_err(|_| self.error(place, "escape sequence is above one byte"))
     }
 
-    fn error(&self, offset: usize, message: impl std::fmt::Display) -> Error {
-        Error::at(self.text, offset, message)
+    fn error(&self, offset: usize, why: impl std::fmt::Display) -> Bad {
+        (offset, why.to_string())
     }
 }

@@ -38,11 +38,12 @@ pub(crate) fn parse_number(text: &str) -> Option<f64> {
     digits.parse().ok()
 }
 
-/// Reads a duration such as `1h30m` into nanoseconds; units in descending order, each once.
-pub(crate) fn parse_duration(text: &str) -> Option<i64> {
+/// Reads a duration such as `1h30m` into nanoseconds; units in descending order, each once. `None` when it is none,
+/// `Some(None)` when it is out of range.
+pub(crate) fn parse_duration(text: &str) -> Option<Option<i64>> {
     let mut rest = text;
     let mut units = UNITS.iter();
-    let mut total = 0i64;
+    let mut total = Some(0i64);
     if rest.is_empty() {
         return None;
     }
@@ -51,9 +52,12 @@ pub(crate) fn parse_duration(text: &str) -> Option<i64> {
         let (digits, after) = rest.split_at_checked(digits_len)?;
         let unit_len = after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len());
         let (unit, after) = after.split_at_checked(unit_len)?;
-        let count: i64 = digits.parse().ok()?;
+        if digits.is_empty() {
+            return None;
+        }
         let (_, width) = units.find(|(name, _)| *name == unit)?;
-        total = total.checked_add(count.checked_mul(*width)?)?;
+        let part = digits.parse().ok().and_then(|count: i64| count.checked_mul(*width));
+        total = total.and_then(|total| total.checked_add(part?));
         rest = after;
     }
     Some(total)

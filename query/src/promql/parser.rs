@@ -51,12 +51,15 @@ const SIGN_STRENGTH: u8 = 6;
 /// # Errors
 /// `InvalidInput` with line and column.
 pub fn parse(text: &str) -> Result<Expr> {
-    let mut parser = Parser::new(text)?;
+    let mut parser = Parser::new(text);
     if *parser.peek() == Token::End {
-        const NOTHING: &str = "no expression found in input";
-        return Err(match text {
-            "" => Error::new(ErrorKind::InvalidInput, format!("unknown position: parse error: {NOTHING}")),
-            _ => Error::at(text, 0, NOTHING),
+        let message = "no expression found in input";
+        return Err(match text.is_empty() {
+            true => {
+                let message = format!("unknown position: parse error: {message}");
+                Error::new(ErrorKind::InvalidInput, message)
+            }
+            false => Error::at(text, 0, message),
         });
     }
     let expr = parser.expression(0)?;
@@ -78,7 +81,7 @@ pub fn parse_selector(text: &str) -> Result<Selector> {
         );
         return Err(Error::new(ErrorKind::InvalidInput, message));
     }
-    let mut parser = Parser::new(text)?;
+    let mut parser = Parser::new(text);
     let expr = parser.primary()?;
     parser.expect_end()?;
     match expr.kind {
@@ -92,7 +95,13 @@ pub(crate) fn compile_regex(
     patterns: &mut Patterns,
     pattern: &str,
 ) -> std::result::Result<regex::Regex, String> {
-    patterns.compile(&format!("^(?s:{})$", from_re2(pattern)))
+    // What the regex crate shows of a pattern is the one that was made of it here: its last line says what is wrong.
+    patterns.compile(&format!("^(?s:{})$", from_re2(pattern))).map_err(|error| {
+        match error.rsplit_once("error: ") {
+            Some((_, why)) => format!("error parsing regexp: {}: {pattern:?}", why.trim()),
+            None => error,
+        }
+    })
 }
 
 struct Parser<'a> {
@@ -106,15 +115,9 @@ struct Parser<'a> {
 }
 
 impl<'a> Parser<'a> {
-    fn new(text: &'a str) -> Result<Self> {
-        Ok(Self {
-            text,
-            tokens: lex(text)?,
-            at: 0,
-            nesting: 0,
-            allows_any: false,
-            patterns: Patterns::default(),
-        })
+    fn new(text: &'a str) -> Self {
+        let patterns = Patterns::default();
+        Self { text, tokens: lex(text), at: 0, nesting: 0, allows_any: false, patterns }
     }
 
     // Expressions.
@@ -266,8 +269,12 @@ impl<'a> Parser<'a> {
                 Token::Name(word) if word.eq_ignore_ascii_case("offset") => {
                     self.offset_modifier(&mut expr)?
                 }
-                Token::Name(word) if word == "smoothed" => self.edge_modifier(&mut expr, Edge::Smoothed)?,
-                Token::Name(word) if word == "anchored" => self.edge_modifier(&mut expr, Edge::Anchored)?,
+                Token::Name(word) if word.eq_ignore_ascii_case("smoothed") => {
+                    self.edge_modifier(&mut expr, Edge::Smoothed)?
+                }
+                Token::Name(word) if word.eq_ignore_ascii_case("anchored") => {
+                    self.edge_modifier(&mut expr, Edge::Anchored)?
+                }
                 _ => return Ok(expr),
             }
             expr.end = self.end_before();
@@ -296,13 +303,13 @@ impl<'a> Parser<'a> {
             Token::Sign("(") => {
                 self.at += 1;
                 let inner = self.nested(|parser| parser.expression(0))?;
-                self.expect(")", "in parentheses")?;
+                self.expect(")", "")?;
                 let height = inner.height;
                 return self.node(ExprKind::Paren(Box::new(inner)), start, self.end_before(), height);
             }
             Token::Sign("{") => ExprKind::Selector(self.selector(None)?),
             Token::Name(name) => return self.named(start, name),
-            Token::Sign(_) | Token::End => return Err(self.unexpected("")),
+            Token::Sign(_) | Token::Bad(_) | Token::End => return Err(self.unexpected("")),
         };
         self.node(kind, start, self.end_before(), 0)
     }
@@ -367,7 +374,7 @@ impl<'a> Parser<'a> {
 
     /// Arguments in parentheses. The second one of `info` may be a selector that everything passes.
     fn arguments(&mut self, is_info: bool) -> Result<Vec<Expr>> {
-        self.expect("(", "before arguments")?;
+        self.expect("(", "")?;
         let mut args = Vec::new();
         while !self.take_sign(")") {
             let outer = std::mem::replace(&mut self.allows_any, is_info && args.len() == 1);
@@ -375,7 +382,7 @@ impl<'a> Parser<'a> {
             self.allows_any = outer;
             let comma = self.start();
             if !self.take_sign(",") {
-                self.expect(")", "in arguments")?;
+                self.expect(")", "")?;
                 break;
             }
             if *self.peek() == Token::Sign(")") {
@@ -388,17 +395,20 @@ impl<'a> Parser<'a> {
 
     /// `(label, "label", …)`.
     fn labels(&mut self) -> Result<Vec<String>> {
-        self.expect("(", "in label list")?;
+        self.expect("(", "in grouping opts")?;
         let mut labels = Vec::new();
         while !self.take_sign(")") {
             match self.peek().clone() {
                 Token::Name(label) if !label.contains(':') => labels.push(label),
                 Token::Text(label) if !label.is_empty() => labels.push(label),
-                _ => return Err(self.unexpected("in label list, expected label")),
+                _ => return Err(self.unexpected("in grouping opts, expected label")),
             }
             self.at += 1;
             if !self.take_sign(",") {
-                self.expect(")", "in label list")?;
+                if *self.peek() != Token::Sign(")") {
+                    return Err(self.unexpected("in grouping opts, expected \",\" or \")\""));
+                }
+                self.at += 1;
                 break;
             }
         }
@@ -466,10 +476,10 @@ impl<'a> Parser<'a> {
 
     fn expect(&mut self, sign: &str, place: &str) -> Result<()> {
         if self.take_sign(sign) {
-            Ok(())
-        } else {
-            Err(self.unexpected(&format!("{place}, expected {sign:?}")))
+            return Ok(());
         }
+        let expected = if place.is_empty() { String::new() } else { format!("{place}, expected {sign:?}") };
+        Err(self.unexpected(&expected))
     }
 
     /// The current token, as Prometheus names it in messages.
@@ -480,7 +490,7 @@ impl<'a> Parser<'a> {
             if cut.len() < text.len() { format!("{cut:?}...") } else { format!("{text:?}") }
         };
         match self.peek() {
-            Token::End => "end of input".to_owned(),
+            Token::End | Token::Bad(_) => "end of input".to_owned(),
             Token::Number(_) => format!("number {}", short()),
             Token::Duration(_) => format!("duration {}", short()),
             Token::Text(_) | Token::Bytes(_) => format!("string {}", short()),
@@ -497,10 +507,13 @@ impl<'a> Parser<'a> {
     }
 
     fn expect_end(&self) -> Result<()> {
-        if *self.peek() == Token::End { Ok(()) } else { Err(self.unexpected("after the expression")) }
+        if *self.peek() == Token::End { Ok(()) } else { Err(self.unexpected("")) }
     }
 
     fn unexpected(&self, place: &str) -> Error {
+        if let Token::Bad(why) = self.peek() {
+            return Error::at(self.text, self.start(), why);
+        }
         let space = if place.is_empty() { "" } else { " " };
         let found = self.description();
         Error::at(self.text, self.start(), format!("unexpected {found}{space}{place}"))

@@ -7,6 +7,7 @@ use super::ast::{
     Aggregate, At, Binary, Cardinality, Computed, Duration, Edge, Expr, ExprKind, Matcher, Selector, Shift,
 };
 use super::number::{format_duration, format_float};
+use super::value::NAME_LABEL;
 
 /// Bytes of a line above which it is broken, as Prometheus does.
 const LINE_BYTES_MAX: usize = 100;
@@ -167,8 +168,11 @@ fn print_edge(out: &mut Formatter<'_>, edge: Edge) -> fmt::Result {
 }
 
 fn print_selector(out: &mut Formatter<'_>, selector: &Selector) -> fmt::Result {
-    let plain = selector.name.as_deref().filter(|name| is_metric_name(name));
-    let quoted = selector.name.as_deref().filter(|name| !is_metric_name(name));
+    // Before the braces a name stands alone, without patterns for it within them.
+    let is_alone = selector.matchers.iter().all(|matcher| matcher.label != NAME_LABEL);
+    let can_be_plain = |name: &&str| is_alone && is_metric_name(name);
+    let plain = selector.name.as_deref().filter(can_be_plain);
+    let quoted = selector.name.as_deref().filter(|name| !can_be_plain(name));
     out.write_str(plain.unwrap_or_default())?;
     if plain.is_some() && selector.matchers.is_empty() {
         return Ok(());

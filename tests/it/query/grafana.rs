@@ -102,7 +102,7 @@ fn panels_send_the_query_as_a_form_and_the_rest_in_the_url() {
         range("sum(", "15"),
         400,
         "bad_data",
-        "invalid parameter \"query\": 1:5: parse error: unexpected end of input",
+        "invalid parameter \"query\": 1:5: parse error: unclosed left parenthesis",
     );
     check_error(
         range("\"text\"", "15"),

@@ -4,6 +4,8 @@ use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use twox_hash::XxHash64;
+
 use super::super::ast::{Aggregate, AggregateOp, Expr, ExprKind};
 use super::super::functions::math;
 use super::super::functions::native::{Doing, Remark, remarks_of};
@@ -333,16 +335,22 @@ pub(super) fn ranks_of(parameter: &[f64]) -> Result<Vec<usize>> {
     Ok(parameter.iter().map(|k| k.max(0.0) as usize).collect())
 }
 
-/// Where `limit_ratio` puts a series between 0 and 1: by its labels alone (FNV-1a, its bits mixed once more).
+/// Where `limit_ratio` puts a series between 0 and 1: the xxHash of its labels, each text behind its length, as
+/// Prometheus holds them (`labels_stringlabels.go`), so that both take the same series.
 fn share_of(labels: &Labels) -> f64 {
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    for (name, value) in labels.iter() {
-        for byte in name.bytes().chain([0xff]).chain(value.bytes()).chain([0xff]) {
-            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    let mut bytes = Vec::new();
+    for text in labels.iter().flat_map(|(name, value)| [name, value]) {
+        match u8::try_from(text.len()) {
+            Ok(len) if len < 255 => bytes.push(len),
+            _ => {
+                let len = u32::try_from(text.len()).unwrap_or(u32::MAX);
+                bytes.push(255);
+                bytes.extend(len.to_le_bytes().iter().take(3));
+            }
         }
+        bytes.extend_from_slice(text.as_bytes());
     }
-    hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
-    (hash ^ (hash >> 33)) as f64 / u64::MAX as f64
+    XxHash64::oneshot(0, &bytes) as f64 / u64::MAX as f64
 }
 
 /// Whether a ratio takes a series: a negative one takes those that its complement leaves.

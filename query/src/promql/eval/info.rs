@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::super::ast::{Expr, ExprKind, MatchOp, Matcher, Selector};
 use super::super::value::{Labels, NAME_LABEL, Sample};
-use super::read::Instant;
+use super::read::{Instant, windows_of};
 use super::series::{Series, join_equal, series_bytes};
 use super::{Evaluator, Grid, Value};
 use crate::{Error, ErrorKind, Result};
@@ -118,6 +118,7 @@ impl Evaluator<'_> {
             }
         }
         let selector = Selector { matchers, ..Selector::default() };
+        self.refuse_histograms(&selector, grid)?;
         let Value::Vector(mut infos) = self.selector(&selector, grid, Instant::Time)? else {
             return Ok(Vec::new());
         };
@@ -128,6 +129,22 @@ impl Evaluator<'_> {
             IDENTIFYING.iter().zip(&values).all(is_known)
         });
         Ok(infos)
+    }
+}
+
+impl Evaluator<'_> {
+    /// Refuses info series that are histograms.
+    fn refuse_histograms(&self, selector: &Selector, grid: &Grid) -> Result<()> {
+        let windows = windows_of(grid, self.lookback_ns());
+        if !self.targets(selector, &windows)?.iter().any(|target| self.has_histograms(target)) {
+            return Ok(());
+        }
+        let Value::Vector(found) = self.selector(selector, grid, Instant::Value)? else { return Ok(()) };
+        let mut samples = found.iter().flat_map(|one| one.points.iter().flatten());
+        match samples.any(|sample| sample.histogram().is_some()) {
+            true => Err(Error::new(ErrorKind::Execution, "info sample should be float")),
+            false => Ok(()),
+        }
     }
 }
 

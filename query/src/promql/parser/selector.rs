@@ -9,7 +9,7 @@ use crate::{Error, Result};
 
 impl Parser<'_> {
     pub(super) fn selector(&mut self, name: Option<String>) -> Result<Selector> {
-        let start = self.start();
+        let (start, has_plain_name) = (self.start(), name.is_some());
         let mut selector = Selector { name, ..Selector::default() };
         if self.take_sign("{") {
             while !self.take_sign("}") {
@@ -20,9 +20,14 @@ impl Parser<'_> {
                 }
             }
         }
-        let is_name = |matcher: &&Matcher| matcher.label == "__name__" && matcher.op == MatchOp::Equal;
-        if let (Some(name), Some(other)) = (&selector.name, selector.matchers.iter().find(is_name)) {
-            let message = format!("metric name must not be set twice: {name:?} or {:?}", other.value);
+        // Before the braces a name stands alone; within them it may be narrowed by patterns.
+        let is_name = |matcher: &&Matcher| {
+            matcher.label == "__name__" && (has_plain_name || matcher.op == MatchOp::Equal)
+        };
+        let given = selector.name.iter();
+        let mut names = given.chain(selector.matchers.iter().filter(is_name).map(|matcher| &matcher.value));
+        if let (Some(name), Some(other)) = (names.next(), names.next()) {
+            let message = format!("metric name must not be set twice: {name:?} or {other:?}");
             return Err(Error::at(self.text, start, message));
         }
         let is_telling = |matcher: &Matcher| matcher.label != "__stat__" && !matcher.accepts("");
@@ -40,8 +45,6 @@ impl Parser<'_> {
         let (label, is_quoted) = match first {
             Token::Name(label) => (label, false),
             Token::Text(label) => (label, true),
-            // Words that the lexer takes for numbers are labels here.
-            Token::Number(value) if !value.is_finite() => (self.slice(self.at), false),
             _ => return Err(self.unexpected("in label matching, expected identifier or \"}\"")),
         };
         self.at += 1;
@@ -168,8 +171,8 @@ impl Parser<'_> {
 
     fn at_time(&mut self) -> Result<At> {
         let word = match self.peek() {
-            Token::Name(word) if word == "start" => Some(At::Start),
-            Token::Name(word) if word == "end" => Some(At::End),
+            Token::Name(word) if word.eq_ignore_ascii_case("start") => Some(At::Start),
+            Token::Name(word) if word.eq_ignore_ascii_case("end") => Some(At::End),
             _ => None,
         };
         if let Some(at) = word {
@@ -185,10 +188,12 @@ impl Parser<'_> {
         let nanos = match self.peek() {
             Token::Number(seconds) => seconds_to_ns(*seconds),
             Token::Duration(nanos) => Some(*nanos),
-            _ => return Err(self.unexpected("in @ modifier, expected timestamp")),
+            _ => return Err(self.unexpected("in @, expected timestamp")),
         };
         let Some(nanos) = nanos else {
-            return Err(self.unexpected("in @ modifier, timestamp out of bounds"));
+            let sign = if is_minus { "-" } else { "" };
+            let message = format!("timestamp out of bounds for @ modifier: {sign}{}", self.slice(self.at));
+            return Err(Error::at(self.text, self.start(), message));
         };
         self.at += 1;
         Ok(At::Time(if is_minus { -nanos } else { nanos }))

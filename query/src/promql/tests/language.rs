@@ -73,6 +73,8 @@ fn parse_selectors_prints_canonical_form() {
     check("a:b:c[5m] offset -1w", "a:b:c[5m] offset -1w");
     check("foo[1h30m] @ 1.5 offset 90s", "foo[1h30m] @ 1.500 offset 1m30s");
     check("foo @ start()", "foo @ start()");
+    check("foo @ START() Offset 5m", "foo @ start() offset 5m");
+    check("rate(foo[5m] ANCHORED @ End())", "rate(foo[5m] anchored @ end())");
     check("rate(foo[5m])[1h:30s] @ end()", "rate(foo[5m])[1h:30s] @ end()");
     check("max_over_time(foo[300])", "max_over_time(foo[5m])");
     check("foo{z='1', a='2'}", "foo{a=\"2\",z=\"1\"}");
@@ -99,7 +101,7 @@ fn parse_errors_name_the_place() {
     check_error(" # x", "1:1: parse error: no expression found in input");
     check_error("foo{", "1:5: parse error: unexpected end of input");
     check_error("foo\n  + * 2", "2:5: parse error: unexpected <op:*>");
-    check_error("foo{a=\"b\"", "expected \"}\"");
+    check_error("foo{a=\"b\"", "1:10: parse error: unexpected end of input inside braces");
     check_error("{}", "must contain at least one non-empty matcher");
     check_error("{a=~\".*\"}", "must contain at least one non-empty matcher");
     check_error("\"abc", "unterminated quoted string");
@@ -109,9 +111,20 @@ fn parse_errors_name_the_place() {
     check_error("1 offset 5m", "offset modifier must be preceded by");
     check_error("(foo)[5m]", "ranges only allowed for vector selectors");
     check_error("foo[0s]", "duration must be greater than 0");
-    check_error("foo{a=~\"(\"}", "regex parse error");
+    check_error("foo{a=~\"(\"}", "1:8: parse error: error parsing regexp: unclosed group: \"(\"");
     check_error("foo{__name__=\"bar\"}", "metric name must not be set twice");
-    check_error("foo{5=\"x\"}", "1:5: parse error: unexpected number \"5\" in label matching");
+    check_error("foo{__name__=~\"bar\"}", "metric name must not be set twice: \"foo\" or \"bar\"");
+    check_error("{__name__=\"a\", __name__=\"b\"}", "metric name must not be set twice: \"a\" or \"b\"");
+    check("{\"foo\", __name__!~\"bar\"}", "{\"foo\",__name__!~\"bar\"}");
+    check_error("foo{5=\"x\"}", "1:5: parse error: unexpected character inside braces: '5'");
+    check_error("foo{a:b=\"x\"}", "1:6: parse error: unexpected character inside braces: ':'");
+    check_error("foo}", "1:4: parse error: unexpected character: '}'");
+    check_error("foo)", "1:4: parse error: unexpected right parenthesis ')'");
+    check_error("sum(foo", "1:8: parse error: unclosed left parenthesis");
+    check_error("foo[5m", "1:7: parse error: unclosed left bracket");
+    check_error("foo bar }", "1:5: parse error: unexpected identifier \"bar\"");
+    check_error("sum by (a b) (c)", "unexpected identifier \"b\" in grouping opts, expected \",\" or \")\"");
+    check_error("foo @ -NaN", "timestamp out of bounds for @ modifier: -NaN");
     check_error("foo{a=\"b\" c=\"d\"}", "expected \",\" or \"}\"");
     check_error("sum(a, b)", "wrong number of arguments");
     assert_eq!(parse("foo\n  + * 2").unwrap_err().offset(), Some(8));
@@ -163,7 +176,10 @@ fn parse_durations_prints_their_arithmetic() {
         "foo[bar]",
         "unexpected identifier \"bar\" in subquery or range selector, expected number, duration",
     );
-    check_error("foo offset (1m", "unexpected end of input in offset");
+    check_error("foo[300y]", "1:5: parse error: duration out of range");
+    check_error("foo[99999999999999999999999s]", "duration out of range");
+    check_error("foo[5m3h]", "bad number or duration syntax: \"5m3h\"");
+    check_error("foo offset (1m", "1:15: parse error: unclosed left parenthesis");
     check_error("foo offset step() offset 1m", "offset may not be set multiple times");
     check_error("foo offset step()[5m]", "no offset modifiers allowed before range");
     check_error("foo anchored[step()]", "no anchored modifiers allowed before range");
