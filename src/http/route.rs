@@ -7,10 +7,16 @@ use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{any, get, post};
+use tower_http::CompressionLevel;
+use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::SizeAbove;
 
 use super::app::App;
 use super::error::{Dialect, Failure};
 use super::{admin, cells, influx, labels, otlp, prometheus, read, remote, retention, status, tree, write};
+
+/// Smaller bodies are sent as they are: they fit into one packet.
+const COMPRESSED_BYTES_MIN: u64 = 1400;
 
 /// All paths of the server.
 pub(super) fn router(app: Arc<App>) -> Router {
@@ -39,8 +45,16 @@ pub(super) fn router(app: Arc<App>) -> Router {
         .merge(prometheus_api("/db/{db}/api/v1"))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
+        .layer(compression())
         .layer(from_fn_with_state(Arc::clone(&app), count))
         .with_state(app)
+}
+
+/// Compresses bodies for clients that take it, as fast as it can: most are on the same network.
+fn compression() -> CompressionLayer<SizeAbove> {
+    CompressionLayer::new()
+        .quality(CompressionLevel::Fastest)
+        .compress_when(SizeAbove::new(COMPRESSED_BYTES_MIN))
 }
 
 fn prometheus_api(prefix: &str) -> Router<Arc<App>> {
