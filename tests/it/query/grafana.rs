@@ -220,6 +220,24 @@ fn queries_are_formatted_and_shown_as_trees() {
 }
 
 #[test]
+fn highest_queries_are_answered() {
+    let (server, end) = with_rows();
+    let at = end.to_string();
+    let metric = "requests_latency_ms";
+    let high = format!("{metric}{}", format!(" + {metric}").repeat(255));
+    let deep = format!("{}{metric}{}", "max_over_time(".repeat(60), "[5m:1m])".repeat(60));
+    let aggregated = format!("{}{metric}{}", "sum(-".repeat(31), ")".repeat(31));
+    for query in [&high, &deep, &aggregated] {
+        let params = [("query", query.as_str()), ("time", &at)];
+        let reply = server.form("/api/v1/query", &params);
+        assert!([200, 422].contains(&reply.status), "{}", reply.body);
+        for path in ["/api/v1/format_query", "/api/v1/parse_query"] {
+            server.form(path, &params).expect(200);
+        }
+    }
+}
+
+#[test]
 fn pages_about_the_server_say_what_is_true() {
     let (server, _) = with_rows();
     let tsdb = data(server.get("/api/v1/status/tsdb", &[("limit", "5")]));
