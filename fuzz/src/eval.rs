@@ -35,7 +35,7 @@ const LIMITS: Limits = Limits {
 const GRACE: Duration = Duration::from_secs(4);
 
 #[rustfmt::skip]
-const PROMQL: [&str; 96] = [
+const PROMQL: [&str; 118] = [
     "(", ")", "{", "}", "[", "]", ",", ":", "+", "-", "*", "/", "%", "^", "==", "!=", "<", ">", "<=", ">=", "=~",
     "!~", "=", " ", "and", "or", "unless", "atan2", " by ", " without ", " on ", " ignoring ", " group_left ",
     " group_right ", " bool ", " offset ", " @ ", "start()", "end()", "sum", "avg", "min", "max", "count", "topk",
@@ -45,7 +45,9 @@ const PROMQL: [&str; 96] = [
     "histogram_quantile(", "histogram_count(", "histogram_avg(", "label_replace(", "label_join(", "absent(",
     "scalar(", "vector(", "time()", "clamp(", "round(", "sort_desc(", "timestamp(", "req_latency", "req_total",
     "req_ok", "up", "__name__", "__stat__=\"hist\"", "service", "\"cart\"", "\".*\"", "5m", "1h", "90s", "0.9",
-    "1e9", "NaN", "-Inf",
+    "1e9", "NaN", "-Inf", " fill (0) ", " fill_left (-1) ", " fill_right (NaN) ", "info(", "{service=~\".*\"}", "step()",
+    "range()", "min_of(", "max_of(", " anchored", " smoothed", "</", ">/", "limit_ratio", "[5m]", "[1h:5m]", "[step() * 2]",
+    " offset -step()", "start_timestamp(", "sort_by_label(", "mad_over_time(", "double_exponential_smoothing(",
 ];
 
 #[rustfmt::skip]

@@ -29,7 +29,7 @@ pub fn promql(bytes: &[u8]) {
 }
 
 /// What promql-parser accepts and we refuse: part of our message, part of the text (empty: any), and the reason.
-const REFUSED: [(&str, &str, &str); 12] = [
+const REFUSED: [(&str, &str, &str); 13] = [
     ("metric name must not be set twice", "", "Prometheus refuses a second name within the braces, too"),
     ("at least one non-empty matcher", "__stat__", "it chooses a statistic and no series"),
     ("filling in missing series", "", "Prometheus fills neither scalars nor set operators"),
@@ -38,6 +38,7 @@ const REFUSED: [(&str, &str, &str); 12] = [
     ("'\\u{c}'", "", "Prometheus takes a form feed for no space"),
     ("'\\u{b}'", "", "Prometheus takes a vertical tab for no space"),
     ("in label matching, expected", "or", "VictoriaMetrics' `or` between matchers, which Prometheus refuses"),
+    ("unary expression only allowed", "", "Prometheus refuses a sign before a string, too"),
     ("duration out of range", "", "durations are nanoseconds in 64 bits, as in Prometheus"),
     ("timestamp out of bounds", "", "times are nanoseconds in 64 bits: 292 years around 1970"),
     ("levels of nesting", "", "bounded, so that no text overflows the stack"),

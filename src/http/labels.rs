@@ -163,7 +163,7 @@ fn label_names(selection: &Selection, scan: &dyn Scan, query: &Query) -> Result<
         }
         return Ok(names);
     }
-    for schema in schemas(scan) {
+    for schema in schemas(scan).filter(|schema| scan.reaches(schema.measurement, selection.range)) {
         if schema.metrics().next().is_some() {
             names.insert(METRIC_NAME.to_owned());
             names.extend(schema.tag_keys.iter().map(|key| key.to_string()));
@@ -181,7 +181,7 @@ fn values_of(name: &str, selection: &Selection, scan: &dyn Scan, query: &Query) 
         }
         return Ok(values);
     }
-    for schema in schemas(scan) {
+    for schema in schemas(scan).filter(|schema| scan.reaches(schema.measurement, selection.range)) {
         if name == METRIC_NAME {
             values.extend(schema.metrics().map(|(metric, _)| metric));
         } else if schema.tag_keys.iter().any(|key| &**key == name) {

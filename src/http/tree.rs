@@ -34,34 +34,60 @@ async fn run(app: &App, request: Request, show: fn(&Expr) -> Value) -> Result<Ve
     app.run_query(Language::Metadata, query, work).await.map_err(|failure| failure.of_parameter("query"))
 }
 
-/// A tree as JSON.
+/// A tree as JSON. Only this function calls itself, and its frame is small.
 fn tree(expr: &Expr) -> Value {
+    let mut below = Vec::new();
+    for child in children(expr) {
+        below.push(tree(child));
+    }
+    node(expr, below)
+}
+
+/// What stands below a node, in the order in which [`node`] takes it.
+fn children(expr: &Expr) -> Vec<&Expr> {
+    match &expr.kind {
+        ExprKind::Number { .. }
+        | ExprKind::Text(_)
+        | ExprKind::Bytes(_)
+        | ExprKind::Selector(_)
+        | ExprKind::Range { .. } => Vec::new(),
+        ExprKind::Subquery { expr: inner, .. }
+        | ExprKind::Paren(inner)
+        | ExprKind::Unary { expr: inner, .. } => vec![inner],
+        ExprKind::Binary(binary) => vec![&binary.left, &binary.right],
+        ExprKind::Aggregate(aggregate) => [&aggregate.expr].into_iter().chain(&aggregate.parameter).collect(),
+        ExprKind::Call { args, .. } => args.iter().collect(),
+    }
+}
+
+/// A node over what stands below it.
+fn node(expr: &Expr, below: Vec<Value>) -> Value {
+    let mut below = below.into_iter();
+    let mut next = || below.next().unwrap_or_default();
     match &expr.kind {
         ExprKind::Number { value, .. } => json!({"type": "numberLiteral", "val": number(*value)}),
         ExprKind::Text(text) => json!({"type": "stringLiteral", "val": text}),
         ExprKind::Bytes(bytes) => json!({"type": "stringLiteral", "val": String::from_utf8_lossy(bytes)}),
         ExprKind::Selector(selector) => selector_tree(selector, None),
         ExprKind::Range { selector, range_ns } => selector_tree(selector, Some(*range_ns)),
-        ExprKind::Subquery { expr: inner, range_ns, step_ns, shift, .. } => json!({
+        ExprKind::Subquery { range_ns, step_ns, shift, .. } => json!({
             "type": "subquery",
-            "expr": tree(inner),
+            "expr": next(),
             "range": millis(*range_ns),
             "offset": millis(shift.offset_ns),
             "step": millis(step_ns.unwrap_or(0)),
             "timestamp": timestamp(*shift),
             "startOrEnd": start_or_end(*shift),
         }),
-        ExprKind::Paren(inner) => json!({"type": "parenExpr", "expr": tree(inner)}),
-        ExprKind::Unary { is_minus, expr: inner } => {
-            json!({"type": "unaryExpr", "op": if *is_minus { "-" } else { "+" }, "expr": tree(inner)})
+        ExprKind::Paren(_) => json!({"type": "parenExpr", "expr": next()}),
+        ExprKind::Unary { is_minus, .. } => {
+            json!({"type": "unaryExpr", "op": if *is_minus { "-" } else { "+" }, "expr": next()})
         }
-        ExprKind::Binary(binary) => binary_tree(binary),
-        ExprKind::Aggregate(aggregate) => aggregate_tree(aggregate),
-        ExprKind::Call { name, args } => json!({
-            "type": "call",
-            "func": function(name),
-            "args": args.iter().map(tree).collect::<Vec<_>>(),
-        }),
+        ExprKind::Binary(binary) => binary_tree(binary, next(), next()),
+        ExprKind::Aggregate(aggregate) => aggregate_tree(aggregate, next(), next()),
+        ExprKind::Call { name, .. } => {
+            json!({"type": "call", "func": function(name), "args": below.collect::<Vec<_>>()})
+        }
     }
 }
 
@@ -90,7 +116,7 @@ fn matchers(selector: &Selector) -> Value {
     selector.matchers.iter().map(one).chain(name).collect::<Vec<_>>().into()
 }
 
-fn binary_tree(binary: &Binary) -> Value {
+fn binary_tree(binary: &Binary, left: Value, right: Value) -> Value {
     let are_vectors = [&binary.left, &binary.right].iter().all(|side| side.value_type() == ValueType::Vector);
     let matching = &binary.matching;
     let card = match matching.cardinality {
@@ -111,19 +137,19 @@ fn binary_tree(binary: &Binary) -> Value {
     json!({
         "type": "binaryExpr",
         "op": binary.op.sign(),
-        "lhs": tree(&binary.left),
-        "rhs": tree(&binary.right),
+        "lhs": left,
+        "rhs": right,
         "matching": found,
         "bool": binary.is_bool,
     })
 }
 
-fn aggregate_tree(aggregate: &Aggregate) -> Value {
+fn aggregate_tree(aggregate: &Aggregate, expr: Value, parameter: Value) -> Value {
     json!({
         "type": "aggregation",
         "op": aggregate.op.name(),
-        "expr": tree(&aggregate.expr),
-        "param": aggregate.parameter.as_ref().map(tree),
+        "expr": expr,
+        "param": parameter,
         "grouping": aggregate.grouping,
         "without": aggregate.is_without,
     })
@@ -223,6 +249,25 @@ mod tests {
             }}}),
         );
         assert_eq!(leaf("a and b").pointer("/matching/card"), Some(&Value::from("many-to-many")));
+    }
+
+    #[test]
+    fn highest_trees_fit_the_stack_of_a_thread() {
+        // As high and as deep as the parser takes them, on the stack that a thread has by itself.
+        let high = format!("a{}", " + a".repeat(255));
+        let deep = format!("{}a{}", "a or b and c == d + e * f ^ (".repeat(32), ")".repeat(32));
+        let durations = format!("a[{}1{}]", "1 + (".repeat(60), ")".repeat(60));
+        for text in [high, deep, format!("rate({durations})")] {
+            let show = move || {
+                let expr = promql::parse(&text).unwrap();
+                let formatted = promql::pretty(&expr);
+                assert_eq!(promql::parse(&formatted).unwrap().to_string(), expr.to_string());
+                tree(&expr).to_string().len()
+            };
+            let thread = std::thread::Builder::new().stack_size(1400 << 10).spawn(show).unwrap();
+            assert!(100 < thread.join().unwrap());
+        }
+        assert!(promql::parse(&format!("a{}", " + a".repeat(256))).is_err());
     }
 
     #[test]

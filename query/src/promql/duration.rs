@@ -131,7 +131,7 @@ impl Display for Duration {
         match &self.kind {
             DurationKind::Literal { seconds, has_unit: true } => {
                 // Literals with units are whole milliseconds within the reach of i64.
-                out.write_str(&format_duration((seconds * 1e3).round() as i64 * 1_000_000))
+                out.write_str(&format_duration(((seconds * 1e3).round() as i64).saturating_mul(1_000_000)))
             }
             DurationKind::Literal { seconds, has_unit: false } => out.write_str(&format_float(*seconds)),
             DurationKind::Step => out.write_str("step()"),

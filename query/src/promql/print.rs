@@ -125,7 +125,7 @@ fn sign(is_minus: bool) -> &'static str {
 fn print_number(out: &mut Formatter<'_>, value: f64, is_duration: bool) -> fmt::Result {
     if is_duration {
         // Durations are whole milliseconds within the reach of i64.
-        return out.write_str(&format_duration((value * 1e3).round() as i64 * 1_000_000));
+        return out.write_str(&format_duration(((value * 1e3).round() as i64).saturating_mul(1_000_000)));
     }
     // A leading plus would be read as a sign, which binds less than `^`.
     out.write_str(format_float(value).trim_start_matches('+'))

@@ -244,6 +244,11 @@ pub trait Scan: Send + Sync {
     /// Fields and tag keys of a measurement; `None` when there is no such measurement.
     fn schema(&self, measurement: &str) -> Option<Schema>;
 
+    /// Whether a measurement may have data in a range: a look at the times of files, not at rows.
+    fn reaches(&self, _measurement: MeasurementId, _range: TimeRange) -> bool {
+        true
+    }
+
     /// The series of a measurement that pass all matchers and may have data in `range`, ascending by id.
     ///
     /// # Errors

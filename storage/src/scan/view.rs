@@ -130,6 +130,21 @@ impl Scan for View {
         self.catalog.schema(measurement).filter(|schema| self.is_present(schema.measurement))
     }
 
+    fn reaches(&self, measurement: MeasurementId, range: TimeRange) -> bool {
+        let is_in_memory = |memtable: &Snapshot| {
+            memtable.has(measurement) && memtable.time_range().is_some_and(|times| times.overlaps(&range))
+        };
+        // A cell has the time of its left edge.
+        let reaches_into = |tier: Tier| {
+            let start_ns = range.start_ns.saturating_sub(tier.width_ns());
+            self.segments(tier, measurement, TimeRange::new(start_ns, range.end_ns))
+                .into_iter()
+                .any(|live| !self.version.mask(measurement, live).hides_all(&live.meta))
+        };
+        self.memtables.iter().any(is_in_memory)
+            || [Tier::Raw, Tier::M1, Tier::M5, Tier::H1].into_iter().any(reaches_into)
+    }
+
     fn series(
         &self,
         measurement: MeasurementId,

@@ -59,6 +59,17 @@ fn editor_and_variables_find_names_and_values() {
     let series = json!([{"__name__": "requests_latency_ms", "service": "pay"}]);
     assert_eq!(data(server.form("/api/v1/series", &matched)), series);
     assert_eq!(data(server.get("/api/v1/series", &matched)), series);
+    let before: Vec<_> =
+        [("start", "0"), ("end", "3600")].into_iter().chain([("match[]", "requests_latency_ms")]).collect();
+    for path in
+        ["/api/v1/labels", "/api/v1/series", "/api/v1/label/service/values", "/api/v1/label/__name__/values"]
+    {
+        for params in [&before[..2], &before] {
+            if path != "/api/v1/series" || params.len() == 3 {
+                assert_eq!(data(server.get(path, params)), json!([]), "{path} before there was anything");
+            }
+        }
+    }
     assert!(data(server.get("/api/v1/metadata", &[("limit", "40000")])).is_object());
     assert!(data(server.get("/api/v1/metadata", &[("metric", "requests_latency_ms")])).is_object());
     let one = server.get("/api/v1/series", &[("match[]", "requests_latency_ms"), ("limit", "1")]).expect(200);
@@ -205,6 +216,24 @@ fn queries_are_formatted_and_shown_as_trees() {
         );
         let wide = format!("a{}", "+1".repeat(100));
         assert!(!data(server.form(path, &[("query", &wide)])).is_null());
+    }
+}
+
+#[test]
+fn highest_queries_are_answered() {
+    let (server, end) = with_rows();
+    let at = end.to_string();
+    let metric = "requests_latency_ms";
+    let high = format!("{metric}{}", format!(" + {metric}").repeat(255));
+    let deep = format!("{}{metric}{}", "max_over_time(".repeat(60), "[5m:1m])".repeat(60));
+    let aggregated = format!("{}{metric}{}", "sum(-".repeat(31), ")".repeat(31));
+    for query in [&high, &deep, &aggregated] {
+        let params = [("query", query.as_str()), ("time", &at)];
+        let reply = server.form("/api/v1/query", &params);
+        assert!([200, 422].contains(&reply.status), "{}", reply.body);
+        for path in ["/api/v1/format_query", "/api/v1/parse_query"] {
+            server.form(path, &params).expect(200);
+        }
     }
 }
 

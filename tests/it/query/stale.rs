@@ -11,7 +11,7 @@ use icecore_query::promql;
 use icecore_query::{Budget, Limits};
 use icecore_storage::Engine;
 use icecore_storage::clock::ManualClock;
-use icecore_storage::model::STALE_FIELD;
+use icecore_storage::model::{STALE_FIELD, TimeRange};
 use icecore_storage::scan::Resolution;
 
 use super::sim::{open, write};
@@ -89,4 +89,9 @@ fn series_that_ended_answer_the_same_from_every_layer() {
     let lookback = Duration::from_secs(300);
     let context = promql::Context { scan: &*view, budget: &budget, lookback, resolution: Resolution::Auto };
     assert!(promql::instant(&context, "m[5m]", START_NS + 60 * MINUTE_NS).is_err(), "raw rows are gone");
+    let measurement = view.schema("m").unwrap().measurement;
+    let reaches = |from_ns: i64| view.reaches(measurement, TimeRange::new(from_ns, from_ns + 1));
+    // Cells are found by all times they stand for.
+    assert!(reaches(START_NS) && reaches(START_NS + 119 * MINUTE_NS + 59 * SECOND_NS));
+    assert!(!reaches(START_NS - 1) && !reaches(START_NS + 24 * 60 * MINUTE_NS));
 }

@@ -178,6 +178,9 @@ pub fn find_series(
 ) -> Result<Vec<Labels>> {
     let mut found = BTreeSet::new();
     for target in select(scan, selector, range, budget)? {
+        if !scan.reaches(target.measurement, range) {
+            continue;
+        }
         each_key(scan, &target.ids, budget, |_, key| {
             let labels = target.labels(key);
             // Once more for their text.
