@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use regex::Regex;
+use super::pattern::Pattern;
 
 pub use super::duration::{Computed, Duration, DurationKind};
 
@@ -413,14 +413,23 @@ pub struct Matcher {
     pub op: MatchOp,
     /// The text or the pattern.
     pub value: String,
-    /// The compiled pattern, anchored, for the two regular expression tests.
-    pub(crate) regex: Option<Regex>,
+    /// The pattern of the two regular expression tests.
+    pub(crate) pattern: Option<Pattern>,
 }
 
 impl Matcher {
+    /// The texts of which a value must be one, where the test says so.
+    pub(crate) fn one_of(&self) -> Option<&[String]> {
+        match (self.op, &self.pattern) {
+            (MatchOp::Equal, _) => Some(std::slice::from_ref(&self.value)),
+            (MatchOp::Regex, Some(Pattern::OneOf(texts))) => Some(texts),
+            _ => None,
+        }
+    }
+
     /// Whether a value (empty: absent) passes.
     pub fn accepts(&self, value: &str) -> bool {
-        let is_match = || self.regex.as_ref().is_some_and(|regex| regex.is_match(value));
+        let is_match = || self.pattern.as_ref().is_some_and(|pattern| pattern.is_match(value));
         match self.op {
             MatchOp::Equal => self.value == value,
             MatchOp::NotEqual => self.value != value,

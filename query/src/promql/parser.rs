@@ -16,7 +16,6 @@ use super::ast::{
 use super::check::check;
 use super::functions;
 use super::lexer::{Spanned, Token, lex};
-use super::pattern::from_re2;
 use crate::budget::Patterns;
 use crate::{Error, ErrorKind, Limits, Result};
 
@@ -88,20 +87,6 @@ pub fn parse_selector(text: &str) -> Result<Selector> {
         ExprKind::Selector(selector) => Ok(selector),
         _ => Err(Error::at(text, expr.start, "expected a series selector")),
     }
-}
-
-/// Compiles an anchored pattern whose dot also matches newlines.
-pub(crate) fn compile_regex(
-    patterns: &mut Patterns,
-    pattern: &str,
-) -> std::result::Result<regex::Regex, String> {
-    // What the regex crate shows of a pattern is the one that was made of it here: its last line says what is wrong.
-    patterns.compile(&format!("^(?s:{})$", from_re2(pattern))).map_err(|error| {
-        match error.rsplit_once("error: ") {
-            Some((_, why)) => format!("error parsing regexp: {}: {pattern:?}", why.trim()),
-            None => error,
-        }
-    })
 }
 
 struct Parser<'a> {

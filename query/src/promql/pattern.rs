@@ -3,6 +3,76 @@
 //! The two differ in little: RE2 takes a brace that is no repetition, a bracket within a class, and an escaped sign
 //! for themselves; its `\d`, `\w` and `\s` are ASCII; it has `\Q..\E`; and its classes have no `&&`, `--` or `~~`.
 
+use std::sync::Arc;
+
+use regex::Regex;
+
+use crate::budget::Patterns;
+
+/// A pattern that a whole value must match.
+#[derive(Debug, Clone)]
+pub(crate) enum Pattern {
+    /// One of these texts, sorted: what Grafana makes of a variable with several values. An index can look them up.
+    OneOf(Arc<[String]>),
+    Regex(Regex),
+}
+
+impl Pattern {
+    /// Reads a pattern; its dot also matches newlines.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(crate) fn compile(patterns: &mut Patterns, text: &str) -> Result<Self, String> {
+        match literals(text) {
+            Some(mut texts) => {
+                texts.sort_unstable();
+                texts.dedup();
+                Ok(Self::OneOf(texts.into()))
+            }
+            None => compile(patterns, text).map(Self::Regex),
+        }
+    }
+
+    pub(crate) fn is_match(&self, value: &str) -> bool {
+        match self {
+            Self::OneOf(texts) => texts.binary_search_by(|text| text.as_str().cmp(value)).is_ok(),
+            Self::Regex(regex) => regex.is_match(value),
+        }
+    }
+}
+
+/// Compiles an anchored pattern whose dot also matches newlines.
+pub(crate) fn compile(patterns: &mut Patterns, pattern: &str) -> Result<Regex, String> {
+    // What the regex crate shows of a pattern is the one that was made of it here: its last line says what is wrong.
+    patterns.compile(&format!("^(?s:{})$", from_re2(pattern))).map_err(|error| {
+        match error.rsplit_once("error: ") {
+            Some((_, why)) => format!("error parsing regexp: {}: {pattern:?}", why.trim()),
+            None => error,
+        }
+    })
+}
+
+/// The texts that a pattern of nothing but alternatives means, as in `a|b\\.c` or `(a|b)`.
+fn literals(pattern: &str) -> Option<Vec<String>> {
+    let grouped = pattern.strip_prefix("(?:").or_else(|| pattern.strip_prefix('('));
+    let inner = match grouped {
+        Some(rest) => rest.strip_suffix(')')?,
+        None => pattern,
+    };
+    let (mut texts, mut text) = (Vec::new(), String::new());
+    let mut chars = inner.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '|' => texts.push(std::mem::take(&mut text)),
+            '\\' => text.push(chars.next().filter(char::is_ascii_punctuation)?),
+            '.' | '*' | '+' | '?' | '(' | ')' | '[' | ']' | '{' | '}' | '^' | '$' => return None,
+            c => text.push(c),
+        }
+    }
+    texts.push(text);
+    Some(texts)
+}
+
 /// Words of ASCII classes, outside of brackets they stand in some of their own.
 const CLASSES: [(char, &str); 6] = [
     ('d', "0-9"),
@@ -125,6 +195,40 @@ mod tests {
     use super::*;
 
     #[test]
+    fn literals_are_what_the_pattern_matches() {
+        let cases: [(&str, &[&str]); 7] = [
+            ("", &[""]),
+            ("a", &["a"]),
+            ("b|a|b", &["a", "b"]),
+            ("10\\.0\\.0\\.1:80|x\\-y", &["10.0.0.1:80", "x-y"]),
+            ("(a|ü)", &["a", "ü"]),
+            ("(?:a|)", &["", "a"]),
+            ("a\\|b", &["a|b"]),
+        ];
+        for (text, expected) in cases {
+            let Ok(Pattern::OneOf(found)) = Pattern::compile(&mut Patterns::default(), text) else {
+                panic!("{text} is compiled");
+            };
+            assert_eq!(&*found, expected, "{text}");
+            // The regex says the same.
+            let regex = compile(&mut Patterns::default(), text).unwrap();
+            assert!(expected.iter().all(|one| regex.is_match(one)), "{text}");
+            for other in
+                ["a|b", "ab", "aa", "b", "10x0x0x1:80", "A"].iter().filter(|other| !expected.contains(other))
+            {
+                assert!(!regex.is_match(other), "{text}: {other}");
+            }
+        }
+        for text in [
+            "a.", "a*", "(a)b", "(a)|(b)", "[a]", "a{2}", "^a", "a$", "\\d", "\\Qa\\E", "a\\", "(?i)a",
+            "(?i:a)",
+        ] {
+            let pattern = Pattern::compile(&mut Patterns::default(), text);
+            assert!(!matches!(pattern, Ok(Pattern::OneOf(_))), "{text}");
+        }
+    }
+
+    #[test]
     fn from_re2_changes_only_what_differs() {
         for same in ["a.*b", "(?i)x|y{2,3}", "[^a-z]+$", "\\.\\n\\x41\\pL", "(?P<n>a)", "[[:^alpha:]-]"] {
             assert_eq!(from_re2(same), same);
@@ -144,7 +248,7 @@ mod tests {
 
     #[test]
     fn from_re2_of_what_both_take_matches_the_same() {
-        let matches = |pattern: &str, text: &str| regex::Regex::new(pattern).unwrap().is_match(text);
+        let matches = |pattern: &str, text: &str| Regex::new(pattern).unwrap().is_match(text);
         for pattern in ["^a{2}$", "^[\\w-]+$", "^\\-\\_\\<$", "^[a\\]b]$", "^[&&]$", "^x--y$"] {
             let pattern = from_re2(pattern);
             let found = ["aa", "a-b", "-_<", "]", "&", "x--y"].map(|text| matches(&pattern, text));

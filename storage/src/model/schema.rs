@@ -132,6 +132,8 @@ pub enum TagTest {
     Equal(String),
     /// Differs from the text.
     NotEqual(String),
+    /// Is one of the texts.
+    OneOf(Vec<String>),
     /// Satisfies the predicate (a compiled regular expression, a list).
     Is(Arc<dyn Fn(&str) -> bool + Send + Sync>),
 }
@@ -141,6 +143,7 @@ impl fmt::Debug for TagTest {
         match self {
             Self::Equal(value) => write!(out, "= {value:?}"),
             Self::NotEqual(value) => write!(out, "!= {value:?}"),
+            Self::OneOf(values) => write!(out, "one of {values:?}"),
             Self::Is(_) => out.write_str("satisfies a predicate"),
         }
     }
@@ -152,6 +155,7 @@ impl TagTest {
         match self {
             Self::Equal(wanted) => value == wanted,
             Self::NotEqual(unwanted) => value != unwanted,
+            Self::OneOf(values) => values.iter().any(|one| one == value),
             Self::Is(predicate) => predicate(value),
         }
     }

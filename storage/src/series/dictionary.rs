@@ -169,10 +169,19 @@ impl Dictionary {
         }
     }
 
+    /// The series that carry one of the values.
+    pub(super) fn any_of(&self, values: &[String]) -> RoaringBitmap {
+        self.members_of(values.iter().filter_map(|value| self.find(value)))
+    }
+
     /// The series whose value satisfies the predicate.
     pub(super) fn accepted(&self, predicate: &dyn Fn(&str) -> bool) -> RoaringBitmap {
+        self.members_of(self.numbers_of(predicate))
+    }
+
+    fn members_of(&self, numbers: impl Iterator<Item = u32>) -> RoaringBitmap {
         let mut accepted = RoaringBitmap::new();
-        for number in self.numbers_of(predicate) {
+        for number in numbers {
             match self.members(number) {
                 Some(MembersRef::Few(ids)) => accepted.extend(ids),
                 Some(MembersRef::Many(ids)) => accepted |= ids,

@@ -189,6 +189,11 @@ impl Postings {
             TagTest::NotEqual(value) if value.is_empty() => *set &= &tag.present,
             TagTest::Equal(value) => tag.values.keep(value, set),
             TagTest::NotEqual(value) => tag.values.remove(value, set),
+            TagTest::OneOf(values) => {
+                let others = values.iter().any(String::is_empty).then(|| &*set - &tag.present);
+                *set &= tag.values.any_of(values);
+                *set |= others.unwrap_or_default();
+            }
             TagTest::Is(predicate) if predicate("") => tag.values.remove_refused(&**predicate, set),
             TagTest::Is(predicate) => *set &= tag.values.accepted(&**predicate),
         }
@@ -283,6 +288,14 @@ mod tests {
             assert!(found.tag_keys().eq(expected.tag_keys()), "{left:b}");
             for key in ["env", "host", "zone"] {
                 assert_eq!(found.value_count(key), expected.value_count(key), "{left:b} {key}");
+                for values in [&[][..], &["a"], &["y", "a"], &["x", "", "x"]] {
+                    let values: Vec<String> = values.iter().map(|value| (*value).to_owned()).collect();
+                    let own = values.clone();
+                    let is_one =
+                        matcher(key, TagTest::Is(Arc::new(move |value| own.iter().any(|one| one == value))));
+                    let one_of = matcher(key, TagTest::OneOf(values));
+                    assert_eq!(found.select(&[one_of]), expected.select(&[is_one]), "{left:b} {key}");
+                }
                 for value in ["a", "x", "y", ""] {
                     assert_eq!(found.has_value(key, value), expected.has_value(key, value));
                     let value = || value.to_owned();

@@ -54,7 +54,7 @@ impl<'a> Wanted<'a> {
 }
 
 fn equal(label: &str, value: &str) -> Matcher {
-    Matcher { label: label.to_owned(), op: MatchOp::Equal, value: value.to_owned(), regex: None }
+    Matcher { label: label.to_owned(), op: MatchOp::Equal, value: value.to_owned(), pattern: None }
 }
 
 fn identity(labels: &Labels) -> Identity<'_> {

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use super::super::ast::Expr;
-use super::super::parser::compile_regex;
+use super::super::pattern::compile;
 use super::super::value::NAME_LABEL;
 use super::series::{Series, join_equal};
 use super::{Evaluator, Grid, Value};
@@ -18,7 +18,7 @@ impl Evaluator<'_> {
         };
         let (target, source) = (self.label_name(target, "destination")?, self.string(source)?);
         let (replacement, pattern) = (self.string(replacement)?, self.string(pattern)?);
-        let regex = compile_regex(&mut Patterns::default(), &pattern).map_err(|error| {
+        let regex = compile(&mut Patterns::default(), &pattern).map_err(|error| {
             let message = format!("invalid regular expression in label_replace(): {pattern:?}: {error}");
             Error::new(ErrorKind::Execution, message)
         })?;

@@ -240,6 +240,7 @@ fn tag_matcher(matcher: &Matcher) -> Option<TagMatcher> {
     let test = match matcher.op {
         MatchOp::Equal => TagTest::Equal(matcher.value.clone()),
         MatchOp::NotEqual => TagTest::NotEqual(matcher.value.clone()),
+        MatchOp::Regex if let Some(texts) = matcher.one_of() => TagTest::OneOf(texts.to_vec()),
         MatchOp::Regex | MatchOp::NotRegex => {
             let matcher = matcher.clone();
             TagTest::Is(Arc::new(move |value| matcher.accepts(value)))
@@ -252,15 +253,18 @@ fn tag_matcher(matcher: &Matcher) -> Option<TagMatcher> {
 fn fields_of(scan: &dyn Scan, selector: &Selector) -> Vec<(Schema, FieldId, String)> {
     let tests: Vec<&Matcher> =
         selector.matchers.iter().filter(|matcher| matcher.label == NAME_LABEL).collect();
-    let exact = tests.iter().find(|matcher| matcher.op == MatchOp::Equal).map(|matcher| &matcher.value);
+    let listed = tests.iter().find_map(|matcher| matcher.one_of());
     let accepts = |metric: &str| {
         tests.iter().all(|matcher| matcher.accepts(metric))
             && selector.name.as_ref().is_none_or(|name| name == metric)
     };
-    let measurements: Vec<Arc<str>> = match selector.name.as_ref().or(exact) {
-        Some(name) => {
-            let splits = name.match_indices('_').filter_map(|(at, _)| name.get(..at));
-            splits.chain([name.as_str()]).map(Arc::from).collect()
+    let measurements: Vec<Arc<str>> = match selector.name.as_ref().map(std::slice::from_ref).or(listed) {
+        Some(names) => {
+            let splits = names.iter().flat_map(|name| {
+                let at_each = name.match_indices('_').filter_map(|(at, _)| name.get(..at));
+                at_each.chain([name.as_str()])
+            });
+            splits.collect::<BTreeSet<&str>>().into_iter().map(Arc::from).collect()
         }
         None => scan.measurements(),
     };

@@ -4,7 +4,8 @@
 use super::super::ast::{At, Computed, Edge, Expr, ExprKind, MatchOp, Matcher, Selector, Shift};
 use super::super::lexer::Token;
 use super::super::number::seconds_to_ns;
-use super::{Parser, compile_regex};
+use super::super::pattern::Pattern;
+use super::Parser;
 use crate::{Error, Result};
 
 impl Parser<'_> {
@@ -69,14 +70,14 @@ impl Parser<'_> {
             return Err(self.unexpected("in label matching, expected string"));
         };
         self.at += 1;
-        let regex = match op {
+        let pattern = match op {
             MatchOp::Equal | MatchOp::NotEqual => None,
             MatchOp::Regex | MatchOp::NotRegex => {
-                let regex = compile_regex(&mut self.patterns, &value);
-                Some(regex.map_err(|error| Error::at(self.text, value_start, error))?)
+                let pattern = Pattern::compile(&mut self.patterns, &value);
+                Some(pattern.map_err(|error| Error::at(self.text, value_start, error))?)
             }
         };
-        selector.matchers.push(Matcher { label, op, value, regex });
+        selector.matchers.push(Matcher { label, op, value, pattern });
         Ok(())
     }
 
