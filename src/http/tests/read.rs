@@ -1,12 +1,50 @@
 //! Remote read through the router: the samples that were written come back bit for bit, by the matchers of PromQL.
 
-use prost::Message as _;
+use prost::Message;
 
 use super::remote::{snappy, v1};
 use super::*;
-use crate::ingest::remote::messages::{
-    LabelMatcher, QueryResult, ReadQuery, ReadRequest, ReadResponse, TimeSeries, series,
-};
+use crate::ingest::remote::messages::{TimeSeries, series};
+
+#[derive(Clone, PartialEq, Message)]
+struct ReadRequest {
+    #[prost(message, repeated, tag = "1")]
+    queries: Vec<ReadQuery>,
+    #[prost(int32, repeated, tag = "2")]
+    accepted_response_types: Vec<i32>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ReadQuery {
+    #[prost(int64, tag = "1")]
+    start_ms: i64,
+    #[prost(int64, tag = "2")]
+    end_ms: i64,
+    #[prost(message, repeated, tag = "3")]
+    matchers: Vec<LabelMatcher>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct LabelMatcher {
+    #[prost(int32, tag = "1")]
+    kind: i32,
+    #[prost(string, tag = "2")]
+    name: String,
+    #[prost(string, tag = "3")]
+    value: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ReadResponse {
+    #[prost(message, repeated, tag = "1")]
+    results: Vec<QueryResult>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct QueryResult {
+    #[prost(message, repeated, tag = "1")]
+    timeseries: Vec<TimeSeries>,
+}
 
 impl Rig {
     fn read(&self, queries: Vec<ReadQuery>) -> (u16, Vec<u8>) {

@@ -1,4 +1,4 @@
-//! The messages of remote write and remote read as `prost` sees them: an implementation that is not ours, for tests.
+//! The messages of remote write as `prost` sees them: an implementation that is not ours, for tests.
 
 use prost::Message;
 
@@ -145,46 +145,6 @@ pub(crate) struct Metadata2 {
     pub(crate) help_ref: u32,
     #[prost(uint32, tag = "4")]
     pub(crate) unit_ref: u32,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(crate) struct ReadRequest {
-    #[prost(message, repeated, tag = "1")]
-    pub(crate) queries: Vec<ReadQuery>,
-    #[prost(int32, repeated, tag = "2")]
-    pub(crate) accepted_response_types: Vec<i32>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(crate) struct ReadQuery {
-    #[prost(int64, tag = "1")]
-    pub(crate) start_ms: i64,
-    #[prost(int64, tag = "2")]
-    pub(crate) end_ms: i64,
-    #[prost(message, repeated, tag = "3")]
-    pub(crate) matchers: Vec<LabelMatcher>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(crate) struct LabelMatcher {
-    #[prost(int32, tag = "1")]
-    pub(crate) kind: i32,
-    #[prost(string, tag = "2")]
-    pub(crate) name: String,
-    #[prost(string, tag = "3")]
-    pub(crate) value: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(crate) struct ReadResponse {
-    #[prost(message, repeated, tag = "1")]
-    pub(crate) results: Vec<QueryResult>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-pub(crate) struct QueryResult {
-    #[prost(message, repeated, tag = "1")]
-    pub(crate) timeseries: Vec<TimeSeries>,
 }
 
 /// A series of one request.
