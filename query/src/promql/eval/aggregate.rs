@@ -10,7 +10,7 @@ use super::super::ast::{Aggregate, AggregateOp, Expr, ExprKind};
 use super::super::functions::math;
 use super::super::functions::native::{Doing, Remark, remarks_of};
 use super::super::histogram::HistogramValue;
-use super::super::number::format_float;
+use super::super::number::{format_float, format_general};
 use super::super::print::quote_bytes;
 use super::super::value::{Labels, Sample};
 use super::roster::is_kept;
@@ -225,10 +225,16 @@ impl Evaluator<'_> {
             return Err(Error::new(ErrorKind::Execution, "Ratio value is NaN"));
         }
         let ks = if is_ratio { Vec::new() } else { ranks_of(parameter)? };
-        if let Some(ratio) = parameter.iter().find(|ratio| is_ratio && ratio.abs() > 1.0) {
-            let capped = ratio.signum();
-            let message = "ratio value should be between -1 and 1";
-            self.warn(expr, format!("{message}, got {ratio}, capping to {capped}"));
+        if is_ratio {
+            let most = parameter.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let least = parameter.iter().copied().fold(f64::INFINITY, f64::min);
+            for (ratio, capped) in [(most, 1), (least, -1)]
+                .into_iter()
+                .filter(|(ratio, capped)| if *capped > 0 { *ratio > 1.0 } else { *ratio < -1.0 })
+            {
+                let (message, ratio) = ("ratio value should be between -1 and 1", format_general(ratio));
+                self.warn(expr, format!("{message}, got {ratio}, capping to {capped}"));
+            }
         }
         for group in groups {
             self.context.budget.check_time()?;
