@@ -12,31 +12,33 @@ use icecore_storage::scan::Coverage;
 use super::number::{push_float, push_int, push_json_text, push_json_texts, push_seconds};
 
 const TRUNCATED: &str = "results truncated due to limit";
+/// What a point often takes: a time of ten digits, and a number of eight.
+const POINT_BYTES: usize = 24;
 /// Warnings, and infos, that an answer shows.
 const REMARKS_MAX: usize = 10;
 
 /// What an answer carries beyond its value.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct AnswerForm {
+pub struct AnswerForm {
     /// Series at most; more are cut off with a warning.
-    pub(crate) limit: Option<usize>,
+    pub limit: Option<usize>,
     /// Whether the coverage is added: what was read, and from which layers.
-    pub(crate) with_coverage: bool,
+    pub with_coverage: bool,
     /// What the query took, where that is asked for.
-    pub(crate) stats: Option<QueryStats>,
+    pub stats: Option<QueryStats>,
 }
 
 /// What a query took.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct QueryStats {
+pub struct QueryStats {
     /// From the request to the answer.
-    pub(crate) elapsed: Duration,
+    pub elapsed: Duration,
     /// Samples, rows and cells read.
-    pub(crate) samples: u64,
+    pub samples: u64,
 }
 
 /// The body of a successful query.
-pub(crate) fn answer_json(answer: &Answer, form: AnswerForm) -> Vec<u8> {
+pub fn answer_json(answer: &Answer, form: AnswerForm) -> Vec<u8> {
     let mut out = Vec::with_capacity(4096);
     out.extend_from_slice(b"{\"status\":\"success\",\"data\":{\"resultType\":\"");
     let limit = form.limit.unwrap_or(usize::MAX);
@@ -157,6 +159,7 @@ fn push_point(out: &mut Vec<u8>, ts_ns: i64, value: f64) {
 
 /// Floats and histograms of a series stand in two lists, each left out when it is empty.
 fn push_points(out: &mut Vec<u8>, points: &[(i64, Sample)]) {
+    out.reserve(points.len() * POINT_BYTES);
     let mut floats = 0;
     for (ts_ns, sample) in points {
         if let Sample::Float(value) = sample {

@@ -35,7 +35,7 @@ mod write;
 mod tests;
 
 pub(crate) use app::App;
-pub(crate) use encode::{AnswerForm, answer_json};
+pub use encode::{AnswerForm, QueryStats, answer_json};
 pub(crate) use number::{float_text, rfc3339};
 pub(crate) use params::parse_time;
 pub(crate) use retention::{plan_json, report_json};

@@ -20,7 +20,12 @@ pub(super) fn push_float(out: &mut Vec<u8>, value: f64) {
         return push_int(out, whole);
     }
     let mut buffer = zmij::Buffer::new();
-    push_decimal(out, buffer.format_finite(value), value.abs());
+    let shortest = buffer.format_finite(value);
+    // Most are written alike: only exponents differ.
+    if (1e-6..1e15).contains(&value.abs()) && !shortest.contains('e') {
+        return out.extend_from_slice(shortest.as_bytes());
+    }
+    push_decimal(out, shortest, value.abs());
 }
 
 /// A float as [`push_float`] writes it.
