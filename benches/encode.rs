@@ -28,8 +28,9 @@ fn answer(value: impl Fn(f64) -> f64) -> Answer {
         let labels = [("__name__", "cpu_usage_user".to_owned()), ("hostname", format!("host_{number}"))];
         let point = |step: i64| {
             // Far from whole numbers, and in no order.
-            let share =
-                (step as f64 * 0.618_033_988_749_894_9 + number as f64 * 0.707_106_781_186_547_6).fract();
+            let share = (step as f64 * 0.618_033_988_749_894_9
+                + number as f64 * std::f64::consts::FRAC_1_SQRT_2)
+                .fract();
             (START_NS + step * STEP_NS, Sample::Float(value(share)))
         };
         MatrixSeries { labels: Labels::new(labels), points: (0..POINTS).map(point).collect() }
