@@ -5,7 +5,9 @@
 use std::ops::Range;
 
 use icecore_storage::model::batch::{CANONICAL, Field};
-use icecore_storage::model::{RowError, SeriesKey, TIMESTAMP_MAX, TIMESTAMP_MIN, Value, WriteBatch};
+use icecore_storage::model::{
+    RowError, SeriesKey, TIMESTAMP_MAX, TIMESTAMP_MIN, Value, ValueRef, WriteBatch,
+};
 
 /// What a decoder made of a request: the good rows, and why the others were refused.
 #[derive(Debug)]
@@ -105,10 +107,12 @@ pub fn batch<'a>(points: &'a [Point], arena: &'a mut Vec<u8>) -> Decoded<'a> {
         let line = u32::try_from(index + 1).unwrap_or(u32::MAX);
         match key {
             Ok(key) => {
-                let fields = point.fields.iter();
-                batch.fields.extend(
-                    fields.map(|(name, value)| Field { name: name.as_bytes(), value: value.as_ref() }),
-                );
+                for (name, value) in &point.fields {
+                    match value.as_ref() {
+                        ValueRef::Float(number) => batch.push_number(name.as_bytes(), number),
+                        value => batch.fields.push(Field { name: name.as_bytes(), value }),
+                    }
+                }
                 batch.push_row(arena.get(key).unwrap_or_default(), point.ts_ns, line);
             }
             Err(reason) => rejected.push(RowError { line, reason }),
@@ -120,7 +124,6 @@ pub fn batch<'a>(points: &'a [Point], arena: &'a mut Vec<u8>) -> Decoded<'a> {
 
 #[cfg(test)]
 mod tests {
-    use icecore_storage::model::ValueRef;
 
     use super::*;
 
@@ -144,5 +147,14 @@ mod tests {
         let key = (decoded.batch.dialect.series_key)(row.key).unwrap();
         assert_eq!(key.to_string(), r#"m{a="1",b="2"}"#);
         assert_eq!(fields[1].value, ValueRef::Str("text"));
+    }
+
+    #[test]
+    fn batch_marker_is_the_end_of_a_series_and_no_number() {
+        let points = [Point::new("m").field("value", f64::from_bits(0x7ff0_0000_0000_0002)).at_ns(5)];
+        let mut arena = Vec::new();
+        let decoded = batch(&points, &mut arena);
+        let (_, fields) = decoded.batch.iter().next().unwrap();
+        assert_eq!((fields[0].name, fields[0].value), (&b"__stale__"[..], ValueRef::Bool(true)));
     }
 }

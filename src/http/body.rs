@@ -173,17 +173,16 @@ pub(super) fn gunzip(wire: &[u8], limits: &Limits) -> Result<Vec<u8>, Failure> {
 }
 
 /// Unpacks a snappy block under the limit of size. What the block says of its length is judged before memory is taken.
-pub(super) fn unsnap(wire: &[u8], limits: &Limits) -> Result<Vec<u8>, Failure> {
+pub(super) fn unsnap(wire: &[u8], bytes_max: usize) -> Result<Vec<u8>, Failure> {
     // Three bytes may stand for 64; what says more cannot be whole.
     const RATIO_MAX: usize = 22;
     let broken = |error: &dyn std::fmt::Display| {
         Failure::bad_request(format!("request body is not a whole snappy block: {error}"))
     };
     let bytes = snap::raw::decompress_len(wire).map_err(|error| broken(&error))?;
-    let bytes_max = limits.body_bytes_max;
     if bytes_max < bytes {
         return Err(Failure::too_large(format!(
-            "request body is larger than {bytes_max} bytes after decompression (limit body_bytes_max)"
+            "request body is larger than {bytes_max} bytes after decompression"
         )));
     }
     if wire.len().saturating_mul(RATIO_MAX) < bytes {
@@ -244,9 +243,9 @@ mod tests {
     fn unsnap_whole_body_comes_back_and_a_cut_one_does_not() {
         let body = b"up up up up up up up up up up up up 1 2 3".repeat(20);
         let packed = snappy(&body);
-        assert_eq!(unsnap(&packed, &Limits::default()).unwrap(), body);
+        assert_eq!(unsnap(&packed, Limits::default().body_bytes_max).unwrap(), body);
         for end in 0..packed.len() {
-            let outcome = unsnap(packed.get(..end).unwrap(), &Limits::default());
+            let outcome = unsnap(packed.get(..end).unwrap(), Limits::default().body_bytes_max);
             // No byte is an empty block to the library.
             if end > 0 {
                 assert_eq!(outcome.unwrap_err().status.as_u16(), 400, "cut at {end}");
@@ -257,7 +256,7 @@ mod tests {
     #[test]
     fn unsnap_best_packed_body_is_within_the_ratio() {
         let body = vec![0; 4 << 20];
-        assert_eq!(unsnap(&snappy(&body), &Limits::default()).unwrap().len(), body.len());
+        assert_eq!(unsnap(&snappy(&body), Limits::default().body_bytes_max).unwrap().len(), body.len());
     }
 
     #[test]
@@ -266,7 +265,7 @@ mod tests {
             let mut wire = Vec::new();
             crate::ingest::protobuf::push_varint(&mut wire, bytes);
             wire.extend_from_slice(&[0, 0]);
-            unsnap(&wire, &Limits::default()).unwrap_err()
+            unsnap(&wire, Limits::default().body_bytes_max).unwrap_err()
         };
         assert_eq!(claims((64 << 20) + 1).status.as_u16(), 413);
         let failure = claims(64 << 20);

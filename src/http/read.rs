@@ -13,7 +13,7 @@ use axum::extract::{Request, State};
 use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
-use icecore_query::promql::{Labels, Selector, parse_selector};
+use icecore_query::promql::{Labels, parse_selector};
 use icecore_storage::model::TimeRange;
 
 use super::app::App;
@@ -56,11 +56,11 @@ async fn run(app: &App, request: Request) -> std::result::Result<Vec<u8>, Failur
     let params = Params::parse(parts.uri.query(), b"")?;
     let database = database_of(app, &parts, &params)?;
     let wire = body::read(app, &parts.headers, body, Bound::Form).await?;
-    let message = body::unsnap(&wire.bytes, &app.limits)?;
-    let asked = read_queries(&message)?;
+    let message = body::unsnap(&wire.bytes, app.limits.form_bytes_max)?;
+    drop(wire);
     let query = database.query(options(app, &params)?);
     let work = move |query: &Query| {
-        let answer = answer(&database, query, &asked)?;
+        let answer = answer(&database, query, &message)?;
         snap::raw::Encoder::new().compress_vec(&answer).map_err(|error| {
             Error::new(crate::ErrorKind::LimitExceeded, format!("the answer is too large: {error}"))
         })
@@ -68,22 +68,15 @@ async fn run(app: &App, request: Request) -> std::result::Result<Vec<u8>, Failur
     app.run_query(Language::Promql, query, work).await
 }
 
-/// What one query asks for.
-#[derive(Debug)]
-struct Asked {
-    selector: Selector,
-    range: TimeRange,
-}
-
-fn read_queries(message: &[u8]) -> Result<Vec<Asked>> {
+/// The queries of a request, after a look at all of them.
+fn queries(message: &[u8]) -> Result<Vec<&[u8]>> {
     let mut queries = Vec::new();
     for field in Fields::new(message) {
         let (LIST, query) = field.map_err(Error::invalid)? else { continue };
         if QUERIES_MAX <= queries.len() {
             return Err(Error::invalid(format!("more than {QUERIES_MAX} queries in one request")));
         }
-        let (text, range) = query.bytes().and_then(read_query).map_err(Error::invalid)?;
-        queries.push(Asked { selector: parse_selector(&text)?, range });
+        queries.push(query.bytes().map_err(Error::invalid)?);
     }
     Ok(queries)
 }
@@ -148,11 +141,14 @@ fn push_quoted(out: &mut String, text: &str) {
     out.push('"');
 }
 
-fn answer(database: &Database, query: &Query, asked: &[Asked]) -> Result<Vec<u8>> {
+/// Query by query: the patterns of one may take as much memory as those of any query.
+fn answer(database: &Database, query: &Query, message: &[u8]) -> Result<Vec<u8>> {
     let mut out = Vec::new();
-    for Asked { selector, range } in asked {
+    for asked in queries(message)? {
+        let (text, range) = read_query(asked).map_err(Error::invalid)?;
+        let selector = parse_selector(&text)?;
         let mut found: Vec<(Labels, Vec<u8>)> = Vec::new();
-        database.each_series(query, selector, *range, &mut |labels, ts_ns, values| {
+        database.each_series(query, &selector, range, &mut |labels, ts_ns, values| {
             let series = encode_series(labels, ts_ns, values);
             // Once in the answer, and less when it is packed.
             query.budget.charge_bytes(64 * (1 + labels.len()) as u64 + 3 * series.len() as u64)?;

@@ -120,7 +120,7 @@ fn store(
     wire: &[u8],
     version: RemoteVersion,
 ) -> Result<RemoteReport, Failure> {
-    let body = body::unsnap(wire, &app.limits).map_err(|failure| match failure.status {
+    let body = body::unsnap(wire, app.limits.body_bytes_max).map_err(|failure| match failure.status {
         StatusCode::PAYLOAD_TOO_LARGE => app.limit_hit(LimitName::BodyDecoded, failure),
         _ => failure,
     })?;

@@ -22,7 +22,6 @@ const COMPRESSED_BYTES_MIN: u64 = 1400;
 pub(super) fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/", get(admin::root))
-        .route("/write", post(write::v1))
         .route("/query", get(influx::query).post(influx::query))
         .route("/ping", get(admin::ping))
         .route("/health", get(admin::health))
@@ -31,7 +30,6 @@ pub(super) fn router(app: Arc<App>) -> Router {
         .route("/-/ready", get(admin::ready))
         .route("/ready", get(admin::ready_v2))
         .route("/metrics", get(admin::metrics))
-        .route("/api/v2/write", post(write::v2))
         .route("/api/v2/query", any(admin::flux))
         .route("/api/v2/buckets", get(admin::buckets))
         .route("/api/v2/orgs", get(admin::orgs))
@@ -40,14 +38,27 @@ pub(super) fn router(app: Arc<App>) -> Router {
         .route("/api/v1/admin/cells", get(cells::show).put(cells::change))
         .route("/api/v1/admin/delete", post(admin::delete))
         .route("/api/v1/admin/snapshot", post(admin::snapshot).delete(admin::remove_snapshot))
-        .route("/v1/metrics", post(otlp::metrics))
         .merge(prometheus_api("/api/v1"))
         .merge(prometheus_api("/db/{db}/api/v1"))
+        .layer(compression())
+        .route("/write", post(write::v1))
+        .route("/api/v2/write", post(write::v2))
+        .route("/v1/metrics", post(otlp::metrics))
+        .merge(senders("/api/v1"))
+        .merge(senders("/db/{db}/api/v1"))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
-        .layer(compression())
         .layer(from_fn_with_state(Arc::clone(&app), count))
         .with_state(app)
+}
+
+/// Where Prometheus and OpenTelemetry send to. Nothing here is compressed: a client that takes no encoding would be
+/// refused after its samples were stored.
+fn senders(prefix: &str) -> Router<Arc<App>> {
+    let at = |path: &str| format!("{prefix}{path}");
+    Router::new()
+        .route(&at("/write"), post(remote::write))
+        .route(&at("/otlp/v1/metrics"), post(otlp::metrics))
 }
 
 /// Compresses bodies for clients that take it, as fast as it can: most are on the same network.
@@ -75,9 +86,7 @@ fn prometheus_api(prefix: &str) -> Router<Arc<App>> {
         .route(&at("/targets/metadata"), get(status::targets_metadata))
         .route(&at("/scrape_pools"), get(status::scrape_pools))
         .route(&at("/query_exemplars"), get(labels::exemplars).post(labels::exemplars))
-        .route(&at("/write"), post(remote::write))
         .route(&at("/read"), post(read::samples))
-        .route(&at("/otlp/v1/metrics"), post(otlp::metrics))
         .route(&at("/status/buildinfo"), get(status::buildinfo))
         .route(&at("/status/config"), get(status::config))
         .route(&at("/status/flags"), get(status::flags))

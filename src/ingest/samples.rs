@@ -20,6 +20,10 @@ const SAMPLES_MAX: usize = 1 << 16;
 /// Memory of a portion and of what the engine makes of it.
 pub const PORTION_BYTES: usize = 4 * (KEYS_BYTES_MAX + TEXTS_BYTES_MAX);
 
+/// Times the bytes of a request that its keys may unfold to: a small one must not keep writers busy for minutes. A
+/// point of a thousand buckets with a kilobyte of attributes has some hundred.
+const UNFOLDING_MAX: usize = 256;
+
 /// Takes a portion.
 pub type Store<'s> = dyn FnMut(Decoded<'_>) -> Result<()> + 's;
 
@@ -41,6 +45,8 @@ pub(crate) struct Samples<'s> {
     store: &'s mut Store<'s>,
     /// Longest key, in bytes of labels.
     key_bytes_max: usize,
+    /// Bytes of keys that may still be written out.
+    keys_left: usize,
     errors_max: usize,
     keys: Vec<u8>,
     texts: String,
@@ -53,10 +59,16 @@ pub(crate) struct Samples<'s> {
 }
 
 impl<'s> Samples<'s> {
-    pub(crate) fn new(key_bytes_max: usize, errors_max: usize, store: &'s mut Store<'s>) -> Self {
+    /// For a request of so many bytes. What its keys unfold to is bounded by them.
+    pub(crate) fn new(
+        body: &[u8],
+        (key_bytes_max, errors_max): (usize, usize),
+        store: &'s mut Store<'s>,
+    ) -> Self {
         Self {
             store,
             key_bytes_max,
+            keys_left: KEYS_BYTES_MAX.saturating_add(body.len().saturating_mul(UNFOLDING_MAX)),
             errors_max,
             keys: Vec::new(),
             texts: String::new(),
@@ -100,9 +112,31 @@ impl<'s> Samples<'s> {
     }
 
     fn has_room(&mut self, bytes: usize) -> bool {
-        let has_room = bytes <= self.key_bytes_max.saturating_sub(self.keys.len() - self.key_start);
-        self.is_too_long |= !has_room;
-        has_room
+        let room = self.key_bytes_max.saturating_sub(self.keys.len() - self.key_start);
+        if self.keys_left < bytes {
+            self.keys_left = 0;
+        }
+        if self.is_too_long || room.min(self.keys_left) < bytes {
+            self.is_too_long = true;
+            return false;
+        }
+        self.keys_left -= bytes;
+        true
+    }
+
+    /// The labels of the series are longer than those that were added.
+    pub(crate) fn cut(&mut self) {
+        self.is_too_long = true;
+    }
+
+    /// Whether the samples of the series will be refused for its labels.
+    pub(crate) fn is_too_long(&self) -> bool {
+        self.is_too_long
+    }
+
+    /// Bytes of labels that a series may have.
+    pub(crate) fn key_bytes_max(&self) -> usize {
+        self.key_bytes_max
     }
 
     /// Adds a sample of the series.
@@ -133,7 +167,11 @@ impl<'s> Samples<'s> {
     fn is_ready(&mut self) -> Result<bool> {
         if self.is_too_long {
             let bytes_max = self.key_bytes_max;
-            self.refuse(|_| format!("labels longer than {bytes_max} bytes"));
+            let is_own = 0 < self.keys_left;
+            self.refuse(|_| match is_own {
+                true => format!("labels longer than {bytes_max} bytes"),
+                false => format!("labels of the request unfold to more than {UNFOLDING_MAX} times its bytes"),
+            });
             return Ok(false);
         }
         // A series of very many samples takes its key along into the next portion.

@@ -5,7 +5,7 @@
 use std::fmt;
 
 use crate::codec::bytes::{Reader, put_slice};
-use crate::model::{FieldInfo, FieldType, StatSet};
+use crate::model::{FieldInfo, FieldType, STALE_FIELD, StatSet};
 use crate::{Error, ErrorKind, Result};
 
 /// Rules for cells of a database.
@@ -140,11 +140,13 @@ pub(crate) fn check(rules: &[CellRule]) -> Result<()> {
     Ok(())
 }
 
-/// What new cells of a field keep by ordered rules.
+/// What new cells of a field keep by ordered rules. Those of the field of ends keep their last one whatever rules say.
 pub fn kept(rules: &[CellRule], measurement: &str, field: &FieldInfo) -> StatSet {
     let rule = rules.iter().find(|rule| rule.matches(measurement, &field.name));
     let kept = rule.map(|rule| rule.set).unwrap_or_default().kept(field.field_type);
     match rule {
+        // When a series ended is asked of every layer.
+        _ if &*field.name == STALE_FIELD => kept.with(StatSet::ENDS),
         Some(rule) if rule.with_uniques && field.field_type != FieldType::Bool => kept.with(StatSet::UNIQUES),
         _ => kept,
     }
@@ -180,6 +182,14 @@ mod tests {
         assert_eq!(found("requests", "total", FieldType::UInt), StatSet::ENDS.with(StatSet::RESETS));
         assert_eq!(found("other", "total", FieldType::Int), StatSet::NUMBERS.with(StatSet::HIST));
         assert_eq!(found("requests", "path", FieldType::Str), StatSet::COUNT);
+    }
+
+    #[test]
+    fn kept_of_the_ends_of_series_is_their_last_one_whatever_rules_say() {
+        let rule =
+            CellRule { measurement: "*".into(), field: "*".into(), set: CellSet::Dist, with_uniques: false };
+        let field = FieldInfo { id: FieldId(0), name: STALE_FIELD.into(), field_type: FieldType::Bool };
+        assert!(kept(&[rule], "m", &field).has(StatSet::ENDS));
     }
 
     #[test]

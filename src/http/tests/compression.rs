@@ -38,6 +38,10 @@ fn long_answers_are_compressed_where_the_client_takes_it() {
         assert_eq!(unpack(&encoding, &body), plain, "{accepted}");
         assert_eq!(body.len() < plain.len() / 4, !expected.is_empty(), "{accepted}");
     }
+    // No encoding at all is refused before anything is read, and never after something was written.
+    let nothing = [("accept-encoding", "identity;q=0")];
+    let written = rig.post("/write", &nothing, format!("w value=1 {at_ns}").into_bytes());
+    assert_eq!(written.0, 204);
     // What is short is sent as it is, errors too.
     assert_eq!(ask("count(m)", "gzip").1, "");
     let (status, encoding, _, _) = ask("m(", "gzip");

@@ -18,24 +18,40 @@ struct Label<'a> {
     value: Range<usize>,
 }
 
+/// Attributes of a point or resource; each is a label with a place in memory of its own.
+const LABELS_MAX: usize = 4096;
+
 /// The labels of one point or resource.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Attributes<'a> {
+    bytes_max: usize,
     text: String,
     labels: Vec<Label<'a>>,
+    is_cut: bool,
 }
 
 impl<'a> Attributes<'a> {
-    /// Reads the attributes of a message, but for those with the keys of `skipped`.
+    /// Labels of at most so many bytes.
+    pub(super) fn new(bytes_max: usize) -> Self {
+        Self { bytes_max, text: String::new(), labels: Vec::new(), is_cut: false }
+    }
+
+    /// Reads the attributes of a message, but for those with the keys of `skipped`. Ends where they are too many.
     pub(super) fn read(&mut self, message: &'a [u8], number: u32, skipped: &[&str]) -> Result<(), Malformed> {
         self.text.clear();
         self.labels.clear();
+        self.is_cut = false;
         for pair in each(message, number) {
             let (key, value) = read_pair(pair?)?;
             if skipped.contains(&key) || key.is_empty() {
                 continue;
             }
             let start = self.text.len();
+            let bytes = start.saturating_add(key.len()).saturating_add(value.len());
+            if self.bytes_max < bytes || LABELS_MAX <= self.labels.len() {
+                self.is_cut = true;
+                break;
+            }
             push_label_name(&mut self.text, key);
             let middle = self.text.len();
             push_value(&mut self.text, AnyValue::read(value)?)?;
@@ -45,6 +61,11 @@ impl<'a> Attributes<'a> {
         let name = |label: &Label<'_>| text.get(label.name.clone()).unwrap_or_default();
         self.labels.sort_by(|one, other| (name(one), one.key).cmp(&(name(other), other.key)));
         Ok(())
+    }
+
+    /// Whether there were more than are kept: then none of them is to be used.
+    pub(super) fn is_cut(&self) -> bool {
+        self.is_cut
     }
 
     /// Whether there is none.

@@ -244,6 +244,30 @@ fn exponential_histograms_are_native_ones_and_too_fine_ones_made_coarser() {
 }
 
 #[test]
+fn names_and_attributes_longer_than_labels_may_be_are_refused() {
+    let point = |attributes| vec![number(7, Number::Int(1), attributes)];
+    let long = "a_".repeat(40_000);
+    let many = (0..5000).map(|key| text(&format!("k{key}"), "")).collect();
+    let metrics = vec![
+        metric(&long, "", Data::Gauge(numbers(0, false, point(vec![])))),
+        metric("one", "", Data::Gauge(numbers(0, false, point(vec![text("k", &long)])))),
+        metric("many", "", Data::Gauge(numbers(0, false, point(many)))),
+        metric("good", "", Data::Gauge(numbers(0, false, point(vec![])))),
+    ];
+    let (mut found, mut reasons) = (0, Vec::new());
+    let body = request(vec![], metrics).encode_to_vec();
+    let outcome = decode(&body, &LineLimits::default(), &mut |decoded| {
+        found += decoded.batch.rows.len();
+        reasons.extend(decoded.rejected.into_iter().map(|one| one.reason));
+        Ok(())
+    });
+    let outcome = outcome.unwrap();
+    assert_eq!((found, outcome.refused_points), (1, 1));
+    assert_eq!(outcome.reasons, ["a metric whose name is longer than 65536 bytes"]);
+    assert_eq!(reasons, vec!["labels longer than 65536 bytes"; 2]);
+}
+
+#[test]
 fn delta_is_refused_by_name_and_the_others_kept() {
     let point = || number(7, Number::Int(1), vec![]);
     let exponential = Exponentials { data_points: vec![ExponentialPoint::default(); 3], temporality: 1 };

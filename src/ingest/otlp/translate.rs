@@ -3,6 +3,8 @@
 //! Order of events for a resource: its labels, then metric by metric its points, then `target_info`, at the time of the
 //! latest point. A point is refused as a whole.
 
+use icecore_storage::model::stale::STALE_MARKER;
+
 use super::attributes::{Attributes, push_value};
 use super::exponential::native;
 use super::message::{
@@ -19,8 +21,6 @@ use crate::ingest::remote::{MetricKind, MetricMetadata};
 use crate::ingest::samples::{Samples, Store};
 use crate::{Error, Result};
 
-/// What Prometheus writes where a series has ended.
-const STALE_MARKER: f64 = f64::from_bits(0x7ff0_0000_0000_0002);
 /// Attributes of a resource that name it, and become `job` and `instance`.
 const SERVICE: [&str; 3] = ["service.namespace", "service.name", "service.instance.id"];
 /// Buckets of a point, and so series that it writes.
@@ -54,7 +54,7 @@ impl Outcome<'_> {
 /// `InvalidInput` for a request that is malformed; of a large one portions may have been handed on. Those of `store`.
 pub fn decode<'a>(body: &'a [u8], limits: &LineLimits, store: &mut Store<'_>) -> Result<Outcome<'a>> {
     // More than a portion holds: points are counted by the lines of refused samples.
-    let samples = Samples::new(limits.line_bytes_max, 1 << 17, store);
+    let samples = Samples::new(body, (limits.line_bytes_max, 1 << 17), store);
     let mut translation = Translation { samples, outcome: Outcome::default(), point: 0, latest_ns: 0 };
     for resource in each(body, RESOURCE_METRICS) {
         translation.take_resource(resource.map_err(Error::invalid)?)?;
@@ -123,7 +123,7 @@ impl<'a> Translation<'a, '_> {
         let resource =
             each(message, RESOURCE).last().transpose().map_err(Error::invalid)?.unwrap_or_default();
         let target = Target::read(resource).map_err(Error::invalid)?;
-        let mut attributes = Attributes::default();
+        let mut attributes = Attributes::new(self.samples.key_bytes_max());
         for scope in each(message, SCOPE_METRICS) {
             for metric in each(scope.map_err(Error::invalid)?, METRICS) {
                 let metric = metric.and_then(Metric::read).map_err(Error::invalid)?;
@@ -147,6 +147,13 @@ impl<'a> Translation<'a, '_> {
     ) -> Result<()> {
         let Some(data) = metric.data else { return Ok(()) };
         let (kind, form) = form_of(&data);
+        let bytes_max = self.samples.key_bytes_max();
+        if bytes_max < metric.name.len().saturating_add(metric.unit.len()) {
+            let points = each(data.message, DATA_POINTS).count();
+            self.point = self.point.saturating_add(u32::try_from(points).unwrap_or(u32::MAX));
+            self.outcome.refuse(points, format!("a metric whose name is longer than {bytes_max} bytes"));
+            return Ok(());
+        }
         let name = metric_name(metric.name, metric.unit, form);
         if let Some(reason) = refusal(metric, &data, &name) {
             let points = each(data.message, DATA_POINTS).count();
@@ -306,6 +313,12 @@ impl<'a> Translation<'a, '_> {
         self.samples.begin(line)?;
         let given = || series.target.labels().chain(extra).chain([(NAME_LABEL, name)]);
         given().for_each(|(name, value)| self.samples.label(name, value));
+        if attributes.is_cut() {
+            self.samples.cut();
+        }
+        if self.samples.is_too_long() {
+            return Ok(());
+        }
         attributes.each(|name, value| {
             if given().all(|(other, _)| other != name) {
                 self.samples.label(name, value);

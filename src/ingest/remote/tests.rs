@@ -138,6 +138,34 @@ fn write1_histograms_come_by_themselves_and_exemplars_are_counted() {
 }
 
 #[test]
+fn write1_what_stands_between_labels_counts_with_them() {
+    let label = |name: &str| Label { name: name.to_owned(), value: "x".to_owned() }.encode_to_vec();
+    let mut message = Vec::new();
+    crate::ingest::protobuf::push_bytes(&mut message, 1, &label("__name__"));
+    crate::ingest::protobuf::push_bytes(&mut message, 99, &[0; 1000]);
+    let sample = Sample { value: 1.0, timestamp: 1 }.encode_to_vec();
+    crate::ingest::protobuf::push_bytes(&mut message, 2, &sample);
+    crate::ingest::protobuf::push_bytes(&mut message, 1, &label("a"));
+    let mut body = Vec::new();
+    crate::ingest::protobuf::push_bytes(&mut body, 1, &message);
+    let limits = LineLimits { line_bytes_max: 1000, ..LineLimits::default() };
+    let (decoded, _) = write1::decode(&body, &limits).unwrap();
+    assert_eq!((decoded.batch.rows.len(), decoded.rejected_count), (0, 1));
+    assert_eq!(decoded.rejected[0].reason, "labels longer than 1000 bytes");
+}
+
+#[test]
+fn write2_series_that_unfold_to_many_times_the_request_are_refused() {
+    let long = "x".repeat(60_000);
+    let symbols = ["", "__name__", "m", "a", &long];
+    let many = (0..2000).map(|ms| series2(&[1, 2, 3, 4], &[(1.0, ms)])).collect();
+    let (rows, rejected, count, _) = decode2(&request2(&symbols, many), &LineLimits::default()).unwrap();
+    assert_eq!(rows.len() + count, 2000);
+    assert!((100..1000).contains(&rows.len()), "{}", rows.len());
+    assert!(rejected[0].reason.contains("unfold"), "{}", rejected[0].reason);
+}
+
+#[test]
 fn write1_samples_out_of_time_beyond_the_bound_or_of_long_labels_are_refused() {
     let limits = LineLimits { line_bytes_max: 100, fields_max: 2, ..LineLimits::default() };
     let long = "x".repeat(100);

@@ -64,7 +64,7 @@ pub fn decode<'a>(body: &'a [u8], limits: &LineLimits) -> Result<(Decoded<'a>, B
 /// # Errors
 /// Those of `store`.
 pub fn decode_histograms(body: &[u8], limits: &LineLimits, store: &mut Store<'_>) -> Outcome<()> {
-    let mut samples = Samples::new(limits.line_bytes_max, limits.errors_max, store);
+    let mut samples = Samples::new(body, (limits.line_bytes_max, limits.errors_max), store);
     let mut series = 0_u32;
     for field in Fields::new(body) {
         let (TIMESERIES, value) = field.map_err(Error::invalid)? else { continue };
@@ -75,7 +75,7 @@ pub fn decode_histograms(body: &[u8], limits: &LineLimits, store: &mut Store<'_>
             continue;
         }
         samples.begin(series)?;
-        samples.raw_key(key_of(message).map_err(Error::invalid)?.0);
+        samples.raw_key(key_of(message).map_err(Error::invalid)?);
         for message in histograms {
             histogram::take(message.map_err(Error::invalid)?, &mut samples)?;
         }
@@ -89,20 +89,18 @@ pub(super) fn of_number(message: &[u8], wanted: u32) -> impl Iterator<Item = Res
     fields.filter(move |(number, _)| *number == wanted).map(|(_, value)| value.bytes())
 }
 
-/// What lies between the first and the last label of a series, and how many bytes of it are labels.
-fn key_of(message: &[u8]) -> Result<(&[u8], usize), Malformed> {
-    let (mut key_start, mut key_end, mut key_bytes) = (None, 0, 0);
+/// What lies between the first and the last label of a series.
+fn key_of(message: &[u8]) -> Result<&[u8], Malformed> {
+    let (mut key_start, mut key_end) = (None, 0);
     let mut fields = Fields::new(message);
     loop {
         let start = message.len() - fields.rest().len();
         let Some(field) = fields.next() else { break };
-        let (LABELS_FIELD, value) = field? else { continue };
-        key_bytes += value.bytes()?.len();
+        let (LABELS_FIELD, _) = field? else { continue };
         key_start.get_or_insert(start);
         key_end = message.len() - fields.rest().len();
     }
-    let key = message.get(key_start.unwrap_or_default()..key_end).unwrap_or_default();
-    Ok((key, key_bytes))
+    Ok(message.get(key_start.unwrap_or_default()..key_end).unwrap_or_default())
 }
 
 struct Request<'a, 'l> {
@@ -128,8 +126,7 @@ impl<'a> Request<'a, '_> {
                 _ => {}
             }
         }
-        let (key, key_bytes) = key_of(message)?;
-        self.name_rows(first_row, key, key_bytes, series);
+        self.name_rows(first_row, key_of(message)?, series);
         for _ in 0..late {
             let fields_max = self.limits.fields_max;
             self.refused.add(self.limits.errors_max, series, || {
@@ -154,9 +151,10 @@ impl<'a> Request<'a, '_> {
     }
 
     /// Gives the rows of a series their key.
-    fn name_rows(&mut self, first_row: usize, key: &'a [u8], key_bytes: usize, series: u32) {
+    fn name_rows(&mut self, first_row: usize, key: &'a [u8], series: u32) {
         let bytes_max = self.limits.line_bytes_max;
-        if bytes_max < key_bytes {
+        // With all that stands between labels: each row is known by these bytes.
+        if bytes_max < key.len() {
             let count = self.batch.rows.len() - first_row;
             self.batch.rows.truncate(first_row);
             self.batch.fields.truncate(first_row);

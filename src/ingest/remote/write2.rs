@@ -70,7 +70,7 @@ pub fn decode<'a>(body: &'a [u8], limits: &LineLimits, store: &mut Store<'_>) ->
     let check = check(body).map_err(Error::invalid);
     check?;
     let mut beside = Beside::default();
-    let mut samples = Samples::new(limits.line_bytes_max, limits.errors_max, store);
+    let mut samples = Samples::new(body, (limits.line_bytes_max, limits.errors_max), store);
     let mut line = 0_u32;
     for field in Fields::new(body) {
         let (TIMESERIES, value) = field.map_err(Error::invalid)? else { continue };
@@ -88,7 +88,7 @@ pub fn decode<'a>(body: &'a [u8], limits: &LineLimits, store: &mut Store<'_>) ->
 /// Those of `store`.
 pub fn decode_histograms(body: &[u8], limits: &LineLimits, store: &mut Store<'_>) -> Result<()> {
     let symbols = Symbols::read(body).map_err(Error::invalid)?;
-    let mut samples = Samples::new(limits.line_bytes_max, limits.errors_max, store);
+    let mut samples = Samples::new(body, (limits.line_bytes_max, limits.errors_max), store);
     let mut line = 0_u32;
     for message in of_number(body, TIMESERIES) {
         let message = message.map_err(Error::invalid)?;

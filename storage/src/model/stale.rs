@@ -9,6 +9,9 @@ use super::value::ValueRef;
 /// The bits of the marker.
 pub const STALE_BITS: u64 = 0x7ff0_0000_0000_0002;
 
+/// The marker.
+pub const STALE_MARKER: f64 = f64::from_bits(STALE_BITS);
+
 /// The field whose presence in a row says that the series ended at its time.
 pub const STALE_FIELD: &str = "__stale__";
 

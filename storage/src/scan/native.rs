@@ -4,13 +4,15 @@
 use super::gather::{self, SampleValues, Samples};
 use super::source::Cursor;
 use super::view::{View, raw_ranges};
-use super::{Bounds, HistogramSlice, Meter, Resolution, SampleRequest, Window, WindowRequest, windows};
+use super::{
+    Bounds, HistogramSlice, Meter, Resolution, SampleRequest, Scan as _, Window, WindowRequest, windows,
+};
 use crate::model::{ColumnKey, FieldId, FieldType, HISTOGRAM_FIELD, NativeHistogram, SeriesId, StatSet};
 use crate::{Error, Result};
 
-/// What a histogram takes beside its buckets, and at most for each byte of its text.
+/// What a histogram takes beside its buckets, and at most for each byte of its text, lists that grow included.
 const HISTOGRAM_BYTES: usize = size_of::<NativeHistogram>();
-const BYTES_OF_TEXT: usize = 8;
+const BYTES_OF_TEXT: usize = 16;
 
 /// Carries out a request for native histograms.
 pub(super) fn run(
@@ -43,7 +45,9 @@ pub(super) fn run(
         for row in 0..count {
             values.push(NativeHistogram::from_text(texts.get(row)).map_err(|error| {
                 let ts_ns = found.ts_ns.get(row).copied().unwrap_or_default();
-                Error::invalid(format!("field {HISTOGRAM_FIELD} of series {} at {ts_ns}: {error}", series.0))
+                let key = view.keys(&[*series]).ok().and_then(|mut keys| keys.pop());
+                let key = key.map_or_else(|| series.0.to_string(), |key| key.to_string());
+                Error::invalid(format!("field {HISTOGRAM_FIELD} of {key} at {ts_ns}: {error}"))
             })?);
         }
         sink(HistogramSlice { series_idx, ts_ns: &found.ts_ns, values: &values })?;

@@ -57,7 +57,7 @@ impl RawKeys {
     ) {
         let mut before = None;
         let digest_of = |raw: &'k [u8]| match before.replace(raw) {
-            Some(before) if before == raw => None,
+            Some(before) if std::ptr::eq(before, raw) || before == raw => None,
             _ => self.digest_keys.digest(dialect, raw),
         };
         digests.clear();

@@ -99,8 +99,10 @@ impl Catalog {
                     state = self.read();
                     // What was found under another lock may not be so any more.
                     intake.ahead.clear();
-                    interned
-                        .and_then(|(known, ids)| intake.take_known(&state, known, row.ts_ns, fields, &ids))
+                    interned.and_then(|(known, ids)| {
+                        intake.previous = Some((row.key, known));
+                        intake.take_known(&state, known, row.ts_ns, fields, &ids)
+                    })
                 }
                 Err(reason) => Err(reason),
             };
@@ -237,7 +239,8 @@ impl<'a> Intake<'a> {
             ));
         }
         let known = match self.previous {
-            Some((raw, known)) if *raw == *row.key => known,
+            // The rows of a series often share its key.
+            Some((raw, known)) if std::ptr::eq(raw, row.key) || *raw == *row.key => known,
             _ => {
                 let ahead = self.ahead.get(row_idx - self.ahead_start).copied().flatten();
                 let Some(known) = ahead.or_else(|| state.raw_keys().find(self.dialect.id, row.key)) else {

@@ -64,6 +64,19 @@ fn answers(engine: &Engine) -> Vec<(QueryValue, Vec<String>)> {
 }
 
 #[test]
+fn text_called_as_the_field_of_ends_ends_nothing() {
+    let clock = Arc::new(ManualClock::new(START_NS + 125 * MINUTE_NS));
+    let engine = open(&clock, Retention::FOREVER);
+    write(&engine, &format!("m,host=a {STALE_FIELD}=\"x\",value=1 {START_NS}"));
+    let (view, budget) = (engine.view(), Budget::untimed(Limits::default()));
+    let lookback = Duration::from_secs(300);
+    let context = promql::Context { scan: &*view, budget: &budget, lookback, resolution: Resolution::Auto };
+    let answer = promql::instant(&context, "sum(m)", START_NS + MINUTE_NS).unwrap();
+    let QueryValue::Vector(samples) = answer.value else { panic!("a vector") };
+    assert_eq!(samples.len(), 1);
+}
+
+#[test]
 fn series_that_ended_answer_the_same_from_every_layer() {
     let clock = Arc::new(ManualClock::new(START_NS + 125 * MINUTE_NS));
     let engine = open(&clock, Retention { raw: Some(Duration::from_secs(48 * 3600)), ..Retention::FOREVER });

@@ -1,7 +1,7 @@
 //! Series that have native histograms among their samples.
 //!
-//! Cells and windows know numbers alone, so these fields are read sample by sample. Which fields they are is asked once
-//! for each selector; all others take the way of [`read`](super::read).
+//! Cells and windows know numbers alone, so these series are read sample by sample. Whether a field has some is asked
+//! once for each selector, and then which series; all others take the way of [`read`](super::read).
 
 use std::sync::Arc;
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use icecore_storage::model::stale::STALE_BITS;
+use icecore_storage::model::stale::STALE_MARKER;
 use icecore_storage::model::{FieldId, SeriesId, TimeRange};
 use icecore_storage::scan::{Coverage, SampleRequest, SampleSlice, Scan};
 
@@ -14,8 +14,6 @@ use crate::{Budget, Error, ErrorKind, Result};
 
 /// Series whose labels and ends are held at once.
 const CHUNK: usize = 1024;
-/// The NaN that says that a series has ended.
-const STALE_MARKER: f64 = f64::from_bits(STALE_BITS);
 
 /// Takes the samples of a series: labels, times in nanoseconds, values.
 pub type SeriesSink<'s> = dyn FnMut(&Labels, &[i64], &[f64]) -> Result<()> + 's;

@@ -6,9 +6,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use icecore_storage::model::{
-    FieldId, MeasurementId, STALE_FIELD, SeriesId, SeriesKey, SeriesSet, TimeRange,
+    FieldId, FieldType, MeasurementId, STALE_FIELD, SeriesId, SeriesKey, SeriesSet, TimeRange,
 };
-use icecore_storage::scan::{Scan, Schema, TagMatcher, TagTest};
+use icecore_storage::scan::{FieldInfo, Scan, Schema, TagMatcher, TagTest};
 
 use super::super::ast::{MatchOp, Matcher, Selector};
 use super::super::value::{Labels, NAME_LABEL};
@@ -158,7 +158,9 @@ pub(super) fn select(
             label_names.push(NAME_LABEL.into());
             label_names.sort_unstable();
             let measurement = schema.measurement;
-            let stale = schema.fields.iter().find(|info| &*info.name == STALE_FIELD).map(|info| info.id);
+            let is_stale =
+                |info: &&FieldInfo| &*info.name == STALE_FIELD && info.field_type == FieldType::Bool;
+            let stale = schema.fields.iter().find(is_stale).map(|info| info.id);
             targets.push(Target { measurement, field, stale, ids, metric: metric.into(), label_names });
         }
     }

@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicI64;
 
 use super::world::{Random, TestRow, content, env, write};
 use super::*;
-use crate::clock::SystemClock;
+use crate::clock::{Clock as _, SystemClock};
 use crate::fs::OsFs;
 use crate::model::{StatSet, Value};
 use crate::testing::Scale;
@@ -62,10 +62,13 @@ impl History {
 
     fn run_writer(&self, writer: usize) {
         for number in 0.. {
-            if self.is_over.load(Ordering::SeqCst) {
+            // A row of the future would be refused.
+            let is_future = SystemClock::default().now_ns() < self.ts_ns(number);
+            if is_future || self.is_over.load(Ordering::SeqCst) {
                 return;
             }
-            write(&self.engine, &batch(WRITERS[writer], self.ts_ns(number), number)).unwrap();
+            let report = write(&self.engine, &batch(WRITERS[writer], self.ts_ns(number), number)).unwrap();
+            assert_eq!((report.accepted, report.rejected.len()), (2, 0), "{:?}", report.rejected);
             self.acked[writer].store(number + 1, Ordering::SeqCst);
         }
     }
