@@ -109,6 +109,8 @@ fn with_ends(slice: &SampleSlice<'_>, ends: &[i64]) -> (Vec<i64>, Vec<f64>) {
 
 #[cfg(test)]
 mod tests {
+    use icecore_storage::model::is_stale;
+
     use super::*;
 
     #[test]
@@ -116,7 +118,7 @@ mod tests {
         let slice = SampleSlice { series_idx: 0, ts_ns: &[1, 3, 5], values: &[10.0, 30.0, 50.0] };
         let (ts_ns, values) = with_ends(&slice, &[0, 3, 4, 9]);
         assert_eq!(ts_ns, [0, 1, 3, 4, 5, 9]);
-        let is_end: Vec<bool> = values.iter().map(|value| value.to_bits() == STALE_BITS).collect();
+        let is_end: Vec<bool> = values.iter().map(|value| is_stale(*value)).collect();
         assert_eq!(is_end, [true, false, false, true, false, true]);
         assert_eq!(values[2], 30.0);
     }
