@@ -249,8 +249,6 @@ pub enum Cardinality {
 pub struct Matching {
     /// `on` instead of `ignoring`.
     pub is_on: bool,
-    /// Whether a clause stands in the text.
-    pub is_explicit: bool,
     /// The labels of the clause.
     pub labels: Vec<String>,
     /// Many-to-one.

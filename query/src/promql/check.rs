@@ -107,7 +107,7 @@ fn check_binary(text: &str, expr: &Expr, binary: &Binary) -> Result<()> {
         let message = "filling in missing series only allowed between instant vectors";
         return Err(Error::at(text, expr.start, message));
     }
-    if has_scalar && binary.matching.is_explicit {
+    if has_scalar && !binary.matching.labels.is_empty() {
         return Err(Error::at(text, expr.start, "vector matching only allowed between instant vectors"));
     }
     Ok(())

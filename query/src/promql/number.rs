@@ -74,6 +74,11 @@ pub(crate) fn seconds_to_ns(seconds: f64) -> Option<i64> {
     (millis as i64).checked_mul(MILLI_NS)
 }
 
+/// A time as seconds since 1970, the nearest float for whole milliseconds: nanoseconds of our days do not fit a float.
+pub(crate) fn seconds_of(ts_ns: i64) -> f64 {
+    if ts_ns % MILLI_NS == 0 { (ts_ns / MILLI_NS) as f64 / 1e3 } else { ts_ns as f64 / 1e9 }
+}
+
 /// Writes a duration as [`parse_duration`] reads it; negative ones with a sign.
 pub(crate) fn format_duration(nanos: i64) -> String {
     let mut rest = nanos.unsigned_abs() / MILLI_NS.unsigned_abs();

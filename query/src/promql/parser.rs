@@ -144,10 +144,8 @@ impl<'a> Parser<'a> {
     fn matching(&mut self, op: BinaryOp) -> Result<Matching> {
         let mut matching = Matching::default();
         if self.take_word("on") {
-            (matching.is_on, matching.is_explicit) = (true, true);
-        } else if self.take_word("ignoring") {
-            matching.is_explicit = true;
-        } else {
+            matching.is_on = true;
+        } else if !self.take_word("ignoring") {
             matching.fill = self.fill(op)?;
             return Ok(matching);
         }

@@ -5,6 +5,7 @@ use std::cmp::Ordering;
 use super::super::ast::{Edge, Expr, ExprKind};
 use super::super::functions::{self, Run, Special, math};
 use super::super::histogram::HistogramValue;
+use super::super::number::seconds_of;
 use super::super::value::{Labels, Sample};
 use super::read::Instant;
 use super::series::Series;
@@ -23,7 +24,7 @@ impl Evaluator<'_> {
             }
             Run::Map(formula) => self.mapped(args, grid, |_, value| Some(formula(value))),
             Run::Date(formula) if args.is_empty() => {
-                let at = |ts_ns| math::date_of(ts_ns as f64 / 1e9).map_or(f64::NAN, formula);
+                let at = |ts_ns| math::date_of(seconds_of(ts_ns)).map_or(f64::NAN, formula);
                 Ok(Value::Vector(vec![Series::of_floats(grid.times().map(at).collect())]))
             }
             Run::Date(formula) => {
@@ -39,9 +40,9 @@ impl Evaluator<'_> {
 
     fn special(&self, expr: &Expr, special: Special, args: &[Expr], grid: &Grid) -> Result<Value> {
         let arg = |index| self.arg(expr, args, index);
-        let same = |nanos: i64| Value::Scalar(vec![nanos as f64 / 1e9; grid.count]);
+        let same = |nanos: i64| Value::Scalar(vec![seconds_of(nanos); grid.count]);
         match special {
-            Special::Time => Ok(Value::Scalar(grid.times().map(|ts_ns| ts_ns as f64 / 1e9).collect())),
+            Special::Time => Ok(Value::Scalar(grid.times().map(seconds_of).collect())),
             Special::Start => Ok(same(self.start_ns)),
             Special::End => Ok(same(self.end_ns)),
             Special::Range => Ok(same(self.end_ns.saturating_sub(self.start_ns))),
@@ -163,7 +164,7 @@ impl Evaluator<'_> {
                 let mut series = self.vector(arg, grid)?;
                 for one in &mut series {
                     for (ts_ns, point) in grid.times().zip(&mut one.points) {
-                        *point = point.as_ref().map(|_| Sample::Float(ts_ns as f64 / 1e9));
+                        *point = point.as_ref().map(|_| Sample::Float(seconds_of(ts_ns)));
                     }
                 }
                 series

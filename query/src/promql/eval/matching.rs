@@ -197,6 +197,7 @@ impl Evaluator<'_> {
         let (fill_many, fill_one) =
             if is_right_many { (fill.right, fill.left) } else { (fill.left, fill.right) };
         let (fill_many, fill_one) = (fill_many.map(Sample::Float), fill_one.map(Sample::Float));
+        let is_filled = fill_many.is_some() || fill_one.is_some();
         let one_signatures = if fill_many.is_some() { signatures_of(one) } else { Vec::new() };
         let mut joined = Joined {
             binary,
@@ -212,7 +213,10 @@ impl Evaluator<'_> {
         for step in 0..grid.count {
             self.context.budget.check_time()?;
             let mut met: HashSet<&Labels> = HashSet::new();
-            check_one_side(binary, one, &crowded, step)?;
+            // A side without samples meets nothing, whatever stands on the other one.
+            if is_filled || many.iter().any(|series| series.at(step).is_some()) {
+                check_one_side(binary, one, &crowded, step)?;
+            }
             for (place, (series, key)) in many.iter().zip(&signatures).enumerate() {
                 let Some(many_side) = Side::of(place, series, step) else { continue };
                 let group = groups.get(key).unwrap_or(&empty);

@@ -15,6 +15,7 @@ use super::super::functions::native::{MixedWindow, Native, Remark, Timed, find};
 use super::super::functions::range::{RawWindow, numbers_of};
 use super::super::functions::{Function, Run};
 use super::super::histogram::HistogramValue;
+use super::super::number::seconds_of;
 use super::super::value::Sample;
 use super::read::{Instant, RawSeries, gone, hull, windows_of};
 use super::select::Target;
@@ -124,7 +125,7 @@ impl Evaluator<'_> {
             }
             Some(match what {
                 Instant::Value => sample,
-                Instant::Time => Sample::Float(ts_ns as f64 / 1e9),
+                Instant::Time => Sample::Float(seconds_of(ts_ns)),
             })
         })
     }

@@ -12,6 +12,7 @@ use super::super::ast::{Edge, Expr, ExprKind, Selector};
 use super::super::functions::math::format_time;
 use super::super::functions::native::Timed;
 use super::super::histogram::HistogramValue;
+use super::super::number::seconds_of;
 use super::super::value::{Labels, MatrixSeries, Sample};
 use super::select::{Statistic, Target, select, statistic_of};
 use super::series::{Point, Series, join_equal, series_bytes};
@@ -35,7 +36,7 @@ impl Instant {
         let numbers = partial.numbers().filter(|numbers| is_open(numbers.last_ns))?;
         Some(Sample::Float(match self {
             Self::Value => numbers.last,
-            Self::Time => numbers.last_ns as f64 / 1e9,
+            Self::Time => seconds_of(numbers.last_ns),
         }))
     }
 }

@@ -32,13 +32,19 @@ pub(crate) fn round(value: f64, to_nearest: f64) -> f64 {
     (value * inverse + 0.5).floor() / inverse
 }
 
-/// The larger one; NaN when either is, as Go has it.
+/// The larger one as Go has it: NaN when either is, but for +Inf, which nothing exceeds.
 pub(crate) fn max_nan(left: f64, right: f64) -> f64 {
+    if left == f64::INFINITY || right == f64::INFINITY {
+        return f64::INFINITY;
+    }
     if left.is_nan() || right.is_nan() { f64::NAN } else { left.max(right) }
 }
 
-/// The smaller one; NaN when either is.
+/// The smaller one as Go has it: NaN when either is, but for -Inf.
 pub(crate) fn min_nan(left: f64, right: f64) -> f64 {
+    if left == f64::NEG_INFINITY || right == f64::NEG_INFINITY {
+        return f64::NEG_INFINITY;
+    }
     if left.is_nan() || right.is_nan() { f64::NAN } else { left.min(right) }
 }
 

@@ -10,6 +10,7 @@ use icecore_storage::scan::Window;
 
 use super::range::{RawWindow, Sampled, seconds};
 use crate::promql::histogram::{Combined, HistogramValue};
+use crate::promql::number::seconds_of;
 use crate::promql::value::Sample;
 
 /// A histogram and its time.
@@ -136,7 +137,7 @@ pub(crate) fn find(name: &str) -> Option<Native> {
 }
 
 fn time_of((ts_ns, _): &(i64, Sample)) -> Sample {
-    Sample::Float(*ts_ns as f64 / 1e9)
+    Sample::Float(seconds_of(*ts_ns))
 }
 
 impl MixedWindow<'_> {

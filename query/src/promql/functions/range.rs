@@ -2,10 +2,12 @@
 //!
 //! The rate family extrapolates to the edges of the window exactly as Prometheus does.
 
+use icecore_storage::model::partial::{Compensated, Sum as _};
 use icecore_storage::model::{Numbers, StatSet, Stats};
 use icecore_storage::scan::Window;
 
 use super::math;
+use crate::promql::number::seconds_of;
 
 /// The samples of a window.
 #[derive(Debug, Clone, Copy)]
@@ -53,23 +55,24 @@ pub(crate) fn wants_of(function: &str) -> StatSet {
 }
 
 pub(crate) fn rate(numbers: &Numbers, window: Window) -> Option<f64> {
-    Some(extrapolated(numbers, window, true)? / seconds(window.start_ns, window.end_ns))
+    extrapolated(numbers, window, true, seconds(window.start_ns, window.end_ns))
 }
 
 pub(crate) fn increase(numbers: &Numbers, window: Window) -> Option<f64> {
-    extrapolated(numbers, window, true)
+    extrapolated(numbers, window, true, 1.0)
 }
 
 pub(crate) fn delta(numbers: &Numbers, window: Window) -> Option<f64> {
-    extrapolated(numbers, window, false)
+    extrapolated(numbers, window, false, 1.0)
 }
 
-/// The change over the window, stretched to its edges where the samples come close enough to them.
-fn extrapolated(numbers: &Numbers, window: Window, is_counter: bool) -> Option<f64> {
+/// The change over the window, stretched to its edges where the samples come close enough to them, by `unit_s`. The
+/// factor is divided, not the change, so that it is rounded as in Prometheus: ranks of quantiles lie on edges.
+fn extrapolated(numbers: &Numbers, window: Window, is_counter: bool, unit_s: f64) -> Option<f64> {
     let sampled = Sampled { first_ns: numbers.first_ns, last_ns: numbers.last_ns, count: numbers.count };
     let resets = if is_counter { numbers.reset_sum } else { 0.0 };
     let change = numbers.last - numbers.first + resets;
-    Some(change * sampled.stretch(window, is_counter.then_some((numbers.first, change)))?)
+    Some(change * (sampled.stretch(window, is_counter.then_some((numbers.first, change)))? / unit_s))
 }
 
 /// The times of the samples of a window.
@@ -160,11 +163,11 @@ pub(crate) fn stddev(numbers: &Numbers, window: Window) -> Option<f64> {
 }
 
 pub(crate) fn ts_of_first(numbers: &Numbers, _: Window) -> Option<f64> {
-    Some(numbers.first_ns as f64 / 1e9)
+    Some(seconds_of(numbers.first_ns))
 }
 
 pub(crate) fn ts_of_last(numbers: &Numbers, _: Window) -> Option<f64> {
-    Some(numbers.last_ns as f64 / 1e9)
+    Some(seconds_of(numbers.last_ns))
 }
 
 pub(crate) fn irate(raw: &RawWindow<'_>) -> Option<f64> {
@@ -218,7 +221,7 @@ fn ts_of(raw: &RawWindow<'_>, is_better: fn(f64, f64) -> bool) -> Option<f64> {
             best = Some((*value, *ts_ns));
         }
     }
-    best.map(|(_, ts_ns)| ts_ns as f64 / 1e9)
+    best.map(|(_, ts_ns)| seconds_of(ts_ns))
 }
 
 pub(crate) fn deriv(raw: &RawWindow<'_>) -> Option<f64> {
@@ -237,18 +240,18 @@ fn regression(raw: &RawWindow<'_>, origin_ns: i64) -> Option<(f64, f64)> {
     if raw.values.iter().all(|value| value == first) {
         return Some(if first.is_infinite() { (f64::NAN, f64::NAN) } else { (0.0, *first) });
     }
-    let count = raw.values.len() as f64;
-    let xs = || raw.ts_ns.iter().map(|ts_ns| seconds(origin_ns, *ts_ns));
-    let mean_x = xs().sum::<f64>() / count;
-    let mean_y = raw.values.iter().sum::<f64>() / count;
-    // Distances from the means: the products of large times would cancel.
-    let (mut covariance, mut variance) = (0.0, 0.0);
-    for (x, y) in xs().zip(raw.values) {
-        covariance += (x - mean_x) * (y - mean_y);
-        variance += (x - mean_x) * (x - mean_x);
+    // Prometheus' sums in Prometheus' order, so that a slope of zero is zero in both.
+    let mut sums = [Compensated::default(); 4];
+    for (ts_ns, y) in raw.ts_ns.iter().zip(raw.values) {
+        let x = seconds(origin_ns, *ts_ns);
+        for (sum, term) in sums.iter_mut().zip([x, *y, x * y, x * x]) {
+            sum.add(term);
+        }
     }
-    let slope = covariance / variance;
-    Some((slope, mean_y - slope * mean_x))
+    let count = raw.values.len() as f64;
+    let [x, y, xy, xx] = sums.map(Compensated::to_f64);
+    let slope = (xy - x * y / count) / (xx - x * x / count);
+    Some((slope, y / count - slope * x / count))
 }
 
 /// Double exponential smoothing (Holt): level and trend.

@@ -234,7 +234,7 @@ fn visit(expr: &mut Expr, visitor: &mut dyn FnMut(&mut Expr) -> bool) {
 /// A time or step: a number or duration, negative ones too.
 fn time(text: &str) -> Outcome<i64> {
     match parse(text.trim()).map(|expr| expr.kind) {
-        Ok(ExprKind::Number { value: seconds, .. }) => Ok((seconds * 1e9).round() as i64),
+        Ok(ExprKind::Number { value: seconds, .. }) => Ok((seconds * 1e3).round() as i64 * 1_000_000),
         _ => Err(format!("not a time: {text:?}")),
     }
 }

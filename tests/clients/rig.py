@@ -1,0 +1,93 @@
+"""What the rigs of this directory share: the real Prometheus and the release binary, started on loopback, and stopped by
+the process. Knows nothing of what is sent or asked."""
+
+import os
+import pathlib
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
+ICECORE = os.environ.get("ICECORE_BINARY", str(TARGET / "release" / "icecore"))
+
+processes = []
+
+
+def start(arguments, log, **kwargs):
+    process = subprocess.Popen(arguments, stderr=open(log, "ab"), **kwargs)
+    processes.append(process)
+    return process
+
+
+def stop_all():
+    for process in reversed(processes):
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+    for process in processes:
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def wait_for(what, is_there, seconds=30):
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        try:
+            if is_there():
+                return True
+        except (OSError, urllib.error.URLError):
+            pass
+        time.sleep(0.1)
+    print(f"FAILED waiting for {what}", file=sys.stderr)
+    return False
+
+
+def find_prometheus():
+    if shutil.which("prometheus") is None and os.geteuid() == 0 and shutil.which("apt-get"):
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        # The machine may refuse; then the run is skipped.
+        subprocess.run(["apt-get", "update", "-q"], check=False, **quiet)
+        install = ["apt-get", "install", "-qy", "--no-install-recommends", "prometheus"]
+        subprocess.run(install, check=False, **quiet, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
+    return shutil.which("prometheus")
+
+
+def prometheus(binary, scratch, name, config, *flags):
+    """Starts one; OWN in its configuration stands for its own address."""
+    port = free_port()
+    (scratch / f"{name}.yml").write_text(config.replace("OWN", f"127.0.0.1:{port}"))
+    arguments = [
+        binary,
+        f"--config.file={scratch}/{name}.yml",
+        f"--storage.tsdb.path={scratch}/{name}",
+        f"--web.listen-address=127.0.0.1:{port}",
+        "--log.level=warn",
+        *flags,
+    ]
+    start(arguments, scratch / f"{name}.log", cwd=scratch)
+    return f"http://127.0.0.1:{port}"
+
+
+def start_icecore(scratch, *flags):
+    arguments = [ICECORE, "serve", "--data-dir", str(scratch / "data"), "--listen", "127.0.0.1:0", *flags]
+    process = start(arguments, scratch / "icecore.log", stdout=subprocess.PIPE, text=True)
+    for line in process.stdout:
+        found = re.search(r"http://127\.0\.0\.1:\d+", line)
+        if found:
+            threading.Thread(target=process.stdout.read, daemon=True).start()
+            return found.group()
+    sys.exit("icecore did not start")
