@@ -93,10 +93,10 @@ fn store(
             _ => failure,
         })?,
     };
-    // An empty message of JSON is two bytes and a comma, and up to eight in protobuf.
+    // A count in a list of JSON is a digit and a comma, and nine bytes in protobuf; twice that while the text grows.
     let copies = match form {
         Form::Protobuf => 2,
-        Form::Json => 5,
+        Form::Json => 10,
     };
     let bytes = body.len().saturating_mul(copies).saturating_add(PORTION_BYTES);
     let _memory = runtime.block_on(app.decoding_memory(bytes))?;
