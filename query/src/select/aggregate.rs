@@ -5,12 +5,13 @@
 
 use std::collections::HashMap;
 
+use icecore_storage::model::histogram::{Bucket, bucket_upper};
 use icecore_storage::model::partial::{Number, Sum};
 use icecore_storage::model::{FieldType, Partial, StatSet, Stats, TextStats, Uniques, ValueRef};
 
 use super::ast::{Arith, Fill, Function};
 use super::node::BoundCall;
-use super::scalar::{Cell, Scalar, arith};
+use super::scalar::{Cell, arith, order_cells};
 
 /// Adds the partial of another series over the same time. The earliest and latest values are chosen by time and,
 /// at equal times, the larger value. Resets and changes lose their meaning.
@@ -134,8 +135,57 @@ fn stats_cell<N: Number>(
         Function::Stddev if stats.count < 2 => Cell::Null,
         Function::Stddev => finite((stats.m2 / (stats.count - 1) as f64).max(0.0).sqrt()),
         Function::Quantile(share) => finite(quantile(stats, share)),
-        Function::Mode | Function::Distinct | Function::CountDistinct | Function::Uniq => Cell::Null,
+        Function::ErrorRate => Cell::Float(1.0 - zeros(stats) as f64 / stats.count as f64),
+        Function::FractionLe(bound) => Cell::Float(share_up_to(stats, bound)),
+        Function::Apdex(target) => {
+            Cell::Float((share_up_to(stats, target) + share_up_to(stats, 4.0 * target)) / 2.0)
+        }
+        Function::Mode
+        | Function::Distinct
+        | Function::CountDistinct
+        | Function::Uniq
+        | Function::Integral { .. }
+        | Function::Uptime { .. }
+        | Function::Downtime { .. }
+        | Function::Top(_)
+        | Function::Bottom(_)
+        | Function::Sample(_) => Cell::Null,
     }
+}
+
+/// How many values are zero.
+fn zeros<N: Number>(stats: &Stats<N>) -> u64 {
+    match &stats.hist {
+        Some(hist) => hist.zero,
+        // Up to two values need no histogram: they are the smallest and the largest.
+        None if stats.count == 1 => u64::from(stats.min.to_f64() == 0.0),
+        None => u64::from(stats.min.to_f64() == 0.0) + u64::from(stats.max.to_f64() == 0.0),
+    }
+}
+
+/// The share of values that are at most `bound`, from the histogram. Of the bucket that the bound lies in the part below
+/// it counts, as if its values were spread evenly on a logarithmic scale; exact where the bound is the edge of a bucket or
+/// lies beyond the smallest or the largest value.
+fn share_up_to<N: Number>(stats: &Stats<N>, bound: f64) -> f64 {
+    let (min, max) = (stats.min.to_f64(), stats.max.to_f64());
+    if max <= bound {
+        return 1.0;
+    }
+    if bound < min {
+        return 0.0;
+    }
+    let Some(hist) = &stats.hist else { return 0.5 };
+    let part_below = |bucket: &Bucket, magnitude: f64| {
+        let (lower, upper) = (bucket_upper(bucket.index - 1), bucket_upper(bucket.index));
+        ((magnitude / lower).ln() / (upper / lower).ln()).clamp(0.0, 1.0) * bucket.count as f64
+    };
+    let zero = if bound < 0.0 { 0.0 } else { hist.zero as f64 };
+    let positive: f64 =
+        if bound <= 0.0 { 0.0 } else { hist.positive.iter().map(|bucket| part_below(bucket, bound)).sum() };
+    let below_zero =
+        |bucket: &Bucket| bucket.count as f64 - if bound < 0.0 { part_below(bucket, -bound) } else { 0.0 };
+    let negative: f64 = hist.negative.iter().map(below_zero).sum();
+    ((negative + zero + positive) / stats.count as f64).clamp(0.0, 1.0)
 }
 
 /// Nearest rank from the histogram, within the smallest and largest value.
@@ -157,8 +207,19 @@ impl BoundCall {
     /// Whether partials hold all the function needs.
     pub(crate) fn is_in_partial(&self) -> bool {
         match self.function {
-            Function::Mode | Function::Distinct | Function::CountDistinct => false,
+            Function::Mode
+            | Function::Distinct
+            | Function::CountDistinct
+            | Function::Integral { .. }
+            | Function::Uptime { .. }
+            | Function::Downtime { .. }
+            | Function::Top(_)
+            | Function::Bottom(_)
+            | Function::Sample(_) => false,
             Function::Count
+            | Function::ErrorRate
+            | Function::FractionLe(_)
+            | Function::Apdex(_)
             | Function::First
             | Function::Last
             | Function::Uniq
@@ -175,7 +236,16 @@ impl BoundCall {
     /// The groups of statistics that the function reads off a partial.
     pub(crate) fn wants(&self) -> StatSet {
         match self.function {
-            Function::Count | Function::Mode | Function::Distinct | Function::CountDistinct => StatSet::COUNT,
+            Function::Count
+            | Function::Mode
+            | Function::Distinct
+            | Function::CountDistinct
+            | Function::Integral { .. }
+            | Function::Uptime { .. }
+            | Function::Downtime { .. }
+            | Function::Top(_)
+            | Function::Bottom(_)
+            | Function::Sample(_) => StatSet::COUNT,
             Function::Sum => StatSet::SUM,
             // The mean, which a sum that overflows does not give.
             Function::Mean => StatSet::SUM.with(StatSet::RANGE),
@@ -183,7 +253,9 @@ impl BoundCall {
             Function::First | Function::Last => StatSet::ENDS,
             Function::Stddev => StatSet::SPREAD,
             // Bounded by the smallest and the largest value.
-            Function::Quantile(_) => StatSet::HIST.with(StatSet::RANGE),
+            Function::Quantile(_) | Function::ErrorRate | Function::FractionLe(_) | Function::Apdex(_) => {
+                StatSet::HIST.with(StatSet::RANGE)
+            }
             Function::Uniq => StatSet::UNIQUES,
         }
     }
@@ -191,14 +263,21 @@ impl BoundCall {
     /// What a bucket without data shows; previous and linear are decided by the neighbours.
     pub(crate) fn empty_cell(&self, fill: Fill) -> Cell {
         let is_count = matches!(self.function, Function::Count | Function::CountDistinct | Function::Uniq);
-        let Some(field) = &self.field else { return Cell::Null };
+        let Some(field) = &self.field else {
+            // A measurement of several may lack the field.
+            return match fill {
+                Fill::Value(value) if is_count => Cell::Int(value as i64),
+                Fill::Value(value) => Cell::Float(value),
+                Fill::Null | Fill::None | Fill::Previous | Fill::Linear => Cell::Null,
+            };
+        };
         match fill {
             Fill::Null if is_count => Cell::Int(0),
             Fill::Null | Fill::None | Fill::Previous | Fill::Linear => Cell::Null,
             // The cast saturates, and a fraction is cut, as InfluxDB does for integer columns.
             Fill::Value(value) if is_count => Cell::Int(value as i64),
             Fill::Value(value) => match (self.function, field.field_type) {
-                (Function::Mean | Function::Stddev | Function::Quantile(_), _) => Cell::Float(value),
+                (function, _) if function.gives_float() => Cell::Float(value),
                 (_, FieldType::Float) => Cell::Float(value),
                 (_, FieldType::Int | FieldType::UInt) => Cell::Int(value as i64),
                 (_, FieldType::Bool | FieldType::Str) => Cell::Null,
@@ -364,11 +443,4 @@ impl NumberKey {
             Self::Bool(value) => Cell::Bool(value),
         }
     }
-}
-
-/// A total order for sorting: what does not compare (NaN) comes last.
-fn order_cells(left: &Cell, right: &Cell) -> std::cmp::Ordering {
-    let is_nan = |scalar: Scalar<'_>| matches!(scalar, Scalar::Float(value) if value.is_nan());
-    let (left, right) = (left.scalar(), right.scalar());
-    left.order(right).unwrap_or_else(|| is_nan(left).cmp(&is_nan(right)))
 }

@@ -37,6 +37,22 @@ pub enum Statement {
         /// Its clauses.
         show: Show,
     },
+    /// `SHOW SERIES CARDINALITY` and its like: how many there are. All are counted, also without EXACT.
+    ShowCardinality {
+        /// What is counted.
+        what: Counted,
+        /// Whether EXACT was asked for, which for series gives a number for each measurement.
+        is_exact: bool,
+        /// Its clauses.
+        show: Show,
+    },
+    /// `EXPLAIN [ANALYZE] SELECT ...`
+    Explain {
+        /// The statement.
+        select: Box<Select>,
+        /// Whether it is executed.
+        is_executed: bool,
+    },
     /// `SHOW RETENTION POLICIES [ON db]`; answered by the caller.
     ShowRetentionPolicies {
         /// The database named by ON.
@@ -64,11 +80,12 @@ impl Statement {
     /// The database that the statement itself names, by `ON db` or `FROM db..m`.
     pub fn database(&self) -> Option<&str> {
         match self {
-            Self::Select(select) => database_of(&select.sources),
+            Self::Select(select) | Self::Explain { select, .. } => database_of(&select.sources),
             Self::ShowMeasurements { show }
             | Self::ShowTagKeys { show }
             | Self::ShowTagValues { show }
             | Self::ShowFieldKeys { show }
+            | Self::ShowCardinality { show, .. }
             | Self::ShowSeries { show } => show.database.as_deref().or_else(|| database_of(&show.sources)),
             Self::ShowRetentionPolicies { database } => database.as_deref(),
             Self::Delete { delete } => database_of(&delete.sources),
@@ -82,8 +99,23 @@ impl Statement {
     }
 }
 
+/// What a statement counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counted {
+    /// Series.
+    Series,
+    /// Measurements.
+    Measurements,
+    /// Tag keys of each measurement.
+    TagKeys,
+    /// Values of tags of each measurement.
+    TagValues,
+    /// Field keys of each measurement.
+    FieldKeys,
+}
+
 fn database_of(sources: &[Source]) -> Option<&str> {
-    sources.iter().find_map(|source| source.database.as_deref())
+    sources.iter().find_map(Source::database)
 }
 
 /// A SELECT statement.
@@ -94,8 +126,12 @@ pub struct Select {
     pub(crate) condition: Option<Expr>,
     pub(crate) interval: Option<Interval>,
     pub(crate) dimensions: Vec<Dimension>,
+    /// Tested on rows of the answer.
+    pub(crate) having: Option<Expr>,
     pub(crate) fill: Fill,
     pub(crate) order: Order,
+    /// A column of the answer to order by in place of time.
+    pub(crate) order_column: Option<String>,
     pub(crate) page: Page,
     pub(crate) series_page: Page,
 }
@@ -169,9 +205,23 @@ pub(crate) struct Item {
 
 /// Where rows come from.
 #[derive(Debug, Clone)]
-pub(crate) struct Source {
-    pub(crate) database: Option<String>,
-    pub(crate) measurement: Pattern,
+pub(crate) enum Source {
+    Measurement {
+        database: Option<String>,
+        measurement: Pattern,
+    },
+    /// `(SELECT ...)`
+    Query(Box<Select>),
+}
+
+impl Source {
+    /// The database that it names.
+    pub(crate) fn database(&self) -> Option<&str> {
+        match self {
+            Self::Measurement { database, .. } => database.as_deref(),
+            Self::Query(select) => database_of(&select.sources),
+        }
+    }
 }
 
 /// A name or a regular expression over names.
@@ -250,11 +300,61 @@ pub(crate) enum Function {
     Mode,
     Distinct,
     CountDistinct,
+    /// The area under the values, over units of time.
+    Integral {
+        unit_ns: i64,
+    },
+    /// The share of time in which a row that is up came no longer ago than this.
+    Uptime {
+        alive_ns: i64,
+    },
+    /// The seconds in which none did.
+    Downtime {
+        alive_ns: i64,
+    },
+    /// The rows with so many of the largest values.
+    Top(usize),
+    /// The rows with so many of the smallest values.
+    Bottom(usize),
+    /// So many rows by chance.
+    Sample(usize),
+    /// The share of values that are at most this.
+    FractionLe(f64),
+    /// Apdex for this threshold.
+    Apdex(f64),
+    /// The share of values that are not zero.
+    ErrorRate,
     /// About how many distinct values, from a sketch.
     Uniq,
 }
 
 impl Function {
+    /// Whether the result is a float, whatever the type of the field.
+    pub(crate) fn gives_float(self) -> bool {
+        matches!(
+            self,
+            Self::Mean
+                | Self::Stddev
+                | Self::Quantile(_)
+                | Self::Integral { .. }
+                | Self::Uptime { .. }
+                | Self::Downtime { .. }
+                | Self::ErrorRate
+                | Self::FractionLe(_)
+                | Self::Apdex(_)
+        )
+    }
+
+    /// Whether the result comes from rows in the order of their times, and not from each alone.
+    pub(crate) fn needs_order(self) -> bool {
+        matches!(self, Self::Integral { .. } | Self::Uptime { .. } | Self::Downtime { .. })
+    }
+
+    /// Whether the result is several rows, each with its own time.
+    pub(crate) fn picks_several(self) -> bool {
+        matches!(self, Self::Top(_) | Self::Bottom(_) | Self::Sample(_))
+    }
+
     /// Whether the result is one of the rows, so that alone it carries the row's time.
     pub(crate) fn is_selector(self) -> bool {
         matches!(self, Self::Min | Self::Max | Self::First | Self::Last)
@@ -269,6 +369,60 @@ pub(crate) enum Argument {
     Regex(Regex),
 }
 
+/// A function of the numbers of one row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Math {
+    Abs,
+    Acos,
+    Asin,
+    Atan,
+    Atan2,
+    Ceil,
+    Cos,
+    Exp,
+    Floor,
+    Ln,
+    Log,
+    Log2,
+    Log10,
+    Pow,
+    Round,
+    Sin,
+    Sqrt,
+    Tan,
+}
+
+/// A function of a column's values, one after the other.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Transform {
+    /// Change per unit of time; without one the width of a bucket, or a second.
+    Derivative {
+        unit_ns: Option<i64>,
+        is_non_negative: bool,
+    },
+    Difference {
+        is_non_negative: bool,
+    },
+    /// Mean of so many values.
+    MovingAverage(usize),
+    CumulativeSum,
+    /// Time since the value before, in whole units.
+    Elapsed {
+        unit_ns: i64,
+    },
+}
+
+impl Transform {
+    /// How many buckets before the first one have a say in it.
+    pub(crate) fn buckets_before(self) -> usize {
+        match self {
+            Self::Derivative { .. } | Self::Difference { .. } | Self::Elapsed { .. } => 1,
+            Self::MovingAverage(count) => count.saturating_sub(1),
+            Self::CumulativeSum => 0,
+        }
+    }
+}
+
 /// A call of an aggregate.
 #[derive(Debug, Clone)]
 pub(crate) struct Call {
@@ -276,6 +430,8 @@ pub(crate) struct Call {
     /// The name as typed, in lower case: the column's name.
     pub(crate) name: String,
     pub(crate) argument: Argument,
+    /// Tags of which each combination gives a row at most: of top and bottom.
+    pub(crate) by: Vec<String>,
 }
 
 /// Arithmetic operators.
@@ -326,10 +482,36 @@ pub(crate) enum Expr {
     Duration(i64),
     Now,
     Call(Call),
-    Arith { first: Box<Expr>, rest: Vec<(Arith, Expr)> },
-    Compare { op: Compare, left: Box<Expr>, right: Box<Expr> },
-    Match { left: Box<Expr>, regex: Regex, is_negated: bool },
-    In { left: Box<Expr>, list: Vec<Expr>, is_negated: bool },
+    Math {
+        function: Math,
+        name: String,
+        args: Vec<Expr>,
+    },
+    /// A transformation of a field or an aggregate.
+    Transform {
+        function: Transform,
+        name: String,
+        of: Box<Expr>,
+    },
+    Arith {
+        first: Box<Expr>,
+        rest: Vec<(Arith, Expr)>,
+    },
+    Compare {
+        op: Compare,
+        left: Box<Expr>,
+        right: Box<Expr>,
+    },
+    Match {
+        left: Box<Expr>,
+        regex: Regex,
+        is_negated: bool,
+    },
+    In {
+        left: Box<Expr>,
+        list: Vec<Expr>,
+        is_negated: bool,
+    },
     All(Vec<Expr>),
     Any(Vec<Expr>),
     Not(Box<Expr>),

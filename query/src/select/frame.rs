@@ -19,7 +19,10 @@ pub(crate) type Buckets = BTreeMap<i64, Vec<Cell>>;
 /// The time that a statement speaks of, and how it is cut.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Frame {
+    /// What is read.
     pub(crate) range: TimeRange,
+    /// Where the first bucket lies, and the time of the only row where there are none.
+    pub(crate) start_ns: i64,
     /// Whether the statement itself bounds the start.
     pub(crate) has_start: bool,
     pub(crate) interval: Option<Interval>,
@@ -34,7 +37,7 @@ impl Frame {
                 let within = ts_ns.wrapping_sub(interval.offset_ns).rem_euclid(interval.every_ns);
                 ts_ns.saturating_sub(within)
             }
-            None if self.has_start => self.range.start_ns,
+            None if self.has_start => self.start_ns,
             None => 0,
         }
     }
@@ -78,8 +81,8 @@ impl Frame {
         if fill == Fill::None {
             return Ok(buckets.into_iter().collect());
         }
-        let first_ns = buckets.keys().next().copied().unwrap_or(self.range.start_ns);
-        let start_ns = if self.has_start { self.bucket(self.range.start_ns) } else { first_ns };
+        let first_ns = buckets.keys().next().copied().unwrap_or(self.start_ns);
+        let start_ns = if self.has_start { self.bucket(self.start_ns).min(first_ns) } else { first_ns };
         self.charge_buckets(start_ns, width, budget)?;
         let mut rows = Vec::new();
         let mut next = Some(start_ns);
@@ -116,7 +119,7 @@ impl Frame {
     /// # Errors
     /// `LimitExceeded`.
     pub(crate) fn check_buckets(&self, first_ns: i64, width: usize, budget: &Budget) -> Result<()> {
-        let start_ns = if self.has_start { self.range.start_ns } else { first_ns };
+        let start_ns = if self.has_start { self.start_ns.min(first_ns) } else { first_ns };
         let cells = self.cells_after(start_ns, width);
         let is_dense = self.interval.is_some() && self.fill != Fill::None;
         if is_dense && cells > budget.limits().points_max { budget.charge_points(cells) } else { Ok(()) }

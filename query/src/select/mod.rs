@@ -4,7 +4,10 @@
 //! statement says), `token` and `parser` (text to statement), `scalar` and `node` (values and bound
 //! expressions), `time` and `filter` (conditions), `analyze` (columns and plans), `run` (one SELECT from
 //! plan to table), `windows` and `rows` (the two ways to read), `aggregate` and `frame` (what they make of
-//! it), `raw` (rows as they are), `show` and `delete` (which rows a DELETE or DROP means).
+//! it), `raw` (rows as they are), `several` (rows that are picked), `in_order` (what needs them one
+//! after the other), `stages` and `finish` (from what was read to the
+//! columns and rows of the answer), `subquery` (an answer as a view), `show` and `explain`, and `delete` (which rows a DELETE or DROP
+//! means).
 //!
 //! Life of a SELECT: parse, split the bounds of time from the condition, expand wildcards over the schemas, bind
 //! names for each measurement, find its series and group them, read partials (or rows, where the condition or a
@@ -14,15 +17,22 @@ mod aggregate;
 mod analyze;
 mod ast;
 mod delete;
+mod explain;
 mod filter;
+mod finish;
 mod frame;
+mod in_order;
+mod math;
 mod node;
 mod parser;
 mod raw;
 mod rows;
 mod run;
 mod scalar;
+mod several;
 mod show;
+mod stages;
+mod subquery;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -35,9 +45,9 @@ use std::fmt;
 
 use icecore_storage::scan::{Coverage, Resolution, Scan};
 
-pub use ast::{Delete, Select, Show, Statement};
+pub use ast::{Counted, Delete, Select, Show, Statement};
 pub use delete::{Chosen, chosen};
-pub use parser::parse;
+pub use parser::{Binding, Bindings, parse, parse_bound};
 pub use scalar::Cell;
 
 use crate::{Budget, Error, ErrorKind, Result};
@@ -101,6 +111,10 @@ pub fn execute(context: &Context<'_>, statement: &Statement) -> Result<Table> {
         Statement::ShowTagValues { show } => show::tag_values(context, show),
         Statement::ShowFieldKeys { show } => show::field_keys(context, show),
         Statement::ShowSeries { show } => show::series(context, show),
+        Statement::ShowCardinality { what, is_exact, show } => {
+            show::cardinality(context, *what, *is_exact, show)
+        }
+        Statement::Explain { select, is_executed } => explain::explain(context, select, *is_executed),
         Statement::ShowDatabases
         | Statement::ShowRetentionPolicies { .. }
         | Statement::Delete { .. }

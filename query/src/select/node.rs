@@ -7,7 +7,8 @@ use icecore_storage::model::{Column, FieldType, SeriesKey, ValueRef};
 use icecore_storage::scan::{FieldInfo, Schema};
 use regex::Regex;
 
-use super::ast::{Argument, Arith, Call, Compare, Expr, Function, Name, NameKind};
+use super::ast::{Argument, Arith, Call, Compare, Expr, Function, Math, Name, NameKind, Transform};
+use super::math::math;
 use super::scalar::{Cell, Scalar, arith, compare};
 use super::time::time_value;
 use crate::{Error, ErrorKind, Result};
@@ -45,7 +46,7 @@ pub(crate) enum Tags<'a> {
 }
 
 impl<'a> Tags<'a> {
-    fn get(self, key: &str) -> Option<&'a str> {
+    pub(crate) fn get(self, key: &str) -> Option<&'a str> {
         match self {
             Self::None => None,
             Self::Key(series) => series.tag(key),
@@ -67,6 +68,12 @@ pub(crate) enum Node {
     Time,
     /// An aggregate call, by its place in the list of calls.
     Call(usize),
+    /// A transformation, by its place in the list of transformations.
+    Transform(usize),
+    Math {
+        function: Math,
+        args: Vec<Self>,
+    },
     Arith {
         first: Box<Self>,
         rest: Vec<(Arith, Self)>,
@@ -101,6 +108,12 @@ impl Node {
             Self::TagText(key) => Scalar::Text(row.tags.get(key).unwrap_or_default()),
             Self::Time => Scalar::Int(row.ts_ns),
             Self::Call(place) => row.calls.get(*place).map_or(Scalar::Null, Cell::scalar),
+            // Set in stages, where it is a cell.
+            Self::Transform(_) => Scalar::Null,
+            Self::Math { function, args } => {
+                let arg = |place: usize| args.get(place).map_or(Scalar::Null, |arg| arg.eval(row));
+                math(*function, arg(0), arg(1))
+            }
             Self::Arith { first, rest } => {
                 rest.iter().fold(first.eval(row), |sum, (op, operand)| arith(*op, sum, operand.eval(row)))
             }
@@ -134,6 +147,8 @@ impl Node {
             | Self::TagText(_)
             | Self::Time
             | Self::Call(_)
+            | Self::Transform(_)
+            | Self::Math { .. }
             | Self::Arith { .. } => self.eval(row) == Scalar::Bool(true),
         }
     }
@@ -149,6 +164,8 @@ impl Node {
             Self::Const(_) => {}
             Self::Column(_) | Self::Time => leaves.has_row = true,
             Self::Call(_) => leaves.has_call = true,
+            Self::Transform(_) => {}
+            Self::Math { args, .. } => args.iter().for_each(|arg| arg.leaves(leaves)),
             Self::Tag(key) | Self::TagText(key) => leaves.tags.push(key),
             Self::Arith { first, rest } => {
                 first.leaves(leaves);
@@ -179,6 +196,8 @@ pub(crate) struct Leaves<'a> {
 pub(crate) struct BoundCall {
     pub(crate) function: Function,
     pub(crate) field: Option<FieldInfo>,
+    /// See [`Call::by`].
+    pub(crate) by: Vec<String>,
 }
 
 /// Binds expressions to one measurement and collects the fields and calls they need.
@@ -189,11 +208,19 @@ pub(crate) struct Binder<'a> {
     /// Fields that rows must carry, in order of first use.
     pub(crate) fields: Vec<FieldInfo>,
     pub(crate) calls: Vec<BoundCall>,
+    pub(crate) transforms: Vec<BoundTransform>,
+}
+
+/// A transformation and what it is taken of.
+#[derive(Debug, Clone)]
+pub(crate) struct BoundTransform {
+    pub(crate) function: Transform,
+    pub(crate) of: Node,
 }
 
 impl<'a> Binder<'a> {
     pub(crate) fn new(schema: &'a Schema, now_ns: i64) -> Self {
-        Self { schema, now_ns, fields: Vec::new(), calls: Vec::new() }
+        Self { schema, now_ns, fields: Vec::new(), calls: Vec::new(), transforms: Vec::new() }
     }
 
     /// The place of a field among the requested ones.
@@ -230,6 +257,11 @@ impl<'a> Binder<'a> {
             Expr::Bool(value) => Node::Const(Cell::Bool(*value)),
             Expr::Now => Node::Const(Cell::Int(self.now_ns)),
             Expr::Call(call) => self.call(call)?,
+            Expr::Math { function, args, .. } => {
+                let args = args.iter().map(|arg| self.bind(arg, in_condition));
+                Node::Math { function: *function, args: args.collect::<Result<_>>()? }
+            }
+            Expr::Transform { function, name, of } => self.transform(*function, name, of)?,
             Expr::Arith { first, rest } => Node::Arith {
                 first: Box::new(self.bind(first, in_condition)?),
                 rest: rest
@@ -254,6 +286,21 @@ impl<'a> Binder<'a> {
             // Expanded before binding, or refused by the parser.
             Expr::Wildcard(_) | Expr::Regex(_) => Node::Const(Cell::Null),
         })
+    }
+
+    fn transform(&mut self, function: Transform, name: &str, of: &Expr) -> Result<Node> {
+        let of = self.bind(of, false)?;
+        if let Node::Column(place) = of
+            && let Some(field) = self.fields.get(place)
+            && matches!(field.field_type, FieldType::Str | FieldType::Bool)
+            && !matches!(function, Transform::Elapsed { .. })
+        {
+            let (field, field_type) = (&field.name, field.field_type.name());
+            let message = format!("{name}() is not for field \"{field}\" of type {field_type}");
+            return Err(Error::new(ErrorKind::InvalidInput, message));
+        }
+        self.transforms.push(BoundTransform { function, of });
+        Ok(Node::Transform(self.transforms.len() - 1))
     }
 
     fn bind_all(&mut self, parts: &[Expr]) -> Result<Vec<Node>> {
@@ -326,7 +373,7 @@ impl<'a> Binder<'a> {
                 ),
             ));
         }
-        let bound = BoundCall { function: call.function, field: field.cloned() };
+        let bound = BoundCall { function: call.function, field: field.cloned(), by: call.by.clone() };
         let known = self.calls.iter().position(|other| *other == bound);
         Ok(Node::Call(known.unwrap_or_else(|| {
             self.calls.push(bound);
@@ -348,16 +395,24 @@ fn constant(expr: &Expr) -> Cell {
 /// Whether a function takes fields of a type.
 pub(crate) fn accepts(function: Function, field_type: FieldType) -> bool {
     match function {
-        Function::Count | Function::First | Function::Last => true,
+        Function::Count | Function::First | Function::Last | Function::Sample(_) => true,
+        Function::Min
+        | Function::Max
+        | Function::ErrorRate
+        | Function::Uptime { .. }
+        | Function::Downtime { .. } => field_type != FieldType::Str,
         Function::Distinct | Function::CountDistinct | Function::Mode | Function::Uniq => {
             field_type != FieldType::Bool
         }
         Function::Sum
         | Function::Mean
-        | Function::Min
-        | Function::Max
         | Function::Spread
         | Function::Stddev
+        | Function::Integral { .. }
+        | Function::FractionLe(_)
+        | Function::Apdex(_)
+        | Function::Top(_)
+        | Function::Bottom(_)
         | Function::Quantile(_) => matches!(field_type, FieldType::Float | FieldType::Int | FieldType::UInt),
     }
 }

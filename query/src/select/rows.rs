@@ -288,7 +288,7 @@ pub(crate) fn read_selected(
 
 /// Whether a row is to be picked before the known one; at equal times the larger value, of equal values the
 /// earlier row.
-fn is_better(function: Function, ts_ns: i64, value: Scalar<'_>, known: &Picked) -> bool {
+pub(crate) fn is_better(function: Function, ts_ns: i64, value: Scalar<'_>, known: &Picked) -> bool {
     use std::cmp::Ordering;
     let by_time = ts_ns.cmp(&known.ts_ns);
     let by_value = value.order(known.value.scalar());

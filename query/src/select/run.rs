@@ -2,15 +2,18 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use icecore_storage::model::SeriesId;
-use icecore_storage::scan::Coverage;
+use icecore_storage::model::{SeriesId, TimeRange};
+use icecore_storage::scan::{Coverage, Schema};
 
 use super::analyze::{Columns, Plan, Shape, schemas};
-use super::ast::{Fill, Order, Select};
-use super::frame::Frame;
+use super::ast::{Fill, Order, Page, Select};
+use super::finish::Finish;
+use super::frame::{Buckets, Frame};
+use super::node::{Leaves, Row};
 use super::scalar::{Cell, row_bytes};
+use super::stages::Stages;
 use super::time::{TimeSplit, rfc3339, split_time};
-use super::{Context, Table, TableSeries, raw, rows, windows};
+use super::{Context, Table, TableSeries, in_order, raw, rows, several, subquery, windows};
 use crate::keys::each_key;
 use crate::{Error, ErrorKind, Result};
 
@@ -110,17 +113,35 @@ pub(crate) fn select(context: &Context<'_>, select: &Select) -> Result<Table> {
     if select.interval.is_some() && !split.has_end {
         split.range.end_ns = split.range.end_ns.min(context.now_ns.saturating_add(1));
     }
-    let schemas = schemas(context.scan, &select.sources);
-    let columns = Columns::of(select, &schemas);
+    let Some(inner) = subquery::run(context, select, &split)? else {
+        return select_from(context, &schemas(context.scan, &select.sources), select, &split, i64::MAX);
+    };
+    let outer = Context { scan: &inner.rows, ..*context };
+    // A bucket inside may begin before the range.
+    let table = select_from(&outer, &inner.rows.schemas(), select, &split, inner.rows.first_ns())?;
+    Ok(Table { messages: inner.messages, coverage: inner.coverage, ..table })
+}
+
+/// The answer from some measurements, whose rows count from `first_ns` on if that is before the range.
+fn select_from(
+    context: &Context<'_>,
+    schemas: &[Schema],
+    select: &Select,
+    split: &TimeSplit,
+    first_ns: i64,
+) -> Result<Table> {
+    let columns = Columns::of(select, schemas);
+    let finish = Finish::of(select, &columns)?;
+    let coverage = Coverage::default();
     let mut runner =
-        Runner { context, select, columns: &columns, split: &split, coverage: Coverage::default() };
+        Runner { context, select, columns: &columns, split, first_ns, finish: &finish, coverage };
     let mut series = Vec::new();
-    for schema in &schemas {
-        let plan = Plan::of(select, &columns, &split, schema, context.now_ns)?;
+    for schema in schemas {
+        let plan = Plan::of(select, &columns, split, schema, context.now_ns)?;
         series.extend(runner.measurement(&plan)?);
     }
     let coverage = runner.coverage;
-    Ok(Table { series: select.series_page.cut(series), messages: messages(&coverage), coverage })
+    Ok(Table { series: finish.series(series), messages: messages(&coverage), coverage })
 }
 
 /// What the reader should know about the answer.
@@ -136,13 +157,15 @@ struct Runner<'a> {
     select: &'a Select,
     columns: &'a Columns,
     split: &'a TimeSplit,
+    first_ns: i64,
+    finish: &'a Finish<'a>,
     coverage: Coverage,
 }
 
 impl Runner<'_> {
     /// The series of the answer that a measurement gives, sorted by tags.
     fn measurement(&mut self, plan: &Plan<'_>) -> Result<Vec<TableSeries>> {
-        let range = self.split.range;
+        let (range, start_ns) = self.read_range(plan);
         if range.is_empty() || self.columns.names.len() < 2 {
             return Ok(Vec::new());
         }
@@ -154,6 +177,7 @@ impl Runner<'_> {
         let groups = Groups::of(self.context, series, &self.columns.group_keys)?;
         let frame = Frame {
             range,
+            start_ns,
             has_start: self.split.has_start,
             interval: self.select.interval,
             fill: self.select.fill,
@@ -162,9 +186,18 @@ impl Runner<'_> {
             Shape::Rows => self.raw_rows(plan, &groups, &frame)?,
             Shape::Aggregates => self.aggregates(plan, &groups, &frame)?,
             Shape::Selected => self.selected(plan, &groups, &frame)?,
-            Shape::Distinct => {
-                let rows = rows::read_distinct(self.context, plan, &groups, &frame, &mut self.coverage)?;
-                rows.into_iter().map(|rows| self.paged(rows)).collect()
+            Shape::Distinct => rows::read_distinct(self.context, plan, &groups, &frame, &mut self.coverage)?,
+            Shape::Several => several::read(self.context, plan, &groups, &frame, &mut self.coverage)?,
+            Shape::InOrder => {
+                let buckets = in_order::read(self.context, plan, &groups, &frame, &mut self.coverage)?;
+                self.framed(plan, &frame, buckets)?
+            }
+        };
+        let all_rows: Vec<_> = match plan.shape == Shape::Rows && self.finish.is_nothing(plan) {
+            true => all_rows,
+            false => {
+                let shown = (self.shown_range(), self.select.interval);
+                all_rows.into_iter().map(|rows| self.finish.rows(plan, rows, shown)).collect()
             }
         };
         let filled = all_rows.iter().filter(|rows| !rows.is_empty()).count();
@@ -188,22 +221,46 @@ impl Runner<'_> {
         self.context.budget.charge_bytes((count * each) as u64)
     }
 
-    /// Turns ascending rows into the order and page asked for.
-    fn paged(&self, mut rows: Vec<Vec<Cell>>) -> Vec<Vec<Cell>> {
-        if self.select.order == Order::Descending {
-            rows.reverse();
+    /// What is read: the range of the statement, and the buckets before it that transformations look back to. And where
+    /// the first bucket lies.
+    fn read_range(&self, plan: &Plan<'_>) -> (TimeRange, i64) {
+        let range = self.split.range;
+        let before = plan.stages.as_ref().map_or(0, Stages::buckets_before);
+        let start_ns = match self.select.interval {
+            Some(interval) if self.split.has_start && 0 < before => {
+                let back_ns = interval.every_ns.saturating_mul(i64::try_from(before).unwrap_or(i64::MAX));
+                range.start_ns.saturating_sub(back_ns)
+            }
+            _ => range.start_ns,
+        };
+        (TimeRange::new(start_ns.min(self.first_ns), range.end_ns), start_ns)
+    }
+
+    /// The times that rows of the answer may have: from the start of the first bucket.
+    fn shown_range(&self) -> TimeRange {
+        let range = self.split.range;
+        match self.select.interval {
+            Some(interval) if self.split.has_start => {
+                let width = interval.every_ns;
+                let within = range.start_ns.wrapping_sub(interval.offset_ns).rem_euclid(width);
+                TimeRange::new(range.start_ns.saturating_sub(within), range.end_ns)
+            }
+            _ => TimeRange::ALL,
         }
-        self.select.page.cut(rows)
     }
 
     fn raw_rows(&mut self, plan: &Plan<'_>, groups: &Groups, frame: &Frame) -> Result<Vec<Vec<Vec<Cell>>>> {
-        let how = (self.select.order, self.select.page);
+        // What is calculated from rows needs all of them, ascending.
+        let how = match self.finish.is_nothing(plan) {
+            true => (self.select.order, self.select.page),
+            false => (Order::Ascending, Page::default()),
+        };
         let mut all_rows = Vec::with_capacity(groups.len());
         let mut found = 0;
         for group in 0..groups.len() {
             // Later series are cut off by SLIMIT when there is one measurement.
             let is_enough = self.select.series_page.needed().is_some_and(|needed| found >= needed);
-            if is_enough {
+            if is_enough && self.finish.is_nothing(plan) {
                 break;
             }
             let rows = raw::read(self.context, plan, groups, group, frame.range, how, &mut self.coverage)?;
@@ -219,12 +276,12 @@ impl Runner<'_> {
         } else {
             rows::read(self.context, plan, groups, frame, &mut self.coverage)?
         };
-        let mut all_rows = Vec::with_capacity(groups.len());
-        for buckets in groups_buckets {
-            let rows = frame.rows(plan, buckets, self.context.budget)?;
-            all_rows.push(self.paged(rows));
-        }
-        Ok(all_rows)
+        self.framed(plan, frame, groups_buckets)
+    }
+
+    /// Rows of the cells of all groups, with empty buckets filled.
+    fn framed(&self, plan: &Plan<'_>, frame: &Frame, groups: Vec<Buckets>) -> Result<Vec<Vec<Vec<Cell>>>> {
+        groups.into_iter().map(|buckets| frame.rows(plan, buckets, self.context.budget)).collect()
     }
 
     /// The rows that a selector picks. For a selector alone partials say its value, and first and last also its time;
@@ -237,8 +294,10 @@ impl Runner<'_> {
                 "fill() other than null and none is not supported where columns stand beside a selector",
             ));
         }
-        let is_bare = matches!(plan.items.as_slice(), [super::node::Node::Call(_)]);
-        if is_bare && frame.interval.is_none() && windows::can_answer(plan, frame) {
+        let mut leaves = Leaves::default();
+        plan.items.iter().for_each(|item| item.leaves(&mut leaves));
+        let is_alone = !leaves.has_row && leaves.tags.is_empty();
+        if is_alone && frame.interval.is_none() && windows::can_answer(plan, frame) {
             let is_extreme = |call: &super::node::BoundCall| {
                 matches!(call.function, super::ast::Function::Min | super::ast::Function::Max)
             };
@@ -252,7 +311,7 @@ impl Runner<'_> {
         let mut all_rows = Vec::with_capacity(groups.len());
         for group in picked {
             let rows = self.picked_rows(plan, frame, group)?;
-            all_rows.push(self.paged(rows));
+            all_rows.push(rows);
         }
         Ok(all_rows)
     }
@@ -273,8 +332,8 @@ impl Runner<'_> {
             self.coverage.pages += read.pages;
             let row = picked.into_iter().nth(group).and_then(|group| group.into_values().next());
             let row = row.filter(|row| row.value == extreme.value);
-            let ts_ns = row.map_or_else(|| frame.bucket(frame.range.start_ns), |row| row.ts_ns);
-            all_rows.push(self.paged(vec![vec![Cell::Time(ts_ns), extreme.value]]));
+            let ts_ns = row.map_or_else(|| frame.bucket(frame.start_ns), |row| row.ts_ns);
+            all_rows.push(vec![selected_row(plan, ts_ns, &extreme.value)]);
         }
         Ok(all_rows)
     }
@@ -287,10 +346,10 @@ impl Runner<'_> {
     ) -> Result<Vec<Vec<Vec<Cell>>>> {
         let found = windows::read_selected(self.context, plan, groups, frame.range, &mut self.coverage)?;
         self.context.budget.charge_bytes(found.len() as u64 * row_bytes(1))?;
-        let row_ns = frame.bucket(frame.range.start_ns);
+        let row_ns = frame.bucket(frame.start_ns);
         let rows = found.into_iter().map(|found| {
-            let row = found.map(|(at_ns, cell)| vec![Cell::Time(at_ns.unwrap_or(row_ns)), cell]);
-            self.paged(row.into_iter().collect())
+            let row = found.map(|(at_ns, cell)| selected_row(plan, at_ns.unwrap_or(row_ns), &cell));
+            row.into_iter().collect()
         });
         Ok(rows.collect())
     }
@@ -311,7 +370,7 @@ impl Runner<'_> {
             return Ok(group.into_iter().map(|(at_ns, picked)| with_time(at_ns, picked.columns)).collect());
         }
         frame.check_buckets(first_ns, plan.items.len(), self.context.budget)?;
-        let start_ns = if frame.has_start { frame.bucket(frame.range.start_ns) } else { first_ns };
+        let start_ns = if frame.has_start { frame.bucket(frame.start_ns) } else { first_ns };
         let mut rows = Vec::new();
         let mut next = Some(start_ns);
         while let Some(bucket_ns) = next {
@@ -325,6 +384,12 @@ impl Runner<'_> {
         }
         Ok(rows)
     }
+}
+
+/// The row of a selector that stands alone.
+fn selected_row(plan: &Plan<'_>, ts_ns: i64, value: &Cell) -> Vec<Cell> {
+    let row = Row { ts_ns, calls: std::slice::from_ref(value), ..Row::default() };
+    std::iter::once(Cell::Time(ts_ns)).chain(plan.items.iter().map(|item| item.cell(&row))).collect()
 }
 
 #[cfg(test)]

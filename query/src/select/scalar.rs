@@ -100,7 +100,8 @@ impl Scalar<'_> {
         }
     }
 
-    fn number(self) -> Option<f64> {
+    /// As a float; `None` for what is no number.
+    pub(crate) fn number(self) -> Option<f64> {
         match self {
             Self::Float(value) => Some(value),
             Self::Int(value) => Some(value as f64),
@@ -170,4 +171,11 @@ fn fit<'a>(exact: i128, prefer_unsigned: bool) -> Option<Scalar<'a>> {
     let unsigned = u64::try_from(exact).ok().map(Scalar::UInt);
     let signed = i64::try_from(exact).ok().map(Scalar::Int);
     if prefer_unsigned { unsigned.or(signed) } else { signed.or(unsigned) }
+}
+
+/// A total order for sorting: what does not compare (NaN) comes last.
+pub(crate) fn order_cells(left: &Cell, right: &Cell) -> Ordering {
+    let is_nan = |scalar: Scalar<'_>| matches!(scalar, Scalar::Float(value) if value.is_nan());
+    let (left, right) = (left.scalar(), right.scalar());
+    left.order(right).unwrap_or_else(|| is_nan(left).cmp(&is_nan(right)))
 }

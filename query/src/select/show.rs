@@ -8,7 +8,7 @@ use icecore_storage::model::SeriesKey;
 use icecore_storage::scan::Schema;
 
 use super::analyze::schemas;
-use super::ast::{NameTest, Show};
+use super::ast::{Counted, NameTest, Page, Show};
 use super::filter::Filter;
 use super::node::Binder;
 use super::scalar::{Cell, row_bytes};
@@ -122,6 +122,51 @@ pub(crate) fn series(context: &Context<'_>, show: &Show) -> Result<Table> {
     }
     let rows = names.into_iter().map(|name| vec![Cell::Text(name)]).collect();
     table(context, show, vec![(String::new(), vec!["key"], rows)])
+}
+
+/// `SHOW ... CARDINALITY`. Columns are named as in InfluxDB, where a count without EXACT is an estimate; here all are exact.
+///
+/// # Errors
+/// See [`execute`](super::execute).
+pub(crate) fn cardinality(
+    context: &Context<'_>,
+    what: Counted,
+    is_exact: bool,
+    show: &Show,
+) -> Result<Table> {
+    let listed = Show { page: Page::default(), ..show.clone() };
+    let mut counts: Vec<(String, usize)> = Vec::new();
+    let mut column = "count";
+    match what {
+        Counted::Series => {
+            for schema in wanted(context, &listed) {
+                let mut count = 0;
+                each(context, &listed, &schema, |_| {
+                    count += 1;
+                    Ok(())
+                })?;
+                counts.push((schema.name.to_string(), count));
+            }
+        }
+        Counted::Measurements => {
+            let found = measurements(context, &listed)?;
+            counts.push((String::new(), found.series.iter().map(|series| series.rows.len()).sum()));
+        }
+        Counted::TagKeys | Counted::TagValues | Counted::FieldKeys => {
+            let found = match what {
+                Counted::TagKeys => tag_keys(context, &listed)?,
+                Counted::TagValues => tag_values(context, &listed)?,
+                _ => field_keys(context, &listed)?,
+            };
+            counts.extend(found.series.into_iter().map(|series| (series.name, series.rows.len())));
+        }
+    }
+    if !is_exact && matches!(what, Counted::Series | Counted::Measurements) {
+        counts = vec![(String::new(), counts.iter().map(|(_, count)| count).sum())];
+        column = "cardinality estimation";
+    }
+    let row = |count: usize| vec![vec![Cell::Int(i64::try_from(count).unwrap_or(i64::MAX))]];
+    table(context, show, counts.into_iter().map(|(name, count)| (name, vec![column], row(count))).collect())
 }
 
 /// The measurements that a statement speaks of: those of FROM, or all.

@@ -28,6 +28,8 @@ pub(crate) enum Token {
     Duration(i64),
     /// A regular expression, without its slashes.
     Regex(String),
+    /// A bound parameter, `$name`.
+    Bound(String),
     Symbol(&'static str),
     End,
 }
@@ -126,6 +128,7 @@ fn token(input: &str) -> IResult<&str, Token> {
         integer,
         quoted('\'').map(Token::Text),
         quoted('"').map(Token::Quoted),
+        bound.map(|name: &str| Token::Bound(name.to_owned())),
         symbol.map(Token::Symbol),
     ))
     .parse(input)
@@ -137,6 +140,10 @@ fn is_word(c: char) -> bool {
 
 fn word(input: &str) -> IResult<&str, &str> {
     recognize(pair(satisfy(|c| c.is_alphabetic() || c == '_'), take_while(is_word))).parse(input)
+}
+
+fn bound(input: &str) -> IResult<&str, &str> {
+    preceded(char('$'), alt((word, digit1))).parse(input)
 }
 
 /// `1h30m`, in nanoseconds.

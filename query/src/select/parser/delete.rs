@@ -16,7 +16,7 @@ impl Parser<'_> {
         let offset = self.offset();
         if self.eat_word("measurement") {
             let measurement = Pattern::Name(self.name("a measurement name")?);
-            let sources = vec![Source { database: None, measurement }];
+            let sources = vec![Source::Measurement { database: None, measurement }];
             return Ok(Statement::Delete { delete: Delete { sources, ..Delete::default() } });
         }
         if self.eat_word("series") {
@@ -35,7 +35,7 @@ impl Parser<'_> {
     fn rows_meant(&mut self) -> Result<Delete> {
         let mut delete = Delete::default();
         if self.eat_word("from") {
-            delete.sources = self.sources()?;
+            delete.sources = self.measurements()?;
         }
         delete.condition = self.condition()?;
         if delete.sources.is_empty() && delete.condition.is_none() {

@@ -1,53 +1,21 @@
 //! Expressions, by precedence: OR, AND, NOT, comparisons, sums, products, signs.
 
+use icecore_storage::model::SECOND_NS;
+
 use super::{NESTING_MAX, Parser};
 use crate::Result;
-use crate::select::ast::{Argument, Arith, Call, Compare, Expr, Function, Name, NameKind};
+use crate::select::ast::{Argument, Arith, Call, Compare, Expr, Function, Math, Name, NameKind, Transform};
 use crate::select::token::Token;
 
 /// Functions that InfluxQL or icecore's plans have and this version does not.
-const FUNCTIONS_UNSUPPORTED: [&str; 41] = [
-    "top",
-    "bottom",
-    "sample",
-    "derivative",
-    "non_negative_derivative",
-    "difference",
-    "non_negative_difference",
-    "moving_average",
-    "cumulative_sum",
-    "elapsed",
-    "integral",
+const FUNCTIONS_UNSUPPORTED: [&str; 7] = [
     "holt_winters",
     "holt_winters_with_fit",
-    "abs",
-    "acos",
-    "asin",
-    "atan",
-    "atan2",
-    "ceil",
-    "cos",
-    "exp",
-    "floor",
     "histogram",
-    "ln",
-    "log",
-    "log2",
-    "log10",
-    "pow",
-    "round",
-    "sin",
-    "sqrt",
-    "tan",
     "exponential_moving_average",
     "chande_momentum_oscillator",
-    "fraction_le",
-    "apdex",
-    "uptime",
-    "downtime",
     "burn_rate",
     "cast",
-    "tz",
 ];
 
 /// An operator between two operands.
@@ -56,9 +24,13 @@ enum Infix {
     All,
     Compare(Compare),
     Match,
+    Like,
     In,
     Arith(Arith),
 }
+
+/// Values that a moving average is taken of, at most.
+const VALUES_MAX: usize = 1_000;
 
 const LEVEL_OR: u8 = 1;
 const LEVEL_AND: u8 = 2;
@@ -114,6 +86,8 @@ impl Parser<'_> {
             "and" => Some((Infix::All, LEVEL_AND)),
             "in" => Some((Infix::In, LEVEL_COMPARE)),
             "not" if self.at_word_after(1, "in") => Some((Infix::In, LEVEL_COMPARE)),
+            "like" => Some((Infix::Like, LEVEL_COMPARE)),
+            "not" if self.at_word_after(1, "like") => Some((Infix::Like, LEVEL_COMPARE)),
             _ => None,
         }
     }
@@ -123,6 +97,7 @@ impl Parser<'_> {
         match infix {
             Infix::In => return self.in_list(left),
             Infix::Match => return self.matches(left),
+            Infix::Like => return self.like(left),
             Infix::Any | Infix::All | Infix::Compare(_) | Infix::Arith(_) => {}
         }
         self.place += 1;
@@ -138,7 +113,7 @@ impl Parser<'_> {
             }),
             Infix::Arith(op) => arith_chain(left, *op, right, level),
             Infix::Compare(op) => Expr::Compare { op: *op, left: Box::new(left), right: Box::new(right) },
-            Infix::In | Infix::Match => right,
+            Infix::In | Infix::Match | Infix::Like => right,
         })
     }
 
@@ -151,12 +126,36 @@ impl Parser<'_> {
         }
     }
 
+    /// `LIKE 'pattern'`: `%` stands for any text, `_` for one character, and a backslash takes their meaning away.
+    fn like(&mut self, left: Expr) -> Result<Expr> {
+        let is_negated = self.eat_word("not");
+        self.expect_word("like")?;
+        let offset = self.offset();
+        let Token::Text(pattern) = self.peek() else { return Err(self.unexpected("a string after LIKE")) };
+        self.place += 1;
+        let mut regex = String::from("(?s)^");
+        let mut characters = pattern.chars();
+        while let Some(c) = characters.next() {
+            match c {
+                '%' => regex.push_str(".*"),
+                '_' => regex.push('.'),
+                '\\' => {
+                    regex.push_str(&regex::escape(characters.next().unwrap_or('\\').encode_utf8(&mut [0; 4])))
+                }
+                other => regex.push_str(&regex::escape(other.encode_utf8(&mut [0; 4]))),
+            }
+        }
+        regex.push('$');
+        let regex = self.patterns.compile(&regex).map_err(|error| self.fail(offset, error))?;
+        Ok(Expr::Match { left: Box::new(left), regex, is_negated })
+    }
+
     fn in_list(&mut self, left: Expr) -> Result<Expr> {
         let is_negated = self.eat_word("not");
         self.expect_word("in")?;
         self.expect_symbol("(")?;
         if self.at_word("select") {
-            return Err(self.unsupported(self.offset(), "a subquery"));
+            return Err(self.fail(self.offset(), "a subquery stands in FROM alone"));
         }
         let mut list = Vec::new();
         loop {
@@ -187,7 +186,7 @@ impl Parser<'_> {
     fn operand_inside(&mut self) -> Result<Expr> {
         if self.eat_symbol("(") {
             if self.at_word("select") {
-                return Err(self.unsupported(self.offset(), "a subquery"));
+                return Err(self.fail(self.offset(), "a subquery stands in FROM alone"));
             }
             let inner = self.expression(0)?;
             self.expect_symbol(")")?;
@@ -241,7 +240,12 @@ impl Parser<'_> {
     fn distinct_word(&mut self) -> Result<Expr> {
         self.place += 1;
         let argument = Argument::Name(self.reference()?);
-        Ok(Expr::Call(Call { function: Function::Distinct, name: "distinct".to_owned(), argument }))
+        Ok(Expr::Call(Call {
+            function: Function::Distinct,
+            name: "distinct".to_owned(),
+            argument,
+            by: Vec::new(),
+        }))
     }
 
     /// A name, perhaps with `::tag` or `::field`.
@@ -272,26 +276,160 @@ impl Parser<'_> {
         if FUNCTIONS_UNSUPPORTED.contains(&&*name) {
             return Err(self.unsupported(offset, format!("function {name}()")));
         }
-        if name != "now" && function(&name).is_none() {
+        if let Some((function, arguments)) = math(&name) {
+            self.place += 2;
+            return self.math(function, name, arguments);
+        }
+        if let Some(function) = transform(&name) {
+            self.place += 2;
+            return self.transform(function, name);
+        }
+        let Some(mut function) = function(&name) else {
+            if name == "now" {
+                self.place += 2;
+                self.expect_symbol(")")?;
+                return Ok(Expr::Now);
+            }
             return Err(match super::is_reserved(word) {
                 true => self.unexpected("a field, a tag, a value or a function"),
                 false => self.fail(offset, format!("unknown function {name}()")),
             });
-        }
-        self.place += 2;
-        let Some(mut function) = function(&name) else {
-            self.expect_symbol(")")?;
-            return Ok(Expr::Now);
         };
+        self.place += 2;
         let argument = self.argument(&name, &mut function)?;
-        if name == "percentile" {
-            function = Function::Quantile(self.percent()?);
+        let mut by = Vec::new();
+        match &mut function {
+            Function::Quantile(share) if name == "percentile" => *share = self.percent()?,
+            Function::Integral { unit_ns } => *unit_ns = self.unit(*unit_ns)?,
+            Function::Uptime { alive_ns } | Function::Downtime { alive_ns } => {
+                if !self.at_symbol(",") {
+                    let message =
+                        format!("{name}() needs the time that a row is good for: {name}(field, 90s)");
+                    return Err(self.fail(self.offset(), message));
+                }
+                *alive_ns = self.unit(0)?;
+            }
+            Function::FractionLe(bound) | Function::Apdex(bound) => *bound = self.bound(&name)?,
+            Function::Top(count) | Function::Bottom(count) | Function::Sample(count) => {
+                (by, *count) = self.several(&name)?;
+            }
+            _ => {}
         }
+        self.end_call(&name)?;
+        Ok(Expr::Call(Call { function, name, argument, by }))
+    }
+
+    fn end_call(&mut self, name: &str) -> Result<()> {
         if self.at_symbol(",") {
             return Err(self.fail(self.offset(), format!("too many arguments of {name}()")));
         }
-        self.expect_symbol(")")?;
-        Ok(Expr::Call(Call { function, name, argument }))
+        self.expect_symbol(")")
+    }
+
+    /// The arguments of a function of numbers.
+    fn math(&mut self, function: Math, name: String, count: usize) -> Result<Expr> {
+        let mut args = Vec::new();
+        for place in 0..count {
+            if place > 0 && !self.eat_symbol(",") {
+                return Err(self.fail(self.offset(), format!("{name}() takes {count} arguments")));
+            }
+            args.push(self.expression(LEVEL_SUM)?);
+        }
+        self.end_call(&name)?;
+        Ok(Expr::Math { function, name, args })
+    }
+
+    /// What a transformation is taken of, and its second argument.
+    fn transform(&mut self, mut function: Transform, name: String) -> Result<Expr> {
+        let offset = self.offset();
+        if self.at_symbol(")") {
+            return Err(
+                self.fail(offset, format!("{name}() needs a field or an aggregate, such as {name}(value)"))
+            );
+        }
+        let of = self.operand()?;
+        let fits = matches!(
+            of,
+            Expr::Name(_) | Expr::Wildcard(_) | Expr::Regex(_) | Expr::Call(_) | Expr::Math { .. }
+        );
+        if !fits || self.infix().is_some_and(|(_, level)| level >= LEVEL_SUM) {
+            return Err(
+                self.fail(offset, format!("{name}() takes a field or an aggregate, not a calculation"))
+            );
+        }
+        match &mut function {
+            Transform::Derivative { unit_ns, .. } if self.at_symbol(",") => *unit_ns = Some(self.unit(0)?),
+            Transform::Elapsed { unit_ns } => *unit_ns = self.unit(*unit_ns)?,
+            Transform::MovingAverage(count) => *count = self.window(&name)?,
+            Transform::Derivative { .. } | Transform::Difference { .. } | Transform::CumulativeSum => {}
+        }
+        self.end_call(&name)?;
+        Ok(Expr::Transform { function, name, of: Box::new(of) })
+    }
+
+    /// `, 1s` above zero, if it is there.
+    fn unit(&mut self, default_ns: i64) -> Result<i64> {
+        if !self.eat_symbol(",") {
+            return Ok(default_ns);
+        }
+        match self.peek() {
+            Token::Duration(unit_ns) if 0 < *unit_ns => {
+                self.place += 1;
+                Ok(*unit_ns)
+            }
+            _ => Err(self.unexpected("a duration above zero, such as 1s")),
+        }
+    }
+
+    /// `, 5`: how many values are averaged.
+    fn window(&mut self, name: &str) -> Result<usize> {
+        let offset = self.offset();
+        let count = match (self.eat_symbol(","), self.peek()) {
+            (true, Token::Integer(count)) => usize::try_from(*count).unwrap_or(usize::MAX),
+            _ => {
+                return Err(self.fail(offset, format!("{name}() needs a number of values: {name}(field, 5)")));
+            }
+        };
+        if !(2..=VALUES_MAX).contains(&count) {
+            return Err(self.fail(offset, format!("{name}() takes 2 to {VALUES_MAX} values")));
+        }
+        self.place += 1;
+        Ok(count)
+    }
+
+    /// `, tag, 3`: tags, of top and bottom, and how many rows.
+    fn several(&mut self, name: &str) -> Result<(Vec<String>, usize)> {
+        let mut by = Vec::new();
+        loop {
+            let offset = self.offset();
+            let needs = format!("{name}() needs a number of rows above zero: {name}(field, 3)");
+            if !self.eat_symbol(",") {
+                return Err(self.fail(offset, needs));
+            }
+            match self.peek() {
+                Token::Integer(count) if 0 < *count => {
+                    self.place += 1;
+                    return Ok((by, usize::try_from(*count).unwrap_or(usize::MAX)));
+                }
+                Token::Word(_) | Token::Quoted(_) if name != "sample" => by.push(self.name("a tag")?),
+                _ => return Err(self.fail(self.offset(), needs)),
+            }
+        }
+    }
+
+    /// `, 300`: a number.
+    fn bound(&mut self, name: &str) -> Result<f64> {
+        let offset = self.offset();
+        let value = match (self.eat_symbol(","), self.operand_or_end()?) {
+            (true, Some(Expr::Integer(value))) => value as f64,
+            (true, Some(Expr::Float(value))) => value,
+            _ => return Err(self.fail(offset, format!("{name}() needs a number: {name}(field, 300)"))),
+        };
+        Ok(value)
+    }
+
+    fn operand_or_end(&mut self) -> Result<Option<Expr>> {
+        if self.at_symbol(")") { Ok(None) } else { self.operand().map(Some) }
     }
 
     /// The field that a function is taken of; `count(distinct(f))` changes the function.
@@ -356,6 +494,53 @@ fn function(name: &str) -> Option<Function> {
         "mode" => Function::Mode,
         "distinct" => Function::Distinct,
         "uniq" => Function::Uniq,
+        "integral" => Function::Integral { unit_ns: SECOND_NS },
+        "uptime" => Function::Uptime { alive_ns: 0 },
+        "downtime" => Function::Downtime { alive_ns: 0 },
+        "top" => Function::Top(0),
+        "bottom" => Function::Bottom(0),
+        "sample" => Function::Sample(0),
+        "error_rate" => Function::ErrorRate,
+        "fraction_le" => Function::FractionLe(0.0),
+        "apdex" => Function::Apdex(0.0),
+        _ => return None,
+    })
+}
+
+fn transform(name: &str) -> Option<Transform> {
+    Some(match name {
+        "derivative" => Transform::Derivative { unit_ns: None, is_non_negative: false },
+        "non_negative_derivative" => Transform::Derivative { unit_ns: None, is_non_negative: true },
+        "difference" => Transform::Difference { is_non_negative: false },
+        "non_negative_difference" => Transform::Difference { is_non_negative: true },
+        "moving_average" => Transform::MovingAverage(0),
+        "cumulative_sum" => Transform::CumulativeSum,
+        "elapsed" => Transform::Elapsed { unit_ns: 1 },
+        _ => return None,
+    })
+}
+
+/// A function of numbers and how many it takes.
+fn math(name: &str) -> Option<(Math, usize)> {
+    Some(match name {
+        "abs" => (Math::Abs, 1),
+        "acos" => (Math::Acos, 1),
+        "asin" => (Math::Asin, 1),
+        "atan" => (Math::Atan, 1),
+        "atan2" => (Math::Atan2, 2),
+        "ceil" => (Math::Ceil, 1),
+        "cos" => (Math::Cos, 1),
+        "exp" => (Math::Exp, 1),
+        "floor" => (Math::Floor, 1),
+        "ln" => (Math::Ln, 1),
+        "log" => (Math::Log, 2),
+        "log2" => (Math::Log2, 1),
+        "log10" => (Math::Log10, 1),
+        "pow" => (Math::Pow, 2),
+        "round" => (Math::Round, 1),
+        "sin" => (Math::Sin, 1),
+        "sqrt" => (Math::Sqrt, 1),
+        "tan" => (Math::Tan, 1),
         _ => return None,
     })
 }

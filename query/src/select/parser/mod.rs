@@ -9,6 +9,8 @@ mod expression;
 mod select;
 mod show;
 
+use std::collections::BTreeMap;
+
 use regex::Regex;
 
 use super::ast::{Page, Pattern, Source, Statement};
@@ -20,6 +22,9 @@ use crate::{Error, ErrorKind, Result};
 /// Deepest nesting of parentheses, calls and signs.
 const NESTING_MAX: usize = 64;
 
+/// Deepest nesting of subqueries: each is evaluated, and holds its rows, inside the one around it.
+const QUERIES_MAX: usize = 8;
+
 /// Words that cannot be names without double quotes.
 const RESERVED: [&str; 27] = [
     "select", "from", "where", "group", "by", "order", "limit", "offset", "slimit", "soffset", "and", "or",
@@ -28,15 +33,25 @@ const RESERVED: [&str; 27] = [
 ];
 
 /// Statements of SQL and InfluxQL that are known and not built.
-const STATEMENTS_UNSUPPORTED: [&str; 7] = ["explain", "alter", "grant", "revoke", "kill", "insert", "set"];
+const STATEMENTS_UNSUPPORTED: [&str; 6] = ["alter", "grant", "revoke", "kill", "insert", "set"];
 
 /// Reads the statements of a text, separated by `;`.
 ///
 /// # Errors
 /// `InvalidInput` with the place and a hint; `Unsupported` for what the language has and icecore does not.
 pub fn parse(text: &str) -> Result<Vec<Statement>> {
-    let lexemes = tokenize(text)?;
-    let mut parser = Parser { text, lexemes: &lexemes, place: 0, depth: 0, patterns: Patterns::default() };
+    parse_bound(text, &Bindings::new())
+}
+
+/// As [`parse`], with values for the parameters `$name` of the text. They stand for one token each, whatever they hold:
+/// nothing in them can change what the statement is.
+///
+/// # Errors
+/// As [`parse`]; `InvalidInput` for a parameter without a value, or with one that does not read as what it is said to be.
+pub fn parse_bound(text: &str, bindings: &Bindings) -> Result<Vec<Statement>> {
+    let lexemes = bound(text, tokenize(text)?, bindings)?;
+    let patterns = Patterns::default();
+    let mut parser = Parser { text, lexemes: &lexemes, place: 0, depth: 0, queries: 0, patterns };
     let mut statements = Vec::new();
     loop {
         while parser.eat_symbol(";") {}
@@ -54,12 +69,91 @@ pub fn parse(text: &str) -> Result<Vec<Statement>> {
     Ok(statements)
 }
 
+/// Values of parameters, by name without the `$`.
+pub type Bindings = BTreeMap<String, Binding>;
+
+/// The value of a parameter.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Binding {
+    /// A string.
+    Text(String),
+    /// A whole number.
+    Integer(i64),
+    /// A float.
+    Float(f64),
+    /// A boolean.
+    Bool(bool),
+    /// A duration, such as `5m`.
+    Duration(String),
+    /// A regular expression, without slashes.
+    Regex(String),
+    /// The name of a field, a tag, a measurement or a database.
+    Identifier(String),
+}
+
+/// The tokens with values in place of parameters.
+fn bound(text: &str, lexemes: Vec<Lexeme>, bindings: &Bindings) -> Result<Vec<Lexeme>> {
+    let mut filled = Vec::with_capacity(lexemes.len());
+    for Lexeme { token, offset } in lexemes {
+        let Token::Bound(name) = &token else {
+            filled.push(Lexeme { token, offset });
+            continue;
+        };
+        let value = bindings.get(name);
+        let value =
+            value.ok_or_else(|| Error::at(text, offset, format!("parameter ${name} has no value")))?;
+        let mut push = |token: Token| filled.push(Lexeme { token, offset });
+        match value {
+            Binding::Text(value) => push(Token::Text(value.clone())),
+            Binding::Identifier(name) => push(Token::Quoted(name.clone())),
+            Binding::Regex(regex) => push(Token::Regex(regex.clone())),
+            Binding::Bool(value) => push(Token::Word(value.to_string())),
+            Binding::Integer(value) => {
+                if *value < 0 {
+                    push(Token::Symbol("-"));
+                }
+                push(match i64::try_from(value.unsigned_abs()) {
+                    Ok(size) => Token::Integer(size),
+                    Err(_) => Token::Float(value.unsigned_abs() as f64),
+                });
+            }
+            Binding::Float(value) if value.is_finite() => {
+                if value.is_sign_negative() {
+                    push(Token::Symbol("-"));
+                }
+                push(Token::Float(value.abs()));
+            }
+            Binding::Float(_) => {
+                return Err(Error::at(text, offset, format!("parameter ${name} is no number")));
+            }
+            Binding::Duration(value) => {
+                let tokens = tokenize(value).unwrap_or_default();
+                match tokens.as_slice() {
+                    [Lexeme { token: token @ Token::Duration(_), .. }, Lexeme { token: Token::End, .. }] => {
+                        push(token.clone());
+                    }
+                    _ => {
+                        return Err(Error::at(
+                            text,
+                            offset,
+                            format!("parameter ${name} is no duration, such as 5m"),
+                        ));
+                    }
+                }
+            }
+        }
+    }
+    Ok(filled)
+}
+
 /// A cursor over the tokens of a text.
 struct Parser<'a> {
     text: &'a str,
     lexemes: &'a [Lexeme],
     place: usize,
     depth: usize,
+    /// Subqueries that are open.
+    queries: usize,
     patterns: Patterns,
 }
 
@@ -139,6 +233,7 @@ impl<'a> Parser<'a> {
             Token::Duration(_) => ("a duration".to_owned(), ""),
             Token::Regex(regex) => (format!("/{regex}/"), ""),
             Token::Symbol(symbol) => (format!("`{symbol}`"), ""),
+            Token::Bound(name) => (format!("${name}"), ""),
             Token::End => ("the end".to_owned(), ""),
         };
         self.fail(self.offset(), format!("expected {expected}, found {found}{hint}"))
@@ -151,6 +246,11 @@ impl<'a> Parser<'a> {
         }
         if self.eat_word("show") {
             return self.show();
+        }
+        if self.eat_word("explain") {
+            let is_executed = self.eat_word("analyze");
+            self.expect_word("select")?;
+            return Ok(Statement::Explain { select: Box::new(self.select()?), is_executed });
         }
         if self.eat_word("create") {
             return self.create();
@@ -212,34 +312,63 @@ impl<'a> Parser<'a> {
         if self.at_word("join") {
             return Err(self.unsupported(self.offset(), "JOIN"));
         }
-        let named: Vec<&str> = sources.iter().filter_map(|source| source.database.as_deref()).collect();
+        let is_query = |source: &Source| matches!(source, Source::Query(_));
+        if sources.iter().any(is_query) && !sources.iter().all(is_query) {
+            return Err(self.unsupported(self.offset(), "FROM with subqueries beside measurements"));
+        }
+        let named: Vec<&str> = sources.iter().filter_map(Source::database).collect();
         if named.windows(2).any(|pair| pair.first() != pair.last()) {
             return Err(self.unsupported(self.offset(), "one statement over several databases"));
         }
         Ok(sources)
     }
 
-    /// `m`, `/regex/`, `rp.m`, `db.rp.m` or `db..m`. There is one retention policy, so its name is not kept.
+    /// As [`Parser::sources`], without subqueries.
+    fn measurements(&mut self) -> Result<Vec<Source>> {
+        let offset = self.offset();
+        let sources = self.sources()?;
+        match sources.iter().any(|source| matches!(source, Source::Query(_))) {
+            true => Err(self.fail(offset, "this statement takes measurements, not a subquery")),
+            false => Ok(sources),
+        }
+    }
+
+    /// `m`, `/regex/`, `rp.m`, `db.rp.m`, `db..m` or a subquery. There is one retention policy, so its name is not kept.
     fn source(&mut self) -> Result<Source> {
         let what = "a measurement (a name or /regex/)";
-        if self.at_symbol("(") {
-            return Err(self.unsupported(self.offset(), "a subquery"));
+        if self.eat_symbol("(") {
+            return self.subquery();
         }
         let first = self.pattern(what)?;
         let Pattern::Name(qualifier) = &first else {
-            return Ok(Source { database: None, measurement: first });
+            return Ok(Source::Measurement { database: None, measurement: first });
         };
         if self.eat_symbol("..") {
-            return Ok(Source { database: Some(qualifier.clone()), measurement: self.pattern(what)? });
+            let database = Some(qualifier.clone());
+            return Ok(Source::Measurement { database, measurement: self.pattern(what)? });
         }
         if !self.eat_symbol(".") {
-            return Ok(Source { database: None, measurement: first });
+            return Ok(Source::Measurement { database: None, measurement: first });
         }
         let second = self.pattern(what)?;
         if self.eat_symbol(".") {
-            return Ok(Source { database: Some(qualifier.clone()), measurement: self.pattern(what)? });
+            let database = Some(qualifier.clone());
+            return Ok(Source::Measurement { database, measurement: self.pattern(what)? });
         }
-        Ok(Source { database: None, measurement: second })
+        Ok(Source::Measurement { database: None, measurement: second })
+    }
+
+    fn subquery(&mut self) -> Result<Source> {
+        let offset = self.offset();
+        self.expect_word("select")?;
+        if self.queries == QUERIES_MAX {
+            return Err(self.fail(offset, format!("subqueries are nested deeper than {QUERIES_MAX}")));
+        }
+        self.queries += 1;
+        let select = self.select()?;
+        self.queries -= 1;
+        self.expect_symbol(")")?;
+        Ok(Source::Query(Box::new(select)))
     }
 
     /// `LIMIT n OFFSET m`, under their names for rows or for series.

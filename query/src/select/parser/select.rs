@@ -23,29 +23,41 @@ impl Parser<'_> {
         let sources = self.sources()?;
         let condition = self.condition()?;
         let (interval, dimensions) = self.group_by()?;
-        if self.at_word("having") {
-            return Err(self.unsupported(self.offset(), "HAVING"));
-        }
+        let having = self.having()?;
         let fill = self.fill()?;
-        let order = self.order_by()?;
+        let having = if having.is_none() { self.having()? } else { having };
+        let (order, order_column) = self.order_by()?;
         let page = self.page("limit", "offset")?;
         let series_page: Page = self.page("slimit", "soffset")?;
         if self.at_word("tz") {
             return Err(self.unsupported(self.offset(), "tz()"));
         }
         self.check_end()?;
-        Ok(Select { items, sources, condition, interval, dimensions, fill, order, page, series_page })
+        Ok(Select {
+            items,
+            sources,
+            condition,
+            interval,
+            dimensions,
+            having,
+            fill,
+            order,
+            order_column,
+            page,
+            series_page,
+        })
     }
 
     /// Explains a clause that stands in the wrong place.
     fn check_end(&self) -> Result<()> {
         match self.peek() {
             Token::End | Token::Symbol(";") => Ok(()),
+            Token::Symbol(")") if 0 < self.queries => Ok(()),
             Token::Word(word) if super::is_reserved(word) => Err(self.fail(
                 self.offset(),
                 format!(
-                    "{} cannot stand here; the order is WHERE, GROUP BY, fill(), ORDER BY, LIMIT, OFFSET, SLIMIT, \
-                     SOFFSET",
+                    "{} cannot stand here; the order is WHERE, GROUP BY, HAVING, fill(), ORDER BY, LIMIT, OFFSET, \
+                     SLIMIT, SOFFSET",
                     word.to_uppercase()
                 ),
             )),
@@ -96,6 +108,12 @@ impl Parser<'_> {
                 self.check_item(offset, first, level + 1)?;
                 rest.iter().try_for_each(|(_, operand)| self.check_item(offset, operand, level + 1))
             }
+            Expr::Math { args, .. } => {
+                args.iter().try_for_each(|arg| self.check_item(offset, arg, level + 1))
+            }
+            // What it is taken of may be a wildcard, which stands for a column each.
+            Expr::Transform { of, .. } if level == 0 => self.check_item(offset, of, level),
+            Expr::Transform { of, .. } => self.check_item(offset, of, level + 1),
             Expr::Compare { .. }
             | Expr::Match { .. }
             | Expr::In { .. }
@@ -121,6 +139,19 @@ impl Parser<'_> {
             return Err(self.fail(offset, format!("function {name}() cannot stand in WHERE")));
         }
         Ok(Some(expr))
+    }
+
+    /// `HAVING condition`, on columns of the answer, if it is there.
+    fn having(&mut self) -> Result<Option<Expr>> {
+        if !self.eat_word("having") {
+            return Ok(None);
+        }
+        let offset = self.offset();
+        let expr = self.expression(0)?;
+        match is_condition(&expr) {
+            true => Ok(Some(expr)),
+            false => Err(self.fail(offset, "HAVING needs a condition, such as a comparison")),
+        }
     }
 
     fn group_by(&mut self) -> Result<(Option<Interval>, Vec<Dimension>)> {
@@ -205,29 +236,29 @@ impl Parser<'_> {
         self.unexpected("null, none, previous, linear or a number in fill()")
     }
 
-    fn order_by(&mut self) -> Result<Order> {
+    /// The direction, and the column where it is not the time.
+    fn order_by(&mut self) -> Result<(Order, Option<String>)> {
         if !self.eat_word("order") {
-            return Ok(Order::Ascending);
+            return Ok((Order::Ascending, None));
         }
         self.expect_word("by")?;
-        let offset = self.offset();
-        if let Token::Word(word) | Token::Quoted(word) = self.peek()
-            && !word.eq_ignore_ascii_case("time")
-            && !super::is_reserved(word)
-        {
-            return Err(self.unsupported(offset, format!("ORDER BY {word} (only time)")));
-        }
-        let has_column = self.eat_word("time") || matches!(self.peek(), Token::Quoted(_));
-        if matches!(self.peek(), Token::Quoted(_)) {
-            self.place += 1;
+        let mut column = None;
+        let has_column = match self.peek() {
+            Token::Quoted(_) => true,
+            Token::Word(word) => !super::is_reserved(word),
+            _ => false,
+        };
+        if has_column {
+            let name = self.name("a column after ORDER BY")?;
+            column = (!name.eq_ignore_ascii_case("time")).then_some(name);
         }
         if self.eat_word("desc") {
-            return Ok(Order::Descending);
+            return Ok((Order::Descending, column));
         }
         if !self.eat_word("asc") && !has_column {
-            return Err(self.unexpected("time after ORDER BY"));
+            return Err(self.unexpected("a column after ORDER BY"));
         }
-        Ok(Order::Ascending)
+        Ok((Order::Ascending, column))
     }
 }
 
@@ -254,6 +285,8 @@ fn is_condition(expr: &Expr) -> bool {
         | Expr::Duration(_)
         | Expr::Now
         | Expr::Call(_)
+        | Expr::Math { .. }
+        | Expr::Transform { .. }
         | Expr::Arith { .. } => false,
     }
 }
@@ -262,6 +295,8 @@ fn is_condition(expr: &Expr) -> bool {
 fn call_in(expr: &Expr) -> Option<&str> {
     match expr {
         Expr::Call(call) => Some(&call.name),
+        Expr::Transform { name, .. } => Some(name),
+        Expr::Math { args, .. } => args.iter().find_map(call_in),
         Expr::Arith { first, rest } => {
             call_in(first).or_else(|| rest.iter().find_map(|(_, operand)| call_in(operand)))
         }

@@ -2,7 +2,7 @@
 
 use super::Parser;
 use crate::Result;
-use crate::select::ast::{NameTest, Show, Statement};
+use crate::select::ast::{Counted, NameTest, Show, Statement};
 use crate::select::token::Token;
 
 impl Parser<'_> {
@@ -11,10 +11,11 @@ impl Parser<'_> {
         let offset = self.offset();
         let Token::Word(word) = self.peek() else { return Err(self.unexpected_show()) };
         self.place += 1;
-        if self.at_word("cardinality") || self.at_word("exact") {
-            return Err(self.unsupported(offset, "SHOW ... CARDINALITY"));
+        let noun = word.to_lowercase();
+        if let Some(statement) = self.cardinality(&noun)? {
+            return Ok(statement);
         }
-        match &*word.to_lowercase() {
+        match &*noun {
             "databases" => Ok(Statement::ShowDatabases),
             "measurements" => Ok(Statement::ShowMeasurements { show: self.clauses("measurement")? }),
             "series" => Ok(Statement::ShowSeries { show: self.clauses("")? }),
@@ -43,6 +44,35 @@ impl Parser<'_> {
         }
     }
 
+    /// `SHOW SERIES CARDINALITY` and its like, if that is meant.
+    fn cardinality(&mut self, noun: &str) -> Result<Option<Statement>> {
+        let words: &[&str] = match noun {
+            "series" | "measurement" => &[],
+            "tag" if self.at_word("key") => &["key"],
+            "tag" if self.at_word("values") => &["values"],
+            "field" if self.at_word("key") => &["key"],
+            _ => return Ok(None),
+        };
+        let at = |count: usize, word: &str| self.at_word_after(words.len() + count, word);
+        let is_exact = at(0, "exact") && at(1, "cardinality");
+        if !is_exact && !at(0, "cardinality") {
+            return Ok(None);
+        }
+        self.place += words.len() + 1 + usize::from(is_exact);
+        let (what, subject) = match (noun, words) {
+            ("series", _) => (Counted::Series, ""),
+            ("measurement", _) => (Counted::Measurements, ""),
+            ("field", _) => (Counted::FieldKeys, ""),
+            (_, ["values"]) => (Counted::TagValues, "key"),
+            _ => (Counted::TagKeys, ""),
+        };
+        let show = self.clauses(subject)?;
+        if what == Counted::TagValues && show.names.is_none() {
+            return Err(self.fail(self.offset(), "SHOW TAG VALUES needs WITH KEY = \"tag\" before WHERE"));
+        }
+        Ok(Some(Statement::ShowCardinality { what, is_exact, show }))
+    }
+
     fn unexpected_show(&self) -> crate::Error {
         self.unexpected(
             "DATABASES, MEASUREMENTS, TAG KEYS, TAG VALUES, FIELD KEYS, SERIES or RETENTION POLICIES after SHOW",
@@ -58,7 +88,7 @@ impl Parser<'_> {
     fn clauses(&mut self, subject: &str) -> Result<Show> {
         let mut show = Show { database: self.on_database()?, ..Show::default() };
         if self.eat_word("from") {
-            show.sources = self.sources()?;
+            show.sources = self.measurements()?;
         }
         if !subject.is_empty() && self.eat_word("with") {
             self.expect_word(subject)?;

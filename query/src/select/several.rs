@@ -1,0 +1,160 @@
+//! Several rows of each group and bucket, with what stands beside: top, bottom and sample. From raw rows alone.
+
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, HashMap};
+
+use icecore_storage::scan::{Coverage, Flow};
+
+use super::Context;
+use super::analyze::Plan;
+use super::ast::Function;
+use super::frame::Frame;
+use super::node::Row;
+use super::rows::{Picked, is_better, scan};
+use super::run::Groups;
+use super::scalar::{Cell, Scalar, row_bytes};
+use crate::Result;
+
+/// Rows are put in order, and those that are too many dropped, when there are twice as many as wanted, or so many.
+const SPARE_MIN: usize = 1024;
+
+/// The rows that the only call of a plan picks, by group: time and columns, ascending.
+///
+/// # Errors
+/// Those of storage and the budget.
+pub(crate) fn read(
+    context: &Context<'_>,
+    plan: &Plan<'_>,
+    groups: &Groups,
+    frame: &Frame,
+    coverage: &mut Coverage,
+) -> Result<Vec<Vec<Vec<Cell>>>> {
+    let mut kept: Vec<BTreeMap<i64, Kept>> = (0..groups.len()).map(|_| BTreeMap::new()).collect();
+    let call = plan.binder.calls.first().zip(plan.call_places.first().copied().flatten());
+    let Some((call, place)) = call else { return Ok(vec![Vec::new(); groups.len()]) };
+    scan(context, plan, groups, groups.ids(), frame.range, coverage, &mut |series_idx, row| {
+        let Some(value) = row.value(place).map(Scalar::from) else { return Ok(Flow::Continue) };
+        let Some(group) = groups.owner(series_idx).and_then(|group| kept.get_mut(group)) else {
+            return Ok(Flow::Continue);
+        };
+        let kept = group.entry(frame.bucket(row.ts_ns)).or_default();
+        kept.offer(context, plan, (call.function, &call.by), value, row)?;
+        Ok(Flow::Continue)
+    })?;
+    let rows_of = |group: BTreeMap<i64, Kept>| {
+        let mut picked: Vec<Picked> =
+            group.into_values().flat_map(|kept| kept.finish(call.function)).collect();
+        picked.sort_by_key(|row| row.ts_ns);
+        let row = |picked: Picked| std::iter::once(Cell::Time(picked.ts_ns)).chain(picked.columns).collect();
+        picked.into_iter().map(row).collect()
+    };
+    Ok(kept.into_iter().map(rows_of).collect())
+}
+
+/// The rows of a bucket that may be in the answer.
+#[derive(Default)]
+struct Kept {
+    rows: Vec<Picked>,
+    /// The best row of each combination of tags, where they are asked for.
+    by_tags: HashMap<Vec<String>, Picked>,
+    seen: u64,
+    /// The most rows that were held at once: those are charged.
+    peak: usize,
+}
+
+impl Kept {
+    fn offer(
+        &mut self,
+        context: &Context<'_>,
+        plan: &Plan<'_>,
+        (function, by): (Function, &[String]),
+        value: Scalar<'_>,
+        row: &Row<'_>,
+    ) -> Result<()> {
+        self.seen += 1;
+        let picked = || {
+            let value = value.to_cell();
+            let with_call = Row { calls: std::slice::from_ref(&value), ..*row };
+            let columns = plan.items.iter().map(|item| item.cell(&with_call)).collect();
+            Picked { ts_ns: row.ts_ns, value, columns }
+        };
+        match function {
+            Function::Sample(count) => {
+                if self.rows.len() < count {
+                    self.rows.push(picked());
+                } else {
+                    // Reservoir sampling (Vitter's algorithm R); by a hash of the place, so that it can be repeated.
+                    let place = usize::try_from(mixed(self.seen) % self.seen).unwrap_or(usize::MAX);
+                    if let Some(slot) = self.rows.get_mut(place) {
+                        *slot = picked();
+                    }
+                }
+            }
+            _ if !by.is_empty() => {
+                let tags = by.iter().map(|tag| row.tags.get(tag).unwrap_or_default().to_owned()).collect();
+                let known = self.by_tags.get(&tags);
+                if known.is_none_or(|known| is_better(extreme(function), row.ts_ns, value, known)) {
+                    self.by_tags.insert(tags, picked());
+                }
+            }
+            _ => {
+                self.rows.push(picked());
+                let count = count_of(function);
+                if count.saturating_mul(2).max(SPARE_MIN) <= self.rows.len() {
+                    self.cut(function);
+                }
+            }
+        }
+        let held = self.rows.len().max(self.by_tags.len());
+        if self.peak < held {
+            self.peak = held;
+            let texts: u64 = self.rows.last().map_or(0, |row| row.columns.iter().map(Cell::heap_bytes).sum());
+            context.budget.charge_bytes(row_bytes(plan.items.len() + 2) + texts)?;
+        }
+        Ok(())
+    }
+
+    /// Keeps the best rows alone.
+    fn cut(&mut self, function: Function) {
+        self.rows.sort_by(|left, right| better(extreme(function), left, right));
+        self.rows.truncate(count_of(function));
+    }
+
+    fn finish(mut self, function: Function) -> Vec<Picked> {
+        self.rows.extend(std::mem::take(&mut self.by_tags).into_values());
+        if !matches!(function, Function::Sample(_)) {
+            self.cut(function);
+        }
+        self.rows
+    }
+}
+
+fn count_of(function: Function) -> usize {
+    match function {
+        Function::Top(count) | Function::Bottom(count) | Function::Sample(count) => count,
+        _ => 1,
+    }
+}
+
+/// The selector of which these are the several best.
+fn extreme(function: Function) -> Function {
+    if matches!(function, Function::Bottom(_)) { Function::Min } else { Function::Max }
+}
+
+fn better(function: Function, left: &Picked, right: &Picked) -> Ordering {
+    match (
+        is_better(function, left.ts_ns, left.value.scalar(), right),
+        is_better(function, right.ts_ns, right.value.scalar(), left),
+    ) {
+        (true, false) => Ordering::Less,
+        (false, true) => Ordering::Greater,
+        _ => Ordering::Equal,
+    }
+}
+
+/// A number that looks like chance (the finalizer of splitmix64).
+fn mixed(number: u64) -> u64 {
+    let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    number ^ (number >> 31)
+}

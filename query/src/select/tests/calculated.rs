@@ -1,0 +1,227 @@
+//! What is calculated from rows and aggregates, and answers of answers.
+
+use super::*;
+use crate::select::{Binding, Bindings, parse_bound};
+
+#[test]
+fn math_is_per_row_and_per_bucket() {
+    check(
+        "SELECT pow(load, 2) FROM cpu WHERE host = 'a'",
+        &["cpu{}: time pow", "0s 1.0", "60s 9.0", "120s 4.0"],
+    );
+    check(
+        "SELECT abs(count - 25) + 1 AS far FROM cpu WHERE host = 'a' LIMIT 1",
+        &["cpu{}: time far", "0s 16i"],
+    );
+    check(
+        "SELECT round(mean(load)), sqrt(max(count)) FROM cpu WHERE time >= '2026-01-01' AND time < '2026-01-01T00:02:00Z' \
+         GROUP BY time(1m)",
+        &["cpu{}: time round sqrt", "0s 6.0 3.1622776601683795", "60s 17.0 4.47213595499958"],
+    );
+    check("SELECT load FROM cpu WHERE sqrt(load) > 5", &["cpu{}: time load", "90s 30.0"]);
+}
+
+#[test]
+fn transformations_go_over_rows_and_buckets() {
+    check(
+        "SELECT derivative(load) FROM cpu WHERE host = 'a'",
+        &["cpu{}: time derivative", "60s 0.03333333333333333", "120s -0.016666666666666666"],
+    );
+    check(
+        "SELECT non_negative_derivative(load, 1m) FROM cpu WHERE host = 'a'",
+        &["cpu{}: time non_negative_derivative", "60s 2.0"],
+    );
+    check(
+        "SELECT difference(count), elapsed(count, 1s) FROM cpu WHERE host = 'a'",
+        &["cpu{}: time difference elapsed", "60s 10i 60i", "120s 10i 60i"],
+    );
+    check(
+        "SELECT moving_average(load, 2), load FROM cpu WHERE host = 'a'",
+        &["cpu{}: time moving_average load", "0s - 1.0", "60s 2.0 3.0", "120s 2.5 2.0"],
+    );
+    check(
+        "SELECT cumulative_sum(count) * 2 FROM cpu GROUP BY host",
+        &["cpu{host=a}: time cumulative_sum", "0s 20i", "60s 60i", "120s 120i"],
+    );
+    let bounds = "WHERE time >= '2026-01-01T00:01:00Z' AND time < '2026-01-01T00:03:00Z'";
+    // The bucket before the range has a say in the first one, and is not shown.
+    check(
+        &format!("SELECT difference(max(load)) FROM cpu {bounds} GROUP BY time(1m)"),
+        &["cpu{}: time difference", "60s 20.0", "120s -10.0"],
+    );
+    check(
+        &format!(
+            "SELECT derivative(max(load)), max(load) AS top FROM cpu {bounds} GROUP BY time(1m) ORDER BY time DESC LIMIT 1"
+        ),
+        &["cpu{}: time derivative top", "120s -10.0 20.0"],
+    );
+    check(
+        "SELECT difference(/^co|lo/) FROM cpu WHERE host = 'a' LIMIT 1",
+        &["cpu{}: time difference_count difference_load", "60s 10i 2.0"],
+    );
+    check_error("SELECT derivative(mean(load)) FROM cpu", ErrorKind::InvalidInput, "needs GROUP BY time()");
+    check_error("SELECT difference(msg) FROM log", ErrorKind::InvalidInput, "not for field");
+    check_error("SELECT moving_average(load, 1) FROM cpu", ErrorKind::InvalidInput, "takes 2 to");
+}
+
+#[test]
+fn several_rows_are_picked() {
+    check("SELECT top(load, 2) FROM cpu", &["cpu{}: time top", "90s 30.0", "150s 20.0"]);
+    check("SELECT bottom(load, 2), zone FROM cpu", &["cpu{}: time bottom zone", "0s 1.0 x", "120s 2.0 x"]);
+    check("SELECT top(load, host, 5) FROM cpu", &["cpu{}: time top host", "60s 3.0 a", "90s 30.0 b"]);
+    let sampled = print(&run("SELECT sample(load, 3) FROM cpu").unwrap());
+    assert_eq!(sampled.lines().count(), 4, "{sampled}");
+    assert_eq!(sampled, print(&run("SELECT sample(load, 3) FROM cpu").unwrap()));
+    check_error("SELECT top(load, 2), mean(load) FROM cpu", ErrorKind::InvalidInput, "stand alone");
+    check_error("SELECT top(load) FROM cpu", ErrorKind::InvalidInput, "number of rows above zero");
+}
+
+#[test]
+fn rows_in_order_give_areas_and_covered_time() {
+    check("SELECT integral(load, 1m) FROM cpu WHERE host = 'a'", &["cpu{}: time integral", "epoch 4.5"]);
+    check(
+        "SELECT integral(load, 1m) FROM cpu WHERE host = 'b' AND time >= '2026-01-01' AND time < '2026-01-01T00:03:00Z' GROUP BY time(1m)",
+        &["cpu{}: time integral", "0s 7.5", "60s 26.25", "120s 11.25"],
+    );
+    let range = "time >= '2026-01-01' AND time < '2026-01-01T00:05:00Z'";
+    // b is up from 30 s on, says down at 90 s, is up at 150 s again, each for a minute at most.
+    check(&format!("SELECT uptime(up, 1m) FROM cpu WHERE {range}"), &["cpu{}: time uptime", "0s 0.4"]);
+    check(
+        &format!("SELECT downtime(up, 2m) FROM cpu WHERE {range} GROUP BY time(150s)"),
+        &["cpu{}: time downtime", "0s 90.0", "150s 30.0"],
+    );
+    check_error("SELECT uptime(up, 1m) FROM cpu", ErrorKind::InvalidInput, "need a start");
+    check_error("SELECT uptime(up) FROM cpu", ErrorKind::InvalidInput, "good for");
+}
+
+#[test]
+fn shares_come_from_histograms() {
+    check(
+        "SELECT fraction_le(load, 5), error_rate(up), apdex(load, 4) FROM cpu",
+        &["cpu{}: time fraction_le error_rate apdex", "epoch 0.5 0.6666666666666667 0.5833333333333333"],
+    );
+    check(
+        "SELECT fraction_le(load, 0), fraction_le(load, 30) FROM cpu",
+        &["cpu{}: time fraction_le fraction_le_1", "epoch 0.0 1.0"],
+    );
+}
+
+#[test]
+fn having_and_order_speak_of_columns() {
+    check("SELECT max(load) FROM cpu GROUP BY host HAVING max > 5", &["cpu{host=b}: time max", "90s 30.0"]);
+    check(
+        "SELECT sum(count) AS total FROM cpu GROUP BY host HAVING total >= 60 AND total < 61",
+        &["cpu{host=a}: time total", "epoch 60i"],
+    );
+    check("SELECT load FROM cpu ORDER BY load DESC LIMIT 2", &["cpu{}: time load", "90s 30.0", "150s 20.0"]);
+    check(
+        "SELECT mean(load) FROM cpu GROUP BY host ORDER BY mean DESC SLIMIT 1",
+        &["cpu{host=b}: time mean", "epoch 20.0"],
+    );
+    check_error("SELECT load FROM cpu ORDER BY nothing", ErrorKind::InvalidInput, "no such column");
+    check_error("SELECT max(load) FROM cpu HAVING min > 1", ErrorKind::InvalidInput, "HAVING min");
+}
+
+#[test]
+fn like_is_a_pattern_of_the_whole_text() {
+    check("SELECT msg FROM log WHERE msg LIKE 'h%' LIMIT 1", &["log{}: time msg", "0s hello"]);
+    check("SELECT msg FROM log WHERE msg NOT LIKE 'h_llo'", &["log{}: time msg", "10s bye"]);
+    check("SELECT msg FROM log WHERE msg LIKE 'ell'", &[]);
+    check("SELECT load FROM cpu WHERE host LIKE 'a' LIMIT 1", &["cpu{}: time load", "0s 1.0"]);
+}
+
+#[test]
+fn subqueries_are_read_like_measurements() {
+    check(
+        "SELECT max(mean) FROM (SELECT mean(load) FROM cpu GROUP BY host)",
+        &["cpu{}: time max", "epoch 20.0"],
+    );
+    // The tags and the times of the statement outside reach inside.
+    check(
+        "SELECT sum(x) FROM (SELECT load AS x FROM cpu) WHERE time < '2026-01-01T00:01:10Z' GROUP BY host",
+        &["cpu{host=a}: time sum", "epoch 4.0", "cpu{host=b}: time sum", "epoch 10.0"],
+    );
+    check(
+        "SELECT mean(total) * 2 FROM (SELECT sum(load) AS total FROM cpu WHERE time >= '2026-01-01' AND time < '2026-01-01T00:03:00Z' \
+         GROUP BY time(1m), host) GROUP BY host",
+        &["cpu{host=a}: time mean", "epoch 4.0", "cpu{host=b}: time mean", "epoch 40.0"],
+    );
+    check(
+        "SELECT difference(m) FROM (SELECT max(m) AS m FROM (SELECT mean(load) AS m FROM cpu GROUP BY time(1m), host) \
+         WHERE time >= '2026-01-01' AND time < '2026-01-01T00:03:00Z' GROUP BY time(1m))",
+        &["cpu{}: time difference", "60s 20.0", "120s -10.0"],
+    );
+    check(
+        "SELECT msg, n FROM (SELECT count(user) AS n, last(msg) AS msg FROM log) WHERE msg = 'hello'",
+        &["log{}: time msg n", "epoch hello 3i"],
+    );
+    check("SELECT x FROM (SELECT load AS x FROM nothing)", &[]);
+    check_error(
+        "SELECT x FROM (SELECT load AS x FROM cpu), cpu",
+        ErrorKind::Unsupported,
+        "beside measurements",
+    );
+    let deep = (0..9).fold("cpu".to_owned(), |inner, _| format!("(SELECT load FROM {inner})"));
+    check_error(&format!("SELECT load FROM {deep}"), ErrorKind::InvalidInput, "nested deeper");
+    check_error("DELETE FROM (SELECT load FROM cpu)", ErrorKind::InvalidInput, "not a subquery");
+}
+
+#[test]
+fn bound_parameters_are_one_token_each() {
+    let bindings: Bindings = [
+        ("host", Binding::Text("a' OR host = 'b".to_owned())),
+        ("low", Binding::Integer(-1)),
+        ("every", Binding::Duration("1h".to_owned())),
+        ("what", Binding::Identifier("load".to_owned())),
+        ("like", Binding::Regex("^a$".to_owned())),
+        ("bad", Binding::Duration("1h; DROP MEASUREMENT cpu".to_owned())),
+    ]
+    .into_iter()
+    .map(|(name, value)| (name.to_owned(), value))
+    .collect();
+    let ask = |text: &str| {
+        let scan = scan();
+        let budget = Budget::untimed(Limits::default());
+        let context = Context { scan: &scan, budget: &budget, now_ns: at(300), resolution: Resolution::Auto };
+        let statements = parse_bound(text, &bindings)?;
+        execute(&context, statements.first().unwrap()).map(|table| print(&table))
+    };
+    assert_eq!(ask("SELECT load FROM cpu WHERE host = $host").unwrap(), "");
+    let found = ask(
+        "SELECT max($what) FROM cpu WHERE host =~ $like AND load > $low AND time >= 0 GROUP BY time($every) fill(none)",
+    );
+    assert_eq!(found.unwrap(), "cpu{}: time max\n0s 3.0");
+    for (text, part) in [
+        ("SELECT load FROM cpu WHERE host = $nobody", "1:35: parse error: parameter $nobody has no value"),
+        ("SELECT max(load) FROM cpu GROUP BY time($bad)", "is no duration"),
+        ("SELECT load FROM cpu WHERE host = '$nobody' AND load > $", "unexpected character"),
+    ] {
+        assert!(ask(text).unwrap_err().to_string().contains(part), "{text}: {:?}", ask(text));
+    }
+}
+
+#[test]
+fn cardinality_counts_what_is_listed() {
+    check("SHOW SERIES CARDINALITY", &["{}: cardinality estimation", "3i"]);
+    check("SHOW SERIES EXACT CARDINALITY", &["cpu{}: count", "2i", "log{}: count", "1i"]);
+    check("SHOW SERIES EXACT CARDINALITY FROM cpu WHERE host = 'a'", &["cpu{}: count", "1i"]);
+    check("SHOW MEASUREMENT EXACT CARDINALITY", &["{}: count", "2i"]);
+    check("SHOW TAG KEY CARDINALITY FROM cpu", &["cpu{}: count", "2i"]);
+    check("SHOW TAG VALUES CARDINALITY WITH KEY = host", &["cpu{}: count", "2i"]);
+    check("SHOW FIELD KEY CARDINALITY FROM log", &["log{}: count", "3i"]);
+}
+
+#[test]
+fn explain_says_how_a_statement_is_read() {
+    let plan =
+        print(&run("EXPLAIN SELECT mean(load) FROM cpu WHERE host = 'a' AND time > '2026-01-01'").unwrap());
+    assert!(
+        plan.contains("measurement cpu: 1 series from 2026-01-01T00:00:00.000000001Z, from cells"),
+        "{plan}"
+    );
+    let plan = print(&run("EXPLAIN ANALYZE SELECT mode(load) FROM cpu").unwrap());
+    assert!(
+        plan.contains("2 series of all time, from raw rows") && plan.contains("answer: 1 series, 1 rows"),
+        "{plan}"
+    );
+}
