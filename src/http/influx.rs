@@ -5,16 +5,18 @@ use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::http::header::{ACCEPT, CONTENT_TYPE, HeaderValue, ORIGIN};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::Response;
-use icecore_query::select::{self, Statement, Table};
+use icecore_query::select::{self, Bindings, Statement, Table};
 
 use super::app::App;
+use super::bindings::bindings;
 use super::body;
 use super::error::{Dialect, Failure, json_response};
 use super::params::Params;
 use super::prometheus::options;
-use super::table::{Epoch, TableForm, results_json, table_csv};
+use super::table::{Epoch, TableForm, results_chunks, results_json, table_csv};
 use crate::Databases;
 use crate::config::{NewDatabase, parse_durability, parse_retention};
 use crate::database::Query;
@@ -26,13 +28,22 @@ pub(super) const DELETE_FROM_PAGE: &str =
 /// Statements of one request.
 const STATEMENTS_MAX: usize = 64;
 
+/// Rows of a document where the client asks for chunks and does not say how many.
+const CHUNK_ROWS: usize = 10_000;
+
 /// How many times the memory of a compact text its tree and its indented form take together.
 const PRETTY_FACTOR: u64 = 24;
 
 /// In which form the client wants its tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wanted {
-    Json { is_pretty: bool },
+    Json {
+        is_pretty: bool,
+    },
+    /// A document for each piece of so many rows.
+    Chunks {
+        rows: usize,
+    },
     Csv,
 }
 
@@ -51,13 +62,7 @@ async fn run(app: &Arc<App>, request: Request) -> Result<Response, Failure> {
     let epoch = epoch(&params, wanted)?;
     let form = TableForm { epoch, with_coverage: params.is_on("explain") };
     let new = new_database(app, &params)?;
-    let scope = Scope {
-        databases: Arc::clone(&app.databases),
-        name: params.get("db").map(str::to_owned),
-        new,
-        is_posted: parts.method == Method::POST,
-        is_from_page: parts.headers.contains_key(ORIGIN),
-    };
+    let scope = Scope::of(app, &parts, params.get("db").map(str::to_owned), new);
     let account = app.database(None)?.query(options(app, &params)?);
     let work = move |query: &Query| {
         let results: Vec<_> = statements.iter().map(|statement| scope.answer(query, statement)).collect();
@@ -72,7 +77,7 @@ async fn run(app: &Arc<App>, request: Request) -> Result<Response, Failure> {
 }
 
 /// What a database that the request creates is to be.
-fn new_database(app: &App, params: &Params) -> Result<NewDatabase, Failure> {
+pub(super) fn new_database(app: &App, params: &Params) -> Result<NewDatabase, Failure> {
     let mut new = app.databases.config().new_database();
     if let Some(text) = params.get("retention") {
         new.retention = parse_retention(text)?;
@@ -87,20 +92,16 @@ fn new_database(app: &App, params: &Params) -> Result<NewDatabase, Failure> {
     Ok(new)
 }
 
-fn statements(app: &App, params: &Params) -> Result<Vec<Statement>, Failure> {
+pub(super) fn statements(app: &App, params: &Params) -> Result<Vec<Statement>, Failure> {
     let text = params.required("q")?;
     let max = app.limits.query.text_bytes_max;
     if text.len() > max {
         let message = format!("query text has {} bytes, more than {max} (limit text_bytes_max)", text.len());
         return Err(Failure::bad_request(message));
     }
-    if params.get("params").is_some_and(|bound| bound.trim() != "{}" && bound.trim() != "null") {
-        return Err(Failure::bad_request(
-            "bound parameters (params) are not supported: write the values into q",
-        ));
-    }
+    let bindings = params.get("params").map_or_else(|| Ok(Bindings::new()), bindings)?;
     // Whatever keeps a text from being read is the client's to mend.
-    let statements = select::parse(text).map_err(Failure::bad_request)?;
+    let statements = select::parse_bound(text, &bindings).map_err(Failure::bad_request)?;
     if statements.len() > STATEMENTS_MAX {
         let message =
             format!("a request holds at most {STATEMENTS_MAX} statements, this one {}", statements.len());
@@ -110,20 +111,33 @@ fn statements(app: &App, params: &Params) -> Result<Vec<Statement>, Failure> {
 }
 
 fn wanted(headers: &HeaderMap, params: &Params) -> Wanted {
-    let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    if accept.contains("application/csv") || accept.contains("text/csv") {
+    if wants_csv(headers) {
         return Wanted::Csv;
+    }
+    if params.is_on("chunked") {
+        // As InfluxDB takes it: what is no number above zero is the default.
+        let rows = params.get("chunk_size").and_then(|text| text.parse().ok()).filter(|rows| 0 < *rows);
+        return Wanted::Chunks { rows: rows.unwrap_or(CHUNK_ROWS) };
     }
     Wanted::Json { is_pretty: params.is_on("pretty") }
 }
 
+pub(super) fn wants_csv(headers: &HeaderMap) -> bool {
+    let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    accept.contains("application/csv") || accept.contains("text/csv")
+}
+
 fn epoch(params: &Params, wanted: Wanted) -> Result<Epoch, Failure> {
+    epoch_or(params, if wanted == Wanted::Csv { Epoch::Count(1) } else { Epoch::Text })
+}
+
+/// How times are written; `default` where the request does not say.
+pub(super) fn epoch_or(params: &Params, default: Epoch) -> Result<Epoch, Failure> {
     match params.get("epoch") {
         Some(text) => Epoch::parse(text).ok_or_else(|| {
             Failure::bad_request(format!("invalid epoch {text:?}: one of ns, u, ms, s, m, h, rfc3339"))
         }),
-        None if wanted == Wanted::Csv => Ok(Epoch::Count(1)),
-        None => Ok(Epoch::Text),
+        None => Ok(default),
     }
 }
 
@@ -144,6 +158,7 @@ fn encode(
             }
             Ok(out)
         }
+        Wanted::Chunks { rows } => Ok(results_chunks(results, form, rows)),
         Wanted::Json { is_pretty } => {
             let compact = results_json(results, form);
             if !is_pretty {
@@ -157,7 +172,7 @@ fn encode(
 }
 
 /// The databases a request may name, and the one it means when it names none.
-struct Scope {
+pub(super) struct Scope {
     databases: Arc<Databases>,
     name: Option<String>,
     /// What a database that is created here is to be.
@@ -169,14 +184,27 @@ struct Scope {
 }
 
 impl Scope {
-    fn answer(&self, query: &Query, statement: &Statement) -> Result<Table, String> {
+    pub(super) fn of(app: &App, parts: &Parts, name: Option<String>, new: NewDatabase) -> Self {
+        Self {
+            databases: Arc::clone(&app.databases),
+            name,
+            new,
+            is_posted: parts.method == Method::POST,
+            is_from_page: parts.headers.contains_key(ORIGIN),
+        }
+    }
+
+    pub(super) fn run(&self, query: &Query, statement: &Statement) -> crate::Result<Table> {
         if statement.is_delete() && !self.is_posted {
-            return Err("DELETE and DROP need a POST request".to_owned());
+            return Err(crate::Error::invalid("DELETE and DROP need a POST request"));
         }
         if statement.is_delete() && self.is_from_page {
-            return Err(DELETE_FROM_PAGE.to_owned());
+            return Err(crate::Error::invalid(DELETE_FROM_PAGE));
         }
-        let answered = self.databases.run_statement(query, statement, self.name.as_deref(), &self.new);
-        answered.map_err(|error| error.to_string())
+        self.databases.run_statement(query, statement, self.name.as_deref(), &self.new)
+    }
+
+    fn answer(&self, query: &Query, statement: &Statement) -> Result<Table, String> {
+        self.run(query, statement).map_err(|error| error.to_string())
     }
 }

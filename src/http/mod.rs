@@ -11,11 +11,13 @@
 
 mod admin;
 mod app;
+mod bindings;
 mod body;
 mod cells;
 mod encode;
 mod error;
 mod influx;
+mod ingest;
 mod labels;
 mod number;
 mod otlp;
@@ -25,6 +27,7 @@ mod read;
 mod remote;
 mod retention;
 mod route;
+mod select;
 mod server;
 mod status;
 mod table;

@@ -35,6 +35,11 @@ impl Params {
         Ok(Self(pairs))
     }
 
+    /// Adds a parameter, behind those that are there.
+    pub(super) fn push(&mut self, name: &str, value: String) {
+        self.0.push((name.to_owned(), value));
+    }
+
     /// The first non-empty value of a parameter.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.all(name).find(|value| !value.is_empty())

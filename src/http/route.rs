@@ -13,7 +13,10 @@ use tower_http::compression::predicate::SizeAbove;
 
 use super::app::App;
 use super::error::{Dialect, Failure};
-use super::{admin, cells, influx, labels, otlp, prometheus, read, remote, retention, status, tree, write};
+use super::{
+    admin, cells, influx, ingest, labels, otlp, prometheus, read, remote, retention, select, status, tree,
+    write,
+};
 
 /// Smaller bodies are sent as they are: they fit into one packet.
 const COMPRESSED_BYTES_MIN: u64 = 1400;
@@ -43,6 +46,7 @@ pub(super) fn router(app: Arc<App>) -> Router {
         .layer(compression())
         .route("/write", post(write::v1))
         .route("/api/v2/write", post(write::v2))
+        .route("/ingest", post(ingest::ingest))
         .route("/v1/metrics", post(otlp::metrics))
         .merge(senders("/api/v1"))
         .merge(senders("/db/{db}/api/v1"))
@@ -72,6 +76,7 @@ fn prometheus_api(prefix: &str) -> Router<Arc<App>> {
     let at = |path: &str| format!("{prefix}{path}");
     Router::new()
         .route(&at("/query"), get(prometheus::query).post(prometheus::query))
+        .route(&at("/select"), get(select::select).post(select::select))
         .route(&at("/query_range"), get(prometheus::query_range).post(prometheus::query_range))
         .route(&at("/format_query"), get(tree::format_query).post(tree::format_query))
         .route(&at("/parse_query"), get(tree::parse_query).post(tree::parse_query))
@@ -124,8 +129,9 @@ async fn count(State(app): State<Arc<App>>, request: Request, next: Next) -> Res
 
 /// A fixed name for a path: what clients invent must not become metrics.
 fn route_name(path: &str) -> &'static str {
-    const FIXED: [&str; 20] = [
+    const FIXED: [&str; 21] = [
         "/",
+        "/ingest",
         "/write",
         "/query",
         "/ping",
@@ -146,7 +152,8 @@ fn route_name(path: &str) -> &'static str {
         "/api/v1/admin/snapshot",
         "/v1/metrics",
     ];
-    const PROMETHEUS: [&str; 23] = [
+    const PROMETHEUS: [&str; 24] = [
+        "/api/v1/select",
         "/api/v1/query",
         "/api/v1/query_range",
         "/api/v1/format_query",

@@ -61,6 +61,52 @@ pub(crate) fn results_json(results: &[Result<Table, String>], form: TableForm) -
     out
 }
 
+/// As [`results_json`], in a document for each piece of a series of up to `rows_max` rows, each on a line.
+pub(crate) fn results_chunks(results: &[Result<Table, String>], form: TableForm, rows_max: usize) -> Vec<u8> {
+    let mut out = Vec::with_capacity(4096);
+    for (id, result) in results.iter().enumerate() {
+        let series = result.as_ref().map_or(&[][..], |table| &table.series);
+        for (place, series_of) in series.iter().enumerate() {
+            let pieces = series_of.rows.chunks(rows_max.max(1));
+            let last = pieces.len().saturating_sub(1);
+            for (piece, rows) in pieces.enumerate() {
+                let ends_series = piece == last;
+                let ends_result = ends_series && place + 1 == series.len();
+                push_result_start(&mut out, id);
+                out.extend_from_slice(b",\"series\":[");
+                push_rows(&mut out, series_of, rows, form.epoch);
+                if !ends_series {
+                    out.pop();
+                    out.extend_from_slice(b",\"partial\":true}");
+                }
+                out.push(b']');
+                match (ends_result, result) {
+                    (true, Ok(table)) => push_notes(&mut out, table, form),
+                    _ => out.extend_from_slice(b",\"partial\":true"),
+                }
+                out.extend_from_slice(b"}]}\n");
+            }
+        }
+        if series.is_empty() {
+            push_result_start(&mut out, id);
+            match result {
+                Ok(table) => push_notes(&mut out, table, form),
+                Err(message) => {
+                    out.extend_from_slice(b",\"error\":");
+                    push_json_text(&mut out, message);
+                }
+            }
+            out.extend_from_slice(b"}]}\n");
+        }
+    }
+    out
+}
+
+fn push_result_start(out: &mut Vec<u8>, id: usize) {
+    out.extend_from_slice(b"{\"results\":[{\"statement_id\":");
+    push_int(out, id);
+}
+
 fn push_table(out: &mut Vec<u8>, table: &Table, form: TableForm) {
     for (index, series) in table.series.iter().enumerate() {
         out.extend_from_slice(if index == 0 { b",\"series\":[" } else { b"," });
@@ -69,6 +115,11 @@ fn push_table(out: &mut Vec<u8>, table: &Table, form: TableForm) {
     if !table.series.is_empty() {
         out.push(b']');
     }
+    push_notes(out, table, form);
+}
+
+/// What stands beside the series.
+fn push_notes(out: &mut Vec<u8>, table: &Table, form: TableForm) {
     for (index, message) in table.messages.iter().enumerate() {
         out.extend_from_slice(if index == 0 { b",\"messages\":[" } else { b"," });
         out.extend_from_slice(b"{\"level\":\"info\",\"text\":");
@@ -84,6 +135,11 @@ fn push_table(out: &mut Vec<u8>, table: &Table, form: TableForm) {
 }
 
 fn push_series(out: &mut Vec<u8>, series: &TableSeries, epoch: Epoch) {
+    push_rows(out, series, &series.rows, epoch);
+}
+
+/// A series with some of its rows.
+fn push_rows(out: &mut Vec<u8>, series: &TableSeries, rows: &[Vec<Cell>], epoch: Epoch) {
     out.push(b'{');
     if !series.name.is_empty() {
         out.extend_from_slice(b"\"name\":");
@@ -101,7 +157,7 @@ fn push_series(out: &mut Vec<u8>, series: &TableSeries, epoch: Epoch) {
     }
     out.extend_from_slice(b"\"columns\":");
     push_json_texts(out, series.columns.iter().map(String::as_str));
-    for (index, row) in series.rows.iter().enumerate() {
+    for (index, row) in rows.iter().enumerate() {
         out.extend_from_slice(if index == 0 { b",\"values\":[" } else { b"," });
         for (column, cell) in row.iter().enumerate() {
             out.push(if column == 0 { b'[' } else { b',' });
@@ -109,7 +165,7 @@ fn push_series(out: &mut Vec<u8>, series: &TableSeries, epoch: Epoch) {
         }
         out.extend_from_slice(if row.is_empty() { b"[]" } else { b"]" });
     }
-    out.extend_from_slice(if series.rows.is_empty() { b"}" } else { b"]}" });
+    out.extend_from_slice(if rows.is_empty() { b"}" } else { b"]}" });
 }
 
 fn push_cell(out: &mut Vec<u8>, cell: &Cell, epoch: Epoch) {
@@ -126,6 +182,39 @@ fn push_cell(out: &mut Vec<u8>, cell: &Cell, epoch: Epoch) {
         Cell::UInt(value) => push_int(out, *value),
         Cell::Bool(value) => out.extend_from_slice(if *value { b"true" } else { b"false" }),
         Cell::Text(text) => push_json_text(out, text),
+    }
+}
+
+/// The rows of a table as objects, one for each row: the measurement, the tags and the columns. `separator` stands between.
+pub(crate) fn table_objects(out: &mut Vec<u8>, table: &Table, epoch: Epoch, separator: &[u8]) {
+    let mut is_first = true;
+    for series in &table.series {
+        let mut head = Vec::new();
+        let is_column = |name: &str| series.columns.iter().any(|column| column == name);
+        let tags = series.tags.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        let measurement = (!series.name.is_empty()).then_some(("measurement", series.name.as_str()));
+        for (key, value) in measurement.into_iter().chain(tags).filter(|(key, _)| !is_column(key)) {
+            push_json_text(&mut head, key);
+            head.push(b':');
+            push_json_text(&mut head, value);
+            head.push(b',');
+        }
+        for row in &series.rows {
+            if !std::mem::take(&mut is_first) {
+                out.extend_from_slice(separator);
+            }
+            out.push(b'{');
+            out.extend_from_slice(&head);
+            for (column, (name, cell)) in series.columns.iter().zip(row).enumerate() {
+                if column > 0 {
+                    out.push(b',');
+                }
+                push_json_text(out, name);
+                out.push(b':');
+                push_cell(out, cell, epoch);
+            }
+            out.push(b'}');
+        }
     }
 }
 
@@ -233,6 +322,36 @@ mod tests {
     fn json_without_rows_has_no_series() {
         let empty = Table { series: Vec::new(), messages: Vec::new(), coverage: Coverage::default() };
         assert_eq!(results_json(&[Ok(empty)], FORM), b"{\"results\":[{\"statement_id\":0}]}\n");
+    }
+
+    #[test]
+    fn chunks_are_documents_of_some_rows() {
+        let results = [Ok(table(vec!["window rounded to 5m".to_owned()])), Err("no".to_owned())];
+        let text = String::from_utf8(results_chunks(&results, FORM, 1)).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        let [first, second, third] = lines[..] else { panic!("{text}") };
+        assert!(
+            first.ends_with(r#"["1970-01-01T00:00:01.5Z",2.5,"x\"y"]],"partial":true}],"partial":true}]}"#),
+            "{first}"
+        );
+        assert!(
+            second.contains(r#"null]]}],"messages":[{"level":"info","#) && !second.contains("partial"),
+            "{second}"
+        );
+        assert_eq!(third, r#"{"results":[{"statement_id":1,"error":"no"}]}"#);
+        lines.iter().for_each(|line| _ = serde_json::from_str::<serde_json::Value>(line).unwrap());
+    }
+
+    #[test]
+    fn objects_have_measurement_tags_and_columns() {
+        let mut out = Vec::new();
+        table_objects(&mut out, &table(Vec::new()), Epoch::Count(SECOND_NS), b"\n");
+        let wanted = concat!(
+            r#"{"measurement":"cpu","host":"a,b","time":1,"mean":2.5,"note":"x\"y"}"#,
+            "\n",
+            r#"{"measurement":"cpu","host":"a,b","time":2,"mean":null,"note":null}"#
+        );
+        assert_eq!(String::from_utf8(out).unwrap(), wanted);
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod compression;
 mod otlp;
 mod read;
 mod remote;
+mod select;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -13,6 +13,7 @@ use std::io::BufRead;
 use icecore_storage::model::Value;
 use serde_json::{Map, Number, Value as Json};
 
+use super::Precision;
 use super::records::{ColumnTypes, ImportOptions, Line, Lines, NAME_BYTES_MAX, RecordError};
 use super::time::{epoch_ns, parse_time};
 use crate::point::Point;
@@ -113,60 +114,29 @@ impl Row<'_> {
             if options.is_tag(name) {
                 self.take_tag(name, value);
             } else {
-                self.flatten("", name, value);
+                self.flatten(name, value);
             }
         }
-        let ts_ns = match time {
-            Json::Number(number) => number.as_i64().and_then(|epoch| epoch_ns(epoch, options.precision)),
-            Json::String(text) => parse_time(text, options.precision),
-            Json::Null | Json::Bool(_) | Json::Array(_) | Json::Object(_) => None,
-        };
-        ts_ns.ok_or_else(|| format!("the value of `{time_name}` is not a time"))
+        time_of(time, options.precision).ok_or_else(|| format!("the value of `{time_name}` is not a time"))
     }
 
     fn take_tag(&mut self, name: &str, value: &Json) {
-        let text = match value {
-            Json::String(text) if !text.is_empty() => text.clone(),
-            Json::Number(number) => number.to_string(),
-            Json::Bool(truth) => truth.to_string(),
-            Json::String(_) | Json::Null => return,
-            Json::Array(_) | Json::Object(_) => {
-                self.refuse(|| format!("tag `{}` is not a single value", shortened(name)));
-                return;
-            }
-        };
-        self.point.tags.push((name.to_owned(), text));
+        match tag_text(name, value) {
+            Ok(Some(text)) => self.point.tags.push((name.to_owned(), text)),
+            Ok(None) => {}
+            Err(reason) => self.refuse(|| reason),
+        }
     }
 
-    /// Adds a value under the joined name. The depth is bounded by the JSON reader.
-    fn flatten(&mut self, parent: &str, name: &str, value: &Json) {
-        let name = match joined(parent, name) {
-            Some(name) => name,
-            None => {
-                let what =
-                    || format!("a name below `{}` is longer than {NAME_BYTES_MAX} bytes", shortened(parent));
-                return self.refuse(what);
-            }
-        };
-        match value {
-            Json::Null => {}
-            Json::Bool(truth) => self.take_field(&name, Value::Bool(*truth)),
-            Json::String(text) => self.take_field(&name, Value::Str(text.clone())),
-            Json::Number(value) => match number(value) {
-                Some(value) => self.take_field(&name, value),
-                None => self.refuse(|| format!("`{name}`: {value} is out of range")),
+    fn flatten(&mut self, name: &str, value: &Json) {
+        each_leaf("", name, value, &mut |leaf| match leaf {
+            Ok((name, value)) => match leaf_value(&name, value) {
+                Ok(Some(value)) => self.take_field(&name, value),
+                Ok(None) => {}
+                Err(reason) => self.refuse(|| reason),
             },
-            Json::Array(elements) => {
-                for (index, element) in elements.iter().enumerate() {
-                    self.flatten(&name, &index.to_string(), element);
-                }
-            }
-            Json::Object(members) => {
-                for (member, value) in members {
-                    self.flatten(&name, member, value);
-                }
-            }
-        }
+            Err(reason) => self.refuse(|| reason),
+        });
     }
 
     fn take_field(&mut self, name: &str, value: Value) {
@@ -186,6 +156,67 @@ impl Row<'_> {
             self.more_errors_count += 1;
         }
     }
+}
+
+/// A time, in nanoseconds.
+pub(super) fn time_of(value: &Json, precision: Option<Precision>) -> Option<i64> {
+    match value {
+        Json::Number(number) => number.as_i64().and_then(|epoch| epoch_ns(epoch, precision)),
+        Json::String(text) => parse_time(text, precision),
+        Json::Null | Json::Bool(_) | Json::Array(_) | Json::Object(_) => None,
+    }
+}
+
+/// The value of a tag; none where it is missing or empty.
+pub(super) fn tag_text(name: &str, value: &Json) -> Result<Option<String>, String> {
+    Ok(match value {
+        Json::String(text) if !text.is_empty() => Some(text.clone()),
+        Json::Number(number) => Some(number.to_string()),
+        Json::Bool(truth) => Some(truth.to_string()),
+        Json::String(_) | Json::Null => None,
+        Json::Array(_) | Json::Object(_) => {
+            return Err(format!("tag `{}` is not a single value", shortened(name)));
+        }
+    })
+}
+
+/// A name and what it stands for, or why it cannot be one.
+pub(super) type Leaf<'a> = Result<(String, &'a Json), String>;
+
+/// Hands over the single values below a name, under the names of all members and elements on the way, joined. The depth is
+/// bounded by the JSON reader.
+pub(super) fn each_leaf<'a>(parent: &str, name: &str, value: &'a Json, sink: &mut dyn FnMut(Leaf<'a>)) {
+    let Some(name) = joined(parent, name) else {
+        return sink(Err(format!(
+            "a name below `{}` is longer than {NAME_BYTES_MAX} bytes",
+            shortened(parent)
+        )));
+    };
+    match value {
+        Json::Array(elements) => {
+            for (index, element) in elements.iter().enumerate() {
+                each_leaf(&name, &index.to_string(), element, sink);
+            }
+        }
+        Json::Object(members) => {
+            for (member, value) in members {
+                each_leaf(&name, member, value, sink);
+            }
+        }
+        single => sink(Ok((name, single))),
+    }
+}
+
+/// The value of a single JSON value; none of null.
+pub(super) fn leaf_value(name: &str, value: &Json) -> Result<Option<Value>, String> {
+    Ok(match value {
+        Json::Bool(truth) => Some(Value::Bool(*truth)),
+        Json::String(text) => Some(Value::Str(text.clone())),
+        Json::Number(value) => {
+            Some(number(value).ok_or_else(|| format!("`{name}`: {value} is out of range"))?)
+        }
+        Json::Null | Json::Array(_) | Json::Object(_) => None,
+    })
 }
 
 /// The name of a member below its parent; `None` when it is too long.

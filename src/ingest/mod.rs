@@ -2,13 +2,15 @@
 //!
 //! Every decoder hands back [`Decoded`] or points. Read in this order: [`mod@line`] (InfluxDB line protocol, the hot
 //! path: borrows from the body), [`time`] (timestamps as texts), [`records`] (what the slower formats share: owned
-//! points, one iterator), then `csv`, [`jsonl`] and [`clf`]; `places` tells events with equal times apart. What
+//! points, one iterator), then `csv`, [`jsonl`] and [`clf`]; [`events`]
+//! (JSON over HTTP); `places` tells events with equal times apart. What
 //! Prometheus' senders speak: `protobuf` (its wire form), `samples` (portions of bounded memory), [`remote`]
 //! and [`otlp`].
 
 pub mod clf;
 #[cfg(feature = "csv")]
 pub mod csv;
+pub mod events;
 pub mod jsonl;
 pub mod line;
 pub mod otlp;
