@@ -71,6 +71,7 @@ pub(crate) struct Telemetry {
     rows: IntCounterVec,
     rejected: IntCounter,
     requests: IntCounterVec,
+    datagrams: IntCounterVec,
     query_seconds: HistogramVec,
     limit_hits: IntCounterVec,
     refused_rows: IntCounterVec,
@@ -107,6 +108,11 @@ impl Telemetry {
     /// All counters at zero.
     ///
     /// # Errors
+    /// Counts datagrams.
+    pub(crate) fn datagrams(&self, is_taken: bool, count: u64) {
+        self.datagrams.with_label_values(&[if is_taken { "written" } else { "lost" }]).inc_by(count);
+    }
+
     /// `Internal` when a name is given twice: a bug.
     pub(crate) fn new() -> Result<Self> {
         let registry = Registry::new();
@@ -122,6 +128,11 @@ impl Telemetry {
             rows: counters("icecore_rows_written_total", "Rows kept.", &["db"])?,
             rejected: register(&registry, IntCounter::new("icecore_lines_rejected_total", "Lines refused."))?,
             requests: counters("icecore_http_requests_total", "Requests answered.", &["route", "status"])?,
+            datagrams: counters(
+                "icecore_udp_datagrams_total",
+                "Datagrams that were written, or lost.",
+                &["outcome"],
+            )?,
             query_seconds: register(&registry, HistogramVec::new(query_seconds, &["language"]))?,
             limit_hits: counters(
                 "icecore_limit_hits_total",

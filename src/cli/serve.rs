@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use icecore_storage::options::{Durability, Options, Retention};
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::{TcpListener, TcpSocket, UdpSocket};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
@@ -21,7 +21,8 @@ use crate::config::{
 };
 use crate::databases::DEFAULT_DATABASE;
 use crate::demo::Demo;
-use crate::http::{App, serve};
+use crate::http::{App, Listener, listen, serve};
+use crate::ingest::Precision;
 use crate::telemetry::Telemetry;
 
 /// Connections that the system keeps waiting for us.
@@ -60,6 +61,15 @@ pub(super) struct ServeArgs {
     /// Listen on an address that others can reach although there is no authentication.
     #[arg(long)]
     insecure_no_auth: bool,
+    /// Take line protocol in UDP datagrams at this address, too. Nothing is acknowledged: what cannot be written is lost.
+    #[arg(long, value_name = "ADDRESS", env = "ICECORE_UDP_LISTEN")]
+    udp_listen: Option<SocketAddr>,
+    /// The database of datagrams, which must be there.
+    #[arg(long, value_name = "NAME", default_value = DEFAULT_DATABASE, requires = "udp_listen")]
+    udp_database: String,
+    /// Unit of the times in datagrams: ns, us, ms, s, m or h.
+    #[arg(long, value_name = "UNIT", default_value = "ns", requires = "udp_listen")]
+    udp_precision: String,
     /// Fill the database `default` with the life of a small shop, and go on.
     #[arg(long)]
     demo: bool,
@@ -90,12 +100,16 @@ fn config(args: &ServeArgs) -> Result<Config, Ended> {
         }
         None => Durability::default(),
     };
-    if !args.listen.ip().is_loopback() && !args.insecure_no_auth {
-        return Err(Ended::usage(format!(
-            "--listen {}: others could read and write everything, as there is no authentication yet; listen on \
-             127.0.0.1 behind a proxy that authenticates, or say --insecure-no-auth",
-            args.listen
-        )));
+    for (flag, address) in [("--listen", Some(args.listen)), ("--udp-listen", args.udp_listen)] {
+        if let Some(address) = address
+            && !address.ip().is_loopback()
+            && !args.insecure_no_auth
+        {
+            return Err(Ended::usage(format!(
+                "{flag} {address}: others could read and write everything, as there is no authentication yet; listen \
+                 on 127.0.0.1 behind a proxy that authenticates, or say --insecure-no-auth"
+            )));
+        }
     }
     let memory_bytes = memory_bytes(args.memory.as_deref())?;
     tracing::info!(mib = memory_bytes >> 20, "memory to do with");
@@ -152,11 +166,16 @@ async fn serve_until_signal(args: &ServeArgs, config: Config) -> Result<(), Ende
         .listen(BACKLOG)
         .map_err(|error| Ended::usage(format!("cannot listen on {}: {error}", args.listen)))?;
     let address = listener.local_addr().map_err(Ended::failed)?;
+    let udp = udp_listener(args, &databases).await?;
     greet(&databases, address);
+    if let Some(udp) = &udp {
+        let address = udp.socket.local_addr().map_err(Ended::failed)?;
+        say(format_args!("datagrams at {address}, for the database `{}`", args.udp_database));
+    }
     let demo = args.demo.then(|| start_demo(&databases, address)).transpose()?;
 
     let app = Arc::new(App::new(Arc::clone(&databases), Telemetry::new()?));
-    serve_and_drain(app, listener, signals).await;
+    serve_and_drain(app, (listener, udp), signals).await;
 
     let closed = tokio::task::spawn_blocking(move || {
         if let Some(demo) = demo {
@@ -167,6 +186,20 @@ async fn serve_until_signal(args: &ServeArgs, config: Config) -> Result<(), Ende
     closed.await.map_err(|error| Ended::failed(format!("closing ended in a panic: {error}")))??;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// The socket for datagrams, where one is asked for.
+async fn udp_listener(args: &ServeArgs, databases: &Databases) -> Result<Option<Listener>, Ended> {
+    let Some(address) = args.udp_listen else { return Ok(None) };
+    let precision = Precision::parse(&args.udp_precision).ok_or_else(|| {
+        Ended::usage(format!("--udp-precision {}: one of ns, us, ms, s, m, h", args.udp_precision))
+    })?;
+    let database = databases.get(&args.udp_database).ok_or_else(|| {
+        Ended::usage(format!("--udp-database {}: there is no such database", args.udp_database))
+    })?;
+    let cannot = |error: std::io::Error| Ended::usage(format!("cannot listen on {address}: {error}"));
+    let socket = UdpSocket::bind(address).await.map_err(cannot)?;
+    Ok(Some(Listener { socket, database, precision }))
 }
 
 /// A retention given on the command line is meant for the database that is always there.
@@ -223,8 +256,13 @@ fn start_demo(databases: &Databases, address: SocketAddr) -> Result<Demo, Ended>
     Ok(demo)
 }
 
-async fn serve_and_drain(app: Arc<App>, listener: TcpListener, mut signals: Signals) {
+async fn serve_and_drain(
+    app: Arc<App>,
+    (listener, udp): (TcpListener, Option<Listener>),
+    mut signals: Signals,
+) {
     let (stop, stopping) = watch::channel(false);
+    let datagrams = udp.map(|udp| tokio::spawn(listen(Arc::clone(&app), udp, stopping.clone())));
     let server = tokio::spawn(serve(app, listener, stopping));
     let signal = signals.next().await;
     tracing::info!(
@@ -238,8 +276,10 @@ async fn serve_and_drain(app: Arc<App>, listener: TcpListener, mut signals: Sign
         tracing::warn!(signal, "second signal: exiting at once; the log holds what was acknowledged");
         std::process::exit(1);
     });
-    if let Err(error) = server.await {
-        tracing::error!(%error, "the server ended in a panic");
+    for task in std::iter::once(server).chain(datagrams) {
+        if let Err(error) = task.await {
+            tracing::error!(%error, "the server ended in a panic");
+        }
     }
 }
 

@@ -32,6 +32,7 @@ mod server;
 mod status;
 mod table;
 mod tree;
+mod udp;
 mod write;
 
 #[cfg(test)]
@@ -44,4 +45,5 @@ pub(crate) use params::parse_time;
 pub(crate) use retention::{plan_json, report_json};
 pub(crate) use server::serve;
 pub(crate) use table::{Epoch, TableForm, results_json, table_csv};
+pub(crate) use udp::{Listener, listen};
 pub(crate) use write::WRITTEN_HEADER;

@@ -17,4 +17,5 @@ mod real;
 mod retention;
 mod shutdown;
 mod support;
+mod udp;
 mod write;
