@@ -290,6 +290,10 @@ mod tests {
             let found = points(event, &options);
             assert!(matches!(&found[..], [Err(reason)] if reason.contains(part)), "{event}: {found:?}");
         }
+        let collectd = r#"{"values":[1.5,null],"time":1763778141.125,"service":"x"}"#;
+        let expected =
+            Point::new("m").tag("service", "x").field("values_0", 1.5).at_ns(1_763_778_141_125_000_000);
+        assert_eq!(points(collectd, &options), [Ok(expected)]);
         let nameless = points(r#"{"a":1}"#, &EventOptions::default());
         assert!(nameless[0].as_ref().unwrap_err().contains("names no measurement"));
     }

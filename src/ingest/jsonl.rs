@@ -20,6 +20,8 @@ use crate::point::Point;
 
 /// Values of one object that are reported one by one; the others are only counted.
 const ERRORS_MAX: usize = 100;
+/// Whole numbers below this are exact as floats.
+const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
 
 /// Reads points from JSON lines.
 #[derive(Debug)]
@@ -158,10 +160,21 @@ impl Row<'_> {
     }
 }
 
-/// A time, in nanoseconds.
+/// A time, in nanoseconds. A number may have a fraction of its unit, as those of collectd have.
 pub(super) fn time_of(value: &Json, precision: Option<Precision>) -> Option<i64> {
     match value {
-        Json::Number(number) => number.as_i64().and_then(|epoch| epoch_ns(epoch, precision)),
+        Json::Number(number) => match number.as_i64() {
+            Some(epoch) => epoch_ns(epoch, precision),
+            None => {
+                let epoch = number.as_f64().filter(|epoch| epoch.abs() < WHOLE_MAX)?;
+                // Cut to a whole number that fits.
+                let whole = epoch.floor() as i64;
+                let (start_ns, end_ns) = (epoch_ns(whole, precision)?, epoch_ns(whole + 1, precision)?);
+                // A float of this size tells no more than microseconds.
+                let share = ((epoch - epoch.floor()) * (end_ns - start_ns) as f64 / 1e3).round() * 1e3;
+                start_ns.checked_add(share as i64)
+            }
+        },
         Json::String(text) => parse_time(text, precision),
         Json::Null | Json::Bool(_) | Json::Array(_) | Json::Object(_) => None,
     }
