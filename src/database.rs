@@ -308,6 +308,29 @@ impl Database {
         Ok(promql::each_series(view.as_ref(), selector, range, &query.budget, sink)?)
     }
 
+    /// The newest sample of each series that one of the selectors names, by metric name and labels, each series once: not
+    /// older than the lookback, and of no series that has ended. Native histograms are left out.
+    ///
+    /// # Errors
+    /// As [`Database::promql`].
+    pub fn newest(
+        &self,
+        query: &Query,
+        selectors: &[promql::Selector],
+        time_ns: i64,
+    ) -> Result<Vec<promql::NewestSample>> {
+        let view = self.engine.view();
+        let context = promql_context(view.as_ref(), query);
+        let mut found = Vec::new();
+        for selector in selectors {
+            found.extend(promql::newest(&context, selector, time_ns)?);
+        }
+        let key = |one: &promql::NewestSample| (one.labels.name().to_owned(), one.labels.clone());
+        found.sort_by_cached_key(|one| (key(one), std::cmp::Reverse(one.ts_ns)));
+        found.dedup_by(|later, kept| later.labels == kept.labels);
+        Ok(found)
+    }
+
     /// Runs one statement: SELECT, SHOW, DELETE, DROP MEASUREMENT or DROP SERIES.
     ///
     /// # Errors

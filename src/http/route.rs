@@ -14,8 +14,7 @@ use tower_http::compression::predicate::SizeAbove;
 use super::app::App;
 use super::error::{Dialect, Failure};
 use super::{
-    admin, cells, influx, ingest, labels, otlp, prometheus, read, remote, retention, select, status, tree,
-    write,
+    admin, cells, federate, influx, ingest, labels, otlp, prometheus, read, remote, retention, select, status, tree, write,
 };
 
 /// Smaller bodies are sent as they are: they fit into one packet.
@@ -41,6 +40,8 @@ pub(super) fn router(app: Arc<App>) -> Router {
         .route("/api/v1/admin/cells", get(cells::show).put(cells::change))
         .route("/api/v1/admin/delete", post(admin::delete))
         .route("/api/v1/admin/snapshot", post(admin::snapshot).delete(admin::remove_snapshot))
+        .route("/federate", get(federate::page))
+        .route("/db/{db}/federate", get(federate::page))
         .merge(prometheus_api("/api/v1"))
         .merge(prometheus_api("/db/{db}/api/v1"))
         .layer(compression())
@@ -129,7 +130,7 @@ async fn count(State(app): State<Arc<App>>, request: Request, next: Next) -> Res
 
 /// A fixed name for a path: what clients invent must not become metrics.
 fn route_name(path: &str) -> &'static str {
-    const FIXED: [&str; 21] = [
+    const FIXED: [&str; 22] = [
         "/",
         "/ingest",
         "/write",
@@ -141,6 +142,7 @@ fn route_name(path: &str) -> &'static str {
         "/-/ready",
         "/ready",
         "/metrics",
+        "/federate",
         "/api/v2/write",
         "/api/v2/query",
         "/api/v2/buckets",
@@ -198,6 +200,7 @@ mod tests {
             ("/api/v1/label/service/values", "/api/v1/label/values"),
             ("/db/shop/api/v1/label/x/values", "/api/v1/label/values"),
             ("/wp-admin", "other"),
+            ("/db/shop/federate", "/federate"),
             ("/db/", "other"),
         ];
         for (path, wanted) in cases {

@@ -26,7 +26,9 @@ mod tests;
 pub mod value;
 
 pub use ast::{Expr, MatchOp, Selector, ValueType};
-pub use eval::{Context, SeriesSink, each_series, find_measurements, find_series, instant, range};
+pub use eval::{
+    Context, NewestSample, SeriesSink, each_series, find_measurements, find_series, instant, newest, range,
+};
 pub use functions::{Signature, signature};
 pub use histogram::HistogramValue;
 pub use parser::{parse, parse_selector};

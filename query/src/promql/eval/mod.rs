@@ -5,7 +5,8 @@
 //! [`window`] (functions over ranges), [`edges`] (`anchored` and `smoothed`), [`call`], [`labels`], [`info`] and [`histogram`]
 //! (the other functions), [`binary`] and [`matching`] (operators), [`aggregate`] and [`tally`]; and the short way of
 //! aggregations over very many series: [`leaf`], [`roster`], [`stream`], and the shortest: [`grouped`].
-//! [`memo`] keeps what is asked for again. [`raw`] hands over samples that are evaluated somewhere else.
+//! [`memo`] keeps what is asked for again. [`raw`] hands over samples that are evaluated somewhere else,
+//! [`newest`](mod@newest) the newest one of each series.
 //!
 //! Metric names are dropped last: operators only mark series whose name is to go, so that `label_replace` can still
 //! use it. When two series are one after that, their points are joined, or it is an error.
@@ -22,6 +23,7 @@ mod leaf;
 mod matching;
 mod memo;
 mod native;
+mod newest;
 mod raw;
 mod read;
 mod roster;
@@ -48,6 +50,7 @@ use super::value::{Answer, Labels, MatrixSeries, QueryValue, Sample, VectorSampl
 use crate::error::line_column;
 use crate::{Budget, Error, ErrorKind, Result};
 use memo::Memo;
+pub use newest::{NewestSample, newest};
 pub use raw::{SeriesSink, each_series};
 pub use select::{find_measurements, find_series};
 use series::{Series, drop_names};

@@ -108,21 +108,7 @@ impl Evaluator<'_> {
         }
         self.absorb(&coverage);
         self.each_series(found, &windows, grid, |raw, window, _| {
-            let floats = raw.within(window);
-            let hists = raw.hists_within(window);
-            let (float, hist) = (floats.0.last().zip(floats.1.last()), hists.last());
-            let last_float_ns = floats.0.last().copied().unwrap_or(i64::MIN);
-            let last_hist_ns = hists.last().map_or(i64::MIN, |(ts_ns, _)| *ts_ns);
-            let (ts_ns, sample) = if last_hist_ns < last_float_ns {
-                float.map(|(ts_ns, value)| (*ts_ns, Sample::Float(*value)))?
-            } else {
-                hist.map(|(ts_ns, hist)| (*ts_ns, Sample::Histogram(Arc::clone(hist))))?
-            };
-            let ends = raw.ended_ns.partition_point(|ended_ns| *ended_ns <= window.end_ns);
-            let ended_ns = ends.checked_sub(1).and_then(|place| raw.ended_ns.get(place));
-            if ended_ns.is_some_and(|ended_ns| ts_ns < *ended_ns) {
-                return None;
-            }
+            let (ts_ns, sample) = raw.last(window)?;
             Some(match what {
                 Instant::Value => sample,
                 Instant::Time => Sample::Float(seconds_of(ts_ns)),
@@ -210,6 +196,24 @@ impl RawSeries {
         let from = self.hists.partition_point(|(ts_ns, _)| *ts_ns <= window.start_ns);
         let to = self.hists.partition_point(|(ts_ns, _)| *ts_ns <= window.end_ns);
         self.hists.get(from..to).unwrap_or_default()
+    }
+
+    /// The last sample of a window, of either kind; nothing when the series ended after it.
+    pub(super) fn last(&self, window: Window) -> Option<(i64, Sample)> {
+        let floats = self.within(window);
+        let hists = self.hists_within(window);
+        let (float, hist) = (floats.0.last().zip(floats.1.last()), hists.last());
+        let last_float_ns = floats.0.last().copied().unwrap_or(i64::MIN);
+        let last_hist_ns = hists.last().map_or(i64::MIN, |(ts_ns, _)| *ts_ns);
+        let (ts_ns, sample) = if last_hist_ns < last_float_ns {
+            float.map(|(ts_ns, value)| (*ts_ns, Sample::Float(*value)))?
+        } else {
+            hist.map(|(ts_ns, hist)| (*ts_ns, Sample::Histogram(Arc::clone(hist))))?
+        };
+        let ends = self.ended_ns.partition_point(|ended_ns| *ended_ns <= window.end_ns);
+        let ended_ns = ends.checked_sub(1).and_then(|place| self.ended_ns.get(place));
+        let is_open = ended_ns.is_none_or(|ended_ns| *ended_ns <= ts_ns);
+        is_open.then_some((ts_ns, sample))
     }
 
     /// All samples by time.

@@ -32,13 +32,19 @@ pub(super) enum Instant {
 impl Instant {
     /// What it gives of a window; nothing when the series ended after its last sample.
     pub(super) fn of(self, partial: &Partial, ended_ns: Option<i64>) -> Option<Sample> {
-        let is_open = |last_ns: i64| ended_ns.is_none_or(|ended_ns| ended_ns <= last_ns);
-        let numbers = partial.numbers().filter(|numbers| is_open(numbers.last_ns))?;
+        let (last_ns, last) = newest_of(partial, ended_ns)?;
         Some(Sample::Float(match self {
-            Self::Value => numbers.last,
-            Self::Time => seconds_of(numbers.last_ns),
+            Self::Value => last,
+            Self::Time => seconds_of(last_ns),
         }))
     }
+}
+
+/// The last sample of a window and its time; nothing when the series ended after it.
+pub(super) fn newest_of(partial: &Partial, ended_ns: Option<i64>) -> Option<(i64, f64)> {
+    let is_open = |last_ns: i64| ended_ns.is_none_or(|ended_ns| ended_ns <= last_ns);
+    let numbers = partial.numbers().filter(|numbers| is_open(numbers.last_ns))?;
+    Some((numbers.last_ns, numbers.last))
 }
 
 /// What is read of each series, and at which steps it is set.
