@@ -67,7 +67,8 @@ impl Config {
         limits.queries_memory_bytes_max = share(3);
         limits.query.memory_bytes_max = share(2);
         limits.bodies_bytes_max = size(share(1));
-        limits.decoding_bytes_max = size(share(1));
+        limits.exemplars_bytes_max = share(1) / 16;
+        limits.decoding_bytes_max = size(share(1) - limits.exemplars_bytes_max);
         limits.body_bytes_max = size(share(1) / 2).clamp(limits.body_wire_bytes_max, BODY_BYTES_MAX);
         self
     }
@@ -322,7 +323,9 @@ mod tests {
             let Config { options, limits, .. } = Config::default().with_memory(bytes);
             let on_their_way = limits.bodies_bytes_max + limits.decoding_bytes_max;
             let sizes = [options.memory_bytes_max, options.cache_bytes_max, on_their_way];
-            let sum = limits.queries_memory_bytes_max + sizes.map(|size| size as u64).iter().sum::<u64>();
+            let sum = limits.queries_memory_bytes_max
+                + limits.exemplars_bytes_max
+                + sizes.map(|size| size as u64).iter().sum::<u64>();
             assert_eq!(sum, bytes);
             assert!(limits.query.memory_bytes_max <= limits.queries_memory_bytes_max);
             assert!(2 * options.memtable_bytes_max <= options.memory_bytes_max);

@@ -1,6 +1,7 @@
 //! One database: write rows, ask questions, look after it. The same door for the server, the demo and a program
 //! that embeds icecore; the engine below is synchronous, so every call returns when the work is done.
 
+mod readers;
 mod senders;
 
 use std::fmt;
@@ -21,6 +22,7 @@ use icecore_storage::scan::{Coverage, Resolution, Scan};
 use crate::config::{Config, check_order, format_age};
 use crate::databases::{DEFAULT_DATABASE, Databases};
 use crate::duplicates::Duplicates;
+use crate::exemplars::Exemplars;
 use crate::ingest::line::{self, LineLimits, Precision};
 use crate::limits::Limits;
 use crate::metadata::Metadata;
@@ -107,6 +109,8 @@ pub struct Database {
     duplicates: Option<Arc<Duplicates>>,
     /// What senders said of metrics.
     metadata: Arc<Metadata>,
+    /// The last exemplars that senders gave.
+    exemplars: Arc<Exemplars>,
     /// Memory of all running queries of the data directory.
     queries_memory: Arc<MemoryPool>,
     /// The directory this database was opened with, when it was opened alone.
@@ -147,6 +151,7 @@ impl Database {
             line_limits: inner.line_limits,
             duplicates: inner.duplicates.clone(),
             metadata: Arc::clone(&inner.metadata),
+            exemplars: Arc::clone(&inner.exemplars),
             queries_memory: Arc::clone(&inner.queries_memory),
             home: Some(home),
         })
@@ -167,6 +172,7 @@ impl Database {
         let duplicates = Duplicates::new(keep_duplicates).map(Arc::new);
         let name = name.to_owned();
         let metadata = Arc::default();
+        let exemplars = Arc::new(Exemplars::new(limits.exemplars_bytes_max));
         Self {
             name,
             engine,
@@ -175,6 +181,7 @@ impl Database {
             line_limits,
             duplicates,
             metadata,
+            exemplars,
             queries_memory,
             home: None,
         }
@@ -290,45 +297,6 @@ impl Database {
         step_ns: i64,
     ) -> Result<promql::Answer> {
         self.run_promql_range(&self.query(self.query_options), text, Steps { start_ns, end_ns, step_ns })
-    }
-
-    /// Hands over the raw samples of each series that a selector names, as they are stored: labels, times, values, also
-    /// the markers of ended series. Series come in no certain order.
-    ///
-    /// # Errors
-    /// As [`Database::promql`], and those of `sink`.
-    pub fn each_series(
-        &self,
-        query: &Query,
-        selector: &promql::Selector,
-        range: TimeRange,
-        sink: &mut promql::SeriesSink<'_>,
-    ) -> Result<Coverage> {
-        let view = self.engine.view();
-        Ok(promql::each_series(view.as_ref(), selector, range, &query.budget, sink)?)
-    }
-
-    /// The newest sample of each series that one of the selectors names, by metric name and labels, each series once: not
-    /// older than the lookback, and of no series that has ended. Native histograms are left out.
-    ///
-    /// # Errors
-    /// As [`Database::promql`].
-    pub fn newest(
-        &self,
-        query: &Query,
-        selectors: &[promql::Selector],
-        time_ns: i64,
-    ) -> Result<Vec<promql::NewestSample>> {
-        let view = self.engine.view();
-        let context = promql_context(view.as_ref(), query);
-        let mut found = Vec::new();
-        for selector in selectors {
-            found.extend(promql::newest(&context, selector, time_ns)?);
-        }
-        let key = |one: &promql::NewestSample| (one.labels.name().to_owned(), one.labels.clone());
-        found.sort_by_cached_key(|one| (key(one), std::cmp::Reverse(one.ts_ns)));
-        found.dedup_by(|later, kept| later.labels == kept.labels);
-        Ok(found)
     }
 
     /// Runs one statement: SELECT, SHOW, DELETE, DROP MEASUREMENT or DROP SERIES.

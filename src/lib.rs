@@ -35,6 +35,7 @@ pub mod database;
 pub mod databases;
 mod duplicates;
 pub mod error;
+mod exemplars;
 pub mod ingest;
 pub mod limits;
 mod metadata;
@@ -56,6 +57,7 @@ pub use database::{
 };
 pub use databases::{DatabaseSnapshot, Databases, RestoreReport};
 pub use error::{Error, ErrorKind, Result};
+pub use exemplars::SeriesExemplars;
 pub use icecore_query::promql::{Answer, QueryValue, Sample};
 pub use icecore_query::select::{Cell, Table};
 pub use icecore_storage::engine::{EngineStats, Guard, RetentionPlan, RetentionReport, SnapshotReport};

@@ -35,6 +35,8 @@ pub struct Limits {
     pub writes_max: usize,
     /// Memory of all bodies that are being decoded and written, by estimate; bounds the fields of one body, too.
     pub decoding_bytes_max: usize,
+    /// Memory of the exemplars of a database, by estimate; the oldest leave.
+    pub exemplars_bytes_max: u64,
     /// Databases of a data directory.
     pub databases_max: usize,
     /// Series in the answer to a metadata request.
@@ -62,6 +64,7 @@ impl Default for Limits {
             bodies_bytes_max: 256 << 20,
             writes_max: 32,
             decoding_bytes_max: 256 << 20,
+            exemplars_bytes_max: 16 << 20,
             databases_max: 64,
             listed_series_max: 100_000,
             drain_time_max: Duration::from_secs(10),

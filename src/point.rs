@@ -4,6 +4,7 @@
 
 use std::ops::Range;
 
+use icecore_query::promql::Labels;
 use icecore_storage::model::batch::{CANONICAL, Field};
 use icecore_storage::model::{
     RowError, SeriesKey, TIMESTAMP_MAX, TIMESTAMP_MIN, Value, ValueRef, WriteBatch,
@@ -18,6 +19,28 @@ pub struct Decoded<'a> {
     pub rejected: Vec<RowError>,
     /// How many lines were refused in all.
     pub rejected_count: usize,
+    /// Exemplars of series of the batch, where the form has some.
+    pub exemplars: Vec<SeriesExemplar<'a>>,
+}
+
+/// A single observation that came along with a series.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Exemplar {
+    /// What it tells of itself, as the id of a trace.
+    pub labels: Labels,
+    /// Its time.
+    pub ts_ns: i64,
+    /// Its value.
+    pub value: f64,
+}
+
+/// An exemplar and the raw key of its series.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SeriesExemplar<'a> {
+    /// The series, in the dialect of the batch that it comes with.
+    pub key: &'a [u8],
+    /// The exemplar.
+    pub exemplar: Exemplar,
 }
 
 /// One row to write: a series, a time and its fields.
@@ -119,7 +142,7 @@ pub fn batch<'a>(points: &'a [Point], arena: &'a mut Vec<u8>) -> Decoded<'a> {
         }
     }
     let rejected_count = rejected.len();
-    Decoded { batch, rejected, rejected_count }
+    Decoded { batch, rejected, rejected_count, exemplars: Vec::new() }
 }
 
 #[cfg(test)]

@@ -68,7 +68,7 @@ const CRATES: &[Crate] = &[
         layers: &[
             &["error", "limits", "point", "config"],
             &["ingest", "telemetry", "services"],
-            &["duplicates", "metadata"],
+            &["duplicates", "exemplars", "metadata"],
             &["database", "databases"],
             &["alert"],
             &["http"],

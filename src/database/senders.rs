@@ -4,7 +4,7 @@ use super::{Database, WriteReport};
 use crate::ingest::Precision;
 use crate::ingest::otlp;
 use crate::ingest::remote::labels::shown;
-use crate::ingest::remote::{Beside, write1, write2};
+use crate::ingest::remote::{Beside, Counts, write1, write2};
 use crate::metadata::MetricInfo;
 use crate::point::Decoded;
 use crate::{Error, Result};
@@ -22,19 +22,11 @@ pub enum RemoteVersion {
 }
 
 impl RemoteVersion {
-    /// Counts the samples of a body, as far as it can be read.
-    pub fn samples_of(self, body: &[u8]) -> usize {
+    /// Counts what is in a body, as far as it can be read.
+    pub fn counts_of(self, body: &[u8]) -> Counts {
         match self {
-            Self::V1 => write1::samples_of(body),
-            Self::V2 => write2::samples_of(body),
-        }
-    }
-
-    /// Counts the native histograms of a body, as far as it can be read.
-    pub fn histograms_of(self, body: &[u8]) -> usize {
-        match self {
-            Self::V1 => write1::histograms_of(body),
-            Self::V2 => write2::histograms_of(body),
+            Self::V1 => write1::counts_of(body),
+            Self::V2 => write2::counts_of(body),
         }
     }
 }
@@ -46,7 +38,7 @@ pub struct RemoteReport {
     pub samples: WriteReport,
     /// The native histograms.
     pub histograms: WriteReport,
-    /// Exemplars, which are not kept.
+    /// Exemplars that were taken.
     pub exemplars: usize,
 }
 
@@ -78,29 +70,29 @@ impl Database {
     /// `InvalidInput` for a body that is malformed: nothing was kept. As [`Database::write`]; of a large request of
     /// version 2, or with native histograms, a part may be kept then.
     pub fn write_remote(&self, body: &[u8], version: RemoteVersion) -> Result<RemoteReport> {
-        let mut samples = WriteReport::default();
+        let (mut samples, mut taken) = (WriteReport::default(), 0);
         let beside = match version {
             RemoteVersion::V1 => {
                 let (decoded, beside) = write1::decode(body, &self.line_limits).map_err(Error::invalid)?;
-                self.write_portion(decoded, &mut samples)?;
+                self.write_portion(decoded, &mut samples, &mut taken)?;
                 beside
             }
             RemoteVersion::V2 => {
-                let mut store = |decoded: Decoded<'_>| self.write_portion(decoded, &mut samples);
+                let mut store = |decoded: Decoded<'_>| self.write_portion(decoded, &mut samples, &mut taken);
                 write2::decode(body, &self.line_limits, &mut store)?
             }
         };
         let Beside { histograms: found, exemplars, metadata } = beside;
         self.metadata.note(&metadata);
         let mut histograms = WriteReport::default();
-        if 0 < found {
-            let mut store = |decoded: Decoded<'_>| self.write_portion(decoded, &mut histograms);
+        if 0 < found + exemplars {
+            let mut store = |decoded: Decoded<'_>| self.write_portion(decoded, &mut histograms, &mut taken);
             match version {
-                RemoteVersion::V1 => write1::decode_histograms(body, &self.line_limits, &mut store)?,
-                RemoteVersion::V2 => write2::decode_histograms(body, &self.line_limits, &mut store)?,
+                RemoteVersion::V1 => write1::decode_beside(body, &self.line_limits, &mut store)?,
+                RemoteVersion::V2 => write2::decode_beside(body, &self.line_limits, &mut store)?,
             }
         }
-        Ok(RemoteReport { samples, histograms, exemplars })
+        Ok(RemoteReport { samples, histograms, exemplars: taken })
     }
 
     /// Writes an OTLP `ExportMetricsServiceRequest` in protobuf, named as Prometheus names it. Type, description and unit
@@ -112,7 +104,8 @@ impl Database {
     pub fn write_otlp(&self, body: &[u8]) -> Result<OtlpReport> {
         let mut report = OtlpReport::default();
         let mut last_line = 0;
-        let mut store = |decoded: Decoded<'_>| {
+        let mut store = |mut decoded: Decoded<'_>| {
+            self.keep_exemplars(&mut decoded);
             let written = self.write_named(decoded, Precision::Ns, &series_of)?;
             report.accepted += written.accepted;
             for rejected in &written.rejected {
@@ -135,9 +128,30 @@ impl Database {
         self.metadata.list(metric, limit)
     }
 
-    fn write_portion(&self, decoded: Decoded<'_>, report: &mut WriteReport) -> Result<()> {
+    fn write_portion(
+        &self,
+        mut decoded: Decoded<'_>,
+        report: &mut WriteReport,
+        exemplars: &mut usize,
+    ) -> Result<()> {
+        *exemplars += self.keep_exemplars(&mut decoded);
         report.absorb(self.write_named(decoded, Precision::Ms, &series_of)?);
         Ok(())
+    }
+}
+
+impl Database {
+    /// Keeps the exemplars of a portion, of series that can be read. Hands back how many were taken.
+    fn keep_exemplars(&self, decoded: &mut Decoded<'_>) -> usize {
+        let mut taken = 0;
+        let exemplars = std::mem::take(&mut decoded.exemplars);
+        for of_series in exemplars.chunk_by(|one, next| one.key == next.key) {
+            let Some(key) = of_series.first().map(|one| one.key) else { continue };
+            if let Ok(series) = (decoded.batch.dialect.series_key)(key) {
+                taken += self.exemplars.add(&series, of_series.iter().map(|one| &one.exemplar));
+            }
+        }
+        taken
     }
 }
 

@@ -111,11 +111,6 @@ async fn metadata_json(app: &App, request: Request) -> std::result::Result<Vec<u
     Ok(data_json(&data, false))
 }
 
-/// No exemplars are kept.
-pub(super) async fn exemplars() -> Response {
-    respond(Ok(data_json(b"[]", false)))
-}
-
 async fn run(
     app: &App,
     request: Request,

@@ -3,7 +3,7 @@
 //!
 //! Read in this order: `server` (accept loop, drain), `route` (the table of paths), `app` (what all requests share;
 //! how a query gets its turn), `body` (bytes under a limit), `params` (URL and form), `error` (three dialects),
-//! then the endpoints: `write`, `remote` and `otlp` (Prometheus' and OpenTelemetry's senders), `prometheus`, `tree`, `read` (remote read), `federate`, `labels`, `status`, `influx`, `admin`, `retention`, `cells`, and the encoders `number`,
+//! then the endpoints: `write`, `remote` and `otlp` (Prometheus' and OpenTelemetry's senders), `prometheus`, `tree`, `read` (remote read), `federate`, `exemplars`, `labels`, `status`, `influx`, `admin`, `retention`, `cells`, and the encoders `number`,
 //! `encode`, `table`.
 //!
 //! Order of a request: connection limit, header timeout, body limit, bounded decompression, route, a turn, a
@@ -16,6 +16,7 @@ mod body;
 mod cells;
 mod encode;
 mod error;
+mod exemplars;
 mod federate;
 mod influx;
 mod ingest;

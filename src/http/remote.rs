@@ -57,7 +57,7 @@ fn answer(version: RemoteVersion, report: &RemoteReport) -> Response {
         for (name, count) in [
             (SAMPLES_WRITTEN, report.samples.accepted),
             (HISTOGRAMS_WRITTEN, report.histograms.accepted),
-            (EXEMPLARS_WRITTEN, 0),
+            (EXEMPLARS_WRITTEN, report.exemplars as u64),
         ] {
             response.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from(count));
         }
@@ -124,11 +124,12 @@ fn store(
         StatusCode::PAYLOAD_TOO_LARGE => app.limit_hit(LimitName::BodyDecoded, failure),
         _ => failure,
     })?;
+    let counts = version.counts_of(&body);
     let portion_bytes = match version {
-        RemoteVersion::V1 if version.histograms_of(&body) == 0 => 0,
+        RemoteVersion::V1 if counts.histograms + counts.exemplars == 0 => 0,
         RemoteVersion::V1 | RemoteVersion::V2 => PORTION_BYTES,
     };
-    let bytes = decoded_bytes(version.samples_of(&body), &body).saturating_add(portion_bytes);
+    let bytes = decoded_bytes(counts.samples, &body).saturating_add(portion_bytes);
     let _memory = runtime.block_on(app.decoding_memory(bytes))?;
     Ok(database.write_remote(&body, version)?)
 }

@@ -14,7 +14,7 @@ use tower_http::compression::predicate::SizeAbove;
 use super::app::App;
 use super::error::{Dialect, Failure};
 use super::{
-    admin, cells, federate, influx, ingest, labels, otlp, prometheus, read, remote, retention, select, status, tree, write,
+    admin, cells, exemplars, federate, influx, ingest, labels, otlp, prometheus, read, remote, retention, select, status, tree, write,
 };
 
 /// Smaller bodies are sent as they are: they fit into one packet.
@@ -91,7 +91,7 @@ fn prometheus_api(prefix: &str) -> Router<Arc<App>> {
         .route(&at("/targets"), get(status::targets))
         .route(&at("/targets/metadata"), get(status::targets_metadata))
         .route(&at("/scrape_pools"), get(status::scrape_pools))
-        .route(&at("/query_exemplars"), get(labels::exemplars).post(labels::exemplars))
+        .route(&at("/query_exemplars"), get(exemplars::query).post(exemplars::query))
         .route(&at("/read"), post(read::samples))
         .route(&at("/status/buildinfo"), get(status::buildinfo))
         .route(&at("/status/config"), get(status::config))

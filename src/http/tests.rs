@@ -1,6 +1,7 @@
 //! Requests through the real router, over databases on a disk that can be made to fail and a clock moved by hand.
 
 mod compression;
+mod exemplars;
 mod federate;
 mod otlp;
 mod read;

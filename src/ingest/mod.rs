@@ -4,13 +4,14 @@
 //! path: borrows from the body), [`time`] (timestamps as texts), [`records`] (what the slower formats share: owned
 //! points, one iterator), then `csv`, [`jsonl`] and [`clf`]; [`events`]
 //! (JSON over HTTP); `places` tells events with equal times apart. What
-//! Prometheus' senders speak: `protobuf` (its wire form), `samples` (portions of bounded memory), [`remote`]
+//! Prometheus' senders speak: `protobuf` (its wire form), `samples` (portions of bounded memory), [`exemplar`], [`remote`]
 //! and [`otlp`].
 
 pub mod clf;
 #[cfg(feature = "csv")]
 pub mod csv;
 pub mod events;
+pub mod exemplar;
 pub mod jsonl;
 pub mod line;
 pub mod otlp;

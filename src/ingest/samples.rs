@@ -12,11 +12,13 @@ use super::Decoded;
 use super::remote::Refused;
 use super::remote::labels::{LABELS, VALUE_FIELD, push_label};
 use crate::Result;
+use crate::point::{Exemplar, SeriesExemplar};
 
-/// Bytes of keys and of the texts of histograms, and samples, of a portion; a series may go beyond them.
+/// Bytes of keys and of the texts of histograms, samples, and exemplars (each of some kilobytes at most) of a portion; a series may go beyond them.
 const KEYS_BYTES_MAX: usize = 4 << 20;
 const TEXTS_BYTES_MAX: usize = 1 << 20;
 const SAMPLES_MAX: usize = 1 << 16;
+const EXEMPLARS_MAX: usize = 1 << 10;
 /// Memory of a portion and of what the engine makes of it.
 pub const PORTION_BYTES: usize = 4 * (KEYS_BYTES_MAX + TEXTS_BYTES_MAX);
 
@@ -51,6 +53,8 @@ pub(crate) struct Samples<'s> {
     keys: Vec<u8>,
     texts: String,
     samples: Vec<Sample>,
+    /// Where the key of its series stands, and the exemplar.
+    exemplars: Vec<(Range<usize>, Exemplar)>,
     refused: Refused,
     /// The series that was begun: where its key stands, and its number.
     key_start: usize,
@@ -73,6 +77,7 @@ impl<'s> Samples<'s> {
             keys: Vec::new(),
             texts: String::new(),
             samples: Vec::new(),
+            exemplars: Vec::new(),
             refused: Refused::default(),
             key_start: 0,
             is_too_long: false,
@@ -87,7 +92,8 @@ impl<'s> Samples<'s> {
     pub(crate) fn begin(&mut self, line: u32) -> Result<()> {
         let is_full = KEYS_BYTES_MAX <= self.keys.len()
             || TEXTS_BYTES_MAX <= self.texts.len()
-            || SAMPLES_MAX <= self.samples.len();
+            || SAMPLES_MAX <= self.samples.len()
+            || EXEMPLARS_MAX <= self.exemplars.len();
         if is_full {
             self.hand_on()?;
         }
@@ -163,6 +169,18 @@ impl<'s> Samples<'s> {
         Ok(())
     }
 
+    /// Adds an exemplar of the series; one of a series whose labels are too long is left out.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub(crate) fn exemplar(&mut self, exemplar: Exemplar) -> Result<()> {
+        if !self.is_too_long {
+            self.make_room()?;
+            self.exemplars.push((self.key_start..self.keys.len(), exemplar));
+        }
+        Ok(())
+    }
+
     /// Whether the series can take a sample; if not, that is refused here.
     fn is_ready(&mut self) -> Result<bool> {
         if self.is_too_long {
@@ -174,13 +192,21 @@ impl<'s> Samples<'s> {
             });
             return Ok(false);
         }
-        // A series of very many samples takes its key along into the next portion.
-        if 2 * SAMPLES_MAX <= self.samples.len() || 2 * TEXTS_BYTES_MAX <= self.texts.len() {
+        self.make_room()?;
+        Ok(true)
+    }
+
+    /// Hands on what there is of a series of very many samples, which takes its key along into the next portion.
+    fn make_room(&mut self) -> Result<()> {
+        if 2 * SAMPLES_MAX <= self.samples.len()
+            || 2 * TEXTS_BYTES_MAX <= self.texts.len()
+            || 2 * EXEMPLARS_MAX <= self.exemplars.len()
+        {
             let key = self.keys.get(self.key_start..).unwrap_or_default().to_vec();
             self.hand_on()?;
             (self.keys, self.key_start) = (key, 0);
         }
-        Ok(true)
+        Ok(())
     }
 
     fn push(&mut self, ts_ns: i64, value: Value) {
@@ -218,7 +244,11 @@ impl<'s> Samples<'s> {
             batch.push_row(key, sample.ts_ns, sample.line);
         }
         let refused = std::mem::take(&mut self.refused);
-        (self.store)(Decoded { batch, rejected: refused.first, rejected_count: refused.count })?;
+        let exemplars = std::mem::take(&mut self.exemplars)
+            .into_iter()
+            .map(|(key, exemplar)| SeriesExemplar { key: self.keys.get(key).unwrap_or_default(), exemplar });
+        let exemplars = exemplars.collect();
+        (self.store)(Decoded { batch, rejected: refused.first, rejected_count: refused.count, exemplars })?;
         self.samples.clear();
         self.keys.clear();
         self.texts.clear();

@@ -6,6 +6,7 @@
 use std::fmt;
 
 use super::pattern::Pattern;
+use super::value::Labels;
 
 pub use super::duration::{Computed, Duration, DurationKind};
 
@@ -44,6 +45,34 @@ pub struct Expr {
     pub end: usize,
     /// Nodes on the longest way down, bounded by the parser.
     pub(crate) height: usize,
+}
+
+impl Expr {
+    /// All selectors in it, from left to right.
+    pub fn selectors(&self) -> Vec<&Selector> {
+        let mut found = Vec::new();
+        self.add_selectors(&mut found);
+        found
+    }
+
+    fn add_selectors<'e>(&'e self, found: &mut Vec<&'e Selector>) {
+        match &self.kind {
+            ExprKind::Number { .. } | ExprKind::Text(_) | ExprKind::Bytes(_) => {}
+            ExprKind::Selector(selector) | ExprKind::Range { selector, .. } => found.push(selector),
+            ExprKind::Subquery { expr, .. } | ExprKind::Paren(expr) | ExprKind::Unary { expr, .. } => {
+                expr.add_selectors(found);
+            }
+            ExprKind::Binary(binary) => {
+                binary.left.add_selectors(found);
+                binary.right.add_selectors(found);
+            }
+            ExprKind::Aggregate(aggregate) => {
+                aggregate.parameter.iter().for_each(|parameter| parameter.add_selectors(found));
+                aggregate.expr.add_selectors(found);
+            }
+            ExprKind::Call { args, .. } => args.iter().for_each(|arg| arg.add_selectors(found)),
+        }
+    }
 }
 
 /// What a node is.
@@ -368,6 +397,14 @@ pub struct Selector {
     pub edge: Edge,
     /// Durations that wait for the step and the range of the query, that of the range around it among them.
     pub computed: Option<Box<Computed>>,
+}
+
+impl Selector {
+    /// Whether a series with these labels is one of those that it names.
+    pub fn accepts(&self, labels: &Labels) -> bool {
+        self.name.as_ref().is_none_or(|name| name == labels.name())
+            && self.matchers.iter().all(|matcher| matcher.accepts(labels.get(&matcher.label)))
+    }
 }
 
 /// What stands for the values at the edges of a window.

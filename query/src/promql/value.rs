@@ -82,7 +82,7 @@ impl Labels {
     }
 
     /// An estimate of the memory they take.
-    pub(crate) fn memory_bytes(&self) -> u64 {
+    pub fn memory_bytes(&self) -> u64 {
         // A pair of pointers, and two texts that each begin with two counts.
         self.0.iter().map(|(name, value)| (name.len() + value.len()) as u64 + 80).sum()
     }

@@ -28,7 +28,12 @@ pub fn decode<'a>(body: &'a [u8], precision: Precision, now_ns: i64, limits: &Li
         unit_ns,
         now_ns: floor_to(now_ns, unit_ns).clamp(TIMESTAMP_MIN, TIMESTAMP_MAX),
         limits,
-        out: Decoded { batch: WriteBatch::new(&LINE), rejected: Vec::new(), rejected_count: 0 },
+        out: Decoded {
+            batch: WriteBatch::new(&LINE),
+            rejected: Vec::new(),
+            rejected_count: 0,
+            exemplars: Vec::new(),
+        },
     };
     scan.run();
     scan.out

@@ -1,7 +1,7 @@
 //! The JSON form of OTLP, rewritten as protobuf while it is read: one table of names and numbers, no tree in memory.
 //!
 //! As the OTLP mapping says: names in lowerCamelCase, integers of 64 bits as strings (numbers are taken, too), enums as
-//! numbers, bytes as base64 (identifiers, which are hex, are not among the fields that are read). Unknown names are
+//! numbers, bytes as base64, but identifiers as hex. Unknown names are
 //! skipped, `null` is a field that is not there. A list is its fields one after the other, never packed.
 
 use std::fmt;
@@ -18,6 +18,7 @@ const LEN_BYTES: usize = 5;
 enum Kind {
     Text,
     Base64,
+    Hex,
     Bool,
     /// `int64`, `uint32` and enums.
     Varint,
@@ -58,7 +59,16 @@ static NUMBER_POINT: Message = Message(&[
     ("timeUnixNano", 3, Kind::Fixed64),
     ("asDouble", 4, Kind::Double),
     ("asInt", 6, Kind::SignedFixed64),
+    ("exemplars", 5, Kind::Message(&EXEMPLAR)),
     ("flags", 8, Kind::Varint),
+]);
+static EXEMPLAR: Message = Message(&[
+    ("filteredAttributes", 7, Kind::Message(&PAIR)),
+    ("timeUnixNano", 2, Kind::Fixed64),
+    ("asDouble", 3, Kind::Double),
+    ("asInt", 6, Kind::SignedFixed64),
+    ("spanId", 4, Kind::Hex),
+    ("traceId", 5, Kind::Hex),
 ]);
 static HISTOGRAMS: Message = Message(&[
     ("dataPoints", 1, Kind::Message(&HISTOGRAM_POINT)),
@@ -71,6 +81,7 @@ static HISTOGRAM_POINT: Message = Message(&[
     ("sum", 5, Kind::Double),
     ("bucketCounts", 6, Kind::Fixed64),
     ("explicitBounds", 7, Kind::Double),
+    ("exemplars", 8, Kind::Message(&EXEMPLAR)),
     ("flags", 10, Kind::Varint),
 ]);
 static EXPONENTIAL: Message = Message(&[
@@ -87,6 +98,7 @@ static EXPONENTIAL_POINT: Message = Message(&[
     ("positive", 8, Kind::Message(&BUCKETS)),
     ("negative", 9, Kind::Message(&BUCKETS)),
     ("flags", 10, Kind::Varint),
+    ("exemplars", 11, Kind::Message(&EXEMPLAR)),
     ("zeroThreshold", 14, Kind::Double),
 ]);
 static BUCKETS: Message = Message(&[("offset", 1, Kind::Zigzag), ("bucketCounts", 2, Kind::Varint)]);
@@ -209,7 +221,7 @@ impl Field<'_> {
                 push_fixed64(self.out, self.number, u64::try_from(number).map_err(out_of_range)?);
             }
             Kind::Double => push_fixed64(self.out, self.number, (number as f64).to_bits()),
-            Kind::Text | Kind::Base64 | Kind::Bool | Kind::Message(_) => {
+            Kind::Text | Kind::Base64 | Kind::Hex | Kind::Bool | Kind::Message(_) => {
                 return Err(E::custom("unexpected number"));
             }
         }
@@ -224,6 +236,7 @@ impl<'de> Visitor<'de> for Field<'_> {
         let what = match self.kind {
             Kind::Text => "a string",
             Kind::Base64 => "base64 in a string",
+            Kind::Hex => "hex in a string",
             Kind::Bool => "true or false",
             Kind::Varint | Kind::Zigzag | Kind::Fixed64 | Kind::SignedFixed64 | Kind::Double => "a number",
             Kind::Message(_) => "an object",
@@ -264,6 +277,10 @@ impl<'de> Visitor<'de> for Field<'_> {
             Kind::Text => push_bytes(self.out, self.number, text.as_bytes()),
             Kind::Base64 => {
                 let bytes = base64(text).ok_or_else(|| E::custom("expected base64"))?;
+                push_bytes(self.out, self.number, &bytes);
+            }
+            Kind::Hex => {
+                let bytes = hex(text).ok_or_else(|| E::custom("expected hex"))?;
                 push_bytes(self.out, self.number, &bytes);
             }
             Kind::Double => {
@@ -332,6 +349,14 @@ fn base64(text: &str) -> Option<Vec<u8>> {
     (count < 6).then_some(out)
 }
 
+/// Pairs of hexadecimal digits.
+fn hex(text: &str) -> Option<Vec<u8>> {
+    let digit = |byte: u8| char::from(byte).to_digit(16);
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    let byte = |[high, low]: &[u8; 2]| u8::try_from(digit(*high)? << 4 | digit(*low)?).ok();
+    pairs.iter().map(byte).collect::<Option<Vec<u8>>>().filter(|_| rest.is_empty())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -346,6 +371,13 @@ mod tests {
         assert_eq!(base64("-_8="), Some(vec![0xfb, 0xff]));
         assert_eq!(base64("Z"), None);
         assert_eq!(base64("Z g="), None);
+    }
+
+    #[test]
+    fn hex_of_both_cases_is_read() {
+        assert_eq!(hex("00fFa1"), Some(vec![0, 0xff, 0xa1]));
+        assert_eq!(hex(""), Some(vec![]));
+        assert!(["f", "0g", "+f", "ä"].iter().all(|text| hex(text).is_none()));
     }
 
     #[test]

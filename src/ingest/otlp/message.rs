@@ -29,6 +29,14 @@ pub(super) const POINT_ATTRIBUTES: u32 = 7;
 pub(super) const HISTOGRAM_ATTRIBUTES: u32 = 9;
 /// `ExponentialHistogramDataPoint.attributes`.
 pub(super) const EXPONENTIAL_ATTRIBUTES: u32 = 1;
+/// `exemplars` of number points.
+pub(super) const POINT_EXEMPLARS: u32 = 5;
+/// `HistogramDataPoint.exemplars`.
+pub(super) const HISTOGRAM_EXEMPLARS: u32 = 8;
+/// `ExponentialHistogramDataPoint.exemplars`.
+pub(super) const EXPONENTIAL_EXEMPLARS: u32 = 11;
+/// `Exemplar.filtered_attributes`.
+pub(super) const EXEMPLAR_ATTRIBUTES: u32 = 7;
 /// `data_points` of all kinds of data.
 pub(super) const DATA_POINTS: u32 = 1;
 
@@ -219,6 +227,32 @@ impl<'a> Point<'a> {
             }
             Ok((quantile, number))
         })
+    }
+}
+
+/// `Exemplar`, but for its attributes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ExemplarPoint<'a> {
+    pub(super) time_ns: u64,
+    pub(super) value: f64,
+    pub(super) trace_id: &'a [u8],
+    pub(super) span_id: &'a [u8],
+}
+
+impl<'a> ExemplarPoint<'a> {
+    pub(super) fn read(message: &'a [u8]) -> Read<Self> {
+        let mut point = Self { time_ns: 0, value: 0.0, trace_id: &[], span_id: &[] };
+        for field in Fields::new(message) {
+            match field? {
+                (2, value) => point.time_ns = value.fixed64()?,
+                (3, value) => point.value = value.double()?,
+                (6, value) => point.value = value.fixed64()?.cast_signed() as f64,
+                (4, value) => point.span_id = value.bytes()?,
+                (5, value) => point.trace_id = value.bytes()?,
+                _ => {}
+            }
+        }
+        Ok(point)
     }
 }
 

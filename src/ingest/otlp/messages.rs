@@ -74,8 +74,32 @@ pub(crate) struct NumberPoint {
     pub(crate) time_ns: u64,
     #[prost(oneof = "Number", tags = "4, 6")]
     pub(crate) value: Option<Number>,
+    #[prost(message, repeated, tag = "5")]
+    pub(crate) exemplars: Vec<Exemplar>,
     #[prost(uint32, tag = "8")]
     pub(crate) flags: u32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Exemplar {
+    #[prost(message, repeated, tag = "7")]
+    pub(crate) filtered_attributes: Vec<KeyValue>,
+    #[prost(fixed64, tag = "2")]
+    pub(crate) time_ns: u64,
+    #[prost(oneof = "ExemplarNumber", tags = "3, 6")]
+    pub(crate) value: Option<ExemplarNumber>,
+    #[prost(bytes, tag = "4")]
+    pub(crate) span_id: Vec<u8>,
+    #[prost(bytes, tag = "5")]
+    pub(crate) trace_id: Vec<u8>,
+}
+
+#[derive(Clone, Copy, PartialEq, Oneof)]
+pub(crate) enum ExemplarNumber {
+    #[prost(double, tag = "3")]
+    Double(f64),
+    #[prost(sfixed64, tag = "6")]
+    Int(i64),
 }
 
 #[derive(Clone, Copy, PartialEq, Oneof)]
@@ -108,6 +132,8 @@ pub(crate) struct HistogramPoint {
     pub(crate) bucket_counts: Vec<u64>,
     #[prost(double, repeated, tag = "7")]
     pub(crate) explicit_bounds: Vec<f64>,
+    #[prost(message, repeated, tag = "8")]
+    pub(crate) exemplars: Vec<Exemplar>,
     #[prost(uint32, tag = "10")]
     pub(crate) flags: u32,
 }
@@ -140,6 +166,8 @@ pub(crate) struct ExponentialPoint {
     pub(crate) negative: Option<Counts>,
     #[prost(uint32, tag = "10")]
     pub(crate) flags: u32,
+    #[prost(message, repeated, tag = "11")]
+    pub(crate) exemplars: Vec<Exemplar>,
     #[prost(double, tag = "14")]
     pub(crate) zero_threshold: f64,
 }
@@ -275,5 +303,5 @@ pub(crate) fn metric(name: &str, unit: &str, data: Data) -> Metric {
 
 /// A point of a number.
 pub(crate) fn number(time_ns: u64, value: Number, attributes: Vec<KeyValue>) -> NumberPoint {
-    NumberPoint { attributes, start_ns: 1, time_ns, value: Some(value), flags: 0 }
+    NumberPoint { attributes, start_ns: 1, time_ns, value: Some(value), exemplars: Vec::new(), flags: 0 }
 }

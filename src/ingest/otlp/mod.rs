@@ -2,15 +2,16 @@
 //! (`UnderscoreEscapingWithSuffixes`).
 //!
 //! Read in this order: `message` (views of the messages that borrow from the body), `names` (metrics, units and labels),
-//! `attributes` (values into labels), `exponential` (native histograms), `translate` (points into samples), [`json`] (the JSON form, rewritten as protobuf).
+//! `attributes` (values into labels), `exponential` (native histograms), `exemplar`, `translate` (points into samples), [`json`] (the JSON form, rewritten as protobuf).
 //! Knows nothing of HTTP or the engine.
 //!
 //! Cumulative sums, gauges, histograms and summaries are taken; exponential histograms are native ones. Points of delta
-//! temporality are refused, the others kept. Exemplars and scopes are left out.
+//! temporality are refused, the others kept. Scopes are left out.
 
 #![warn(clippy::indexing_slicing)]
 
 mod attributes;
+mod exemplar;
 mod exponential;
 pub mod json;
 mod message;

@@ -2,13 +2,15 @@
 
 #![expect(clippy::indexing_slicing, reason = "a test may fail by panic")]
 
+mod exemplars;
+
 use icecore_storage::model::ValueRef;
 use prost::Message as _;
 
 use super::messages::{
     Any, AnyValue, AnyValues, Counts, Data, ExponentialPoint, Exponentials, HistogramPoint, Histograms,
-    Number, NumberPoint, Numbers, Pairs, Quantile, Request, Summaries, SummaryPoint, metric, number, pair,
-    request, text,
+    KeyValue, Number, NumberPoint, Numbers, Pairs, Quantile, Request, Summaries, SummaryPoint, metric,
+    number, pair, request, text,
 };
 use super::*;
 use crate::ingest::line::LineLimits;
@@ -94,6 +96,7 @@ fn histograms_become_cumulative_buckets_and_summaries_quantiles() {
         bucket_counts: vec![1, 2, 7],
         explicit_bounds: vec![0.005, 1.0],
         flags: 0,
+        exemplars: Vec::new(),
     };
     let histograms = Histograms { data_points: vec![point], temporality: 2 };
     let summary = SummaryPoint {

@@ -6,11 +6,12 @@
 use icecore_storage::model::stale::STALE_MARKER;
 
 use super::attributes::{Attributes, push_value};
+use super::exemplar;
 use super::exponential::native;
 use super::message::{
-    AnyValue, Buckets, DATA_POINTS, Data, DataKind, EXPONENTIAL_ATTRIBUTES, HISTOGRAM_ATTRIBUTES, METRICS,
-    Metric, POINT_ATTRIBUTES, Point, RESOURCE, RESOURCE_ATTRIBUTES, RESOURCE_METRICS, SCOPE_METRICS,
-    Temporality, each, read_pair,
+    AnyValue, Buckets, DATA_POINTS, Data, DataKind, EXPONENTIAL_ATTRIBUTES, EXPONENTIAL_EXEMPLARS,
+    HISTOGRAM_ATTRIBUTES, HISTOGRAM_EXEMPLARS, METRICS, Metric, POINT_ATTRIBUTES, POINT_EXEMPLARS, Point,
+    RESOURCE, RESOURCE_ATTRIBUTES, RESOURCE_METRICS, SCOPE_METRICS, Temporality, each, read_pair,
 };
 use super::names::{Form, metric_name};
 use crate::ingest::line::LineLimits;
@@ -194,7 +195,7 @@ impl<'a> Translation<'a, '_> {
             return Ok(());
         };
         let taken = match kind {
-            DataKind::Gauge | DataKind::Sum => self.take_number(series, &point, ts_ns, attributes),
+            DataKind::Gauge | DataKind::Sum => self.take_number(series, &point, ts_ns, attributes, kind),
             DataKind::Histogram => self.take_histogram(series, &point, ts_ns, attributes),
             DataKind::ExponentialHistogram => self.take_exponential(series, &point, ts_ns, attributes),
             DataKind::Summary => self.take_summary(series, &point, ts_ns, attributes),
@@ -211,6 +212,7 @@ impl<'a> Translation<'a, '_> {
         point: &Point<'_>,
         ts_ns: i64,
         attributes: &Attributes<'_>,
+        kind: DataKind,
     ) -> Result<bool> {
         let value = if point.is_absent { Some(STALE_MARKER) } else { point.value };
         let Some(value) = value else {
@@ -219,6 +221,9 @@ impl<'a> Translation<'a, '_> {
         };
         self.begin(self.point, series, &series.name, attributes, None)?;
         self.samples.sample(ts_ns, value)?;
+        if kind == DataKind::Sum {
+            self.take_exemplars(point, POINT_EXEMPLARS)?;
+        }
         Ok(true)
     }
 
@@ -241,16 +246,31 @@ impl<'a> Translation<'a, '_> {
         }
         self.begin(self.point, series, &series.count, attributes, None)?;
         self.samples.sample(ts_ns, value(point.count as f64))?;
+        let exemplars = exemplar::of_buckets(point.message, HISTOGRAM_EXEMPLARS, &bounds);
+        let mut exemplars = exemplars.map_err(Error::invalid)?.into_iter();
         let mut cumulative = 0_u64;
         for (bound, count) in bounds.iter().zip(counts) {
             cumulative = cumulative.saturating_add(count);
             let le = bound_text(*bound);
             self.begin(self.point, series, &series.bucket, attributes, Some(("le", &le)))?;
             self.samples.sample(ts_ns, value(cumulative as f64))?;
+            self.take_exemplar(exemplars.next().flatten())?;
         }
         self.begin(self.point, series, &series.bucket, attributes, Some(("le", "+Inf")))?;
         self.samples.sample(ts_ns, value(point.count as f64))?;
+        self.take_exemplar(exemplars.next_back().flatten())?;
         Ok(true)
+    }
+
+    /// The exemplars of a point, all of the series that was begun.
+    fn take_exemplars(&mut self, point: &Point<'_>, number: u32) -> Result<()> {
+        each(point.message, number)
+            .try_for_each(|message| self.take_exemplar(Some(message.map_err(Error::invalid)?)))
+    }
+
+    fn take_exemplar(&mut self, message: Option<&[u8]>) -> Result<()> {
+        let exemplar = message.map(exemplar::read).transpose().map_err(Error::invalid)?.flatten();
+        exemplar.map_or(Ok(()), |exemplar| self.samples.exemplar(exemplar))
     }
 
     fn take_exponential(
@@ -269,6 +289,7 @@ impl<'a> Translation<'a, '_> {
             Ok(histogram) => {
                 self.begin(self.point, series, &series.name, attributes, None)?;
                 self.samples.histogram(ts_ns, &histogram)?;
+                self.take_exemplars(point, EXPONENTIAL_EXEMPLARS)?;
                 Ok(true)
             }
             Err(reason) => {

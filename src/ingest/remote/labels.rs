@@ -28,7 +28,7 @@ pub(crate) fn push_label(out: &mut Vec<u8>, name: &str, value: &str) {
     push_bytes(out, LABEL_VALUE, value.as_bytes());
 }
 
-fn read_label(message: &[u8]) -> Result<(&str, &str), Malformed> {
+pub(super) fn read_label(message: &[u8]) -> Result<(&str, &str), Malformed> {
     let (mut name, mut value) = ("", "");
     for field in Fields::new(message) {
         match field? {

@@ -89,7 +89,7 @@ fn write1_samples_keep_their_bits_and_their_order() {
         metadata: Vec::new(),
     };
     let body = request.encode_to_vec();
-    assert_eq!(write1::samples_of(&body), 4);
+    assert_eq!(write1::counts_of(&body).samples, 4);
     let (decoded, _) = write1::decode(&body, &LineLimits::default()).unwrap();
     let expected = [
         r#"a:b{ü="x y"} -1000000 3ff8000000000000 #1"#,
@@ -132,7 +132,7 @@ fn write1_histograms_come_by_themselves_and_exemplars_are_counted() {
         reasons.extend(decoded.rejected.into_iter().map(|one| one.reason));
         Ok(())
     };
-    write1::decode_histograms(&body, &LineLimits::default(), &mut store).unwrap();
+    write1::decode_beside(&body, &LineLimits::default(), &mut store).unwrap();
     assert_eq!(found, ["m{} 2000000 3;0;u;0;1;0;; #1", "m{} 3000000 ends #1"]);
     assert_eq!(reasons, ["m{}: native histogram: schema 9 is not within -4 and 8"]);
 }
@@ -224,7 +224,7 @@ fn write2_series_with_wrong_references_are_refused_and_the_others_kept() {
         series2(&[1, 2, 3, 0], &[(1.0, 5)]),
     ];
     let body = request2(&symbols, timeseries);
-    assert_eq!(write2::samples_of(&body), 5);
+    assert_eq!(write2::counts_of(&body).samples, 5);
     let (rows, rejected, count, _) = decode2(&body, &LineLimits::default()).unwrap();
     let expected = [
         r#"m{job="a"} 1000000 3ff0000000000000 #1"#,
@@ -260,7 +260,7 @@ fn write2_metadata_histograms_and_exemplars_are_told() {
         found.extend(rows(&decoded));
         Ok(())
     };
-    write2::decode_histograms(&body, &LineLimits::default(), &mut store).unwrap();
+    write2::decode_beside(&body, &LineLimits::default(), &mut store).unwrap();
     assert_eq!(found, ["m{} 1000000 3;0;u;0;1;0;; #1"]);
 }
 

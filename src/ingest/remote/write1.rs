@@ -2,13 +2,13 @@
 //! `timestamp` = 2 (ms)}, `exemplars` = 3, `histograms` = 4}, `metadata` = 3.
 //!
 //! Samples in one pass; a row borrows its key from the body: all that lies between the first and the last label of its
-//! series. Native histograms in a second one, where there are any.
+//! series. Native histograms and exemplars in a second one, where there are any.
 
 use icecore_storage::model::WriteBatch;
 
 use super::labels::{LABELS, LABELS_FIELD, VALUE_FIELD};
 use super::metadata::{ENTRIES_MAX, of_write1};
-use super::{Beside, Refused, histogram, ts_of};
+use super::{Beside, Counts, Refused, exemplar, histogram, ts_of};
 use crate::ingest::Decoded;
 use crate::ingest::line::LineLimits;
 use crate::ingest::protobuf::{Fields, Malformed};
@@ -21,14 +21,9 @@ pub(super) const SAMPLES: u32 = 2;
 const EXEMPLARS: u32 = 3;
 const HISTOGRAMS: u32 = 4;
 
-/// Counts the samples of a request, as far as it can be read.
-pub fn samples_of(body: &[u8]) -> usize {
-    super::write2::count(body, TIMESERIES, SAMPLES)
-}
-
-/// Counts the native histograms of a request, as far as it can be read.
-pub fn histograms_of(body: &[u8]) -> usize {
-    super::write2::count(body, TIMESERIES, HISTOGRAMS)
+/// Counts what is in a request, as far as it can be read.
+pub fn counts_of(body: &[u8]) -> Counts {
+    Counts::of(body, TIMESERIES, [SAMPLES, HISTOGRAMS, EXEMPLARS])
 }
 
 /// Decodes a request. Series are numbered from 1, and refused samples are named by them.
@@ -56,14 +51,17 @@ pub fn decode<'a>(body: &'a [u8], limits: &LineLimits) -> Result<(Decoded<'a>, B
         }
     }
     let Request { batch, refused, beside, .. } = request;
-    Ok((Decoded { batch, rejected: refused.first, rejected_count: refused.count }, beside))
+    Ok((
+        Decoded { batch, rejected: refused.first, rejected_count: refused.count, exemplars: Vec::new() },
+        beside,
+    ))
 }
 
-/// Hands the native histograms of a request that [`decode`] has read to `store`, in portions.
+/// Hands the native histograms and exemplars of a request that [`decode`] has read to `store`, in portions.
 ///
 /// # Errors
 /// Those of `store`.
-pub fn decode_histograms(body: &[u8], limits: &LineLimits, store: &mut Store<'_>) -> Outcome<()> {
+pub fn decode_beside(body: &[u8], limits: &LineLimits, store: &mut Store<'_>) -> Outcome<()> {
     let mut samples = Samples::new(body, (limits.line_bytes_max, limits.errors_max), store);
     let mut series = 0_u32;
     for field in Fields::new(body) {
@@ -71,13 +69,19 @@ pub fn decode_histograms(body: &[u8], limits: &LineLimits, store: &mut Store<'_>
         series = series.saturating_add(1);
         let message = value.bytes().map_err(Error::invalid)?;
         let mut histograms = of_number(message, HISTOGRAMS).peekable();
-        if histograms.peek().is_none() {
+        let mut exemplars = of_number(message, EXEMPLARS).peekable();
+        if histograms.peek().is_none() && exemplars.peek().is_none() {
             continue;
         }
         samples.begin(series)?;
         samples.raw_key(key_of(message).map_err(Error::invalid)?);
         for message in histograms {
             histogram::take(message.map_err(Error::invalid)?, &mut samples)?;
+        }
+        for message in exemplars {
+            if let Some(exemplar) = message.and_then(exemplar::read1).map_err(Error::invalid)? {
+                samples.exemplar(exemplar)?;
+            }
         }
     }
     samples.finish()
@@ -117,7 +121,10 @@ impl<'a> Request<'a, '_> {
         for field in Fields::new(message) {
             match field? {
                 (SAMPLES, value) => late += usize::from(!self.take_sample(value.bytes()?, series)?),
-                (EXEMPLARS, _) => self.beside.exemplars += 1,
+                (EXEMPLARS, value) => {
+                    exemplar::check1(value.bytes()?)?;
+                    self.beside.exemplars += 1;
+                }
                 (HISTOGRAMS, value) => {
                     // All that will be read, so that a malformed request is refused as a whole.
                     drop(histogram::read(value.bytes()?)?);

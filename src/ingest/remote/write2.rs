@@ -8,7 +8,7 @@
 use super::labels::NAME_LABEL;
 use super::metadata::{ENTRIES_MAX, of_write2};
 use super::write1::{SAMPLES, of_number, read_sample};
-use super::{Beside, histogram, ts_of};
+use super::{Beside, Counts, exemplar, histogram, ts_of};
 use crate::ingest::line::LineLimits;
 use crate::ingest::protobuf::{Fields, Malformed, packed_varints};
 use crate::ingest::samples::{Samples, Store};
@@ -45,19 +45,9 @@ impl<'a> Symbols<'a> {
     }
 }
 
-/// Counts the samples of a request, as far as it can be read.
-pub fn samples_of(body: &[u8]) -> usize {
-    count(body, TIMESERIES, SAMPLES)
-}
-
-/// Counts the native histograms of a request, as far as it can be read.
-pub fn histograms_of(body: &[u8]) -> usize {
-    count(body, TIMESERIES, HISTOGRAMS)
-}
-
-pub(super) fn count(body: &[u8], timeseries: u32, wanted: u32) -> usize {
-    let series = of_number(body, timeseries).filter_map(std::result::Result::ok);
-    series.map(|message| of_number(message, wanted).count()).sum()
+/// Counts what is in a request, as far as it can be read.
+pub fn counts_of(body: &[u8]) -> Counts {
+    Counts::of(body, TIMESERIES, [SAMPLES, HISTOGRAMS, EXEMPLARS])
 }
 
 /// Decodes a request and hands its samples to `store`, in portions. Series are numbered from 1, and refused samples are
@@ -82,11 +72,11 @@ pub fn decode<'a>(body: &'a [u8], limits: &LineLimits, store: &mut Store<'_>) ->
     Ok(beside)
 }
 
-/// Hands the native histograms of a request that [`decode`] has read to `store`, in portions.
+/// Hands the native histograms and exemplars of a request that [`decode`] has read to `store`, in portions.
 ///
 /// # Errors
 /// Those of `store`.
-pub fn decode_histograms(body: &[u8], limits: &LineLimits, store: &mut Store<'_>) -> Result<()> {
+pub fn decode_beside(body: &[u8], limits: &LineLimits, store: &mut Store<'_>) -> Result<()> {
     let symbols = Symbols::read(body).map_err(Error::invalid)?;
     let mut samples = Samples::new(body, (limits.line_bytes_max, limits.errors_max), store);
     let mut line = 0_u32;
@@ -94,7 +84,8 @@ pub fn decode_histograms(body: &[u8], limits: &LineLimits, store: &mut Store<'_>
         let message = message.map_err(Error::invalid)?;
         line = line.saturating_add(1);
         let mut histograms = of_number(message, HISTOGRAMS).peekable();
-        if histograms.peek().is_none() {
+        let mut exemplars = of_number(message, EXEMPLARS).peekable();
+        if histograms.peek().is_none() && exemplars.peek().is_none() {
             continue;
         }
         samples.begin(line)?;
@@ -103,6 +94,12 @@ pub fn decode_histograms(body: &[u8], limits: &LineLimits, store: &mut Store<'_>
             match &labels {
                 Ok(_) => histogram::take(message.map_err(Error::invalid)?, &mut samples)?,
                 Err(reason) => samples.refuse(|_| reason.clone()),
+            }
+        }
+        for message in exemplars.filter(|_| labels.is_ok()) {
+            let message = message.map_err(Error::invalid)?;
+            if let Some(exemplar) = exemplar::read2(message, &symbols).map_err(Error::invalid)? {
+                samples.exemplar(exemplar)?;
             }
         }
     }
@@ -120,6 +117,7 @@ fn check(body: &[u8]) -> std::result::Result<(), Malformed> {
                 }
                 (SAMPLES, value) => drop(read_sample(value.bytes()?)?),
                 (HISTOGRAMS, value) => drop(histogram::read(value.bytes()?)?),
+                (EXEMPLARS, value) => exemplar::check2(value.bytes()?)?,
                 (METADATA, value) => {
                     of_write2("", value.bytes()?, &Symbols(Vec::new()))?;
                 }
@@ -169,7 +167,23 @@ fn push_labels<'a>(
     symbols: &Symbols<'a>,
     samples: &mut Samples<'_>,
 ) -> std::result::Result<&'a str, String> {
-    let (mut metric, mut name) = ("", None);
+    let mut metric = "";
+    each_label(message, symbols, |name, value| {
+        samples.label(name, value);
+        if name == NAME_LABEL {
+            metric = value;
+        }
+    })?;
+    Ok(metric)
+}
+
+/// Gives the labels of a series or an exemplar, or says why they cannot be told.
+pub(super) fn each_label<'a>(
+    message: &[u8],
+    symbols: &Symbols<'a>,
+    mut give: impl FnMut(&'a str, &'a str),
+) -> std::result::Result<(), String> {
+    let mut name = None;
     for (number, value) in Fields::new(message).filter_map(std::result::Result::ok) {
         if number != LABELS_REFS {
             continue;
@@ -182,17 +196,12 @@ fn push_labels<'a>(
             })?;
             match name.take() {
                 None => name = Some(symbol),
-                Some(name) => {
-                    samples.label(name, symbol);
-                    if name == NAME_LABEL {
-                        metric = symbol;
-                    }
-                }
+                Some(name) => give(name, symbol),
             }
         }
     }
     match name {
         Some(_) => Err("an odd number of label references".to_owned()),
-        None => Ok(metric),
+        None => Ok(()),
     }
 }
