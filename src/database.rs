@@ -187,6 +187,11 @@ impl Database {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn queries_memory_bytes(&self) -> u64 {
+        self.queries_memory.bytes()
+    }
+
     pub(crate) fn engine(&self) -> &Arc<Engine> {
         &self.engine
     }

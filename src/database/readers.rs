@@ -10,8 +10,8 @@ use crate::Result;
 use crate::exemplars::SeriesExemplars;
 
 impl Database {
-    /// Hands over the raw samples of each series that a selector names, as they are stored: labels, times, values, also
-    /// the markers of ended series. Series come in no certain order.
+    /// Hands over the raw samples of each series that a selector names, as they are stored: numbers, the markers of ended
+    /// series, and native histograms. Series come once each, by their labels; a portion of them is in memory at a time.
     ///
     /// # Errors
     /// As [`Database::promql`], and those of `sink`.
@@ -24,6 +24,20 @@ impl Database {
     ) -> Result<Coverage> {
         let view = self.engine.view();
         Ok(promql::each_series(view.as_ref(), selector, range, &query.budget, sink)?)
+    }
+
+    /// Whether some of the series that a selector names may have native histograms.
+    ///
+    /// # Errors
+    /// As [`Database::promql`].
+    pub fn has_histograms(
+        &self,
+        query: &Query,
+        selector: &promql::Selector,
+        range: TimeRange,
+    ) -> Result<bool> {
+        let view = self.engine.view();
+        Ok(promql::has_histograms(view.as_ref(), selector, range, &query.budget)?)
     }
 
     /// The newest sample of each series that one of the selectors names, by metric name and labels, each series once: not

@@ -179,7 +179,8 @@ impl Drop for LeaveQueue<'_> {
     }
 }
 
-struct CancelOnDrop(Arc<AtomicBool>);
+/// Ends a query when nobody waits for it any more.
+pub(super) struct CancelOnDrop(pub(super) Arc<AtomicBool>);
 
 impl Drop for CancelOnDrop {
     fn drop(&mut self) {

@@ -92,7 +92,7 @@ fn prometheus_api(prefix: &str) -> Router<Arc<App>> {
         .route(&at("/targets/metadata"), get(status::targets_metadata))
         .route(&at("/scrape_pools"), get(status::scrape_pools))
         .route(&at("/query_exemplars"), get(exemplars::query).post(exemplars::query))
-        .route(&at("/read"), post(read::samples))
+        .route(&at("/read"), post(read::read))
         .route(&at("/status/buildinfo"), get(status::buildinfo))
         .route(&at("/status/config"), get(status::config))
         .route(&at("/status/flags"), get(status::flags))

@@ -27,7 +27,8 @@ pub mod value;
 
 pub use ast::{Expr, MatchOp, Selector, ValueType};
 pub use eval::{
-    Context, NewestSample, SeriesSink, each_series, find_measurements, find_series, instant, newest, range,
+    Context, NewestSample, SeriesSamples, SeriesSink, each_series, find_measurements, find_series,
+    has_histograms, instant, newest, range,
 };
 pub use functions::{Signature, signature};
 pub use histogram::HistogramValue;

@@ -7,25 +7,25 @@ use super::*;
 use crate::ingest::remote::messages::{TimeSeries, series};
 
 #[derive(Clone, PartialEq, Message)]
-struct ReadRequest {
+pub(super) struct ReadRequest {
     #[prost(message, repeated, tag = "1")]
-    queries: Vec<ReadQuery>,
+    pub(super) queries: Vec<ReadQuery>,
     #[prost(int32, repeated, tag = "2")]
-    accepted_response_types: Vec<i32>,
+    pub(super) accepted_response_types: Vec<i32>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct ReadQuery {
+pub(super) struct ReadQuery {
     #[prost(int64, tag = "1")]
-    start_ms: i64,
+    pub(super) start_ms: i64,
     #[prost(int64, tag = "2")]
-    end_ms: i64,
+    pub(super) end_ms: i64,
     #[prost(message, repeated, tag = "3")]
-    matchers: Vec<LabelMatcher>,
+    pub(super) matchers: Vec<LabelMatcher>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct LabelMatcher {
+pub(super) struct LabelMatcher {
     #[prost(int32, tag = "1")]
     kind: i32,
     #[prost(string, tag = "2")]
@@ -41,14 +41,14 @@ struct ReadResponse {
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct QueryResult {
+pub(super) struct QueryResult {
     #[prost(message, repeated, tag = "1")]
-    timeseries: Vec<TimeSeries>,
+    pub(super) timeseries: Vec<TimeSeries>,
 }
 
 impl Rig {
     fn read(&self, queries: Vec<ReadQuery>) -> (u16, Vec<u8>) {
-        let request = ReadRequest { queries, accepted_response_types: vec![1, 0] };
+        let request = ReadRequest { queries, accepted_response_types: vec![0, 1] };
         let (status, headers, body) = self.post("/api/v1/read", &[], snappy(&request.encode_to_vec()));
         if status == 200 {
             assert_eq!(headers.get("content-type").unwrap(), "application/x-protobuf");
@@ -57,7 +57,7 @@ impl Rig {
         (status, body)
     }
 
-    fn results(&self, queries: Vec<ReadQuery>) -> Vec<QueryResult> {
+    pub(super) fn results(&self, queries: Vec<ReadQuery>) -> Vec<QueryResult> {
         let (status, body) = self.read(queries);
         assert_eq!(status, 200, "{}", String::from_utf8_lossy(&body));
         let body = snap::raw::Decoder::new().decompress_vec(&body).unwrap();
@@ -65,7 +65,7 @@ impl Rig {
     }
 }
 
-fn matcher(kind: i32, name: &str, value: &str) -> LabelMatcher {
+pub(super) fn matcher(kind: i32, name: &str, value: &str) -> LabelMatcher {
     LabelMatcher { kind, name: name.to_owned(), value: value.to_owned() }
 }
 

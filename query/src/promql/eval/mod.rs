@@ -51,7 +51,7 @@ use crate::error::line_column;
 use crate::{Budget, Error, ErrorKind, Result};
 use memo::Memo;
 pub use newest::{NewestSample, newest};
-pub use raw::{SeriesSink, each_series};
+pub use raw::{SeriesSamples, SeriesSink, each_series, has_histograms};
 pub use select::{find_measurements, find_series};
 use series::{Series, drop_names};
 
