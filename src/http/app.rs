@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use axum::http::StatusCode;
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::Failure;
@@ -87,7 +89,7 @@ impl App {
     }
 
     /// Waits for the turn of a write.
-    pub(super) async fn write_turn(&self, is_compressed: bool) -> Result<OwnedSemaphorePermit, Failure> {
+    async fn write_turn(&self, is_compressed: bool) -> Result<OwnedSemaphorePermit, Failure> {
         let turns = if is_compressed { &self.inflations } else { &self.writes };
         match tokio::time::timeout(WRITE_WAIT_MAX, Arc::clone(turns).acquire_owned()).await {
             Ok(Ok(permit)) => Ok(permit),
@@ -109,6 +111,30 @@ impl App {
                 Err(self.limit_hit(LimitName::Decoding, Failure::busy(message)))
             }
         }
+    }
+
+    /// Unpacks and writes a body on a blocking thread when its turn has come; the work is told where to wait for memory.
+    pub(super) async fn run_write<T: Send + 'static>(
+        self: &Arc<Self>,
+        is_compressed: bool,
+        work: impl FnOnce(&Self, &Handle) -> Result<T, Failure> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let permit = self.write_turn(is_compressed).await?;
+        let (worker, runtime) = (Arc::clone(self), Handle::current());
+        let outcome = tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            work(&worker, &runtime)
+        });
+        // A panic is told apart from a refusal; both outcomes are already failures of this room.
+        join(outcome.await.map(Ok))?
+    }
+
+    /// A body that was unpacked; one that is too large is counted.
+    pub(super) fn unpacked(&self, outcome: Result<Vec<u8>, Failure>) -> Result<Vec<u8>, Failure> {
+        outcome.map_err(|failure| match failure.status {
+            StatusCode::PAYLOAD_TOO_LARGE => self.limit_hit(LimitName::BodyDecoded, failure),
+            _ => failure,
+        })
     }
 
     async fn query_turn(&self) -> Result<OwnedSemaphorePermit, Failure> {

@@ -9,7 +9,7 @@ use axum::response::Response;
 use icecore_storage::scan::Schema;
 use tokio::runtime::Handle;
 
-use super::app::{App, join};
+use super::app::App;
 use super::body::{self, Bound, Encoding};
 use super::error::{Dialect, Failure, json_response};
 use super::number::push_json_text;
@@ -18,7 +18,6 @@ use crate::Database;
 use crate::ingest::Precision;
 use crate::ingest::events::{self, EventOptions};
 use crate::point::Point;
-use crate::telemetry::LimitName;
 
 /// Events that are stored at a time.
 const PORTION_EVENTS: usize = 5_000;
@@ -43,14 +42,10 @@ async fn run(app: &Arc<App>, request: Request) -> Result<Outcome, Failure> {
     let options = options(&params, database.now_ns())?;
     let encoding = body::encoding(&parts.headers)?;
     let wire = body::read(app, &parts.headers, body, Bound::Lines).await?;
-    let permit = app.write_turn(encoding == Encoding::Gzip).await?;
-    let worker = Arc::clone(app);
-    let runtime = Handle::current();
-    let stored = tokio::task::spawn_blocking(move || {
-        let _permit = permit;
-        store(&worker, &runtime, &database, &wire.bytes, encoding, &options)
-    });
-    let outcome = join(stored.await.map(Ok))??;
+    let work = move |app: &App, runtime: &Handle| {
+        store(app, runtime, &database, &wire.bytes, encoding, &options)
+    };
+    let outcome = app.run_write(encoding == Encoding::Gzip, work).await?;
     app.telemetry.lines_rejected(outcome.rejected_count);
     Ok(outcome)
 }
@@ -127,10 +122,7 @@ fn store(
     let body = match encoding {
         Encoding::Identity => wire,
         Encoding::Gzip => {
-            unpacked = body::gunzip(wire, &app.limits).map_err(|failure| match failure.status {
-                StatusCode::PAYLOAD_TOO_LARGE => app.limit_hit(LimitName::BodyDecoded, failure),
-                _ => failure,
-            })?;
+            unpacked = app.unpacked(body::gunzip(wire, &app.limits))?;
             unpacked.as_slice()
         }
     };

@@ -13,7 +13,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use tokio::runtime::Handle;
 
-use super::app::{App, join};
+use super::app::App;
 use super::body::{self, Bound, Encoding};
 use super::error::Failure;
 use super::params::Params;
@@ -23,7 +23,6 @@ use crate::database::OtlpReport;
 use crate::ingest::PORTION_BYTES;
 use crate::ingest::otlp::json::to_protobuf;
 use crate::ingest::protobuf::{push_bytes, push_number};
-use crate::telemetry::LimitName;
 
 const PROTOBUF: &str = "application/x-protobuf";
 const JSON: &str = "application/json";
@@ -65,15 +64,8 @@ async fn take(app: &Arc<App>, parts: &Parts, body: Body, form: Form) -> Result<O
     let database = database_of(app, parts, &params)?;
     let encoding = body::encoding(&parts.headers)?;
     let wire = body::read(app, &parts.headers, body, Bound::Lines).await?;
-    let permit = app.write_turn(true).await?;
-    let worker = Arc::clone(app);
-    let runtime = Handle::current();
-    let report = tokio::task::spawn_blocking(move || {
-        let _permit = permit;
-        store(&worker, &runtime, &database, wire.bytes, encoding, form)
-    });
-    // A panic is told apart from a refusal; both outcomes are already failures of this room.
-    let report = join(report.await.map(Ok))??;
+    let work = move |app: &App, runtime: &Handle| store(app, runtime, &database, wire.bytes, encoding, form);
+    let report = app.run_write(true, work).await?;
     app.telemetry.lines_rejected(report.refused_points);
     Ok(report)
 }
@@ -88,10 +80,7 @@ fn store(
 ) -> Result<OtlpReport, Failure> {
     let mut body = match encoding {
         Encoding::Identity => wire,
-        Encoding::Gzip => body::gunzip(&wire, &app.limits).map_err(|failure| match failure.status {
-            StatusCode::PAYLOAD_TOO_LARGE => app.limit_hit(LimitName::BodyDecoded, failure),
-            _ => failure,
-        })?,
+        Encoding::Gzip => app.unpacked(body::gunzip(&wire, &app.limits))?,
     };
     // A count in a list of JSON is a digit and a comma, and nine bytes in protobuf; twice that while the text grows.
     let copies = match form {

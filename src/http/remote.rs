@@ -13,7 +13,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
 use tokio::runtime::Handle;
 
-use super::app::{App, join};
+use super::app::App;
 use super::body::{self, Bound};
 use super::error::{Dialect, Failure};
 use super::params::Params;
@@ -23,7 +23,6 @@ use crate::Database;
 use crate::database::{RemoteReport, RemoteVersion};
 use crate::ingest::PORTION_BYTES;
 use crate::ingest::remote::decoded_bytes;
-use crate::telemetry::LimitName;
 
 const SAMPLES_WRITTEN: &str = "x-prometheus-remote-write-samples-written";
 const HISTOGRAMS_WRITTEN: &str = "x-prometheus-remote-write-histograms-written";
@@ -100,15 +99,8 @@ async fn take(
     let params = Params::parse(parts.uri.query(), b"")?;
     let database = database_of(app, parts, &params)?;
     let wire = body::read(app, &parts.headers, body, Bound::Lines).await?;
-    let permit = app.write_turn(true).await?;
-    let worker = Arc::clone(app);
-    let runtime = Handle::current();
-    let report = tokio::task::spawn_blocking(move || {
-        let _permit = permit;
-        store(&worker, &runtime, &database, &wire.bytes, version)
-    });
-    // A panic is told apart from a refusal; both outcomes are already failures of this room.
-    let report = join(report.await.map(Ok))??;
+    let work = move |app: &App, runtime: &Handle| store(app, runtime, &database, &wire.bytes, version);
+    let report = app.run_write(true, work).await?;
     app.telemetry.lines_rejected(report.both().rejected_count);
     Ok(report)
 }
@@ -120,10 +112,7 @@ fn store(
     wire: &[u8],
     version: RemoteVersion,
 ) -> Result<RemoteReport, Failure> {
-    let body = body::unsnap(wire, app.limits.body_bytes_max).map_err(|failure| match failure.status {
-        StatusCode::PAYLOAD_TOO_LARGE => app.limit_hit(LimitName::BodyDecoded, failure),
-        _ => failure,
-    })?;
+    let body = app.unpacked(body::unsnap(wire, app.limits.body_bytes_max))?;
     let counts = version.counts_of(&body);
     let portion_bytes = match version {
         RemoteVersion::V1 if counts.histograms + counts.exemplars == 0 => 0,

@@ -10,7 +10,7 @@ use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::Response;
 use tokio::runtime::Handle;
 
-use super::app::{App, join};
+use super::app::App;
 use super::body::{self, Bound, Encoding};
 use super::error::{Dialect, Failure};
 use super::params::Params;
@@ -18,7 +18,6 @@ use crate::Database;
 use crate::database::WriteReport;
 use crate::ingest::Precision;
 use crate::ingest::line::decoded_bytes;
-use crate::telemetry::LimitName;
 
 /// Header of a 204: how many rows were kept.
 pub(crate) const WRITTEN_HEADER: &str = "x-icecore-written";
@@ -57,15 +56,10 @@ async fn write(app: &Arc<App>, request: Request, dialect: Dialect) -> Result<u64
     let database = app.database(params.get(if dialect == Dialect::InfluxV1 { "db" } else { "bucket" }))?;
     let encoding = body::encoding(&parts.headers)?;
     let wire = body::read(app, &parts.headers, body, Bound::Lines).await?;
-    let permit = app.write_turn(encoding == Encoding::Gzip).await?;
-    let worker = Arc::clone(app);
-    let runtime = Handle::current();
-    let report = tokio::task::spawn_blocking(move || {
-        let _permit = permit;
-        store(&worker, &runtime, &database, &wire.bytes, encoding, precision)
-    });
-    // A panic is told apart from a refusal; both outcomes are already failures of this room.
-    let report = join(report.await.map(Ok))??;
+    let is_compressed = encoding == Encoding::Gzip;
+    let work =
+        move |app: &App, runtime: &Handle| store(app, runtime, &database, &wire.bytes, encoding, precision);
+    let report = app.run_write(is_compressed, work).await?;
     app.telemetry.lines_rejected(report.rejected_count);
     refuse_rejected(&report, "line")?;
     Ok(report.accepted)
@@ -83,10 +77,7 @@ fn store(
     let lines = match encoding {
         Encoding::Identity => wire,
         Encoding::Gzip => {
-            unpacked = body::gunzip(wire, &app.limits).map_err(|failure| match failure.status {
-                StatusCode::PAYLOAD_TOO_LARGE => app.limit_hit(LimitName::BodyDecoded, failure),
-                _ => failure,
-            })?;
+            unpacked = app.unpacked(body::gunzip(wire, &app.limits))?;
             unpacked.as_slice()
         }
     };

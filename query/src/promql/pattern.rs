@@ -83,48 +83,92 @@ const CLASSES: [(char, &str); 6] = [
     ('S', "^\\t\\n\\f\\r "),
 ];
 
+/// What stands before a place in a class, for a dash says three things.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Before {
+    /// Nothing that a range may begin with.
+    Nothing,
+    /// A character, which may be the first of a range.
+    Char,
+    /// The dash of a range, which a character ends.
+    Range,
+}
+
+impl Before {
+    fn after_char(self) -> Self {
+        if self == Self::Range { Self::Nothing } else { Self::Char }
+    }
+}
+
 /// The pattern for the regex crate. What RE2 would refuse is left for that crate to refuse.
 pub(crate) fn from_re2(pattern: &str) -> String {
     let mut out = String::with_capacity(pattern.len() + 8);
     let mut rest = pattern;
-    let mut in_class = false;
+    // What was read of the class that is open.
+    let mut class = None;
     while let Some(c) = rest.chars().next() {
         let after = rest.get(c.len_utf8()..).unwrap_or_default();
         rest = match c {
-            '\\' => escape(&mut out, after, in_class),
-            '[' if in_class => match after.starts_with(':').then(|| after.find(":]")).flatten() {
-                // A class by name, such as `[:alpha:]`.
-                Some(end) => {
-                    let (name, after) = after.split_at_checked(end + 2).unwrap_or((after, ""));
-                    out.push('[');
-                    out.push_str(name);
-                    after
-                }
-                None => {
-                    out.push_str("\\[");
-                    after
-                }
-            },
-            '[' => {
-                in_class = true;
-                out.push('[');
-                class_start(&mut out, after)
+            '\\' => {
+                let is_set =
+                    after.starts_with(|c| CLASSES.iter().any(|(name, _)| *name == c) || "pP".contains(c));
+                let is_open = class.is_some();
+                class =
+                    class.map(|before: Before| if is_set { Before::Nothing } else { before.after_char() });
+                escape(&mut out, after, is_open)
             }
-            ']' if in_class => {
-                in_class = false;
+            '-' if let Some(before) = class => {
+                if before == Before::Char && !after.is_empty() && !after.starts_with(']') {
+                    out.push('-');
+                    class = Some(Before::Range);
+                } else {
+                    // For itself; two dashes would be a difference of classes.
+                    let is_beside_one = after.starts_with('-') || out.ends_with('-');
+                    out.push_str(if is_beside_one { "\\-" } else { "-" });
+                    class = Some(before.after_char());
+                }
+                after
+            }
+            '[' if let Some(before) = class => {
+                match after.starts_with(':').then(|| after.find(":]")).flatten() {
+                    // A class by name, such as `[:alpha:]`.
+                    Some(end) => {
+                        let (name, after) = after.split_at_checked(end + 2).unwrap_or((after, ""));
+                        out.push('[');
+                        out.push_str(name);
+                        class = Some(Before::Nothing);
+                        after
+                    }
+                    None => {
+                        out.push_str("\\[");
+                        class = Some(before.after_char());
+                        after
+                    }
+                }
+            }
+            '[' => {
+                out.push('[');
+                let rest = class_start(&mut out, after);
+                class = Some(if out.ends_with(']') { Before::Char } else { Before::Nothing });
+                rest
+            }
+            ']' if class.is_some() => {
+                class = None;
                 out.push(']');
                 after
             }
-            '&' | '~' if in_class => {
+            '&' | '~' if class.is_some() => {
+                class = class.map(Before::after_char);
                 out.push('\\');
                 out.push(c);
                 after
             }
-            '{' if !in_class && !is_repetition(after) => {
+            '{' if class.is_none() && !is_repetition(after) => {
                 out.push_str("\\{");
                 after
             }
             _ => {
+                class = class.map(Before::after_char);
                 out.push(c);
                 after
             }
@@ -239,6 +283,11 @@ mod tests {
             ("[^]a]", "[^\\]a]"),
             ("[a[b]", "[a\\[b]"),
             ("[\\d\\S]", "[0-9[^\\t\\n\\f\\r ]]"),
+            ("[+--]", "[+-\\-]"),
+            ("[--/]", "[\\--/]"),
+            ("[a-c--z]", "[a-c\\--z]"),
+            ("[]--]", "[\\]-\\-]"),
+            ("x--[\\d--]", "x--[0-9\\-\\-]"),
             ("\\Qa]\\E]", "a\\]]"),
             ("a\\", "a\\"),
         ] {
@@ -254,5 +303,24 @@ mod tests {
             let found = ["aa", "a-b", "-_<", "]", "&", "x--y"].map(|text| matches(&pattern, text));
             assert!(found.contains(&true), "{pattern}");
         }
+    }
+
+    #[test]
+    fn dashes_in_classes_are_ranges_or_stand_for_themselves() {
+        for (pattern, accepted, refused) in [
+            ("[+--]", "+,-", "*./"),
+            ("[--/]", "-./", ",0"),
+            ("[a-c--]", "abc-", "+d"),
+            ("[a-c-z]", "abc-z", "dy"),
+            ("[^--]", "a", "-"),
+            ("[\\d--]", "0-", "a"),
+        ] {
+            let regex = compile(&mut Patterns::default(), pattern).unwrap();
+            let matches = |symbol: char| regex.is_match(&symbol.to_string());
+            assert!(accepted.chars().all(matches), "{pattern}");
+            assert!(!refused.chars().any(matches), "{pattern}");
+        }
+        // From a bracket down to a dash.
+        assert!(compile(&mut Patterns::default(), "[]--]").is_err());
     }
 }

@@ -31,6 +31,26 @@ pub(super) fn take(message: &[u8], samples: &mut Samples<'_>) -> Result<()> {
     Ok(())
 }
 
+/// Looks whether all that [`read`] reads is there: a request that is malformed somewhere is refused before its first sample is
+/// stored.
+pub(super) fn check(message: &[u8]) -> std::result::Result<(), Malformed> {
+    for field in Fields::new(message) {
+        let (number, value) = field?;
+        match number {
+            1 | 6 => drop(value.varint()?),
+            2 | 3 | 5 | 7 => drop(value.double()?),
+            4 => drop(value.sint32()?),
+            8 | 11 => drop(read_span(value.bytes()?)?),
+            9 | 12 => packed_varints(value).try_for_each(|delta| delta.map(drop))?,
+            10 | 13 | 16 => drop(packed_fixed64(value)?),
+            14 => drop(value.low_varint()?),
+            15 => drop(value.int64()?),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// The time of a histogram in milliseconds, and the histogram, or why it is none.
 pub(super) fn read(
     message: &[u8],
@@ -91,16 +111,9 @@ struct Side {
 
 impl Side {
     fn add_span(&mut self, message: &[u8]) -> std::result::Result<(), Malformed> {
-        let (mut offset, mut length) = (0, 0);
-        for field in Fields::new(message) {
-            match field? {
-                (1, value) => offset = value.sint32()?,
-                (2, value) => length = value.low_varint()?,
-                _ => {}
-            }
-        }
+        let span = read_span(message)?;
         if self.spans.len() <= BUCKETS_MAX {
-            self.spans.push((offset, length));
+            self.spans.push(span);
         }
         Ok(())
     }
@@ -145,6 +158,19 @@ impl Side {
         }
         Ok(buckets)
     }
+}
+
+/// `BucketSpan`: the gap to the span before, and its buckets.
+fn read_span(message: &[u8]) -> std::result::Result<(i32, u32), Malformed> {
+    let (mut offset, mut length) = (0, 0);
+    for field in Fields::new(message) {
+        match field? {
+            (1, value) => offset = value.sint32()?,
+            (2, value) => length = value.low_varint()?,
+            _ => {}
+        }
+    }
+    Ok((offset, length))
 }
 
 impl Parts {
@@ -273,6 +299,22 @@ mod tests {
         }
         // One that is NaN is counted and in no bucket.
         assert!(text(&Histogram { count_int: Some(13), sum: f64::NAN, ..whole() }).is_ok());
+    }
+
+    #[test]
+    fn check_refuses_what_read_refuses() {
+        let message = whole().encode_to_vec();
+        let mut refused = 0;
+        for at in 0..message.len() {
+            for bit in 0..8 {
+                let mut changed = message.clone();
+                changed[at] ^= 1 << bit;
+                assert_eq!(check(&changed), read(&changed).map(drop), "{at} {bit}");
+                refused += usize::from(check(&changed).is_err());
+            }
+            assert_eq!(check(&message[..at]), read(&message[..at]).map(drop), "{at}");
+        }
+        assert!(refused > 50, "{refused}");
     }
 
     #[test]

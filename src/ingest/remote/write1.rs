@@ -127,7 +127,7 @@ impl<'a> Request<'a, '_> {
                 }
                 (HISTOGRAMS, value) => {
                     // All that will be read, so that a malformed request is refused as a whole.
-                    drop(histogram::read(value.bytes()?)?);
+                    histogram::check(value.bytes()?)?;
                     self.beside.histograms += 1;
                 }
                 _ => {}

@@ -116,7 +116,7 @@ fn check(body: &[u8]) -> std::result::Result<(), Malformed> {
                     packed_varints(value).try_for_each(|reference| reference.map(drop))?
                 }
                 (SAMPLES, value) => drop(read_sample(value.bytes()?)?),
-                (HISTOGRAMS, value) => drop(histogram::read(value.bytes()?)?),
+                (HISTOGRAMS, value) => histogram::check(value.bytes()?)?,
                 (EXEMPLARS, value) => exemplar::check2(value.bytes()?)?,
                 (METADATA, value) => {
                     of_write2("", value.bytes()?, &Symbols(Vec::new()))?;
