@@ -114,7 +114,9 @@ impl Exemplars {
 impl Ring {
     /// Whether an exemplar is taken.
     fn add(&mut self, labels: &Labels, exemplar: &Exemplar) -> bool {
-        let known = self.series.get_mut(labels);
+        // All of a series share its labels: they are counted once.
+        let labels = self.series.get_key_value(labels).map_or(labels, |(known, _)| known).clone();
+        let known = self.series.get_mut(&labels);
         if let Some(newest) = known.as_ref().and_then(|known| known.back()) {
             let by_value = || exemplar.value.total_cmp(&newest.value);
             let by_labels = || exemplar.labels.cmp(&newest.labels);
@@ -128,11 +130,11 @@ impl Ring {
         match known {
             Some(known) => known.push_back(exemplar.clone()),
             None => {
-                self.bytes += series_bytes(labels);
+                self.bytes += series_bytes(&labels);
                 self.series.insert(labels.clone(), VecDeque::from([exemplar.clone()]));
             }
         }
-        self.order.push_back(labels.clone());
+        self.order.push_back(labels);
         true
     }
 
@@ -217,6 +219,17 @@ mod tests {
             assert_eq!(add(exemplar.clone()), taken, "{exemplar:?}");
             assert_eq!(kept.ring().order.len(), count, "{exemplar:?}");
         }
+    }
+
+    #[test]
+    fn exemplars_of_a_series_share_its_labels() {
+        let kept = Exemplars::new(1 << 20);
+        for ts_ns in 0..3 {
+            kept.add(&key("a"), [&exemplar(ts_ns, 1.0, "x")]);
+        }
+        let ring = kept.ring();
+        let (labels, _) = ring.series.first_key_value().unwrap();
+        assert!(ring.order.iter().all(|one| std::ptr::eq(one.name(), labels.name())));
     }
 
     #[test]

@@ -99,8 +99,8 @@ fn answer(database: &Database, query: &Query, message: &[u8], outlet: &Outlet) -
     if form(database, query, &request)? == Form::Samples {
         return Ok(outlet.send(query, Piece::Samples(samples::answer(database, query, &request.queries)?))?);
     }
-    // The frames on their way: waiting, being made, and being sent.
-    let _held = query.budget.hold_bytes((PIECES_WAITING as u64 + 2) * chunks::FRAME_BYTES as u64)?;
+    // The frames on their way: waiting, being sent, and being made of two copies.
+    let _held = query.budget.hold_bytes((PIECES_WAITING as u64 + 3) * chunks::FRAME_BYTES as u64)?;
     for (query_idx, asked) in request.queries.iter().enumerate() {
         let (selector, range) = read_query(asked)?;
         database.each_series(query, &selector, range, &mut |series: &SeriesSamples| {
