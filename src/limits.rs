@@ -21,6 +21,8 @@ pub struct Limits {
     pub connections_max: usize,
     /// How long a client may take to send the head of a request; an idle connection is closed after it.
     pub header_time_max: Duration,
+    /// How long a client may take nothing of its answer.
+    pub answer_time_max: Duration,
     /// Queries that run at once; 0 stands for twice the number of cores.
     pub queries_max: usize,
     /// Queries that wait for a turn.
@@ -57,6 +59,7 @@ impl Default for Limits {
             body_time_max: Duration::from_secs(30),
             connections_max: 512,
             header_time_max: Duration::from_secs(10),
+            answer_time_max: Duration::from_secs(60),
             queries_max: 0,
             query_queue_max: 32,
             query_wait_max: Duration::from_secs(1),

@@ -13,9 +13,10 @@ use prost::Message as _;
 #[expect(dead_code, reason = "tests use more of it")]
 mod messages;
 
-/// Rows and bytes of keys of a portion, with what a series may go beyond them.
+/// Rows, bytes of keys and exemplars of a portion, with what a series may go beyond them.
 const ROWS_MAX: usize = 1 << 18;
 const KEYS_BYTES_MAX: usize = 8 << 20;
+const EXEMPLARS_MAX: usize = 1 << 11;
 /// Labels that are longer than this may be refused.
 const LABELS_BYTES_MAX: usize = 32 << 10;
 
@@ -43,6 +44,7 @@ fn portions(decode: impl FnOnce(&mut icecore::ingest::Store<'_>) -> bool) -> Opt
         let mut keys: Vec<&[u8]> = decoded.batch.rows.iter().map(|row| row.key).collect();
         keys.dedup_by_key(|key| key.as_ptr());
         assert!(decoded.batch.rows.len() <= ROWS_MAX);
+        assert!(decoded.exemplars.len() <= EXEMPLARS_MAX);
         assert!(keys.iter().map(|key| key.len()).sum::<usize>() <= KEYS_BYTES_MAX);
         all.extend(plain(&decoded));
         Ok(())

@@ -166,12 +166,22 @@ impl App {
         query: Query,
         work: impl FnOnce(&Query) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Failure> {
+        self.run_query_held(language, query, work).await.map(|(found, _)| found)
+    }
+
+    /// As [`Self::run_query`], and hands back the query: what it holds is charged until it is dropped.
+    pub(super) async fn run_query_held<T: Send + 'static>(
+        &self,
+        language: Language,
+        query: Query,
+        work: impl FnOnce(&Query) -> Result<T, Error> + Send + 'static,
+    ) -> Result<(T, Query), Failure> {
         let permit = self.query_turn().await?;
         let _cancel = CancelOnDrop(query.budget.cancel_switch());
         let timer = self.telemetry.query_timer(language);
         let joined = tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            work(&query)
+            work(&query).map(|found| (found, query))
         });
         let outcome = join(joined.await);
         drop(timer);

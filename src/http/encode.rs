@@ -1,11 +1,11 @@
 //! PromQL answers as Prometheus' JSON, written by hand: `resultType` before `result`, values as strings.
 
-use std::borrow::Cow;
+use std::borrow::{Borrow, Cow};
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use icecore_query::promql::histogram::Closed;
-use icecore_query::promql::{Answer, HistogramValue, Labels, QueryValue, Sample};
+use icecore_query::promql::{Answer, HistogramValue, Labels, MatrixSeries, QueryValue, Sample, VectorSample};
 use icecore_storage::model::Tier;
 use icecore_storage::scan::Coverage;
 
@@ -14,6 +14,9 @@ use super::number::{push_float, push_int, push_json_text, push_json_texts, push_
 const TRUNCATED: &str = "results truncated due to limit";
 /// What a point often takes: a time of ten digits, and a number of eight.
 const POINT_BYTES: usize = 24;
+/// Points of a series that are written between two looks at the size of a piece.
+const FLOATS_AT_ONCE: usize = 1024;
+const HISTOGRAMS_AT_ONCE: usize = 8;
 /// Warnings, and infos, that an answer shows.
 const REMARKS_MAX: usize = 10;
 
@@ -37,69 +40,187 @@ pub struct QueryStats {
     pub samples: u64,
 }
 
-/// The body of a successful query.
+/// The body of a successful query, whole.
 pub fn answer_json(answer: &Answer, form: AnswerForm) -> Vec<u8> {
     let mut out = Vec::with_capacity(4096);
+    let mut pieces = AnswerPieces::new(answer, form);
+    while pieces.push(&mut out, usize::MAX) {}
+    out
+}
+
+/// The body of a successful query, piece by piece.
+#[derive(Debug)]
+pub(super) struct AnswerPieces<A> {
+    answer: A,
+    form: AnswerForm,
+    place: Place,
+}
+
+/// What comes next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Head,
+    /// The points of a series of a matrix, or a sample of a vector, by its number.
+    Series(usize, Points),
+    Tail,
+    End,
+}
+
+/// What comes next of a series.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Points {
+    Metric,
+    /// Floats and histograms stand in two lists, each left out when it is empty: the place in the points, and how many
+    /// are in the list.
+    Floats(usize, usize),
+    Histograms(usize, usize),
+}
+
+impl<A: Borrow<Answer>> AnswerPieces<A> {
+    pub(super) fn new(answer: A, form: AnswerForm) -> Self {
+        Self { answer, form, place: Place::Head }
+    }
+
+    /// Appends until there are so many bytes, or a little more. Whether there is more to come.
+    pub(super) fn push(&mut self, out: &mut Vec<u8>, bytes: usize) -> bool {
+        while self.place != Place::End && out.len() < bytes {
+            self.place = self.step(out);
+        }
+        self.place != Place::End
+    }
+
+    fn step(&self, out: &mut Vec<u8>) -> Place {
+        let answer: &Answer = self.answer.borrow();
+        match self.place {
+            Place::Head => {
+                push_head(out, &answer.value);
+                Place::Series(0, Points::Metric)
+            }
+            Place::Series(index, points) if index < self.shown(&answer.value) => match &answer.value {
+                QueryValue::Matrix(series) => {
+                    let next = series.get(index).and_then(|series| push_series(out, index, series, points));
+                    next.map_or(Place::Series(index + 1, Points::Metric), |next| Place::Series(index, next))
+                }
+                QueryValue::Vector(samples) => {
+                    samples.iter().skip(index).take(1).for_each(|sample| push_sample(out, index, sample));
+                    Place::Series(index + 1, Points::Metric)
+                }
+                QueryValue::Scalar { .. } | QueryValue::Text { .. } => Place::Tail,
+            },
+            Place::Series(..) => Place::Tail,
+            Place::Tail => {
+                self.push_tail(out, answer);
+                Place::End
+            }
+            Place::End => Place::End,
+        }
+    }
+
+    /// Series or samples of the answer.
+    fn shown(&self, value: &QueryValue) -> usize {
+        listed(value).min(self.form.limit.unwrap_or(usize::MAX))
+    }
+
+    fn push_tail(&self, out: &mut Vec<u8>, answer: &Answer) {
+        if matches!(answer.value, QueryValue::Vector(_) | QueryValue::Matrix(_)) {
+            out.push(b']');
+        }
+        if let Some(stats) = self.form.stats {
+            push_stats(out, stats);
+        }
+        out.push(b'}');
+        let truncated = (self.shown(&answer.value) < listed(&answer.value)).then_some(TRUNCATED);
+        let (warnings, infos) = (shown(&answer.warnings, "warning"), shown(&answer.infos, "info"));
+        push_notices(out, "warnings", warnings.iter().map(|text| &**text).chain(truncated));
+        push_notices(out, "infos", infos.iter().map(|text| &**text));
+        if self.form.with_coverage {
+            push_coverage(out, &answer.coverage);
+        }
+        out.extend_from_slice(b"}\n");
+    }
+}
+
+fn listed(value: &QueryValue) -> usize {
+    match value {
+        QueryValue::Vector(samples) => samples.len(),
+        QueryValue::Matrix(series) => series.len(),
+        QueryValue::Scalar { .. } | QueryValue::Text { .. } => 0,
+    }
+}
+
+/// All before the first series; of a scalar or a text the value, too.
+fn push_head(out: &mut Vec<u8>, value: &QueryValue) {
     out.extend_from_slice(b"{\"status\":\"success\",\"data\":{\"resultType\":\"");
-    let limit = form.limit.unwrap_or(usize::MAX);
-    let mut is_truncated = false;
-    match &answer.value {
+    match value {
         QueryValue::Scalar { ts_ns, value } => {
             out.extend_from_slice(b"scalar\",\"result\":");
-            push_point(&mut out, *ts_ns, *value);
+            push_point(out, *ts_ns, *value);
         }
         QueryValue::Text { ts_ns, text } => {
             out.extend_from_slice(b"string\",\"result\":[");
-            push_seconds(&mut out, *ts_ns);
+            push_seconds(out, *ts_ns);
             out.push(b',');
-            push_json_text(&mut out, text);
+            push_json_text(out, text);
             out.push(b']');
         }
-        QueryValue::Vector(samples) => {
-            out.extend_from_slice(b"vector\",\"result\":[");
-            is_truncated = samples.len() > limit;
-            for (index, sample) in samples.iter().take(limit).enumerate() {
-                push_comma(&mut out, index);
-                push_metric(&mut out, &sample.labels);
-                match &sample.value {
-                    Sample::Float(value) => {
-                        out.extend_from_slice(b",\"value\":");
-                        push_point(&mut out, sample.ts_ns, *value);
-                    }
-                    Sample::Histogram(histogram) => {
-                        out.extend_from_slice(b",\"histogram\":");
-                        push_histogram_point(&mut out, sample.ts_ns, histogram);
-                    }
-                }
-                out.push(b'}');
-            }
-            out.push(b']');
-        }
-        QueryValue::Matrix(all_series) => {
-            out.extend_from_slice(b"matrix\",\"result\":[");
-            is_truncated = all_series.len() > limit;
-            for (index, series) in all_series.iter().take(limit).enumerate() {
-                push_comma(&mut out, index);
-                push_metric(&mut out, &series.labels);
-                push_points(&mut out, &series.points);
-                out.push(b'}');
-            }
-            out.push(b']');
-        }
+        QueryValue::Vector(_) => out.extend_from_slice(b"vector\",\"result\":["),
+        QueryValue::Matrix(_) => out.extend_from_slice(b"matrix\",\"result\":["),
     }
-    if let Some(stats) = form.stats {
-        push_stats(&mut out, stats);
+}
+
+fn push_sample(out: &mut Vec<u8>, index: usize, sample: &VectorSample) {
+    push_comma(out, index);
+    push_metric(out, &sample.labels);
+    match &sample.value {
+        Sample::Float(value) => {
+            out.extend_from_slice(b",\"value\":");
+            push_point(out, sample.ts_ns, *value);
+        }
+        Sample::Histogram(histogram) => {
+            out.extend_from_slice(b",\"histogram\":");
+            push_histogram_point(out, sample.ts_ns, histogram);
+        }
     }
     out.push(b'}');
-    let truncated = is_truncated.then_some(TRUNCATED);
-    let (warnings, infos) = (shown(&answer.warnings, "warning"), shown(&answer.infos, "info"));
-    push_notices(&mut out, "warnings", warnings.iter().map(|text| &**text).chain(truncated));
-    push_notices(&mut out, "infos", infos.iter().map(|text| &**text));
-    if form.with_coverage {
-        push_coverage(&mut out, &answer.coverage);
+}
+
+/// Writes some of a series and says what comes next of it.
+fn push_series(out: &mut Vec<u8>, index: usize, series: &MatrixSeries, points: Points) -> Option<Points> {
+    let some = |place: usize, count: usize| {
+        let end = (place + count).min(series.points.len());
+        (series.points.get(place..end).unwrap_or_default(), end)
+    };
+    match points {
+        Points::Metric => {
+            push_comma(out, index);
+            push_metric(out, &series.labels);
+            Some(Points::Floats(0, 0))
+        }
+        Points::Floats(place, listed) => {
+            let (points, end) = some(place, FLOATS_AT_ONCE);
+            let listed = push_floats(out, points, listed);
+            if end < series.points.len() {
+                return Some(Points::Floats(end, listed));
+            }
+            if listed > 0 {
+                out.push(b']');
+            }
+            if listed < end {
+                return Some(Points::Histograms(0, 0));
+            }
+            out.push(b'}');
+            None
+        }
+        Points::Histograms(place, listed) => {
+            let (points, end) = some(place, HISTOGRAMS_AT_ONCE);
+            let listed = push_histograms(out, points, listed);
+            if end < series.points.len() {
+                return Some(Points::Histograms(end, listed));
+            }
+            out.extend_from_slice(b"]}");
+            None
+        }
     }
-    out.extend_from_slice(b"}\n");
-    out
 }
 
 /// The first remarks, and how many more there were, as Prometheus has it.
@@ -157,32 +278,29 @@ fn push_point(out: &mut Vec<u8>, ts_ns: i64, value: f64) {
     out.push(b']');
 }
 
-/// Floats and histograms of a series stand in two lists, each left out when it is empty.
-fn push_points(out: &mut Vec<u8>, points: &[(i64, Sample)]) {
+/// Adds the floats among points to a list of so many; says how many it has then.
+fn push_floats(out: &mut Vec<u8>, points: &[(i64, Sample)], mut listed: usize) -> usize {
     out.reserve(points.len() * POINT_BYTES);
-    let mut floats = 0;
     for (ts_ns, sample) in points {
         if let Sample::Float(value) = sample {
-            out.extend_from_slice(if floats == 0 { b",\"values\":[" } else { b"," });
+            out.extend_from_slice(if listed == 0 { b",\"values\":[" } else { b"," });
             push_point(out, *ts_ns, *value);
-            floats += 1;
+            listed += 1;
         }
     }
-    if floats > 0 {
-        out.push(b']');
-    }
-    if floats == points.len() {
-        return;
-    }
-    let mut histograms = 0;
+    listed
+}
+
+/// As [`push_floats`], of the histograms.
+fn push_histograms(out: &mut Vec<u8>, points: &[(i64, Sample)], mut listed: usize) -> usize {
     for (ts_ns, sample) in points {
         if let Sample::Histogram(histogram) = sample {
-            out.extend_from_slice(if histograms == 0 { b",\"histograms\":[" } else { b"," });
+            out.extend_from_slice(if listed == 0 { b",\"histograms\":[" } else { b"," });
             push_histogram_point(out, *ts_ns, histogram);
-            histograms += 1;
+            listed += 1;
         }
     }
-    out.push(b']');
+    listed
 }
 
 fn push_histogram_point(out: &mut Vec<u8>, ts_ns: i64, histogram: &HistogramValue) {
@@ -379,12 +497,64 @@ mod tests {
     }
 
     #[test]
+    fn pieces_of_any_size_are_the_whole() {
+        let float = |step: i64| (step * 1_000_000_000, Sample::Float(step as f64 / 8.0));
+        let native = NativeHistogram { count: 1.0, ..NativeHistogram::default() };
+        let histogram =
+            |step: i64| (step * 1_000_000_000, Sample::Histogram(Arc::new(HistogramValue::from(&native))));
+        let labels = |name: &str| Labels::new([("__name__", name)]);
+        let series = |name: &str, points: Vec<(i64, Sample)>| MatrixSeries { labels: labels(name), points };
+        let matrix = vec![
+            series("floats", (0..3_000).map(float).collect()),
+            series(
+                "both",
+                (0..50).map(|step| if step % 3 == 0 { float(step) } else { histogram(step) }).collect(),
+            ),
+            series("histograms", (0..20).map(histogram).collect()),
+            series("none", Vec::new()),
+            series("one", vec![float(1)]),
+        ];
+        let vector = matrix.iter().filter_map(|one| {
+            let (ts_ns, value) = one.points.first()?.clone();
+            Some(VectorSample { labels: one.labels.clone(), ts_ns, value })
+        });
+        let values = [
+            QueryValue::Vector(vector.collect()),
+            QueryValue::Matrix(matrix),
+            QueryValue::Scalar { ts_ns: 1, value: 2.0 },
+            QueryValue::Text { ts_ns: 1, text: "t".to_owned() },
+        ];
+        for (value, limit) in
+            values.into_iter().flat_map(|value| [None, Some(2)].map(|limit| (value.clone(), limit)))
+        {
+            let warnings = vec!["w".to_owned()];
+            let answer = Answer { value, warnings, infos: Vec::new(), coverage: Coverage::default() };
+            let form = AnswerForm { limit, with_coverage: true, stats: None };
+            let whole = answer_json(&answer, form);
+            serde_json::from_slice::<serde_json::Value>(&whole).unwrap();
+            for bytes in [1, 100, 4_000] {
+                let (mut pieces, mut joined) = (AnswerPieces::new(&answer, form), Vec::new());
+                loop {
+                    let mut piece = Vec::new();
+                    let is_more = pieces.push(&mut piece, bytes);
+                    assert!(!piece.is_empty() && piece.len() < bytes + 40_000, "{}", piece.len());
+                    joined.extend(piece);
+                    if !is_more {
+                        break;
+                    }
+                }
+                assert_eq!(joined, whole, "{bytes}");
+            }
+        }
+    }
+
+    #[test]
     fn points_of_floats_stand_in_values() {
-        let mut out = Vec::new();
-        push_points(
-            &mut out,
-            &[(1_000_000_000, Sample::Float(1.5)), (2_000_000_000, Sample::Float(f64::NAN))],
+        let points = vec![(1_000_000_000, Sample::Float(1.5)), (2_000_000_000, Sample::Float(f64::NAN))];
+        check(
+            QueryValue::Matrix(vec![MatrixSeries { labels: Labels::default(), points }]),
+            AnswerForm::default(),
+            r#"{"status":"success","data":{"resultType":"matrix","result":[{"metric":{},"values":[[1,"1.5"],[2,"NaN"]]}]}}"#,
         );
-        assert_eq!(String::from_utf8(out).unwrap(), r#","values":[[1,"1.5"],[2,"NaN"]]"#);
     }
 }

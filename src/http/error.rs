@@ -167,7 +167,12 @@ fn header_text(message: &str) -> HeaderValue {
 
 /// A JSON answer.
 pub(super) fn json_response(status: StatusCode, body: Vec<u8>) -> Response {
-    let mut response = Response::new(axum::body::Body::from(body));
+    json_body(status, axum::body::Body::from(body))
+}
+
+/// As [`json_response`], of a body of any kind.
+pub(super) fn json_body(status: StatusCode, body: axum::body::Body) -> Response {
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response

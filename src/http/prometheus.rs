@@ -1,32 +1,40 @@
 //! /api/v1/query and /api/v1/query_range, as Prometheus answers them. The database is named by the path
 //! (`/db/<name>/api/v1/...`) or by `db=`.
 
+use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::Response;
+use hyper::body::{Bytes, Frame};
 use icecore_query::promql::Answer;
 use icecore_storage::scan::Resolution;
 
 use super::app::App;
 use super::body;
-use super::encode::{AnswerForm, QueryStats, answer_json};
-use super::error::{Dialect, Failure, json_response};
+use super::encode::{AnswerForm, AnswerPieces, QueryStats};
+use super::error::{Dialect, Failure, json_body, json_response};
 use super::params::{Params, decode_segment};
 use crate::Database;
 use crate::database::QueryOptions;
 use crate::database::{Query, Steps};
 use crate::telemetry::Language;
 
+/// Bytes of a piece of an answer, or a little more.
+const PIECE_BYTES: usize = 64 << 10;
+
 pub(super) async fn query(State(app): State<Arc<App>>, request: Request) -> Response {
-    respond(run_instant(&app, request).await)
+    run_instant(&app, request).await.unwrap_or_else(|failure| failure.respond(Dialect::Prometheus))
 }
 
 pub(super) async fn query_range(State(app): State<Arc<App>>, request: Request) -> Response {
-    respond(run_range(&app, request).await)
+    run_range(&app, request).await.unwrap_or_else(|failure| failure.respond(Dialect::Prometheus))
 }
 
 pub(super) fn respond(outcome: Result<Vec<u8>, Failure>) -> Response {
@@ -84,10 +92,56 @@ fn form(params: &Params) -> Result<(AnswerForm, bool), Failure> {
     Ok((form, params.get("stats").is_some()))
 }
 
-fn answer(query: &Query, answer: &Answer, (form, with_stats): (AnswerForm, bool)) -> Vec<u8> {
-    let stats =
-        with_stats.then(|| QueryStats { elapsed: query.budget.elapsed(), samples: query.budget.samples() });
-    answer_json(answer, AnswerForm { stats, ..form })
+/// Evaluates and answers: in one piece where that is enough, else piece by piece as the client takes them. What the
+/// answer holds is charged until it is sent.
+async fn answer(
+    app: &App,
+    query: Query,
+    (form, with_stats): (AnswerForm, bool),
+    evaluate: impl FnOnce(&Query) -> crate::Result<Answer> + Send + 'static,
+) -> Result<Response, Failure> {
+    let work = move |query: &Query| {
+        let answer = evaluate(query)?;
+        let stats = with_stats
+            .then(|| QueryStats { elapsed: query.budget.elapsed(), samples: query.budget.samples() });
+        let mut pieces = AnswerPieces::new(answer, AnswerForm { stats, ..form });
+        let mut first = Vec::with_capacity(4096);
+        let is_more = pieces.push(&mut first, PIECE_BYTES);
+        Ok((first, is_more.then_some(pieces)))
+    };
+    let outcome = app.run_query_held(Language::Promql, query, work).await;
+    let ((first, rest), query) = outcome.map_err(|failure| failure.of_parameter("query"))?;
+    Ok(match rest {
+        None => json_response(StatusCode::OK, first),
+        Some(pieces) => {
+            json_body(StatusCode::OK, Body::new(Pieces { first: Some(first), pieces, _query: query }))
+        }
+    })
+}
+
+/// The body of an answer that is made as the client takes it.
+struct Pieces {
+    first: Option<Vec<u8>>,
+    pieces: AnswerPieces<Answer>,
+    /// Holds the account.
+    _query: Query,
+}
+
+impl hyper::body::Body for Pieces {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let piece = self.first.take().unwrap_or_else(|| {
+            let mut piece = Vec::with_capacity(PIECE_BYTES + PIECE_BYTES / 2);
+            self.pieces.push(&mut piece, PIECE_BYTES);
+            piece
+        });
+        Poll::Ready((!piece.is_empty()).then(|| Ok(Frame::data(Bytes::from(piece)))))
+    }
 }
 
 pub(super) fn query_text(app: &App, params: &Params) -> Result<String, Failure> {
@@ -100,26 +154,22 @@ pub(super) fn query_text(app: &App, params: &Params) -> Result<String, Failure> 
     Ok(text.to_owned())
 }
 
-async fn run_instant(app: &App, request: Request) -> Result<Vec<u8>, Failure> {
+async fn run_instant(app: &App, request: Request) -> Result<Response, Failure> {
     let (params, database) = open(app, request).await?;
     let text = query_text(app, &params)?;
     let time_ns = params.time("time")?.unwrap_or_else(|| database.now_ns());
     let form = form(&params)?;
     let query = database.query(options(app, &params)?);
-    let work = move |query: &Query| Ok(answer(query, &database.run_promql(query, &text, time_ns)?, form));
-    let outcome = app.run_query(Language::Promql, query, work).await;
-    outcome.map_err(|failure| failure.of_parameter("query"))
+    answer(app, query, form, move |query| database.run_promql(query, &text, time_ns)).await
 }
 
-async fn run_range(app: &App, request: Request) -> Result<Vec<u8>, Failure> {
+async fn run_range(app: &App, request: Request) -> Result<Response, Failure> {
     let (params, database) = open(app, request).await?;
     let text = query_text(app, &params)?;
     let steps = steps(app, &params)?;
     let form = form(&params)?;
     let query = database.query(options(app, &params)?);
-    let work = move |query: &Query| Ok(answer(query, &database.run_promql_range(query, &text, steps)?, form));
-    let outcome = app.run_query(Language::Promql, query, work).await;
-    outcome.map_err(|failure| failure.of_parameter("query"))
+    answer(app, query, form, move |query| database.run_promql_range(query, &text, steps)).await
 }
 
 fn steps(app: &App, params: &Params) -> Result<Steps, Failure> {

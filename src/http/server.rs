@@ -10,27 +10,41 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio_io_timeout::TimeoutStream;
 
 use super::app::App;
 use super::route::router;
+use crate::limits::Limits;
 use crate::telemetry::LimitName;
 
 /// Pause after the system refused a connection (no file descriptor left), so that the loop does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// How long a client may let a connection wait.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Times {
+    /// For the head of a request.
+    pub(super) header_time_max: Duration,
+    /// Until it takes some of its answer.
+    pub(super) answer_time_max: Duration,
+}
+
 /// Serves until `stop` turns true, then drains.
 pub(crate) async fn serve(app: Arc<App>, listener: TcpListener, mut stop: watch::Receiver<bool>) {
     let connections = Arc::new(Semaphore::new(app.limits.connections_max));
     let router = router(Arc::clone(&app));
+    let Limits { header_time_max, answer_time_max, .. } = app.limits;
+    let times = Times { header_time_max, answer_time_max };
     let mut open = JoinSet::new();
     loop {
         tokio::select! {
             accepted = accept(&app, &listener, &connections) => {
                 if let Some((stream, permit)) = accepted {
-                    open.spawn(connection(router.clone(), stream, permit, app.limits.header_time_max, stop.clone()));
+                    open.spawn(connection(router.clone(), stream, permit, times, stop.clone()));
                 }
             }
             // Ended connections are taken out as they end.
@@ -66,7 +80,12 @@ async fn accept(
         }
     };
     match listener.accept().await {
-        Ok((stream, _)) => Some((stream, permit)),
+        Ok((stream, _)) => {
+            if let Err(error) = stream.set_nodelay(true) {
+                tracing::debug!(%error, "cannot turn off delay");
+            }
+            Some((stream, permit))
+        }
         Err(error) => {
             tracing::warn!(%error, "cannot accept a connection");
             tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -75,17 +94,19 @@ async fn accept(
     }
 }
 
-async fn connection(
+/// Serves one client until it leaves, is left, or the server stops.
+pub(super) async fn connection<S: AsyncRead + AsyncWrite + Send + 'static>(
     router: Router,
-    stream: TcpStream,
+    stream: S,
     permit: OwnedSemaphorePermit,
-    header_time_max: Duration,
+    Times { header_time_max, answer_time_max }: Times,
     mut stop: watch::Receiver<bool>,
 ) {
     let _permit = permit;
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "cannot turn off delay");
-    }
+    // Who takes nothing of its answer is left: what the answer holds is wanted by others.
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(answer_time_max));
+    let stream = Box::pin(stream);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(header_time_max)

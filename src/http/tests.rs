@@ -1,5 +1,6 @@
 //! Requests through the real router, over databases on a disk that can be made to fail and a clock moved by hand.
 
+mod answers;
 mod chunks;
 mod compression;
 mod exemplars;

@@ -297,3 +297,57 @@ fn labels_by_prost_are_labels_by_hand() {
     let label = Label { name: "ab".into(), value: "x".repeat(300) };
     assert_eq!(raw, TimeSeries { labels: vec![label], ..TimeSeries::default() }.encode_to_vec());
 }
+
+#[test]
+fn what_one_pass_takes_the_other_reads_whatever_bit_is_changed() {
+    let labels = vec![Label { name: "trace_id".into(), value: "x".into() }];
+    let mut one = series(&[("__name__", "m")], &[(1.0, 1)]);
+    one.exemplars = vec![Exemplar { labels, value: 1.0, timestamp: 1 }];
+    one.histograms = vec![Histogram { schema: 3, timestamp: 1, ..Histogram::default() }];
+    let body1 = WriteRequest { timeseries: vec![one], metadata: Vec::new() }.encode_to_vec();
+    let two = TimeSeries2 {
+        histograms: vec![Histogram { schema: 3, timestamp: 1, ..Histogram::default() }],
+        exemplars: vec![Exemplar2 { labels_refs: vec![1, 2], value: 1.0, timestamp: 1 }],
+        ..series2(&[1, 2], &[(1.0, 1)])
+    };
+    let body2 = request2(&["", "__name__", "m"], vec![two]);
+    let limits = LineLimits::default();
+    let mut taken = [0, 0];
+    for bit in 0..8 * body1.len().max(body2.len()) {
+        let flipped = |body: &[u8]| {
+            let mut body = body.to_vec();
+            body.get_mut(bit / 8).into_iter().for_each(|byte| *byte ^= 1 << (bit % 8));
+            body
+        };
+        let (body1, body2) = (flipped(&body1), flipped(&body2));
+        if write1::decode(&body1, &limits).is_ok() {
+            taken[0] += 1;
+            write1::decode_beside(&body1, &limits, &mut |_| Ok(())).unwrap();
+        }
+        if write2::decode(&body2, &limits, &mut |_| Ok(())).is_ok() {
+            taken[1] += 1;
+            write2::decode_beside(&body2, &limits, &mut |_| Ok(())).unwrap();
+        }
+    }
+    assert!(taken.iter().all(|taken| *taken > 100), "{taken:?}");
+}
+
+#[test]
+fn many_exemplars_come_in_portions() {
+    let labels = vec![Label { name: "trace_id".into(), value: "x".into() }];
+    let mut one = series(&[("__name__", "m")], &[]);
+    one.exemplars =
+        (0..10_000).map(|ms| Exemplar { labels: labels.clone(), value: 1.0, timestamp: ms }).collect();
+    let body = WriteRequest { timeseries: vec![one], metadata: Vec::new() }.encode_to_vec();
+    assert_eq!(write1::counts_of(&body), Counts { samples: 0, histograms: 0, exemplars: 10_000 });
+    let (mut portions, mut times) = (0, Vec::new());
+    let mut store = |decoded: Decoded<'_>| {
+        assert!(decoded.exemplars.len() <= 2048);
+        assert!(decoded.exemplars.iter().all(|one| labels::shown(one.key) == "m{}"));
+        times.extend(decoded.exemplars.iter().map(|one| one.exemplar.ts_ns / 1_000_000));
+        portions += 1;
+        Ok(())
+    };
+    write1::decode_beside(&body, &LineLimits::default(), &mut store).unwrap();
+    assert_eq!((portions, times), (5, (0..10_000).collect::<Vec<i64>>()));
+}
