@@ -261,6 +261,14 @@ impl Budget {
         Ok(Held { budget: self, bytes })
     }
 
+    /// Sets what is held when nothing is left but so many bytes.
+    ///
+    /// # Errors
+    /// As [`Budget::charge_bytes`], when the estimates on the way were too low.
+    pub fn keep_bytes(&self, bytes: u64) -> Result<()> {
+        self.settle_bytes(0, bytes)
+    }
+
     /// Sets what is held when all that was charged since `before` is gone but `bytes` of it.
     ///
     /// # Errors

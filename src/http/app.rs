@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use axum::body::Body;
 use axum::http::StatusCode;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::Failure;
+use super::held;
 use crate::database::Query;
 use crate::databases::DEFAULT_DATABASE;
 use crate::limits::Limits;
@@ -167,6 +169,22 @@ impl App {
         work: impl FnOnce(&Query) -> Result<T, Error> + Send + 'static,
     ) -> Result<T, Failure> {
         self.run_query_held(language, query, work).await.map(|(found, _)| found)
+    }
+
+    /// As [`Self::run_query`], of work that makes a text: the body of the answer, which is charged until it is sent.
+    pub(super) async fn answer_query(
+        &self,
+        language: Language,
+        query: Query,
+        work: impl FnOnce(&Query) -> Result<Vec<u8>, Error> + Send + 'static,
+    ) -> Result<Body, Failure> {
+        let work = move |query: &Query| {
+            let text = work(query)?;
+            query.budget.keep_bytes(text.capacity() as u64)?;
+            Ok(text)
+        };
+        let (text, query) = self.run_query_held(language, query, work).await?;
+        Ok(held::whole(text, query))
     }
 
     /// As [`Self::run_query`], and hands back the query: what it holds is charged until it is dropped.

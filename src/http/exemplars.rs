@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
 
@@ -19,7 +20,7 @@ pub(super) async fn query(State(app): State<Arc<App>>, request: Request) -> Resp
     respond(run(&app, request).await)
 }
 
-async fn run(app: &App, request: Request) -> Result<Vec<u8>, Failure> {
+async fn run(app: &App, request: Request) -> Result<Body, Failure> {
     let (params, database) = open(app, request).await?;
     let text = query_text(app, &params)?;
     let range = (time(&params, "start")?.unwrap_or(i64::MIN), time(&params, "end")?.unwrap_or(i64::MAX));
@@ -28,7 +29,7 @@ async fn run(app: &App, request: Request) -> Result<Vec<u8>, Failure> {
     }
     let query = database.query(options(app, &params)?);
     let work = move |query: &Query| Ok(json(&database.exemplars(query, &text, range)?));
-    let outcome = app.run_query(Language::Metadata, query, work).await;
+    let outcome = app.answer_query(Language::Metadata, query, work).await;
     outcome.map_err(|failure| failure.of_parameter("query"))
 }
 

@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue};
@@ -46,7 +47,7 @@ pub(super) async fn page(State(app): State<Arc<App>>, request: Request) -> Respo
     let names = names(request.headers());
     match run(&app, request, names).await {
         Ok(body) => {
-            let mut response = Response::new(axum::body::Body::from(body));
+            let mut response = Response::new(body);
             let form = match names {
                 Names::Quoted => "text/plain; version=1.0.0; charset=utf-8; escaping=allow-utf-8",
                 Names::Underscores => "text/plain; version=0.0.4; charset=utf-8; escaping=underscores",
@@ -66,7 +67,7 @@ fn names(headers: &HeaderMap) -> Names {
     }
 }
 
-async fn run(app: &App, request: Request, names: Names) -> std::result::Result<Vec<u8>, Failure> {
+async fn run(app: &App, request: Request, names: Names) -> std::result::Result<Body, Failure> {
     let (params, database) = open(app, request).await?;
     let matches: Vec<String> = params.all("match[]").map(str::to_owned).collect();
     let query = database.query(options(app, &params)?);
@@ -85,7 +86,7 @@ async fn run(app: &App, request: Request, names: Names) -> std::result::Result<V
         query.budget.charge_bytes(bytes)?;
         Ok(text(&found, names))
     };
-    app.run_query(Language::Promql, query, work).await
+    app.answer_query(Language::Promql, query, work).await
 }
 
 /// A page of samples that stand by the names of their metrics.

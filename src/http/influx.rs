@@ -13,7 +13,7 @@ use icecore_query::select::{self, Bindings, Statement, Table};
 use super::app::App;
 use super::bindings::bindings;
 use super::body;
-use super::error::{Dialect, Failure, json_response};
+use super::error::{Dialect, Failure, json_body};
 use super::params::Params;
 use super::prometheus::options;
 use super::table::{Epoch, TableForm, results_chunks, results_json, table_csv};
@@ -68,8 +68,8 @@ async fn run(app: &Arc<App>, request: Request) -> Result<Response, Failure> {
         let results: Vec<_> = statements.iter().map(|statement| scope.answer(query, statement)).collect();
         encode(query, &results, form, wanted)
     };
-    let body = app.run_query(Language::Select, account, work).await?;
-    let mut response = json_response(StatusCode::OK, body);
+    let body = app.answer_query(Language::Select, account, work).await?;
+    let mut response = json_body(StatusCode::OK, body);
     if wanted == Wanted::Csv {
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/csv"));
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::response::Response;
 use icecore_query::keys::each_key;
@@ -12,7 +13,7 @@ use icecore_storage::scan::{Scan, Schema};
 
 use super::app::App;
 use super::encode::{data_json, push_labels};
-use super::error::Failure;
+use super::error::{Dialect, Failure};
 use super::number::{push_json_text, push_json_texts};
 use super::params::{Params, decode_segment};
 use super::prometheus::{open, options, respond};
@@ -76,8 +77,8 @@ pub(super) async fn label_values(State(app): State<Arc<App>>, request: Request) 
     let name = path.strip_suffix("/values").and_then(|head| head.rsplit('/').next()).unwrap_or_default();
     let name = match decode_segment(name) {
         Ok(name) if !name.is_empty() => unescape_label(&name),
-        Ok(_) => return respond(Err(Failure::bad_request("empty label name"))),
-        Err(failure) => return respond(Err(failure)),
+        Ok(_) => return Failure::bad_request("empty label name").respond(Dialect::Prometheus),
+        Err(failure) => return failure.respond(Dialect::Prometheus),
     };
     let work = move |selection: &Selection, scan: &dyn Scan, query: &Query| {
         texts(values_of(&name, selection, scan, query)?, selection)
@@ -115,12 +116,12 @@ async fn run(
     app: &App,
     request: Request,
     work: impl FnOnce(&Selection, &dyn Scan, &Query) -> Result<Vec<u8>> + Send + 'static,
-) -> std::result::Result<Vec<u8>, Failure> {
+) -> std::result::Result<Body, Failure> {
     let (params, database) = open(app, request).await?;
     let selection = Selection::read(app, &params)?;
     let query = database.query(options(app, &params)?);
     let work = move |query: &Query| work(&selection, database.view().as_ref(), query);
-    app.run_query(Language::Metadata, query, work).await
+    app.answer_query(Language::Metadata, query, work).await
 }
 
 fn series_json(selection: &Selection, scan: &dyn Scan, query: &Query) -> Result<Vec<u8>> {

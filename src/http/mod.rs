@@ -2,7 +2,7 @@
 //! status codes and wire JSON; it does not know files, series or how a query is run.
 //!
 //! Read in this order: `server` (accept loop, drain), `route` (the table of paths), `app` (what all requests share;
-//! how a query gets its turn), `body` (bytes under a limit), `params` (URL and form), `error` (three dialects),
+//! how a query gets its turn), `body` (bytes under a limit), `params` (URL and form), `error` (three dialects), `held` (large bodies),
 //! then the endpoints: `write`, `remote` and `otlp` (Prometheus' and OpenTelemetry's senders), `prometheus`, `tree`, `read` (remote read), `federate`, `exemplars`, `labels`, `status`, `influx`, `admin`, `retention`, `cells`, and the encoders `number`,
 //! `encode`, `table`.
 //!
@@ -18,6 +18,7 @@ mod encode;
 mod error;
 mod exemplars;
 mod federate;
+mod held;
 mod influx;
 mod ingest;
 mod labels;

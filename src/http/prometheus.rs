@@ -37,9 +37,9 @@ pub(super) async fn query_range(State(app): State<Arc<App>>, request: Request) -
     run_range(&app, request).await.unwrap_or_else(|failure| failure.respond(Dialect::Prometheus))
 }
 
-pub(super) fn respond(outcome: Result<Vec<u8>, Failure>) -> Response {
+pub(super) fn respond(outcome: Result<impl Into<Body>, Failure>) -> Response {
     match outcome {
-        Ok(body) => json_response(StatusCode::OK, body),
+        Ok(body) => json_body(StatusCode::OK, body.into()),
         Err(failure) => failure.respond(Dialect::Prometheus),
     }
 }

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::app::App;
 use super::body::{self, Bound};
-use super::error::{Dialect, Failure, json_response};
+use super::error::{Dialect, Failure, json_body};
 use super::influx::{Scope, epoch_or, new_database, statements, wants_csv};
 use super::params::{Params, decode_segment};
 use super::prometheus::options;
@@ -99,8 +99,8 @@ async fn run(app: &Arc<App>, request: Request) -> Result<Response, Failure> {
         let table = scope.run(query, &statement)?;
         Ok(format.write(table, epoch))
     };
-    let body = app.run_query(Language::Select, account, work).await?;
-    let mut response = json_response(StatusCode::OK, body);
+    let body = app.answer_query(Language::Select, account, work).await?;
+    let mut response = json_body(StatusCode::OK, body);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(format.content_type()));
     Ok(response)
 }

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::app::App;
 use super::encode::data_json;
-use super::error::Failure;
+use super::error::{Dialect, Failure};
 use super::labels::{METRIC_NAME, schemas};
 use super::number::rfc3339;
 use super::prometheus::{open, options, respond};
@@ -63,7 +63,7 @@ pub(super) async fn flags(State(app): State<Arc<App>>) -> Response {
 pub(super) async fn runtimeinfo(State(app): State<Arc<App>>, request: Request) -> Response {
     let (_, database) = match open(&app, request).await {
         Ok(opened) => opened,
-        Err(failure) => return respond(Err(failure)),
+        Err(failure) => return failure.respond(Dialect::Prometheus),
     };
     let started = rfc3339(app.started_ns);
     let raw =

@@ -33,6 +33,7 @@ use self::request::{Form, ReadRequest, read_query};
 use super::app::{App, CancelOnDrop};
 use super::body::{self, Bound};
 use super::error::{Dialect, Failure};
+use super::held;
 use super::params::Params;
 use super::prometheus::{database_of, options};
 use crate::database::Query;
@@ -62,20 +63,25 @@ async fn run(app: &Arc<App>, request: Request) -> std::result::Result<Response, 
     let (worker, last_word, runtime) = (Arc::clone(app), sender.clone(), Handle::current());
     tokio::spawn(async move {
         let work = move |query: &Query| answer(&database, query, &message, &Outlet { sender, runtime });
-        if let Err(failure) = worker.run_query(Language::Promql, query, work).await {
-            // A client that has left hears nothing.
-            drop(last_word.send(Err(failure)).await);
-        }
+        let outcome = worker.run_query_held(Language::Promql, query, work).await;
+        // A client that has left hears nothing.
+        drop(last_word.send(outcome.map(|((), query)| Piece::End(Box::new(query)))).await);
     });
     // What is refused is refused with a status; behind the first piece nothing but a broken answer can say so.
     match pieces.recv().await {
-        Some(Ok(Piece::Samples(message))) => Ok(respond(Form::Samples, Body::from(message))),
+        Some(Ok(Piece::Samples(message))) => {
+            let body = match pieces.recv().await {
+                Some(Ok(Piece::End(query))) => held::whole(message, *query),
+                _ => Body::from(message),
+            };
+            Ok(respond(Form::Samples, body))
+        }
         Some(Ok(Piece::Frame(first))) => {
             let frames = Frames { first: Some(first), pieces, _cancel: cancel };
             Ok(respond(Form::Chunks, Body::new(frames)))
         }
         Some(Err(failure)) => Err(failure),
-        None => Ok(respond(Form::Chunks, Body::empty())),
+        Some(Ok(Piece::End(_))) | None => Ok(respond(Form::Chunks, Body::empty())),
     }
 }
 
@@ -97,7 +103,9 @@ fn respond(form: Form, body: Body) -> Response {
 fn answer(database: &Database, query: &Query, message: &[u8], outlet: &Outlet) -> Result<()> {
     let request = ReadRequest::read(message)?;
     if form(database, query, &request)? == Form::Samples {
-        return Ok(outlet.send(query, Piece::Samples(samples::answer(database, query, &request.queries)?))?);
+        let message = samples::answer(database, query, &request.queries)?;
+        query.budget.keep_bytes(message.capacity() as u64)?;
+        return Ok(outlet.send(query, Piece::Samples(message))?);
     }
     // The frames on their way: waiting, being sent, and being made of two copies.
     let _held = query.budget.hold_bytes((PIECES_WAITING as u64 + 3) * chunks::FRAME_BYTES as u64)?;
@@ -134,6 +142,8 @@ enum Piece {
     Samples(Vec<u8>),
     /// A frame.
     Frame(Vec<u8>),
+    /// There is no more.
+    End(Box<Query>),
 }
 
 /// Where a blocking thread sends pieces to.
@@ -177,14 +187,13 @@ impl hyper::body::Body for Frames {
         if let Some(first) = self.first.take() {
             return Poll::Ready(Some(Ok(Frame::data(Bytes::from(first)))));
         }
-        self.pieces.poll_recv(context).map(|piece| {
-            Some(match piece? {
-                Ok(Piece::Frame(frame) | Piece::Samples(frame)) => Ok(Frame::data(Bytes::from(frame))),
-                Err(failure) => {
-                    tracing::debug!(reason = failure.message, "a remote read ended before its end");
-                    Err(BrokenOff)
-                }
-            })
+        self.pieces.poll_recv(context).map(|piece| match piece? {
+            Ok(Piece::Frame(frame) | Piece::Samples(frame)) => Some(Ok(Frame::data(Bytes::from(frame)))),
+            Ok(Piece::End(_)) => None,
+            Err(failure) => {
+                tracing::debug!(reason = failure.message, "a remote read ended before its end");
+                Some(Err(BrokenOff))
+            }
         })
     }
 }

@@ -56,6 +56,37 @@ fn long_answers_come_in_pieces_that_are_charged_until_they_are_sent() {
 }
 
 #[test]
+fn whole_answers_are_charged_until_they_are_sent() {
+    let rig = Rig::new(Options::default());
+    let (now, database) = (rig.now_ns(), rig.databases.all().remove(0));
+    let lines: String = (0..3_000).map(|host| format!("m,host=host_{host:05} value=1 {now}\n")).collect();
+    assert_eq!(rig.write(&lines).0, 204);
+    rig.runtime.block_on(async {
+        for path in [
+            "/federate?match[]=m",
+            "/api/v1/series?match[]=m",
+            "/query?q=select+*+from+m",
+            "/api/v1/query?query=m&time=1704067200",
+        ] {
+            let request = Request::builder().uri(path).body(Body::empty()).unwrap();
+            let response = TowerToHyperService::new(rig.router.clone()).call(request).await.unwrap();
+            let is_whole = !path.contains("/query?query");
+            let bytes = response.body().size_hint().exact();
+            assert_eq!(bytes.is_some(), is_whole, "{path}");
+            let (mut body, mut left) = (response.into_body(), bytes.unwrap_or(u64::MAX));
+            while let Some(frame) = body.frame().await {
+                let held = database.queries_memory_bytes();
+                assert!(held > 0 && (!is_whole || bytes <= Some(held)), "{path}: {held} for {bytes:?}");
+                left -= frame.unwrap().into_data().unwrap().len() as u64;
+            }
+            drop(body);
+            assert!(left == 0 || !is_whole, "{path}");
+            assert_eq!(database.queries_memory_bytes(), 0, "{path}");
+        }
+    });
+}
+
+#[test]
 fn client_that_takes_nothing_of_its_answer_is_left() {
     let rig = rig();
     let database = rig.databases.all().remove(0);
