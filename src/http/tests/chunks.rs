@@ -205,6 +205,27 @@ fn two_fields_of_one_metric_are_one_series_in_both_forms() {
     assert_eq!(xor_decode(&found[0].chunked_series[0].chunks[0].data).len(), 2);
 }
 
+#[test]
+fn samples_of_all_series_are_charged_and_chunks_are_not_held() {
+    let limits = Limits {
+        query: icecore_query::Limits { memory_bytes_max: 8 << 20, ..Default::default() },
+        ..Limits::default()
+    };
+    let clock = Arc::new(ManualClock::new(1_704_067_200 * SECOND_NS));
+    let rig = Rig::on(SimFs::default(), clock, Config { limits, ..Config::default() });
+    let now = rig.now_ns() / 1_000_000;
+    let samples: Vec<(f64, i64)> = (0..500_i64).map(|step| (step as f64 / 7.0, now - 500 + step)).collect();
+    let many: Vec<TimeSeries> =
+        (0..300).map(|host| series(&[("__name__", "m"), ("host", &host.to_string())], &samples)).collect();
+    assert_eq!(rig.post("/api/v1/write", &[], v1(many)).0, 204);
+    // Each query gives back what it held.
+    let queries = vec![ask(0, now, vec![matcher(0, "__name__", "m")]); 8];
+    let (status, _, body) = rig.chunks(queries.clone(), vec![0]);
+    assert_eq!(status, 422);
+    assert!(String::from_utf8_lossy(&body).contains("query_memory_bytes_max"));
+    assert_eq!(rig.frames(queries).len(), 8 * 300);
+}
+
 /// Asks for many frames and hands over the body, of which the first one was read.
 async fn begun(rig: &Rig) -> Body {
     let now = rig.now_ns() / 1_000_000;

@@ -67,9 +67,11 @@ pub fn each_series(
     if statistic_of(selector)?.is_some() {
         return Err(Error::new(ErrorKind::InvalidInput, "a statistic has no samples"));
     }
+    let before = budget.memory_bytes();
     let targets = select(scan, selector, range, budget)?;
     let reader = Reader { scan, range, budget, targets: &targets };
     let listed = reader.list()?;
+    let listed_bytes = budget.memory_bytes().saturating_sub(before);
     let (mut rest, mut count) = (listed.as_slice(), PORTION_MIN);
     let mut total = Coverage::default();
     while !rest.is_empty() {
@@ -82,11 +84,17 @@ pub fn each_series(
         let bytes = budget.memory_bytes().saturating_sub(before);
         found.iter().filter(|one| !one.is_empty()).try_for_each(&mut *sink)?;
         drop(found);
-        budget.settle_bytes(before, 0)?;
+        give_back(budget, bytes)?;
         let fitting = (count as u64).saturating_mul(PORTION_BYTES) / bytes.max(1);
         count = usize::try_from(fitting).unwrap_or(PORTION_MAX).clamp(1, PORTION_MAX.min(2 * count));
     }
+    give_back(budget, listed_bytes)?;
     Ok(total)
+}
+
+/// Gives back so many bytes; what the sink has taken stays charged.
+fn give_back(budget: &Budget, bytes: u64) -> Result<()> {
+    budget.keep_bytes(budget.memory_bytes().saturating_sub(bytes))
 }
 
 /// A series of a field, by its place in the list of fields.
@@ -318,13 +326,15 @@ mod tests {
         assert!(found.is_sorted_by(|one, next| one.labels < next.labels));
         let budget = Budget::untimed(Limits::default());
         let selector = parse_selector("wide").unwrap();
-        let mut most = 0;
+        let (mut least, mut most) = (u64::MAX, 0);
         each_series(&Wide { series: 5_000 }, &selector, TimeRange::ALL, &budget, &mut |_| {
-            most = budget.memory_bytes().max(most);
+            budget.charge_bytes(10)?;
+            (least, most) = (budget.memory_bytes().min(least), budget.memory_bytes().max(most));
             Ok(())
         })
         .unwrap();
-        // What is left is the list.
-        assert!(most < budget.memory_bytes() + PORTION_BYTES, "{most}");
+        // The list, a portion, and what the sink takes, which stays.
+        assert!(most < least + PORTION_BYTES, "{least} {most}");
+        assert_eq!(budget.memory_bytes(), 50_000);
     }
 }
