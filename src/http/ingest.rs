@@ -42,9 +42,8 @@ async fn run(app: &Arc<App>, request: Request) -> Result<Outcome, Failure> {
     let options = options(&params, database.now_ns())?;
     let encoding = body::encoding(&parts.headers)?;
     let wire = body::read(app, &parts.headers, body, Bound::Lines).await?;
-    let work = move |app: &App, runtime: &Handle| {
-        store(app, runtime, &database, &wire.bytes, encoding, &options)
-    };
+    let work =
+        move |app: &App, runtime: &Handle| store(app, runtime, &database, &wire.bytes, encoding, &options);
     let outcome = app.run_write(encoding == Encoding::Gzip, work).await?;
     app.telemetry.lines_rejected(outcome.rejected_count);
     Ok(outcome)

@@ -14,7 +14,8 @@ use tower_http::compression::predicate::SizeAbove;
 use super::app::App;
 use super::error::{Dialect, Failure};
 use super::{
-    admin, cells, exemplars, federate, influx, ingest, labels, otlp, prometheus, read, remote, retention, select, status, tree, write,
+    admin, cells, exemplars, federate, influx, ingest, labels, otlp, prometheus, read, remote, retention,
+    select, status, tree, write,
 };
 
 /// Smaller bodies are sent as they are: they fit into one packet.
