@@ -48,14 +48,15 @@ impl Database {
     pub fn newest(
         &self,
         query: &Query,
-        selectors: &[promql::Selector],
+        selectors: &[String],
         time_ns: i64,
     ) -> Result<Vec<promql::NewestSample>> {
         let view = self.engine.view();
         let context = promql_context(view.as_ref(), query);
         let mut found = Vec::new();
-        for selector in selectors {
-            found.extend(promql::newest(&context, selector, time_ns)?);
+        // One after the other: the patterns of each may take as much memory as those of a query.
+        for text in selectors {
+            found.extend(promql::newest(&context, &promql::parse_selector(text)?, time_ns)?);
         }
         let key = |one: &promql::NewestSample| (one.labels.name().to_owned(), one.labels.clone());
         found.sort_by_cached_key(|one| (key(one), std::cmp::Reverse(one.ts_ns)));

@@ -12,7 +12,7 @@ use axum::extract::{Request, State};
 use axum::http::header::{ACCEPT, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::Response;
-use icecore_query::promql::{NewestSample, parse_selector};
+use icecore_query::promql::NewestSample;
 
 use super::app::App;
 use super::error::{Dialect, Failure};
@@ -21,7 +21,6 @@ use super::number::{push_float, push_int};
 use super::prometheus::{open, options};
 use crate::database::Query;
 use crate::telemetry::Language;
-use crate::{Error, Result};
 
 const INSTANCE: &str = "instance";
 /// What a sample takes on a page beside its labels: its time and its value.
@@ -67,17 +66,12 @@ fn names(headers: &HeaderMap) -> Names {
     }
 }
 
-async fn run(app: &App, request: Request, names: Names) -> std::result::Result<Body, Failure> {
+async fn run(app: &App, request: Request, names: Names) -> Result<Body, Failure> {
     let (params, database) = open(app, request).await?;
     let matches: Vec<String> = params.all("match[]").map(str::to_owned).collect();
     let query = database.query(options(app, &params)?);
     let work = move |query: &Query| {
-        let selectors = matches.iter().map(|text| {
-            parse_selector(text)
-                .map_err(|error| Error::invalid(format!("invalid parameter \"match[]\": {error}")))
-        });
-        let selectors = selectors.collect::<Result<Vec<_>>>()?;
-        let found = database.newest(query, &selectors, database.now_ns())?;
+        let found = database.newest(query, &matches, database.now_ns())?;
         let text_bytes = |one: &NewestSample| {
             one.labels.iter().map(|(name, value)| (name.len() + 2 * value.len() + 8) as u64).sum::<u64>()
         };
@@ -86,7 +80,8 @@ async fn run(app: &App, request: Request, names: Names) -> std::result::Result<B
         query.budget.charge_bytes(bytes)?;
         Ok(text(&found, names))
     };
-    app.answer_query(Language::Promql, query, work).await
+    let outcome = app.answer_query(Language::Promql, query, work).await;
+    outcome.map_err(|failure| failure.of_parameter("match[]"))
 }
 
 /// A page of samples that stand by the names of their metrics.

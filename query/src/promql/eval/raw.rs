@@ -48,8 +48,12 @@ pub fn has_histograms(
     range: TimeRange,
     budget: &Budget,
 ) -> Result<bool> {
+    let before = budget.memory_bytes();
     let targets = select(scan, selector, range, budget)?;
-    Ok(targets.iter().any(|target| scan.has_histograms(target.measurement, target.field)))
+    let found = targets.iter().any(|target| scan.has_histograms(target.measurement, target.field));
+    drop(targets);
+    budget.keep_bytes(before)?;
+    Ok(found)
 }
 
 /// Hands over the raw samples of each series that has some, each series once, by their labels. Of two samples of one time
