@@ -51,14 +51,19 @@ const PROMQL: [&str; 118] = [
 ];
 
 #[rustfmt::skip]
-const SELECT: [&str; 80] = [
+const SELECT: [&str; 120] = [
     "SELECT ", " FROM ", " WHERE ", " GROUP BY ", " ORDER BY ", " LIMIT ", " OFFSET ", " SLIMIT ", "SHOW ",
     "MEASUREMENTS ", "TAG KEYS ", "TAG VALUES ", "FIELD KEYS ", "SERIES ", " WITH KEY = ", " AND ", " OR ", " fill(",
     "time(", "time", " DESC", " AS ", "(", ")", ",", ";", "*", "+", "-", "/", "%", " = ", " != ", " < ", " > ",
     " <= ", " >= ", " =~ ", " !~ ", "'", "\"", "/.*/", "/ca/", "now()", "1m", "5m", "1h", "30s", "0", "1", "10",
     "100000000", "2.5", "'cart'", "'2024-01-01T01:00:00Z'", "null", "none", "previous", "linear", "count(", "mean(",
     "sum(", "min(", "max(", "first(", "last(", "percentile(", "distinct(", "stddev(", "spread(", "derivative(",
-    "top(", "median(", "latency", "total", "ok", "note", "service", "req", "::",
+    "top(", "median(", "latency", "total", "ok", "note", "service", "req", "::", "(SELECT ", " HAVING ", " LIKE 'c%'",
+    "EXPLAIN ANALYZE SELECT ", " AS x", "x", "bottom(", "sample(", "integral(", "uptime(", "downtime(", "error_rate(",
+    "fraction_le(", "apdex(", "difference(", "non_negative_derivative(", "moving_average(", "cumulative_sum(",
+    "elapsed(", "abs(", "pow(", "log(", "round(", "sqrt(", " SOFFSET ", "time >= '2024-01-01T01:00:00Z'", ", 2)", ", 1m)",
+    "latency)", "total)", " FROM req", " GROUP BY time(10m)", " GROUP BY service", "CARDINALITY ", "EXACT ", "distinct ",
+    "mode(", "uniq(", "$x", "ok, 5m)",
 ];
 
 /// The first byte chooses what the rest is.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::net::UdpSocket;
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::MissedTickBehavior;
 
 use super::app::App;
 use crate::Database;
@@ -15,7 +15,7 @@ use crate::ingest::Precision;
 
 /// Bytes that are written at a time.
 const BATCH_BYTES: usize = 1 << 20;
-/// How long the first datagram of a batch waits for others.
+/// How long a datagram waits for others at most.
 const BATCH_TIME: Duration = Duration::from_secs(1);
 /// The largest datagram there is.
 const DATAGRAM_BYTES_MAX: usize = 65_535;
@@ -35,6 +35,8 @@ pub(crate) struct Listener {
 pub(crate) async fn listen(app: Arc<App>, listener: Listener, mut stop: watch::Receiver<bool>) {
     let mut datagram = vec![0; DATAGRAM_BYTES_MAX];
     let mut batch = Batch::default();
+    let mut due = tokio::time::interval(BATCH_TIME);
+    due.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let is_full = tokio::select! {
             received = listener.socket.recv(&mut datagram) => {
@@ -45,7 +47,7 @@ pub(crate) async fn listen(app: Arc<App>, listener: Listener, mut stop: watch::R
                 }
                 BATCH_BYTES <= batch.lines.len()
             }
-            () = tokio::time::sleep_until(batch.due), if !batch.lines.is_empty() => true,
+            _ = due.tick() => true,
             _ = stop.wait_for(|is_stopping| *is_stopping) => break,
         };
         if is_full {
@@ -56,23 +58,14 @@ pub(crate) async fn listen(app: Arc<App>, listener: Listener, mut stop: watch::R
 }
 
 /// Datagrams that wait to be written.
+#[derive(Default)]
 struct Batch {
     lines: Vec<u8>,
     datagrams: u64,
-    due: Instant,
-}
-
-impl Default for Batch {
-    fn default() -> Self {
-        Self { lines: Vec::new(), datagrams: 0, due: Instant::now() }
-    }
 }
 
 impl Batch {
     fn push(&mut self, datagram: &[u8]) {
-        if self.datagrams == 0 {
-            self.due = Instant::now() + BATCH_TIME;
-        }
         self.datagrams += 1;
         self.lines.extend_from_slice(datagram);
         if datagram.last() != Some(&b'\n') {

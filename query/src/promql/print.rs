@@ -124,6 +124,10 @@ fn sign(is_minus: bool) -> &'static str {
 
 fn print_number(out: &mut Formatter<'_>, value: f64, is_duration: bool) -> fmt::Result {
     if is_duration {
+        // A zero keeps its sign, which no count of milliseconds has.
+        if value == 0.0 && value.is_sign_negative() {
+            return out.write_str("-0s");
+        }
         // Durations are whole milliseconds within the reach of i64.
         return out.write_str(&format_duration(((value * 1e3).round() as i64).saturating_mul(1_000_000)));
     }

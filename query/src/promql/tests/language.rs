@@ -26,6 +26,7 @@ fn parse_literals_prints_numbers() {
     check("1e3", "1000");
     check(".5", "0.5");
     check("1h30m", "1h30m");
+    check("-0m", "-0s");
     check("- Inf", "-Inf");
     check("+inf ^ 2", "+Inf ^ 2");
     check("'a\\tb\\u00e9'", "\"a\\tbé\"");
