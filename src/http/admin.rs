@@ -22,6 +22,9 @@ use crate::databases::{DEFAULT_DATABASE, DatabaseSnapshot};
 use crate::telemetry::Language;
 use crate::{Databases, Result};
 
+/// What the server answers on each path, as OpenAPI 3.1.
+pub(super) const OPENAPI: &str = include_str!("../../docs/openapi.yaml");
+
 /// InfluxDB 1.8's answer, which its clients take for a version they know.
 pub(super) async fn ping() -> Response {
     let mut response = Response::default();
@@ -52,8 +55,17 @@ pub(super) async fn root() -> Response {
     let version = env!("CARGO_PKG_VERSION");
     text(
         StatusCode::OK,
-        format!("icecore {version}: POST /write, GET /query, GET /api/v1/query, GET /health, GET /metrics\n"),
+        format!(
+            "icecore {version}: POST /write, GET /query, GET /api/v1/query, GET /health, GET /metrics; all paths: GET /api/v1/openapi.yaml\n"
+        ),
     )
+}
+
+/// The description of all paths.
+pub(super) async fn openapi() -> Response {
+    let mut response = Response::new(axum::body::Body::from(OPENAPI));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/yaml"));
+    response
 }
 
 pub(super) async fn health(State(app): State<Arc<App>>) -> Response {

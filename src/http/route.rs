@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
-use axum::routing::{any, get, post};
+use axum::routing::{MethodRouter, get, post};
 use tower_http::CompressionLevel;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::SizeAbove;
@@ -20,51 +20,104 @@ use super::{
 
 /// Smaller bodies are sent as they are: they fit into one packet.
 const COMPRESSED_BYTES_MIN: u64 = 1400;
+/// Where the paths of Prometheus stand, and where they stand for one database.
+const PREFIXES: [&str; 2] = ["/api/v1", IN_DATABASE];
+const IN_DATABASE: &str = "/db/{db}/api/v1";
 
-/// All paths of the server.
+/// A path, in the form of the router, and what its methods do.
+type Route = (&'static str, MethodRouter<Arc<App>>);
+
+/// All paths of the server. Each is described in `docs/openapi.yaml`.
 pub(super) fn router(app: Arc<App>) -> Router {
-    Router::new()
-        .route("/", get(admin::root))
-        .route("/query", get(influx::query).post(influx::query))
-        .route("/ping", get(admin::ping))
-        .route("/health", get(admin::health))
-        .route("/health/ready", get(admin::ready))
-        .route("/-/healthy", get(admin::alive))
-        .route("/-/ready", get(admin::ready))
-        .route("/ready", get(admin::ready_v2))
-        .route("/metrics", get(admin::metrics))
-        .route("/api/v2/query", any(admin::flux))
-        .route("/api/v2/buckets", get(admin::buckets))
-        .route("/api/v2/orgs", get(admin::orgs))
-        .route("/api/v1/admin/flush", post(admin::flush))
-        .route("/api/v1/admin/retention", get(retention::show).put(retention::change).post(retention::apply))
-        .route("/api/v1/admin/cells", get(cells::show).put(cells::change))
-        .route("/api/v1/admin/delete", post(admin::delete))
-        .route("/api/v1/admin/snapshot", post(admin::snapshot).delete(admin::remove_snapshot))
-        .route("/federate", get(federate::page))
-        .route("/db/{db}/federate", get(federate::page))
-        .merge(prometheus_api("/api/v1"))
-        .merge(prometheus_api("/db/{db}/api/v1"))
+    let below = |routes: fn() -> Vec<Route>| {
+        PREFIXES.into_iter().fold(Router::new(), |router, prefix| with(router, prefix, routes()))
+    };
+    with(Router::new(), "", pages())
+        .merge(below(prometheus_api))
         .layer(compression())
-        .route("/write", post(write::v1))
-        .route("/api/v2/write", post(write::v2))
-        .route("/ingest", post(ingest::ingest))
-        .route("/v1/metrics", post(otlp::metrics))
-        .merge(senders("/api/v1"))
-        .merge(senders("/db/{db}/api/v1"))
+        .merge(with(Router::new(), "", writers()))
+        .merge(below(senders))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(from_fn_with_state(Arc::clone(&app), count))
         .with_state(app)
 }
 
-/// Where Prometheus and OpenTelemetry send to. Nothing here is compressed: a client that takes no encoding would be
-/// refused after its samples were stored.
-fn senders(prefix: &str) -> Router<Arc<App>> {
-    let at = |path: &str| format!("{prefix}{path}");
-    Router::new()
-        .route(&at("/write"), post(remote::write))
-        .route(&at("/otlp/v1/metrics"), post(otlp::metrics))
+fn with(router: Router<Arc<App>>, prefix: &str, routes: Vec<Route>) -> Router<Arc<App>> {
+    routes
+        .into_iter()
+        .fold(router, |router, (path, methods)| router.route(&format!("{prefix}{path}"), methods))
+}
+
+/// What is there once, and may be compressed.
+fn pages() -> Vec<Route> {
+    vec![
+        ("/", get(admin::root)),
+        ("/query", get(influx::query).post(influx::query)),
+        ("/ping", get(admin::ping)),
+        ("/health", get(admin::health)),
+        ("/health/ready", get(admin::ready)),
+        ("/-/healthy", get(admin::alive)),
+        ("/-/ready", get(admin::ready)),
+        ("/ready", get(admin::ready_v2)),
+        ("/metrics", get(admin::metrics)),
+        ("/api/v2/query", get(admin::flux).post(admin::flux)),
+        ("/api/v2/buckets", get(admin::buckets)),
+        ("/api/v2/orgs", get(admin::orgs)),
+        ("/api/v1/admin/flush", post(admin::flush)),
+        ("/api/v1/admin/retention", get(retention::show).put(retention::change).post(retention::apply)),
+        ("/api/v1/admin/cells", get(cells::show).put(cells::change)),
+        ("/api/v1/admin/delete", post(admin::delete)),
+        ("/api/v1/admin/snapshot", post(admin::snapshot).delete(admin::remove_snapshot)),
+        ("/api/v1/openapi.yaml", get(admin::openapi)),
+        ("/federate", get(federate::page)),
+        ("/db/{db}/federate", get(federate::page)),
+    ]
+}
+
+/// What takes rows. Nothing here is compressed: a client that takes no encoding would be refused after its rows were
+/// stored.
+fn writers() -> Vec<Route> {
+    vec![
+        ("/write", post(write::v1)),
+        ("/api/v2/write", post(write::v2)),
+        ("/ingest", post(ingest::ingest)),
+        ("/v1/metrics", post(otlp::metrics)),
+    ]
+}
+
+/// Where Prometheus and OpenTelemetry send to, below each prefix. Not compressed either.
+fn senders() -> Vec<Route> {
+    vec![("/write", post(remote::write)), ("/otlp/v1/metrics", post(otlp::metrics))]
+}
+
+/// What Prometheus answers, below each prefix.
+fn prometheus_api() -> Vec<Route> {
+    vec![
+        ("/query", get(prometheus::query).post(prometheus::query)),
+        ("/select", get(select::select).post(select::select)),
+        ("/query_range", get(prometheus::query_range).post(prometheus::query_range)),
+        ("/format_query", get(tree::format_query).post(tree::format_query)),
+        ("/parse_query", get(tree::parse_query).post(tree::parse_query)),
+        ("/labels", get(labels::labels).post(labels::labels)),
+        ("/series", get(labels::series).post(labels::series)),
+        ("/label/{name}/values", get(labels::label_values).post(labels::label_values)),
+        ("/metadata", get(labels::metadata)),
+        ("/rules", get(status::rules)),
+        ("/alerts", get(status::alerts)),
+        ("/alertmanagers", get(status::alertmanagers)),
+        ("/targets", get(status::targets)),
+        ("/targets/metadata", get(status::targets_metadata)),
+        ("/scrape_pools", get(status::scrape_pools)),
+        ("/query_exemplars", get(exemplars::query).post(exemplars::query)),
+        ("/read", post(read::read)),
+        ("/status/buildinfo", get(status::buildinfo)),
+        ("/status/config", get(status::config)),
+        ("/status/flags", get(status::flags)),
+        ("/status/runtimeinfo", get(status::runtimeinfo)),
+        ("/status/tsdb", get(status::tsdb)),
+        ("/status/walreplay", get(status::walreplay)),
+    ]
 }
 
 /// Compresses bodies for clients that take it, as fast as it can: most are on the same network.
@@ -72,34 +125,6 @@ fn compression() -> CompressionLayer<SizeAbove> {
     CompressionLayer::new()
         .quality(CompressionLevel::Fastest)
         .compress_when(SizeAbove::new(COMPRESSED_BYTES_MIN))
-}
-
-fn prometheus_api(prefix: &str) -> Router<Arc<App>> {
-    let at = |path: &str| format!("{prefix}{path}");
-    Router::new()
-        .route(&at("/query"), get(prometheus::query).post(prometheus::query))
-        .route(&at("/select"), get(select::select).post(select::select))
-        .route(&at("/query_range"), get(prometheus::query_range).post(prometheus::query_range))
-        .route(&at("/format_query"), get(tree::format_query).post(tree::format_query))
-        .route(&at("/parse_query"), get(tree::parse_query).post(tree::parse_query))
-        .route(&at("/labels"), get(labels::labels).post(labels::labels))
-        .route(&at("/series"), get(labels::series).post(labels::series))
-        .route(&at("/label/{name}/values"), get(labels::label_values).post(labels::label_values))
-        .route(&at("/metadata"), get(labels::metadata))
-        .route(&at("/rules"), get(status::rules))
-        .route(&at("/alerts"), get(status::alerts))
-        .route(&at("/alertmanagers"), get(status::alertmanagers))
-        .route(&at("/targets"), get(status::targets))
-        .route(&at("/targets/metadata"), get(status::targets_metadata))
-        .route(&at("/scrape_pools"), get(status::scrape_pools))
-        .route(&at("/query_exemplars"), get(exemplars::query).post(exemplars::query))
-        .route(&at("/read"), post(read::read))
-        .route(&at("/status/buildinfo"), get(status::buildinfo))
-        .route(&at("/status/config"), get(status::config))
-        .route(&at("/status/flags"), get(status::flags))
-        .route(&at("/status/runtimeinfo"), get(status::runtimeinfo))
-        .route(&at("/status/tsdb"), get(status::tsdb))
-        .route(&at("/status/walreplay"), get(status::walreplay))
 }
 
 async fn not_found(request: Request) -> Response {
@@ -123,70 +148,31 @@ fn dialect_of(path: &str) -> Dialect {
 }
 
 async fn count(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let route = route_name(request.uri().path());
+    let path = request.extensions().get::<MatchedPath>().cloned();
     let response = next.run(request).await;
-    app.telemetry.request(route, response.status().as_u16());
+    let route = route_name(path.as_ref().map(MatchedPath::as_str));
+    app.telemetry.request(&route, response.status().as_u16());
     response
 }
 
-/// A fixed name for a path: what clients invent must not become metrics.
-fn route_name(path: &str) -> &'static str {
-    const FIXED: [&str; 22] = [
-        "/",
-        "/ingest",
-        "/write",
-        "/query",
-        "/ping",
-        "/health",
-        "/health/ready",
-        "/-/healthy",
-        "/-/ready",
-        "/ready",
-        "/metrics",
-        "/federate",
-        "/api/v2/write",
-        "/api/v2/query",
-        "/api/v2/buckets",
-        "/api/v2/orgs",
-        "/api/v1/admin/flush",
-        "/api/v1/admin/retention",
-        "/api/v1/admin/cells",
-        "/api/v1/admin/delete",
-        "/api/v1/admin/snapshot",
-        "/v1/metrics",
-    ];
-    const PROMETHEUS: [&str; 24] = [
-        "/api/v1/select",
-        "/api/v1/query",
-        "/api/v1/query_range",
-        "/api/v1/format_query",
-        "/api/v1/parse_query",
-        "/api/v1/labels",
-        "/api/v1/series",
-        "/api/v1/metadata",
-        "/api/v1/rules",
-        "/api/v1/query_exemplars",
-        "/api/v1/alerts",
-        "/api/v1/alertmanagers",
-        "/api/v1/targets",
-        "/api/v1/targets/metadata",
-        "/api/v1/scrape_pools",
-        "/api/v1/status/config",
-        "/api/v1/status/flags",
-        "/api/v1/status/runtimeinfo",
-        "/api/v1/status/tsdb",
-        "/api/v1/status/walreplay",
-        "/api/v1/status/buildinfo",
-        "/api/v1/write",
-        "/api/v1/read",
-        "/api/v1/otlp/v1/metrics",
-    ];
-    let in_database = path.strip_prefix("/db/").and_then(|rest| rest.find('/').and_then(|at| rest.get(at..)));
-    let path = in_database.unwrap_or(path);
-    if path.starts_with("/api/v1/label/") && path.ends_with("/values") {
-        return "/api/v1/label/values";
-    }
-    FIXED.iter().chain(&PROMETHEUS).find(|name| **name == path).copied().unwrap_or("other")
+/// The name of a route in metrics: its path in the table, whatever the database and the label. What clients invent must
+/// not become metrics.
+fn route_name(matched: Option<&str>) -> String {
+    let Some(path) = matched else { return "other".to_owned() };
+    let path = match path.strip_prefix(IN_DATABASE) {
+        Some(below) => format!("/api/v1{below}"),
+        None => path.to_owned(),
+    };
+    path.replace("/{name}", "")
+}
+
+/// The paths of the table, in the form of the router.
+#[cfg(test)]
+pub(super) fn paths() -> Vec<String> {
+    let below = [prometheus_api(), senders()].concat();
+    let below =
+        PREFIXES.iter().flat_map(|prefix| below.iter().map(move |(path, _)| format!("{prefix}{path}")));
+    [pages(), writers()].concat().into_iter().map(|(path, _)| path.to_owned()).chain(below).collect()
 }
 
 #[cfg(test)]
@@ -196,16 +182,14 @@ mod tests {
     #[test]
     fn route_names_are_few() {
         let cases = [
-            ("/write", "/write"),
-            ("/db/shop/api/v1/query", "/api/v1/query"),
-            ("/api/v1/label/service/values", "/api/v1/label/values"),
-            ("/db/shop/api/v1/label/x/values", "/api/v1/label/values"),
-            ("/wp-admin", "other"),
-            ("/db/shop/federate", "/federate"),
-            ("/db/", "other"),
+            (Some("/write"), "/write"),
+            (Some("/db/{db}/api/v1/query"), "/api/v1/query"),
+            (Some("/api/v1/label/{name}/values"), "/api/v1/label/values"),
+            (Some("/db/{db}/api/v1/label/{name}/values"), "/api/v1/label/values"),
+            (None, "other"),
         ];
         for (path, wanted) in cases {
-            assert_eq!(route_name(path), wanted, "{path}");
+            assert_eq!(route_name(path), wanted, "{path:?}");
         }
     }
 }

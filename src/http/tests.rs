@@ -5,6 +5,7 @@ mod chunks;
 mod compression;
 mod exemplars;
 mod federate;
+mod openapi;
 mod otlp;
 mod read;
 mod remote;
@@ -67,9 +68,19 @@ impl Rig {
         })
     }
 
-    /// A request with headers and any bytes.
     fn post(&self, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> (u16, HeaderMap, Vec<u8>) {
-        let mut request = Request::builder().method(Method::POST).uri(path);
+        self.request(Method::POST, path, headers, body)
+    }
+
+    /// A request with headers and any bytes.
+    fn request(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Vec<u8>,
+    ) -> (u16, HeaderMap, Vec<u8>) {
+        let mut request = Request::builder().method(method).uri(path);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
