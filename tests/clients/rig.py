@@ -1,5 +1,5 @@
 """What the rigs of this directory share: the real Prometheus and the release binary, started on loopback, and stopped by
-the process. Knows nothing of what is sent or asked."""
+the process; checks that are counted; Python's packages in a place of their own. Knows nothing of what is sent or asked."""
 
 import os
 import pathlib
@@ -18,6 +18,43 @@ TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 ICECORE = os.environ.get("ICECORE_BINARY", str(TARGET / "release" / "icecore"))
 
 processes = []
+passed = 0
+failed = 0
+
+
+def check(name, is_right, detail=""):
+    global passed, failed
+    if is_right:
+        passed += 1
+    else:
+        failed += 1
+        print(f"FAILED {name}: {detail}"[:2000], file=sys.stderr)
+
+
+def check_log(path):
+    """No line of a log at WARN or ERROR."""
+    log = path.read_text(errors="replace")
+    bad = [line for line in log.splitlines() if re.search(r"level=(warn|error)|\b(WARN|ERROR)\b", line)]
+    check(f"log of {path.stem}", not bad, "\n".join(bad[:5]))
+
+
+def finish(skipped=0):
+    """Says how it went; the status of the process."""
+    print(f"{passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else ""))
+    return int(failed > 0)
+
+
+def packages(scratch, *names):
+    """A Python of its own with these packages of PyPI; None, and a word about it, where they cannot be had."""
+    python = scratch / "venv" / "bin" / "python"
+    for command in (
+        [sys.executable, "-m", "venv", str(scratch / "venv")],
+        [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check", *names],
+    ):
+        if subprocess.run(command, capture_output=True).returncode != 0:
+            print(f"SKIPPED: {', '.join(names)} cannot be installed", file=sys.stderr)
+            return None
+    return python
 
 
 def start(arguments, log, **kwargs):
