@@ -1,6 +1,7 @@
 """What the rigs of this directory share: the real Prometheus and the release binary, started on loopback, and stopped by
 the process; checks that are counted; Python's packages in a place of their own. Knows nothing of what is sent or asked."""
 
+import math
 import os
 import pathlib
 import re
@@ -29,6 +30,20 @@ def check(name, is_right, detail=""):
     else:
         failed += 1
         print(f"FAILED {name}: {detail}"[:2000], file=sys.stderr)
+
+
+def is_same(one, other):
+    """Whether two answers are equal, but for the last bits of their numbers."""
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(is_same, one, other))
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(is_same(one[key], other[key]) for key in one)
+    if one == other:
+        return True
+    try:
+        return math.isclose(float(one), float(other), rel_tol=1e-12)
+    except (TypeError, ValueError):
+        return False
 
 
 def check_log(path):
@@ -94,13 +109,18 @@ def wait_for(what, is_there, seconds=30):
 
 
 def find_prometheus():
-    if shutil.which("prometheus") is None and os.geteuid() == 0 and shutil.which("apt-get"):
+    return installed("prometheus", "prometheus")
+
+
+def installed(binary, package):
+    """The path of a program, which Debian's package brings where that is allowed; else None."""
+    if shutil.which(binary) is None and os.geteuid() == 0 and shutil.which("apt-get"):
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         # The machine may refuse; then the run is skipped.
         subprocess.run(["apt-get", "update", "-q"], check=False, **quiet)
-        install = ["apt-get", "install", "-qy", "--no-install-recommends", "prometheus"]
+        install = ["apt-get", "install", "-qy", "--no-install-recommends", package]
         subprocess.run(install, check=False, **quiet, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
-    return shutil.which("prometheus")
+    return shutil.which(binary)
 
 
 def prometheus(binary, scratch, name, config, *flags):
