@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.error
@@ -49,12 +50,30 @@ def is_same(one, other):
 def check_log(path):
     """No line of a log at WARN or ERROR."""
     log = path.read_text(errors="replace")
-    bad = [line for line in log.splitlines() if re.search(r"level=(warn|error)|\b(WARN|ERROR)\b", line)]
+    bad = [line for line in log.splitlines() if re.search(r"level=(warn|error)|\t(warn|error)\t|\b(WARN|ERROR)\b", line)]
     check(f"log of {path.stem}", not bad, "\n".join(bad[:5]))
 
 
-def finish(skipped=0):
-    """Says how it went; the status of the process."""
+def main(run, find, what, logs=("icecore",)):
+    """Runs a rig in a scratch directory, with what `find` finds there, and looks at logs; the status of the process. `run`
+    gives the number of its parts that were skipped, or nothing."""
+    if not os.access(ICECORE, os.X_OK):
+        print(f"{ICECORE} is missing: run cargo build --release first\n0 passed, 1 failed")
+        return 1
+    skipped = 0
+    with tempfile.TemporaryDirectory() as scratch:
+        scratch = pathlib.Path(scratch)
+        found = find(scratch)
+        if found is None:
+            print(f"SKIPPED: no {what} and it cannot be installed", file=sys.stderr)
+            skipped = 1
+        else:
+            try:
+                skipped = run(scratch, found) or 0
+                for name in logs:
+                    check_log(scratch / f"{name}.log")
+            finally:
+                stop_all()
     print(f"{passed} passed, {failed} failed" + (f", {skipped} skipped" if skipped else ""))
     return int(failed > 0)
 
@@ -108,7 +127,7 @@ def wait_for(what, is_there, seconds=30):
     return False
 
 
-def find_prometheus():
+def find_prometheus(_scratch=None):
     return installed("prometheus", "prometheus")
 
 
