@@ -21,8 +21,7 @@ use super::{
 /// Smaller bodies are sent as they are: they fit into one packet.
 const COMPRESSED_BYTES_MIN: u64 = 1400;
 /// Where the paths of Prometheus stand, and where they stand for one database.
-const PREFIXES: [&str; 2] = ["/api/v1", IN_DATABASE];
-const IN_DATABASE: &str = "/db/{db}/api/v1";
+const PREFIXES: [&str; 2] = ["/api/v1", "/db/{db}/api/v1"];
 
 /// A path, in the form of the router, and what its methods do.
 type Route = (&'static str, MethodRouter<Arc<App>>);
@@ -159,11 +158,7 @@ async fn count(State(app): State<Arc<App>>, request: Request, next: Next) -> Res
 /// not become metrics.
 fn route_name(matched: Option<&str>) -> String {
     let Some(path) = matched else { return "other".to_owned() };
-    let path = match path.strip_prefix(IN_DATABASE) {
-        Some(below) => format!("/api/v1{below}"),
-        None => path.to_owned(),
-    };
-    path.replace("/{name}", "")
+    path.strip_prefix("/db/{db}").unwrap_or(path).replace("/{name}", "")
 }
 
 /// The paths of the table, in the form of the router.
