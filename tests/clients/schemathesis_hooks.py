@@ -53,26 +53,44 @@ def above(of):
 
 
 PROMQL = st.recursive(SELECTORS | SCALARS, above, max_leaves=6)
-FIELDS = st.sampled_from(["latency_ms", "errors", "note", "service", "nosuch", '"latency_ms"', "value", "note::field", "service::tag", "time"])
+FIELDS = st.sampled_from(["latency_ms", "errors", "latency_ms", "errors", "note", "service", "nosuch", '"latency_ms"', "value", "note::field", "service::tag", "time"])
 AGGREGATES = st.sampled_from([
-    "count", "sum", "min", "max", "spread", "mean", "stddev", "first", "last", "median", "p50", "p99", "distinct", "uniq", "mode", "derivative",
+    "count", "sum", "min", "max", "spread", "mean", "stddev", "first", "last", "median", "p50", "p99", "distinct", "uniq", "mode", "integral", "error_rate",
+])
+NUMBERS = st.sampled_from(["2", "3", "5", "99.9", "100", "2", "3", "5", "0", "-2", "9223372036854775807"])
+# Functions with a number or a duration beside their column.
+LONGER = st.sampled_from([
+    "percentile({}, {})", "top({}, {})", "bottom({}, {})", "sample({}, {})", "moving_average({}, {})", "fraction_le({}, {})", "apdex({}, {})",
+    "pow({}, {})", "log({}, {})", "atan2({}, {})",
+])
+UNITS = st.sampled_from(["1s", "30s", "1m", "1h", "1ns", "0s", "10000w"])
+CALLS = st.one_of(
+    st.builds("{}({})".format, AGGREGATES, FIELDS),
+    st.builds(lambda form, field, number: form.format(field, number), LONGER, FIELDS, NUMBERS),
+    st.builds("{}({}, {})".format, st.sampled_from(["integral", "elapsed", "derivative", "uptime", "downtime"]), FIELDS, UNITS),
+)
+TRANSFORMS = st.sampled_from([
+    "derivative({})", "non_negative_derivative({}, 1m)", "difference({})", "non_negative_difference({})", "moving_average({}, 3)", "cumulative_sum({})",
+    "elapsed({}, 1s)", "abs({})", "ln({})", "round({})", "sqrt({})",
 ])
 COLUMNS = st.recursive(
     FIELDS
-    | st.sampled_from(["*", "mean(*)", "max(/lat.*/)", "percentile(latency_ms, 99.9)", "percentile(errors, 101)", "count(distinct(note))", "1", "-1.5"])
-    | st.builds("{}({})".format, AGGREGATES, FIELDS),
-    lambda of: st.builds("({} {} {})".format, of, st.sampled_from("+-*/%"), of) | st.builds("{} AS {}".format, of, st.sampled_from(["a", '"b c"', "time"])),
-    max_leaves=4,
+    | st.sampled_from(["*", "mean(*)", "max(/lat.*/)", "count(distinct(note))", "top(latency_ms, service, 2)", "2", "-1.5"])
+    | CALLS
+    | st.builds(lambda form, call: form.format(call), TRANSFORMS, CALLS | FIELDS),
+    lambda of: st.builds("({} {} {})".format, of, st.sampled_from("+-*/%"), of),
+    max_leaves=3,
 )
+COLUMNS |= st.builds("{} AS {}".format, COLUMNS, st.sampled_from(["a", '"b c"', "time"]))
 BOUNDS = st.one_of(
     st.integers(NOW_S - 4000, NOW_S + 100).map("{}s".format),
     st.sampled_from(["now()", "now() - 1h", "now() + 1w", "0", "-9223372036854775808", "9223372036854775807", "'2026-01-31'", "'1677-09-21T00:12:43Z'", "99999w"]),
 )
 CONDITIONS = st.recursive(
     st.builds("time {} {}".format, st.sampled_from([">", ">=", "<", "<=", "=", "!="]), BOUNDS)
-    | st.builds("{} {} {}".format, FIELDS, st.sampled_from(["=", "!=", "<", ">="]), st.sampled_from(["'pay'", "5", "1e308", "true", "''", "latency_ms"]))
-    | st.builds("{} {} /{}/".format, FIELDS, st.sampled_from(["=~", "!~"]), st.sampled_from(["p.*", "[a-z]+", "(", "", "(a|b){1,3}", "\\d"]))
-    | st.sampled_from(["service IN ('pay', 'cart')", "errors NOT IN (1, 2)"]),
+    | st.builds("{} {} {}".format, FIELDS, st.sampled_from(["=", "!=", "<", ">="]), st.sampled_from(["'pay'", "5", "1000000000000000000000", "true", "''", "latency_ms"]))
+    | st.builds("{} {} /{}/".format, FIELDS, st.sampled_from(["=~", "!~"]), st.sampled_from(["p.*", "[a-z]+", "(a|p).y", "[^c]", "(a|b){1,3}", "\\d"]))
+    | st.sampled_from(["service IN ('pay', 'cart')", "errors NOT IN (1, 2)", "note LIKE 'n1%'", "service NOT LIKE '_a%'", "latency_ms > 3"]),
     lambda of: st.builds("({} {} {})".format, of, st.sampled_from(["AND", "OR"]), of) | st.builds("NOT {}".format, of),
     max_leaves=4,
 )
@@ -84,16 +102,22 @@ def part(text, of):
     return st.just("") | st.builds(text.format, of)
 
 
-SELECTS = st.builds(
-    "SELECT {} FROM {}{}{}{}{}{}".format,
-    st.lists(COLUMNS, min_size=1, max_size=3).map(", ".join),
-    SOURCES,
-    part(" WHERE {}", CONDITIONS),
-    part(" GROUP BY {}", st.sampled_from(["*", "service", "/s.*/", "nosuch"]) | WIDTHS.map("time({})".format) | WIDTHS.map("time({}), service".format)),
-    part(" fill({})", st.sampled_from(["null", "none", "previous", "linear", "0", "-1.5"])),
-    part(" ORDER BY time {}", st.sampled_from(["ASC", "DESC"])),
-    part(" {}", st.sampled_from(["LIMIT 3", "LIMIT 0", "OFFSET 2", "LIMIT 2 OFFSET 1 SLIMIT 1 SOFFSET 1", "LIMIT 99999999999999999999"])),
-)
+def select(of):
+    return st.builds(
+        "SELECT {} FROM {}{}{}{}{}{}{}".format,
+        st.lists(COLUMNS, min_size=1, max_size=3).map(", ".join),
+        of,
+        part(" WHERE {}", CONDITIONS),
+        part(" GROUP BY {}", st.sampled_from(["*", "service", "/s.*/", "nosuch"]) | WIDTHS.map("time({})".format) | WIDTHS.map("time({}), service".format)),
+        part(" fill({})", st.sampled_from(["null", "none", "previous", "linear", "0", "-1.5"])),
+        part(" HAVING {}", st.builds("{} > {}".format, CALLS | st.just("a"), NUMBERS)),
+        part(" ORDER BY {}", st.sampled_from(["time ASC", "time DESC", "latency_ms", "a DESC, time", "max DESC", "nosuch"])),
+        part(" {}", st.sampled_from(["LIMIT 3", "LIMIT 0", "OFFSET 2", "LIMIT 2 OFFSET 1 SLIMIT 1 SOFFSET 1", "LIMIT 9223372036854775807", "OFFSET 9223372036854775807"])),
+    )
+
+
+SELECTS = st.recursive(select(SOURCES), lambda of: select(of.map("({})".format)), max_leaves=3)
+EXPLAINS = st.builds("{}{}".format, st.sampled_from(["EXPLAIN ", "EXPLAIN ANALYZE "]), SELECTS)
 SHOWS = st.builds(
     "SHOW {}{}{}".format,
     st.sampled_from(["DATABASES", "MEASUREMENTS", "TAG KEYS", "FIELD KEYS", "SERIES", "RETENTION POLICIES", "TAG VALUES WITH KEY = service",
@@ -105,7 +129,7 @@ OTHERS = st.sampled_from([
     "CREATE DATABASE other", "DROP DATABASE other", "DELETE FROM requests WHERE service = 'gone'", "DROP SERIES FROM requests WHERE service = 'gone'",
     "DELETE FROM /odd/ WHERE time < now()", "DROP MEASUREMENT nosuch", "SELECT",
 ])
-STATEMENTS = st.lists(SELECTS | SELECTS | SHOWS | OTHERS, min_size=1, max_size=2).map("; ".join)
+STATEMENTS = st.lists(SELECTS | SELECTS | SHOWS | EXPLAINS | OTHERS, min_size=1, max_size=2).map("; ".join)
 LINES = st.lists(st.sampled_from([
     "requests,service=cart latency_ms=10,note=\"a\"",
     f"requests,service=gone latency_ms=1i {NOW_S}000000000",
