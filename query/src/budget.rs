@@ -189,6 +189,14 @@ impl Budget {
                 ),
             ));
         }
+        self.work(count)
+    }
+
+    /// Tells of work on samples that are charged already, so that the clock is looked at in time.
+    ///
+    /// # Errors
+    /// `Deadline` or `Cancelled`.
+    pub fn work(&self, count: u64) -> Result<()> {
         let unclocked = self.unclocked.fetch_add(count.saturating_add(CHARGE_SAMPLES), Ordering::Relaxed);
         if unclocked < CLOCK_SAMPLES {
             return self.check_cancelled();

@@ -171,9 +171,13 @@ impl Evaluator<'_> {
             self.context.budget.charge_samples(grid.count as u64)?;
             self.context.budget.charge_bytes(series_bytes(grid.count))?;
             let window = |step: usize| windows.get(step).or(windows.first()).copied();
-            let points: Vec<Point> = (0..grid.count)
-                .map(|step| window(step).and_then(|window| point(&raw, window, step)))
-                .collect();
+            // A window may be all of the series.
+            let samples = (raw.ts_ns.len() + raw.hists.len()) as u64;
+            let points = (0..grid.count).map(|step| {
+                self.context.budget.work(samples)?;
+                Ok(window(step).and_then(|window| point(&raw, window, step)))
+            });
+            let points = points.collect::<Result<Vec<Point>>>()?;
             let heap = points.iter().flatten().map(Sample::heap_bytes).sum();
             self.context.budget.charge_bytes(heap)?;
             series.push(Series { labels: raw.labels, drops_name: raw.drops_name, points });

@@ -1,5 +1,7 @@
 //! What is icecore's own: names of fields, statistics, histograms over layers, raw rows that are gone, limits.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use icecore_storage::model::{MINUTE_NS, SECOND_NS, SeriesKey, TimeRange, Value};
@@ -248,7 +250,7 @@ fn memory_of_what_an_expression_dropped_is_given_back() {
 fn query_beyond_the_memory_of_all_is_busy() {
     let (scan, _) = latencies();
     let pool = crate::MemoryPool::new(5_000);
-    let budget = Budget::untimed(Limits::default()).with_pool(std::sync::Arc::clone(&pool));
+    let budget = Budget::untimed(Limits::default()).with_pool(Arc::clone(&pool));
     let lookback = Duration::from_secs(300);
     let context = Context { scan: &scan, budget: &budget, lookback, resolution: Resolution::Auto };
     let error = range(&context, "http_ms", 0, 600 * SECOND_NS, SECOND_NS).unwrap_err();
@@ -261,7 +263,7 @@ fn query_beyond_the_memory_of_all_is_busy() {
 fn cancelled_query_ends() {
     let (scan, _) = latencies();
     let budget = Budget::untimed(Limits::default());
-    budget.cancel_switch().store(true, std::sync::atomic::Ordering::Relaxed);
+    budget.cancel_switch().store(true, Ordering::Relaxed);
     let lookback = Duration::from_secs(300);
     let context = Context { scan: &scan, budget: &budget, lookback, resolution: Resolution::Auto };
     assert_eq!(instant(&context, "http_ms", 0).unwrap_err().kind(), ErrorKind::Cancelled);
@@ -275,4 +277,29 @@ fn range_of_a_scalar_is_one_series() {
     let QueryValue::Matrix(series) = answer.value else { panic!("no matrix") };
     let points: Vec<_> = (0..3i64).map(|step| (step * SECOND_NS, Sample::Float(step as f64))).collect();
     assert_eq!(series[0].points, points);
+}
+
+/// A query over one long series went on for half as long again as it may: the clock was looked at once for each series.
+#[test]
+fn deadline_is_noticed_between_the_steps_of_one_series() {
+    let mut scan = VecScan::default();
+    for second in 0..2000 {
+        scan.push(&key("m", "a"), "value", second * SECOND_NS, Value::Float(1.0));
+    }
+    for query in ["quantile_over_time(0.5, m[10m])", "mad_over_time((m)[10m:1s])"] {
+        let looks = Arc::new(AtomicU64::new(0));
+        let clock = Arc::clone(&looks);
+        let elapsed = Arc::new(move || Duration::from_secs(clock.fetch_add(1, Ordering::Relaxed)));
+        let limits = Limits { timeout: Duration::from_secs(200), ..Limits::default() };
+        let budget = Budget::new(limits, elapsed);
+        let context = Context {
+            scan: &scan,
+            budget: &budget,
+            lookback: Duration::from_secs(300),
+            resolution: Resolution::Auto,
+        };
+        let outcome = range(&context, query, 600 * SECOND_NS, 1900 * SECOND_NS, SECOND_NS);
+        assert_eq!(outcome.unwrap_err().kind(), ErrorKind::Deadline, "{query}");
+        assert!(looks.load(Ordering::Relaxed) < 300, "{query}");
+    }
 }
