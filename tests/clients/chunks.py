@@ -4,13 +4,7 @@ them. Knows nothing of what is asked."""
 import struct
 import urllib.request
 
-
-def varint(number):
-    out = b""
-    while number >= 0x80:
-        out += bytes([number & 0x7F | 0x80])
-        number >>= 7
-    return out + bytes([number])
+from wire import varint
 
 
 def field(number, value):
