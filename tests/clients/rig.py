@@ -131,13 +131,13 @@ def find_prometheus(_scratch=None):
     return installed("prometheus", "prometheus")
 
 
-def installed(binary, package):
-    """The path of a program, which Debian's package brings where that is allowed; else None."""
+def installed(binary, *names):
+    """The path of a program, which Debian's packages bring where that is allowed; else None."""
     if shutil.which(binary) is None and os.geteuid() == 0 and shutil.which("apt-get"):
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         # The machine may refuse; then the run is skipped.
         subprocess.run(["apt-get", "update", "-q"], check=False, **quiet)
-        install = ["apt-get", "install", "-qy", "--no-install-recommends", package]
+        install = ["apt-get", "install", "-qy", "--no-install-recommends", *names]
         subprocess.run(install, check=False, **quiet, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
     return shutil.which(binary)
 

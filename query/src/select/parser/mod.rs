@@ -25,6 +25,9 @@ const NESTING_MAX: usize = 64;
 /// Deepest nesting of subqueries: each is evaluated, and holds its rows, inside the one around it.
 const QUERIES_MAX: usize = 8;
 
+/// Bytes of the values of parameters at all their places together: each place has its own.
+const BOUND_BYTES_MAX: usize = 1 << 20;
+
 /// Words that cannot be names without double quotes.
 const RESERVED: [&str; 27] = [
     "select", "from", "where", "group", "by", "order", "limit", "offset", "slimit", "soffset", "and", "or",
@@ -93,7 +96,7 @@ pub enum Binding {
 
 /// The tokens with values in place of parameters.
 fn bound(text: &str, lexemes: Vec<Lexeme>, bindings: &Bindings) -> Result<Vec<Lexeme>> {
-    let mut filled = Vec::with_capacity(lexemes.len());
+    let (mut filled, mut bound_bytes) = (Vec::with_capacity(lexemes.len()), 0);
     for Lexeme { token, offset } in lexemes {
         let Token::Bound(name) = &token else {
             filled.push(Lexeme { token, offset });
@@ -102,27 +105,21 @@ fn bound(text: &str, lexemes: Vec<Lexeme>, bindings: &Bindings) -> Result<Vec<Le
         let value = bindings.get(name);
         let value =
             value.ok_or_else(|| Error::at(text, offset, format!("parameter ${name} has no value")))?;
+        if let Binding::Text(value) | Binding::Identifier(value) | Binding::Regex(value) = value {
+            bound_bytes += value.len();
+            if BOUND_BYTES_MAX < bound_bytes {
+                let message = format!("parameters are put in for more than {BOUND_BYTES_MAX} bytes of text");
+                return Err(Error::at(text, offset, message));
+            }
+        }
         let mut push = |token: Token| filled.push(Lexeme { token, offset });
         match value {
             Binding::Text(value) => push(Token::Text(value.clone())),
             Binding::Identifier(name) => push(Token::Quoted(name.clone())),
             Binding::Regex(regex) => push(Token::Regex(regex.clone())),
             Binding::Bool(value) => push(Token::Word(value.to_string())),
-            Binding::Integer(value) => {
-                if *value < 0 {
-                    push(Token::Symbol("-"));
-                }
-                push(match i64::try_from(value.unsigned_abs()) {
-                    Ok(size) => Token::Integer(size),
-                    Err(_) => Token::Float(value.unsigned_abs() as f64),
-                });
-            }
-            Binding::Float(value) if value.is_finite() => {
-                if value.is_sign_negative() {
-                    push(Token::Symbol("-"));
-                }
-                push(Token::Float(value.abs()));
-            }
+            Binding::Integer(value) => push(Token::Integer(*value)),
+            Binding::Float(value) if value.is_finite() => push(Token::Float(*value)),
             Binding::Float(_) => {
                 return Err(Error::at(text, offset, format!("parameter ${name} is no number")));
             }
@@ -385,7 +382,7 @@ impl<'a> Parser<'a> {
 
     fn count(&mut self, clause: &str) -> Result<usize> {
         match self.peek() {
-            Token::Integer(count) => {
+            Token::Integer(count) if 0 <= *count => {
                 self.place += 1;
                 Ok(usize::try_from(*count).unwrap_or(usize::MAX))
             }

@@ -171,6 +171,8 @@ fn bound_parameters_are_one_token_each() {
     let bindings: Bindings = [
         ("host", Binding::Text("a' OR host = 'b".to_owned())),
         ("low", Binding::Integer(-1)),
+        ("least", Binding::Integer(i64::MIN)),
+        ("long", Binding::Text("x".repeat(60_000))),
         ("every", Binding::Duration("1h".to_owned())),
         ("what", Binding::Identifier("load".to_owned())),
         ("like", Binding::Regex("^a$".to_owned())),
@@ -195,6 +197,11 @@ fn bound_parameters_are_one_token_each() {
         ("SELECT load FROM cpu WHERE host = $nobody", "1:35: parse error: parameter $nobody has no value"),
         ("SELECT max(load) FROM cpu GROUP BY time($bad)", "is no duration"),
         ("SELECT load FROM cpu WHERE host = '$nobody' AND load > $", "unexpected character"),
+        ("SELECT load FROM cpu LIMIT $low", "a whole number after LIMIT"),
+        (
+            &format!("SELECT load FROM cpu WHERE host IN ({}$long)", "$long,".repeat(20)),
+            "more than 1048576 bytes",
+        ),
     ] {
         assert!(ask(text).unwrap_err().to_string().contains(part), "{text}: {:?}", ask(text));
     }
