@@ -2,6 +2,7 @@
 
 #![warn(clippy::indexing_slicing)]
 
+use std::borrow::Cow;
 use std::io::Read;
 
 use axum::body::Body;
@@ -148,6 +149,14 @@ pub(super) async fn params(app: &App, parts: &Parts, body: Body) -> Result<Param
         return Err(Failure::unsupported_media("a form body is sent without content encoding"));
     }
     Params::parse(parts.uri.query(), &form.bytes)
+}
+
+/// A body without its packing. Blocking.
+pub(super) fn plain<'a>(app: &App, wire: &'a [u8], encoding: Encoding) -> Result<Cow<'a, [u8]>, Failure> {
+    match encoding {
+        Encoding::Identity => Ok(Cow::Borrowed(wire)),
+        Encoding::Gzip => app.unpacked(gunzip(wire, &app.limits)).map(Cow::Owned),
+    }
 }
 
 /// Unpacks a gzip body under the limits of size and ratio. Blocking.

@@ -15,7 +15,6 @@ use super::error::{Dialect, Failure, json_response};
 use super::number::push_json_text;
 use super::params::Params;
 use crate::Database;
-use crate::ingest::Precision;
 use crate::ingest::events::{self, EventOptions};
 use crate::point::Point;
 
@@ -54,17 +53,12 @@ fn options(params: &Params, now_ns: i64) -> Result<EventOptions, Failure> {
         let names = params.all(name).flat_map(|names| names.split(','));
         names.map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
     };
-    let precision = params.get("precision").map(|text| {
-        Precision::parse(text).ok_or_else(|| {
-            Failure::bad_request(format!("invalid precision {text:?}: one of n, ns, u, us, ms, s, m, h"))
-        })
-    });
     Ok(EventOptions {
         measurement: params.get("measurement").map(str::to_owned),
         tags: list("tags"),
         integers: list("integers"),
         time_name: params.get("time").map(str::to_owned),
-        precision: precision.transpose()?,
+        precision: params.precision()?,
         now_ns,
     })
 }
@@ -117,21 +111,14 @@ fn store(
     encoding: Encoding,
     options: &EventOptions,
 ) -> Result<Outcome, Failure> {
-    let unpacked;
-    let body = match encoding {
-        Encoding::Identity => wire,
-        Encoding::Gzip => {
-            unpacked = app.unpacked(body::gunzip(wire, &app.limits))?;
-            unpacked.as_slice()
-        }
-    };
+    let body = body::plain(app, wire, encoding)?;
     // Events are read one by one, and points wait for their portion: the memory is that of the largest event, which may be
     // all of the body, or of a portion.
     let _memory = runtime.block_on(app.decoding_memory(body.len().saturating_mul(MEMORY_FACTOR)))?;
     let mut writer =
         Writer { database, schemas: HashMap::new(), points: Vec::new(), places: Vec::new(), bytes: 0 };
     let (mut outcome, mut place) = (Outcome::default(), 0);
-    events::each::<Failure>(body, &mut |event| {
+    events::each::<Failure>(&body, &mut |event| {
         place += 1;
         let point = event.and_then(|event| {
             events::point(&event, options, &mut |measurement, field| writer.field_type(measurement, field))

@@ -6,6 +6,7 @@
 use icecore_storage::model::{HOUR_NS, MINUTE_NS, SECOND_NS, TimeRange};
 
 use super::error::Failure;
+use crate::ingest::Precision;
 
 /// Parameters of one request; more are refused.
 const PARAMS_MAX: usize = 1000;
@@ -76,6 +77,14 @@ impl Params {
             return Err(crate::Error::invalid(missing("rule[]")));
         }
         Ok(self.all("rule[]").filter(|text| !text.is_empty()))
+    }
+
+    /// The unit of times in a body; `None` when it is not given.
+    pub(super) fn precision(&self) -> Result<Option<Precision>, Failure> {
+        let Some(text) = self.get("precision") else { return Ok(None) };
+        Precision::parse(text).map(Some).ok_or_else(|| {
+            Failure::bad_request(format!("invalid precision {text:?}: one of n, ns, u, us, ms, s, m, h"))
+        })
     }
 
     /// A time; `None` when it is not given.

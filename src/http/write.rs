@@ -52,7 +52,7 @@ fn answer(outcome: Result<u64, Failure>, dialect: Dialect) -> Response {
 async fn write(app: &Arc<App>, request: Request, dialect: Dialect) -> Result<u64, Failure> {
     let (parts, body) = request.into_parts();
     let params = Params::parse(parts.uri.query(), b"")?;
-    let precision = precision(&params)?;
+    let precision = params.precision()?.unwrap_or(Precision::Ns);
     let database = app.database(params.get(if dialect == Dialect::InfluxV1 { "db" } else { "bucket" }))?;
     let encoding = body::encoding(&parts.headers)?;
     let wire = body::read(app, &parts.headers, body, Bound::Lines).await?;
@@ -73,25 +73,9 @@ fn store(
     encoding: Encoding,
     precision: Precision,
 ) -> Result<WriteReport, Failure> {
-    let unpacked;
-    let lines = match encoding {
-        Encoding::Identity => wire,
-        Encoding::Gzip => {
-            unpacked = app.unpacked(body::gunzip(wire, &app.limits))?;
-            unpacked.as_slice()
-        }
-    };
-    let _memory = runtime.block_on(app.decoding_memory(decoded_bytes(lines)))?;
-    Ok(database.write_lines(lines, precision)?)
-}
-
-fn precision(params: &Params) -> Result<Precision, Failure> {
-    match params.get("precision") {
-        None => Ok(Precision::Ns),
-        Some(text) => Precision::parse(text).ok_or_else(|| {
-            Failure::bad_request(format!("invalid precision {text:?}: one of n, ns, u, us, ms, s, m, h"))
-        }),
-    }
+    let lines = body::plain(app, wire, encoding)?;
+    let _memory = runtime.block_on(app.decoding_memory(decoded_bytes(&lines)))?;
+    Ok(database.write_lines(&lines, precision)?)
 }
 
 /// A request with rows that were not taken is a partial write, said with the first of them. `place` is what their
