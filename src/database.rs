@@ -17,7 +17,7 @@ use icecore_storage::engine::{EngineStats, Env, Guard, RetentionPlan, RetentionR
 use icecore_storage::model::{RowError, SeriesSet, Tier, TimeRange};
 use icecore_storage::options::Retention;
 use icecore_storage::rules::Rule;
-use icecore_storage::scan::{Coverage, Resolution, Scan};
+use icecore_storage::scan::{Resolution, Scan};
 
 use crate::config::{Config, check_order, format_age};
 use crate::databases::{DEFAULT_DATABASE, Databases};
@@ -243,6 +243,12 @@ impl Database {
     pub fn write_lines(&self, body: &[u8], precision: Precision) -> Result<WriteReport> {
         let decoded = line::decode(body, precision, self.env.clock.now_ns(), &self.line_limits);
         self.write_decoded(decoded, precision)
+    }
+
+    /// Whether all lines of a text can be read. What their rows hold may be refused all the same.
+    #[cfg(feature = "server")]
+    pub(crate) fn reads_whole(&self, body: &[u8], precision: Precision) -> bool {
+        line::decode(body, precision, 0, &self.line_limits).rejected_count == 0
     }
 
     fn write_decoded(&self, decoded: Decoded<'_>, precision: Precision) -> Result<WriteReport> {
@@ -585,5 +591,5 @@ pub(crate) fn databases_table(names: &[String]) -> Table {
 fn one_series(name: &str, columns: &[&str], rows: Vec<Vec<Cell>>) -> Table {
     let columns = columns.iter().map(|column| (*column).to_owned()).collect();
     let series = TableSeries { name: name.to_owned(), tags: Vec::new(), columns, rows };
-    Table { series: vec![series], messages: Vec::new(), coverage: Coverage::default() }
+    Table { series: vec![series], ..Table::default() }
 }

@@ -28,7 +28,6 @@ use icecore_storage::clock::SystemClock;
 use icecore_storage::engine::{Env, Retired};
 use icecore_storage::fs::{Fs, Lock, OsFs, read_all, replace};
 use icecore_storage::options::{Durability, Options};
-use icecore_storage::scan::Coverage;
 
 use self::catalog::{Catalog, Entry};
 pub use self::offline::Offline;
@@ -243,7 +242,7 @@ impl Databases {
             Statement::ShowDatabases => return Ok(databases_table(&self.names())),
             Statement::CreateDatabase { name, .. } => {
                 self.create(name, new.clone())?;
-                return Ok(Table { series: Vec::new(), messages: Vec::new(), coverage: Coverage::default() });
+                return Ok(Table::default());
             }
             Statement::DropDatabase { name } => {
                 // As in InfluxDB, it is no fault when there is none.

@@ -16,7 +16,7 @@ use super::body;
 use super::error::{Dialect, Failure, json_body};
 use super::params::Params;
 use super::prometheus::options;
-use super::table::{Epoch, TableForm, results_chunks, results_json, table_csv};
+use super::table::{Epoch, TableForm, repeated_bytes, results_chunks, results_json, table_csv};
 use crate::Databases;
 use crate::config::{NewDatabase, parse_durability, parse_retention};
 use crate::database::Query;
@@ -158,7 +158,12 @@ fn encode(
             }
             Ok(out)
         }
-        Wanted::Chunks { rows } => Ok(results_chunks(results, form, rows)),
+        Wanted::Chunks { rows } => {
+            let tables = results.iter().filter_map(|result| result.as_ref().ok());
+            let repeated = tables.map(|table| repeated_bytes(table, rows)).fold(0, u64::saturating_add);
+            query.budget.charge_bytes(repeated)?;
+            Ok(results_chunks(results, form, rows))
+        }
         Wanted::Json { is_pretty } => {
             let compact = results_json(results, form);
             if !is_pretty {

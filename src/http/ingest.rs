@@ -6,6 +6,7 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
+use icecore_storage::model::Value;
 use icecore_storage::scan::Schema;
 use tokio::runtime::Handle;
 
@@ -157,7 +158,9 @@ impl Writer<'_> {
 
     fn push(&mut self, place: usize, point: Point, outcome: &mut Outcome) -> Result<(), Failure> {
         let texts = point.tags.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>();
-        self.bytes += 256 + texts + point.fields.len() * 64;
+        let size_of = |value: &Value| if let Value::Str(text) = value { text.len() } else { 0 };
+        let fields = point.fields.iter().map(|(name, value)| 64 + name.len() + size_of(value)).sum::<usize>();
+        self.bytes += 256 + texts + fields;
         self.points.push(point);
         self.places.push(place);
         if self.points.len() < PORTION_EVENTS && self.bytes < PORTION_BYTES {

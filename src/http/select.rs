@@ -17,7 +17,7 @@ use super::error::{Dialect, Failure, json_body};
 use super::influx::{Scope, epoch_or, new_database, statements, wants_csv};
 use super::params::{Params, decode_segment};
 use super::prometheus::options;
-use super::table::{Epoch, table_csv, table_objects};
+use super::table::{Epoch, repeated_bytes, table_csv, table_objects};
 use crate::telemetry::Language;
 
 /// How rows are written.
@@ -97,6 +97,7 @@ async fn run(app: &Arc<App>, request: Request) -> Result<Response, Failure> {
     let account = app.database(None)?.query(options(app, &params)?);
     let work = move |query: &crate::database::Query| {
         let table = scope.run(query, &statement)?;
+        query.budget.charge_bytes(repeated_bytes(&table, 1))?;
         Ok(format.write(table, epoch))
     };
     let body = app.answer_query(Language::Select, account, work).await?;

@@ -2,6 +2,8 @@
 
 use icecore_query::select::{Cell, Table, TableSeries};
 use icecore_storage::model::{HOUR_NS, MINUTE_NS, SECOND_NS};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 
 use super::encode::push_coverage;
 use super::number::{push_float, push_int, push_json_text, push_json_texts, rfc3339};
@@ -61,11 +63,24 @@ pub(crate) fn results_json(results: &[Result<Table, String>], form: TableForm) -
     out
 }
 
+/// Bytes of names that a form repeats for each of so many rows, which no row was charged for. The texts of cells were.
+pub(crate) fn repeated_bytes(table: &Table, rows_each: usize) -> u64 {
+    let bytes_of = |series: &TableSeries| {
+        let tags = series.tags.iter().map(|(key, value)| key.len() + value.len() + 6).sum::<usize>();
+        let columns = series.columns.iter().map(|column| column.len() + 4).sum::<usize>();
+        let times = series.rows.len().div_ceil(rows_each.max(1));
+        (series.name.len() + tags + columns + 64).saturating_mul(times) as u64
+    };
+    table.series.iter().map(bytes_of).fold(0, u64::saturating_add)
+}
+
 /// As [`results_json`], in a document for each piece of a series of up to `rows_max` rows, each on a line.
 pub(crate) fn results_chunks(results: &[Result<Table, String>], form: TableForm, rows_max: usize) -> Vec<u8> {
     let mut out = Vec::with_capacity(4096);
     for (id, result) in results.iter().enumerate() {
         let series = result.as_ref().map_or(&[][..], |table| &table.series);
+        let zone = result.as_ref().ok().and_then(|table| table.zone.as_ref());
+        let times = Times { epoch: form.epoch, zone };
         for (place, series_of) in series.iter().enumerate() {
             let pieces = series_of.rows.chunks(rows_max.max(1));
             let last = pieces.len().saturating_sub(1);
@@ -74,7 +89,7 @@ pub(crate) fn results_chunks(results: &[Result<Table, String>], form: TableForm,
                 let ends_result = ends_series && place + 1 == series.len();
                 push_result_start(&mut out, id);
                 out.extend_from_slice(b",\"series\":[");
-                push_rows(&mut out, series_of, rows, form.epoch);
+                push_rows(&mut out, series_of, rows, times);
                 if !ends_series {
                     out.pop();
                     out.extend_from_slice(b",\"partial\":true}");
@@ -102,6 +117,36 @@ pub(crate) fn results_chunks(results: &[Result<Table, String>], form: TableForm,
     out
 }
 
+/// How the times of a table are written.
+#[derive(Clone, Copy)]
+struct Times<'a> {
+    epoch: Epoch,
+    zone: Option<&'a TimeZone>,
+}
+
+impl<'a> Times<'a> {
+    fn of(table: &'a Table, epoch: Epoch) -> Self {
+        Self { epoch, zone: table.zone.as_ref() }
+    }
+
+    /// As text, with the offset of the zone.
+    fn text(self, ts_ns: i64) -> String {
+        let offset_s = self.zone.map_or(0, |zone| offset_s(zone, ts_ns));
+        if offset_s == 0 && self.zone.is_none_or(|zone| *zone == TimeZone::UTC) {
+            return rfc3339(ts_ns);
+        }
+        let mut text = rfc3339(ts_ns.saturating_add(i64::from(offset_s) * SECOND_NS));
+        text.pop();
+        let (sign, minutes) = (if offset_s < 0 { '-' } else { '+' }, offset_s.abs() / 60);
+        text.push_str(&format!("{sign}{:02}:{:02}", minutes / 60, minutes % 60));
+        text
+    }
+}
+
+fn offset_s(zone: &TimeZone, ts_ns: i64) -> i32 {
+    Timestamp::from_nanosecond(i128::from(ts_ns)).map_or(0, |at| zone.to_offset(at).seconds())
+}
+
 fn push_result_start(out: &mut Vec<u8>, id: usize) {
     out.extend_from_slice(b"{\"results\":[{\"statement_id\":");
     push_int(out, id);
@@ -110,7 +155,7 @@ fn push_result_start(out: &mut Vec<u8>, id: usize) {
 fn push_table(out: &mut Vec<u8>, table: &Table, form: TableForm) {
     for (index, series) in table.series.iter().enumerate() {
         out.extend_from_slice(if index == 0 { b",\"series\":[" } else { b"," });
-        push_series(out, series, form.epoch);
+        push_rows(out, series, &series.rows, Times::of(table, form.epoch));
     }
     if !table.series.is_empty() {
         out.push(b']');
@@ -134,12 +179,8 @@ fn push_notes(out: &mut Vec<u8>, table: &Table, form: TableForm) {
     }
 }
 
-fn push_series(out: &mut Vec<u8>, series: &TableSeries, epoch: Epoch) {
-    push_rows(out, series, &series.rows, epoch);
-}
-
 /// A series with some of its rows.
-fn push_rows(out: &mut Vec<u8>, series: &TableSeries, rows: &[Vec<Cell>], epoch: Epoch) {
+fn push_rows(out: &mut Vec<u8>, series: &TableSeries, rows: &[Vec<Cell>], times: Times<'_>) {
     out.push(b'{');
     if !series.name.is_empty() {
         out.extend_from_slice(b"\"name\":");
@@ -161,18 +202,18 @@ fn push_rows(out: &mut Vec<u8>, series: &TableSeries, rows: &[Vec<Cell>], epoch:
         out.extend_from_slice(if index == 0 { b",\"values\":[" } else { b"," });
         for (column, cell) in row.iter().enumerate() {
             out.push(if column == 0 { b'[' } else { b',' });
-            push_cell(out, cell, epoch);
+            push_cell(out, cell, times);
         }
         out.extend_from_slice(if row.is_empty() { b"[]" } else { b"]" });
     }
     out.extend_from_slice(if rows.is_empty() { b"}" } else { b"]}" });
 }
 
-fn push_cell(out: &mut Vec<u8>, cell: &Cell, epoch: Epoch) {
+fn push_cell(out: &mut Vec<u8>, cell: &Cell, times: Times<'_>) {
     match cell {
         Cell::Null => out.extend_from_slice(b"null"),
-        Cell::Time(ts_ns) => match epoch {
-            Epoch::Text => push_json_text(out, &rfc3339(*ts_ns)),
+        Cell::Time(ts_ns) => match times.epoch {
+            Epoch::Text => push_json_text(out, &times.text(*ts_ns)),
             Epoch::Count(unit_ns) => push_int(out, ts_ns.div_euclid(unit_ns)),
         },
         // JSON has no word for them.
@@ -187,12 +228,13 @@ fn push_cell(out: &mut Vec<u8>, cell: &Cell, epoch: Epoch) {
 
 /// The rows of a table as objects, one for each row: the measurement, the tags and the columns. `separator` stands between.
 pub(crate) fn table_objects(out: &mut Vec<u8>, table: &Table, epoch: Epoch, separator: &[u8]) {
-    let mut is_first = true;
+    let (mut is_first, times) = (true, Times::of(table, epoch));
     for series in &table.series {
         let mut head = Vec::new();
         let is_column = |name: &str| series.columns.iter().any(|column| column == name);
         let tags = series.tags.iter().map(|(key, value)| (key.as_str(), value.as_str()));
         let measurement = (!series.name.is_empty()).then_some(("measurement", series.name.as_str()));
+        let tags = tags.filter(|(key, _)| *key != "measurement" || measurement.is_none());
         for (key, value) in measurement.into_iter().chain(tags).filter(|(key, _)| !is_column(key)) {
             push_json_text(&mut head, key);
             head.push(b':');
@@ -211,7 +253,7 @@ pub(crate) fn table_objects(out: &mut Vec<u8>, table: &Table, epoch: Epoch, sepa
                 }
                 push_json_text(out, name);
                 out.push(b':');
-                push_cell(out, cell, epoch);
+                push_cell(out, cell, times);
             }
             out.push(b'}');
         }
@@ -229,6 +271,7 @@ pub(crate) fn table_csv(out: &mut Vec<u8>, result: &Result<Table, String>, epoch
             return;
         }
     };
+    let times = Times::of(table, epoch);
     let mut head: Option<&[String]> = None;
     for series in &table.series {
         if head != Some(series.columns.as_slice()) {
@@ -248,20 +291,20 @@ pub(crate) fn table_csv(out: &mut Vec<u8>, result: &Result<Table, String>, epoch
             push_csv_text(out, &tags);
             for cell in row {
                 out.push(b',');
-                push_csv_cell(out, cell, epoch);
+                push_csv_cell(out, cell, times);
             }
             out.push(b'\n');
         }
     }
 }
 
-fn push_csv_cell(out: &mut Vec<u8>, cell: &Cell, epoch: Epoch) {
-    match (cell, epoch) {
+fn push_csv_cell(out: &mut Vec<u8>, cell: &Cell, times: Times<'_>) {
+    match (cell, times.epoch) {
         (Cell::Null, _) => {}
         (Cell::Float(value), _) if !value.is_finite() => {}
         (Cell::Text(text), _) => push_csv_text(out, text),
-        (Cell::Time(ts_ns), Epoch::Text) => out.extend_from_slice(rfc3339(*ts_ns).as_bytes()),
-        _ => push_cell(out, cell, epoch),
+        (Cell::Time(ts_ns), Epoch::Text) => out.extend_from_slice(times.text(*ts_ns).as_bytes()),
+        _ => push_cell(out, cell, times),
     }
 }
 
@@ -276,8 +319,6 @@ fn push_csv_text(out: &mut Vec<u8>, text: &str) {
 
 #[cfg(test)]
 mod tests {
-    use icecore_storage::scan::Coverage;
-
     use super::*;
 
     const FORM: TableForm = TableForm { epoch: Epoch::Text, with_coverage: false };
@@ -292,7 +333,7 @@ mod tests {
                 vec![Cell::Time(2_000_000_000), Cell::Float(f64::INFINITY), Cell::Null],
             ],
         };
-        Table { series: vec![series], messages, coverage: Coverage::default() }
+        Table { series: vec![series], messages, ..Table::default() }
     }
 
     #[test]
@@ -320,8 +361,23 @@ mod tests {
 
     #[test]
     fn json_without_rows_has_no_series() {
-        let empty = Table { series: Vec::new(), messages: Vec::new(), coverage: Coverage::default() };
+        let empty = Table::default();
         assert_eq!(results_json(&[Ok(empty)], FORM), b"{\"results\":[{\"statement_id\":0}]}\n");
+    }
+
+    #[test]
+    fn times_are_shown_in_the_zone_of_the_statement() {
+        let mut one = table(Vec::new());
+        one.zone = Some(TimeZone::fixed(jiff::tz::offset(-5)));
+        let text =
+            |epoch| String::from_utf8(results_json(&[Ok(one.clone())], TableForm { epoch, ..FORM })).unwrap();
+        assert!(text(Epoch::Text).contains(r#"["1969-12-31T19:00:01.5-05:00",2.5"#), "{}", text(Epoch::Text));
+        assert!(text(Epoch::Count(SECOND_NS)).contains("[[1,2.5"));
+        let mut csv = Vec::new();
+        table_csv(&mut csv, &Ok(one.clone()), Epoch::Text);
+        assert!(String::from_utf8(csv).unwrap().contains(",1969-12-31T19:00:02-05:00,"));
+        one.zone = Some(TimeZone::UTC);
+        assert!(String::from_utf8(results_json(&[Ok(one)], FORM)).unwrap().contains("01.5Z"));
     }
 
     #[test]

@@ -41,11 +41,11 @@ pub(crate) async fn listen(app: Arc<App>, listener: Listener, mut stop: watch::R
         let is_full = tokio::select! {
             received = listener.socket.recv(&mut datagram) => {
                 match received {
-                    Ok(bytes) => batch.push(datagram.get(..bytes).unwrap_or_default()),
+                    Ok(bytes) => batch.push(&listener, datagram.get(..bytes).unwrap_or_default()),
                     // The answer of some host to nothing we sent.
                     Err(error) => tracing::debug!(%error, "cannot receive a datagram"),
                 }
-                BATCH_BYTES <= batch.lines.len()
+                BATCH_BYTES <= batch.bytes
             }
             _ = due.tick() => true,
             _ = stop.wait_for(|is_stopping| *is_stopping) => break,
@@ -61,16 +61,28 @@ pub(crate) async fn listen(app: Arc<App>, listener: Listener, mut stop: watch::R
 #[derive(Default)]
 struct Batch {
     lines: Vec<u8>,
+    /// Datagrams with lines that cannot be taken: a text that is not closed would go on in the next one.
+    apart: Vec<Vec<u8>>,
+    bytes: usize,
     datagrams: u64,
 }
 
 impl Batch {
-    fn push(&mut self, datagram: &[u8]) {
+    fn push(&mut self, listener: &Listener, datagram: &[u8]) {
         self.datagrams += 1;
+        self.bytes += datagram.len() + 1;
+        if !listener.database.reads_whole(datagram, listener.precision) {
+            return self.apart.push(datagram.to_vec());
+        }
         self.lines.extend_from_slice(datagram);
         if datagram.last() != Some(&b'\n') {
             self.lines.push(b'\n');
         }
+    }
+
+    /// What is written at a time.
+    fn bodies(&self) -> impl Iterator<Item = &[u8]> {
+        std::iter::once(&self.lines).chain(&self.apart).map(Vec::as_slice).filter(|body| !body.is_empty())
     }
 }
 
@@ -78,19 +90,25 @@ async fn write(app: &Arc<App>, listener: &Listener, batch: Batch) {
     if batch.datagrams == 0 {
         return;
     }
-    let (database, precision) = (Arc::clone(&listener.database), listener.precision);
-    let written = tokio::task::spawn_blocking(move || database.write_lines(&batch.lines, precision)).await;
-    let is_taken = match written {
-        Ok(Ok(report)) => {
-            app.telemetry.lines_rejected(report.rejected_count);
-            if let Some(first) = report.rejected.first() {
-                let (count, reason) = (report.rejected_count, &first.reason);
-                tracing::debug!(count, reason, "lines of datagrams were refused");
+    let (database, precision, datagrams) =
+        (Arc::clone(&listener.database), listener.precision, batch.datagrams);
+    let written = tokio::task::spawn_blocking(move || {
+        let reports = batch.bodies().map(|body| database.write_lines(body, precision));
+        reports.collect::<crate::Result<Vec<_>>>()
+    });
+    let is_taken = match written.await {
+        Ok(Ok(reports)) => {
+            for report in reports {
+                app.telemetry.lines_rejected(report.rejected_count);
+                if let Some(first) = report.rejected.first() {
+                    let (count, reason) = (report.rejected_count, &first.reason);
+                    tracing::debug!(count, reason, "lines of datagrams were refused");
+                }
             }
             true
         }
         Ok(Err(error)) => {
-            tracing::warn!(%error, datagrams = batch.datagrams, "datagrams are lost");
+            tracing::warn!(%error, datagrams, "datagrams are lost");
             false
         }
         Err(error) => {
@@ -98,5 +116,5 @@ async fn write(app: &Arc<App>, listener: &Listener, batch: Batch) {
             false
         }
     };
-    app.telemetry.datagrams(is_taken, batch.datagrams);
+    app.telemetry.datagrams(is_taken, datagrams);
 }

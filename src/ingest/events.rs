@@ -17,6 +17,9 @@ use super::Precision;
 use super::jsonl::{each_leaf, leaf_value, tag_text, time_of};
 use crate::point::Point;
 
+/// Fields of an event at most. Names are joined, so that few bytes could make many long ones.
+const FIELDS_MAX: usize = 4096;
+
 /// What a request says of its events.
 #[derive(Debug, Clone, Default)]
 pub struct EventOptions {
@@ -47,8 +50,10 @@ pub fn each<E>(
     let is_object = |line: &[u8]| serde_json::from_slice::<Map<String, Json>>(line);
     let mut lines = body.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
     let Some(first) = lines.next() else { return Ok(()) };
-    // A line that is whole begins lines; the array or object that a pretty printer wrote does not.
-    if lines.next().is_some() && is_object(first).is_ok() {
+    // Lines have a whole object on the first or second; the array or object that a pretty printer wrote has none.
+    if let Some(second) = lines.next()
+        && (is_object(first).is_ok() || is_object(second).is_ok())
+    {
         for line in body.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty()) {
             sink(is_object(line).map_err(|error| format!("not a JSON object: {error}")))?;
         }
@@ -169,26 +174,24 @@ fn take_field(
     options: &EventOptions,
     type_of: &mut dyn FnMut(&str, &str) -> Option<FieldType>,
 ) -> Result<(), String> {
-    let mut outcome = Ok(());
     each_leaf("", name, value, &mut |leaf| {
-        let taken = leaf.and_then(|(name, value)| {
-            let value = leaf_value(&name, value)?;
-            let known = type_of(&point.measurement, &name);
-            let is_integer = options.integers.contains(&name);
-            point.fields.extend(value.map(|value| (name, typed(value, known, is_integer))));
-            Ok(())
-        });
-        if outcome.is_ok() {
-            outcome = taken;
+        let (name, value) = leaf?;
+        if FIELDS_MAX <= point.fields.len() {
+            return Err(format!("more than {FIELDS_MAX} fields"));
         }
-    });
-    outcome
+        let value = leaf_value(&name, value)?;
+        let known = type_of(&point.measurement, &name);
+        let is_integer = options.integers.contains(&name);
+        point.fields.extend(value.map(|value| (name, typed(value, known, is_integer))));
+        Ok(())
+    })
 }
 
 /// A number in the type of its field, where nothing is lost; the engine refuses what does not fit.
 fn typed(value: Value, known: Option<FieldType>, is_integer: bool) -> Value {
     /// Whole numbers below this are exact as floats.
     const WHOLE_MAX: u64 = 1 << 53;
+    let is_whole = |value: f64| value.fract() == 0.0 && value.abs() < WHOLE_MAX as f64;
     match (value, known) {
         (Value::Int(value), Some(FieldType::UInt)) => {
             u64::try_from(value).map_or(Value::Int(value), Value::UInt)
@@ -201,10 +204,10 @@ fn typed(value: Value, known: Option<FieldType>, is_integer: bool) -> Value {
         (Value::UInt(value), None | Some(FieldType::Float)) if value <= WHOLE_MAX => {
             Value::Float(value as f64)
         }
-        (Value::Float(value), Some(FieldType::Int))
-            if value.fract() == 0.0 && value.abs() < WHOLE_MAX as f64 =>
-        {
-            Value::Int(value as i64)
+        (Value::Float(value), Some(FieldType::Int)) if is_whole(value) => Value::Int(value as i64),
+        (Value::Float(value), None) if is_integer && is_whole(value) => Value::Int(value as i64),
+        (Value::Float(value), Some(FieldType::UInt)) if is_whole(value) && 0.0 <= value => {
+            Value::UInt(value as u64)
         }
         (value, _) => value,
     }
@@ -249,6 +252,7 @@ mod tests {
     fn faults_are_named_and_the_rest_is_kept_where_it_can_be() {
         let outcomes = |body: &str| read(body).iter().map(Result::is_ok).collect::<Vec<_>>();
         assert_eq!(outcomes("{\"a\":1}\nnonsense\n{\"a\":2}"), [true, false, true]);
+        assert_eq!(outcomes("{\"a\":\n{\"a\":2}\n{\"a\":3}"), [false, true, true]);
         assert_eq!(outcomes(r#"[{"a":1}, 7, {"a":2}]"#), [true, false, true]);
         assert_eq!(outcomes(r#"[{"a":1}, {"a":"#), [true, false]);
         assert_eq!(outcomes(r#"[{"a":1}] []"#), [true, false]);
@@ -294,6 +298,10 @@ mod tests {
         let expected =
             Point::new("m").tag("service", "x").field("values_0", 1.5).at_ns(1_763_778_141_125_000_000);
         assert_eq!(points(collectd, &options), [Ok(expected)]);
+        let wide = format!("{{\"{}\":[{}0]}}", "v".repeat(990), "0,".repeat(400_000));
+        assert!(points(&wide, &options)[0].as_ref().unwrap_err().contains("more than 4096 fields"));
+        let whole = Point::new("m").field("bytes", 12_i64).field("known", 6_i64).at_ns(5);
+        assert_eq!(points(r#"{"bytes":12.0,"known":6.0}"#, &options), [Ok(whole)]);
         let nameless = points(r#"{"a":1}"#, &EventOptions::default());
         assert!(nameless[0].as_ref().unwrap_err().contains("names no measurement"));
     }

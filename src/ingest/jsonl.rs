@@ -8,6 +8,7 @@
 //! Objects with the same tags and time replace each other, the last wins.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::io::BufRead;
 
 use icecore_storage::model::Value;
@@ -131,14 +132,15 @@ impl Row<'_> {
     }
 
     fn flatten(&mut self, name: &str, value: &Json) {
-        each_leaf("", name, value, &mut |leaf| match leaf {
-            Ok((name, value)) => match leaf_value(&name, value) {
-                Ok(Some(value)) => self.take_field(&name, value),
-                Ok(None) => {}
+        let all = each_leaf("", name, value, &mut |leaf| -> Result<(), Infallible> {
+            match leaf.and_then(|(name, value)| Ok((leaf_value(&name, value)?, name))) {
+                Ok((Some(value), name)) => self.take_field(&name, value),
+                Ok((None, _)) => {}
                 Err(reason) => self.refuse(|| reason),
-            },
-            Err(reason) => self.refuse(|| reason),
+            }
+            Ok(())
         });
+        all.unwrap_or_else(|never| match never {});
     }
 
     fn take_field(&mut self, name: &str, value: Value) {
@@ -198,7 +200,15 @@ pub(super) type Leaf<'a> = Result<(String, &'a Json), String>;
 
 /// Hands over the single values below a name, under the names of all members and elements on the way, joined. The depth is
 /// bounded by the JSON reader.
-pub(super) fn each_leaf<'a>(parent: &str, name: &str, value: &'a Json, sink: &mut dyn FnMut(Leaf<'a>)) {
+///
+/// # Errors
+/// Those of the sink, after which nothing more is handed over.
+pub(super) fn each_leaf<'a, E>(
+    parent: &str,
+    name: &str,
+    value: &'a Json,
+    sink: &mut dyn FnMut(Leaf<'a>) -> Result<(), E>,
+) -> Result<(), E> {
     let Some(name) = joined(parent, name) else {
         return sink(Err(format!(
             "a name below `{}` is longer than {NAME_BYTES_MAX} bytes",
@@ -208,16 +218,17 @@ pub(super) fn each_leaf<'a>(parent: &str, name: &str, value: &'a Json, sink: &mu
     match value {
         Json::Array(elements) => {
             for (index, element) in elements.iter().enumerate() {
-                each_leaf(&name, &index.to_string(), element, sink);
+                each_leaf(&name, &index.to_string(), element, sink)?;
             }
         }
         Json::Object(members) => {
             for (member, value) in members {
-                each_leaf(&name, member, value, sink);
+                each_leaf(&name, member, value, sink)?;
             }
         }
-        single => sink(Ok((name, single))),
+        single => sink(Ok((name, single)))?,
     }
+    Ok(())
 }
 
 /// The value of a single JSON value; none of null.

@@ -29,6 +29,7 @@ fn udp_lines_are_stored_and_those_taken_survive_a_stop() {
     sender.connect(("127.0.0.1", port)).expect("a local address");
     let send = |bytes: &[u8]| _ = sender.send(bytes).expect("room for a datagram");
     let now_ms = now_s() * 1000;
+    send(b"net note=\"open as well 1");
     for number in 0..50 {
         // Two lines, without a line end; every tenth has one that cannot be taken.
         let bad = if number % 10 == 0 { "nonsense\n" } else { "" };
@@ -36,8 +37,10 @@ fn udp_lines_are_stored_and_those_taken_survive_a_stop() {
         send(format!("{bad}{}\n{}", line("a"), line("b")).as_bytes());
     }
     send(b"");
+    // Its text is not closed, and must not swallow what follows.
+    send(b"net note=\"open 1");
     send(&[0xff; 9000]);
-    let written = r#"icecore_udp_datagrams_total{outcome="written"} 52"#;
+    let written = r#"icecore_udp_datagrams_total{outcome="written"} 54"#;
     let is_written = || server.get("/metrics", &[]).body.contains(written);
     assert!((0..200).any(|_| {
         std::thread::park_timeout(Duration::from_millis(50));

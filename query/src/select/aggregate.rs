@@ -98,13 +98,13 @@ pub(crate) fn partial_cell(function: Function, partial: &Partial, field_type: Fi
     };
     match partial {
         Partial::Float(stats) => {
-            stats_cell(function, stats, Cell::Float, |sum| finite(Sum::<f64>::to_f64(sum)))
+            stats_cell(function, stats, |bound| bound, Cell::Float, |sum| finite(Sum::<f64>::to_f64(sum)))
         }
-        Partial::Int(stats) => stats_cell(function, stats, Cell::Int, int_sum),
+        Partial::Int(stats) => stats_cell(function, stats, half_beyond, Cell::Int, int_sum),
         Partial::UInt(stats) if field_type == FieldType::Bool => {
-            stats_cell(function, stats, |value| Cell::Bool(value != 0), int_sum)
+            stats_cell(function, stats, half_beyond, |value| Cell::Bool(value != 0), int_sum)
         }
-        Partial::UInt(stats) => stats_cell(function, stats, Cell::UInt, int_sum),
+        Partial::UInt(stats) => stats_cell(function, stats, half_beyond, Cell::UInt, int_sum),
         Partial::Text(stats) => match function {
             Function::First => Cell::Text(stats.first.clone()),
             Function::Last => Cell::Text(stats.last.clone()),
@@ -113,9 +113,16 @@ pub(crate) fn partial_cell(function: Function, partial: &Partial, field_type: Fi
     }
 }
 
+/// Between this whole number and the next one, where no value lies.
+fn half_beyond(bound: f64) -> f64 {
+    bound.floor() + 0.5
+}
+
+/// `edge` moves the bound of a share to where it parts the same values.
 fn stats_cell<N: Number>(
     function: Function,
     stats: &Stats<N>,
+    edge: fn(f64) -> f64,
     cell: impl Fn(N) -> Cell,
     sum: impl Fn(N::Sum) -> Cell,
 ) -> Cell {
@@ -136,9 +143,10 @@ fn stats_cell<N: Number>(
         Function::Stddev => finite((stats.m2 / (stats.count - 1) as f64).max(0.0).sqrt()),
         Function::Quantile(share) => finite(quantile(stats, share)),
         Function::ErrorRate => Cell::Float(1.0 - zeros(stats) as f64 / stats.count as f64),
-        Function::FractionLe(bound) => Cell::Float(share_up_to(stats, bound)),
+        Function::FractionLe(bound) => Cell::Float(share_up_to(stats, edge(bound))),
         Function::Apdex(target) => {
-            Cell::Float((share_up_to(stats, target) + share_up_to(stats, 4.0 * target)) / 2.0)
+            let (satisfied, tolerable) = (edge(target), edge(4.0 * target));
+            Cell::Float((share_up_to(stats, satisfied) + share_up_to(stats, tolerable)) / 2.0)
         }
         Function::Mode
         | Function::Distinct

@@ -3,7 +3,7 @@
 //! Wildcards are expanded over the fields and tags of all measurements, so that every series has the same columns.
 //! Order of events: schemas, columns, names, then for each measurement binding and the choice of the [`Shape`].
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use icecore_storage::model::FieldType;
 use icecore_storage::scan::{Scan, Schema};
@@ -16,12 +16,15 @@ use super::stages::{self, Stages};
 use super::time::TimeSplit;
 use crate::{Error, ErrorKind, Result};
 
+/// Columns of an answer at most.
+const COLUMNS_MAX: usize = 10_000;
+
 /// Columns of the answer, the same for every measurement.
 #[derive(Debug)]
 pub(crate) struct Columns {
     /// The names, time first.
     pub(crate) names: Vec<String>,
-    exprs: Vec<Expr>,
+    pub(crate) exprs: Vec<Expr>,
     /// Tag keys to group by, sorted.
     pub(crate) group_keys: Vec<String>,
 }
@@ -100,7 +103,10 @@ impl Union {
 
 impl Columns {
     /// Expands the SELECT list and names its columns.
-    pub(crate) fn of(select: &Select, schemas: &[Schema]) -> Self {
+    ///
+    /// # Errors
+    /// `LimitExceeded` when they are too many.
+    pub(crate) fn of(select: &Select, schemas: &[Schema]) -> Result<Self> {
         let union = Union::of(schemas);
         let group_keys = group_keys(&select.dimensions, &union);
         // As in InfluxDB: `*` shows no tags beside dimensions that are not named one by one.
@@ -131,11 +137,15 @@ impl Columns {
                 );
             }
         }
-        let mut names = vec![time_name];
-        for name in wanted {
-            names.push(unused(&names, name));
+        if COLUMNS_MAX < wanted.len() {
+            let message = format!("the answer has {} columns, more than {COLUMNS_MAX}", wanted.len());
+            return Err(Error::new(ErrorKind::LimitExceeded, message));
         }
-        Self { names, exprs, group_keys }
+        let mut names = vec![time_name.clone()];
+        let mut taken = Taken::default();
+        taken.names.insert(time_name);
+        names.extend(wanted.into_iter().map(|name| taken.unused(name)));
+        Ok(Self { names, exprs, group_keys })
     }
 }
 
@@ -149,12 +159,29 @@ enum Column {
     },
 }
 
-/// The name, or the name with the first `_n` that is free.
-fn unused(taken: &[String], name: String) -> String {
-    if !taken.contains(&name) {
-        return name;
+/// Names of columns so far.
+#[derive(Default)]
+struct Taken {
+    names: HashSet<String>,
+    /// What is put behind a name next.
+    next: HashMap<String, usize>,
+}
+
+impl Taken {
+    /// The name, or the name with the first `_n` that is free.
+    fn unused(&mut self, name: String) -> String {
+        if self.names.insert(name.clone()) {
+            return name;
+        }
+        let next = self.next.entry(name.clone()).or_insert(1);
+        loop {
+            let candidate = format!("{name}_{next}");
+            *next += 1;
+            if self.names.insert(candidate.clone()) {
+                return candidate;
+            }
+        }
     }
-    (1..).map(|n| format!("{name}_{n}")).find(|candidate| !taken.contains(candidate)).unwrap_or(name)
 }
 
 fn group_keys(dimensions: &[Dimension], union: &Union) -> Vec<String> {
@@ -294,7 +321,7 @@ impl<'a> Plan<'a> {
         schema: &'a Schema,
         now_ns: i64,
     ) -> Result<Self> {
-        let mut binder = Binder::new(schema, now_ns);
+        let mut binder = Binder::new(schema, select.clock(now_ns));
         let items = columns.exprs.iter().map(|expr| binder.item(expr)).collect::<Result<Vec<_>>>()?;
         let (items, stages) = match stages::split(&items, &binder.transforms) {
             Some((items, stages)) => (items, Some(stages)),

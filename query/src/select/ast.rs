@@ -3,7 +3,10 @@
 //! Chains of one precedence (`a AND b AND c`, `x + y - z`) are flat lists, so the depth of a tree is bounded by the
 //! nesting that the parser allows and no walk over it can use up the stack.
 
+use jiff::tz::TimeZone;
 use regex::Regex;
+
+use super::time::Clock;
 
 /// One parsed statement.
 #[derive(Debug, Clone)]
@@ -134,6 +137,15 @@ pub struct Select {
     pub(crate) order_column: Option<String>,
     pub(crate) page: Page,
     pub(crate) series_page: Page,
+    /// `tz('Europe/Berlin')`: whose days and hours buckets follow, and texts of times are meant in.
+    pub(crate) zone: Option<TimeZone>,
+}
+
+impl Select {
+    /// What its texts of times and `now()` mean.
+    pub(crate) fn clock(&self, now_ns: i64) -> Clock {
+        Clock { now_ns, zone: self.zone.clone().unwrap_or(TimeZone::UTC) }
+    }
 }
 
 /// The clauses that SHOW statements share.

@@ -7,7 +7,7 @@ use super::analyze::schemas;
 use super::ast::{Delete, Statement};
 use super::filter::Filter;
 use super::node::Binder;
-use super::time::split_time;
+use super::time::{Clock, split_time};
 use crate::{Error, ErrorKind, Result};
 
 /// The rows that a statement deletes: whole rows of some series in a range of time.
@@ -28,14 +28,14 @@ pub fn chosen(context: &Context<'_>, statement: &Statement) -> Result<Chosen> {
     let Statement::Delete { delete } = statement else {
         return Err(Error::new(ErrorKind::Unsupported, "the statement deletes no rows"));
     };
-    let split = split_time(delete.condition.as_ref(), context.now_ns)?;
+    let split = split_time(delete.condition.as_ref(), &Clock::utc(context.now_ns))?;
     if !delete.takes_time && (split.has_start || split.has_end) {
         let message = "DROP SERIES takes no time in WHERE: DELETE FROM does";
         return Err(Error::new(ErrorKind::InvalidInput, message));
     }
     let mut sets = Vec::new();
     for schema in wanted(context, delete) {
-        let mut binder = Binder::new(&schema, context.now_ns);
+        let mut binder = Binder::new(&schema, Clock::utc(context.now_ns));
         let filter = Filter::bind(&split.rest, &mut binder)?;
         if !filter.row_tests.is_empty() {
             let message =

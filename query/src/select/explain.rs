@@ -33,7 +33,7 @@ pub(crate) fn explain(context: &Context<'_>, select: &Select, is_executed: bool)
     let rows = lines.into_iter().map(|line| vec![Cell::Text(line)]).collect();
     let columns = vec![if is_executed { "EXPLAIN ANALYZE" } else { "QUERY PLAN" }.to_owned()];
     let series = vec![TableSeries { columns, rows, ..TableSeries::default() }];
-    Ok(Table { series, messages, coverage })
+    Ok(Table { series, messages, coverage, zone: None })
 }
 
 fn plan(context: &Context<'_>, select: &Select, lines: &mut Vec<String>) -> Result<()> {
@@ -50,9 +50,9 @@ fn plan(context: &Context<'_>, select: &Select, lines: &mut Vec<String>) -> Resu
         lines.push("over that answer: in memory".to_owned());
         return Ok(());
     }
-    let split = split_time(select.condition.as_ref(), context.now_ns)?;
+    let split = split_time(select.condition.as_ref(), &select.clock(context.now_ns))?;
     let schemas = schemas(context.scan, &select.sources);
-    let columns = Columns::of(select, &schemas);
+    let columns = Columns::of(select, &schemas)?;
     let (start, end) = (rfc3339(split.range.start_ns), rfc3339(split.range.end_ns));
     let range = match (split.has_start, split.has_end) {
         (true, true) => format!("from {start} to {end}"),
@@ -70,6 +70,7 @@ fn plan(context: &Context<'_>, select: &Select, lines: &mut Vec<String>) -> Resu
             has_start: split.has_start,
             interval: select.interval,
             fill: select.fill,
+            zone: select.zone.as_ref(),
         };
         let is_alone =
             plan.shape == Shape::Aggregates || (plan.shape == Shape::Selected && select.interval.is_none());

@@ -35,8 +35,12 @@ impl<'a> Finish<'a> {
                 Error::new(ErrorKind::InvalidInput, message)
             })
         };
-        let having =
-            select.having.as_ref().map(|having| on_columns(having, &|name| place_of(name, "HAVING")));
+        // A function is the column that is the same, and else the one of its name.
+        let having_place = |expr: &Expr, name: &str| {
+            let same = columns.exprs.iter().position(|column| is_same(column, expr));
+            same.map_or_else(|| place_of(name, "HAVING"), |place| Ok(place + 1))
+        };
+        let having = select.having.as_ref().map(|having| on_columns(having, &having_place));
         let order_place = select.order_column.as_deref().map(|name| place_of(name, "ORDER BY"));
         Ok(Self { select, having: having.transpose()?, order_place: order_place.transpose()? })
     }
@@ -97,7 +101,7 @@ impl<'a> Finish<'a> {
 }
 
 /// A condition on the columns of the answer; a call stands for the column of its name.
-fn on_columns(expr: &Expr, place_of: &dyn Fn(&str) -> Result<usize>) -> Result<Node> {
+fn on_columns(expr: &Expr, place_of: &dyn Fn(&Expr, &str) -> Result<usize>) -> Result<Node> {
     let all =
         |parts: &[Expr]| parts.iter().map(|part| on_columns(part, place_of)).collect::<Result<Vec<_>>>();
     let boxed = |expr: &Expr| on_columns(expr, place_of).map(Box::new);
@@ -109,10 +113,13 @@ fn on_columns(expr: &Expr, place_of: &dyn Fn(&str) -> Result<usize>) -> Result<N
         _ => None,
     };
     Ok(match expr {
-        Expr::Name(name) if name.kind == NameKind::Any => Node::Call(place_of(&name.text)?),
-        Expr::Call(call) if matches!(call.argument, Argument::Name(_)) => Node::Call(place_of(&call.name)?),
-        Expr::Transform { name, .. } => Node::Call(place_of(name)?),
-        Expr::Math { function, args, .. } => Node::Math { function: *function, args: all(args)? },
+        _ if expr.is_time() => {
+            let message = "HAVING tests columns of the answer; bounds of time stand in WHERE";
+            return Err(Error::new(ErrorKind::InvalidInput, message));
+        }
+        Expr::Name(name) if name.kind == NameKind::Any => Node::Call(place_of(expr, &name.text)?),
+        Expr::Call(call) => Node::Call(place_of(expr, &call.name)?),
+        Expr::Transform { name, .. } | Expr::Math { name, .. } => Node::Call(place_of(expr, name)?),
         Expr::Arith { first, rest } => Node::Arith {
             first: boxed(first)?,
             rest: rest
@@ -142,4 +149,27 @@ fn on_columns(expr: &Expr, place_of: &dyn Fn(&str) -> Result<usize>) -> Result<N
             }
         },
     })
+}
+
+/// Whether two expressions say the same; never of those with patterns.
+fn is_same(one: &Expr, other: &Expr) -> bool {
+    match (one, other) {
+        (Expr::Name(one), Expr::Name(other)) => one.text == other.text,
+        (Expr::Integer(one), Expr::Integer(other)) => one == other,
+        (Expr::Float(one), Expr::Float(other)) => one == other,
+        (Expr::Call(one), Expr::Call(other)) => match (&one.argument, &other.argument) {
+            (Argument::Name(field), Argument::Name(beside)) => {
+                one.function == other.function && one.by == other.by && field.text == beside.text
+            }
+            _ => false,
+        },
+        (Expr::Transform { function, of, .. }, Expr::Transform { function: beside, of: other, .. }) => {
+            function == beside && is_same(of, other)
+        }
+        (Expr::Math { function, args, .. }, Expr::Math { function: beside, args: others, .. }) => {
+            let mut pairs = args.iter().zip(others);
+            function == beside && args.len() == others.len() && pairs.all(|(one, other)| is_same(one, other))
+        }
+        _ => false,
+    }
 }

@@ -5,7 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use icecore_storage::model::TimeRange;
+use icecore_storage::model::{SECOND_NS, TimeRange};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 
 use super::analyze::Plan;
 use super::ast::{Arith, Fill, Interval};
@@ -18,7 +20,7 @@ pub(crate) type Buckets = BTreeMap<i64, Vec<Cell>>;
 
 /// The time that a statement speaks of, and how it is cut.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Frame {
+pub(crate) struct Frame<'a> {
     /// What is read.
     pub(crate) range: TimeRange,
     /// Where the first bucket lies, and the time of the only row where there are none.
@@ -27,16 +29,18 @@ pub(crate) struct Frame {
     pub(crate) has_start: bool,
     pub(crate) interval: Option<Interval>,
     pub(crate) fill: Fill,
+    /// Whose days and hours buckets follow, where that is not UTC.
+    pub(crate) zone: Option<&'a TimeZone>,
 }
 
-impl Frame {
+impl Frame<'_> {
     /// The start of the bucket that a time falls into; without an interval the time of the only row.
     pub(crate) fn bucket(&self, ts_ns: i64) -> i64 {
         match self.interval {
-            Some(interval) => {
-                let within = ts_ns.wrapping_sub(interval.offset_ns).rem_euclid(interval.every_ns);
-                ts_ns.saturating_sub(within)
-            }
+            Some(interval) => match self.zone {
+                None => floor(ts_ns, interval, 0),
+                Some(zone) => local_floor(ts_ns, interval, zone),
+            },
             None if self.has_start => self.start_ns,
             None => 0,
         }
@@ -44,7 +48,14 @@ impl Frame {
 
     /// The bucket after this one; `None` past the end of the range.
     pub(crate) fn next_bucket(&self, bucket_ns: i64) -> Option<i64> {
-        let next_ns = bucket_ns.checked_add(self.interval?.every_ns)?;
+        let interval = self.interval?;
+        let mut next_ns = bucket_ns.checked_add(interval.every_ns)?;
+        if let Some(zone) = self.zone {
+            let shift_ns = offset_at(zone, bucket_ns) - offset_at(zone, next_ns);
+            if shift_ns % interval.every_ns != 0 {
+                next_ns = next_ns.checked_add(shift_ns)?;
+            }
+        }
         (next_ns < self.range.end_ns).then_some(next_ns)
     }
 
@@ -132,6 +143,31 @@ impl Frame {
         let count = u64::try_from(span / i128::from(every_ns) + 1).unwrap_or(u64::MAX);
         count.saturating_mul(width as u64)
     }
+}
+
+/// The last edge up to a time, of edges that are shifted by the offset of a zone.
+fn floor(ts_ns: i64, interval: Interval, zone_ns: i64) -> i64 {
+    let within = ts_ns.wrapping_sub(interval.offset_ns).wrapping_add(zone_ns).rem_euclid(interval.every_ns);
+    ts_ns.saturating_sub(within)
+}
+
+/// The last edge up to a time by the clocks of a zone. Where these were changed since, a bucket is longer or shorter by
+/// that, unless its edges are the same before and after.
+fn local_floor(ts_ns: i64, interval: Interval, zone: &TimeZone) -> i64 {
+    let zone_ns = offset_at(zone, ts_ns);
+    let start_ns = floor(ts_ns, interval, zone_ns);
+    let shift_ns = zone_ns - offset_at(zone, start_ns);
+    if shift_ns % interval.every_ns == 0 {
+        return start_ns;
+    }
+    let moved_ns = start_ns.saturating_add(shift_ns);
+    if moved_ns <= ts_ns { moved_ns } else { moved_ns.saturating_sub(interval.every_ns) }
+}
+
+/// How far the clocks of a zone are ahead of UTC at a time.
+fn offset_at(zone: &TimeZone, ts_ns: i64) -> i64 {
+    let at = Timestamp::from_nanosecond(i128::from(ts_ns));
+    at.map_or(0, |at| i64::from(zone.to_offset(at).seconds()) * SECOND_NS)
 }
 
 /// Puts the last value before it into each empty cell of a column.

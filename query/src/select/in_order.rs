@@ -12,7 +12,7 @@ use super::ast::Function;
 use super::frame::{Buckets, Frame};
 use super::rows::scan;
 use super::run::Groups;
-use super::scalar::{Cell, Scalar};
+use super::scalar::{Cell, Scalar, row_bytes};
 use crate::Result;
 
 /// A row: its time, and its value as a number; of booleans 0 and 1.
@@ -26,7 +26,7 @@ pub(crate) fn read(
     context: &Context<'_>,
     plan: &Plan<'_>,
     groups: &Groups,
-    frame: &Frame,
+    frame: &Frame<'_>,
     coverage: &mut Coverage,
 ) -> Result<Vec<Buckets>> {
     let call = plan.binder.calls.first().zip(plan.call_places.first().copied().flatten());
@@ -54,55 +54,60 @@ pub(crate) fn read(
     let mut answer = Vec::with_capacity(points.len());
     for mut points in points {
         points.sort_by_key(|(ts_ns, _)| *ts_ns);
+        let mut charge = || {
+            context.budget.charge_points(plan.items.len() as u64)?;
+            context.budget.charge_bytes(row_bytes(plan.items.len() + 1))
+        };
         answer.push(match call.function {
             _ if points.is_empty() => Buckets::new(),
-            Function::Integral { unit_ns } => areas(&points, frame, unit_ns),
+            Function::Integral { unit_ns } => areas(&points, frame, unit_ns, &mut charge)?,
             function => {
-                frame.check_buckets(frame.start_ns, plan.items.len(), context.budget)?;
-                covered(
-                    &live_times(&points, back_ns),
-                    frame,
-                    end_ns,
-                    matches!(function, Function::Downtime { .. }),
-                )
+                let wants_rest = matches!(function, Function::Downtime { .. });
+                covered(&live_times(&points, back_ns), (frame, end_ns), wants_rest, &mut charge)?
             }
         });
     }
     Ok(answer)
 }
 
+/// Asked before each bucket is made: a short text can ask for billions.
+type Charge<'a> = dyn FnMut() -> Result<()> + 'a;
+
 /// Areas by trapezoids between points, cut at the edges of buckets. Of several points at one time the last one goes on.
-fn areas(points: &[Point], frame: &Frame, unit_ns: i64) -> Buckets {
+fn areas(points: &[Point], frame: &Frame<'_>, unit_ns: i64, charge: &mut Charge<'_>) -> Result<Buckets> {
     let mut buckets = Buckets::new();
     let mut points = points.iter().copied();
-    let Some(mut before) = points.next() else { return buckets };
+    let Some(mut before) = points.next() else { return Ok(buckets) };
     let (mut bucket_ns, mut sum) = (frame.bucket(before.0), 0.0);
     for point in points {
         if point.0 == before.0 {
             before = point;
             continue;
         }
-        let next_ns = frame.bucket(point.0);
-        if next_ns != bucket_ns {
-            // Up to the end of the bucket; what follows belongs to the bucket of the point.
-            let end_ns = frame.next_bucket(bucket_ns).unwrap_or(next_ns);
-            let share = (end_ns - before.0) as f64 / (point.0 - before.0) as f64;
+        while let Some(end_ns) = frame.next_bucket(bucket_ns).filter(|end_ns| *end_ns <= point.0) {
+            let share = distance(before.0, end_ns) / distance(before.0, point.0);
             let at_end = (end_ns, before.1 + (point.1 - before.1) * share);
-            sum += area(before, at_end, unit_ns);
-            buckets.insert(bucket_ns, vec![finite(sum)]);
-            (bucket_ns, sum, before) = (next_ns, 0.0, at_end);
+            charge()?;
+            buckets.insert(bucket_ns, vec![finite(sum + area(before, at_end, unit_ns))]);
+            (bucket_ns, sum, before) = (end_ns, 0.0, at_end);
         }
         sum += area(before, point, unit_ns);
         before = point;
     }
     if before.0 != bucket_ns || frame.interval.is_none() {
+        charge()?;
         buckets.insert(bucket_ns, vec![finite(sum)]);
     }
-    buckets
+    Ok(buckets)
+}
+
+/// Nanoseconds from one time to a later one, which may be more than 64 bits hold.
+fn distance(from_ns: i64, to_ns: i64) -> f64 {
+    (i128::from(to_ns) - i128::from(from_ns)) as f64
 }
 
 fn area(from: Point, to: Point, unit_ns: i64) -> f64 {
-    0.5 * (from.1 + to.1) * ((to.0 - from.0) as f64 / unit_ns as f64)
+    0.5 * (from.1 + to.1) * (distance(from.0, to.0) / unit_ns as f64)
 }
 
 fn finite(value: f64) -> Cell {
@@ -130,7 +135,12 @@ fn live_times(points: &[Point], alive_ns: i64) -> Vec<Range<i64>> {
 }
 
 /// What is covered of each bucket of the range, up to a time: the share, or the seconds that are not.
-fn covered(live: &[Range<i64>], frame: &Frame, end_ns: i64, wants_rest: bool) -> Buckets {
+fn covered(
+    live: &[Range<i64>],
+    (frame, end_ns): (&Frame<'_>, i64),
+    wants_rest: bool,
+    charge: &mut Charge<'_>,
+) -> Result<Buckets> {
     let mut buckets = Buckets::new();
     let mut next = Some(frame.bucket(frame.start_ns));
     let mut first = 0;
@@ -145,13 +155,11 @@ fn covered(live: &[Range<i64>], frame: &Frame, end_ns: i64, wants_rest: bool) ->
             first += 1;
         }
         let within = live.iter().skip(first).take_while(|times| times.start < to_ns);
-        let live_ns: i64 = within.map(|times| times.end.min(to_ns) - times.start.max(from_ns)).sum();
-        let all_ns = to_ns - from_ns;
-        let value = match wants_rest {
-            true => (all_ns - live_ns) as f64 / SECOND_NS as f64,
-            false => live_ns as f64 / all_ns as f64,
-        };
+        let live_ns: f64 = within.map(|times| distance(times.start.max(from_ns), times.end.min(to_ns))).sum();
+        let all_ns = distance(from_ns, to_ns);
+        let value = if wants_rest { (all_ns - live_ns) / SECOND_NS as f64 } else { live_ns / all_ns };
+        charge()?;
         buckets.insert(bucket_ns, vec![Cell::Float(value)]);
     }
-    buckets
+    Ok(buckets)
 }

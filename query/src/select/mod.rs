@@ -44,6 +44,7 @@ mod windows;
 use std::fmt;
 
 use icecore_storage::scan::{Coverage, Resolution, Scan};
+use jiff::tz::TimeZone;
 
 pub use ast::{Counted, Delete, Select, Show, Statement};
 pub use delete::{Chosen, chosen};
@@ -83,6 +84,8 @@ pub struct Table {
     pub messages: Vec<String>,
     /// What was read.
     pub coverage: Coverage,
+    /// The zone that times are to be shown in, where the statement names one.
+    pub zone: Option<TimeZone>,
 }
 
 /// Rows of one measurement and one combination of tags.

@@ -10,7 +10,7 @@ use regex::Regex;
 use super::ast::{Argument, Arith, Call, Compare, Expr, Function, Math, Name, NameKind, Transform};
 use super::math::math;
 use super::scalar::{Cell, Scalar, arith, compare};
-use super::time::time_value;
+use super::time::{Clock, time_value};
 use crate::{Error, ErrorKind, Result};
 
 /// What an expression is evaluated on.
@@ -204,7 +204,7 @@ pub(crate) struct BoundCall {
 #[derive(Debug)]
 pub(crate) struct Binder<'a> {
     schema: &'a Schema,
-    now_ns: i64,
+    clock: Clock,
     /// Fields that rows must carry, in order of first use.
     pub(crate) fields: Vec<FieldInfo>,
     pub(crate) calls: Vec<BoundCall>,
@@ -219,8 +219,8 @@ pub(crate) struct BoundTransform {
 }
 
 impl<'a> Binder<'a> {
-    pub(crate) fn new(schema: &'a Schema, now_ns: i64) -> Self {
-        Self { schema, now_ns, fields: Vec::new(), calls: Vec::new(), transforms: Vec::new() }
+    pub(crate) fn new(schema: &'a Schema, clock: Clock) -> Self {
+        Self { schema, clock, fields: Vec::new(), calls: Vec::new(), transforms: Vec::new() }
     }
 
     /// The place of a field among the requested ones.
@@ -255,7 +255,7 @@ impl<'a> Binder<'a> {
             Expr::Integer(value) | Expr::Duration(value) => Node::Const(Cell::Int(*value)),
             Expr::Float(value) => Node::Const(Cell::Float(*value)),
             Expr::Bool(value) => Node::Const(Cell::Bool(*value)),
-            Expr::Now => Node::Const(Cell::Int(self.now_ns)),
+            Expr::Now => Node::Const(Cell::Int(self.clock.now_ns)),
             Expr::Call(call) => self.call(call)?,
             Expr::Math { function, args, .. } => {
                 let args = args.iter().map(|arg| self.bind(arg, in_condition));
@@ -277,7 +277,13 @@ impl<'a> Binder<'a> {
             },
             Expr::In { left, list, is_negated } => Node::In {
                 left: Box::new(self.bind(left, true)?),
-                list: list.iter().map(constant).collect(),
+                list: list
+                    .iter()
+                    .map(|entry| match left.is_time() {
+                        true => Ok(time_value(entry, &self.clock)?.map_or(Cell::Null, Cell::Int)),
+                        false => Ok(constant(entry)),
+                    })
+                    .collect::<Result<_>>()?,
                 is_negated: *is_negated,
             },
             Expr::All(parts) => Node::All(self.bind_all(parts)?),
@@ -310,7 +316,7 @@ impl<'a> Binder<'a> {
     fn compare(&mut self, op: Compare, left: &Expr, right: &Expr) -> Result<Node> {
         for (side, other) in [(left, right), (right, left)] {
             if side.is_time() {
-                let Some(value_ns) = time_value(other, self.now_ns)? else { continue };
+                let Some(value_ns) = time_value(other, &self.clock)? else { continue };
                 let op = if std::ptr::eq(side, left) { op } else { op.flipped() };
                 let value = Box::new(Node::Const(Cell::Int(value_ns)));
                 return Ok(Node::Compare { op, left: Box::new(Node::Time), right: value });

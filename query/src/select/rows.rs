@@ -4,6 +4,7 @@
 //! within a series by time, so an accumulator is closed when the bucket or the series changes and then merged into
 //! its group.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use icecore_storage::model::{FieldId, RowBlock, SeriesId, SeriesKey, TimeRange};
@@ -116,7 +117,7 @@ struct Accumulator<'a> {
     context: &'a Context<'a>,
     plan: &'a Plan<'a>,
     groups: &'a Groups,
-    frame: &'a Frame,
+    frame: &'a Frame<'a>,
     open: Option<Open>,
     closed: Vec<GroupAccs>,
 }
@@ -177,7 +178,7 @@ fn accumulate(
     context: &Context<'_>,
     plan: &Plan<'_>,
     groups: &Groups,
-    frame: &Frame,
+    frame: &Frame<'_>,
     coverage: &mut Coverage,
 ) -> Result<Vec<GroupAccs>> {
     let closed = (0..groups.len()).map(|_| GroupAccs::new()).collect();
@@ -198,7 +199,7 @@ pub(crate) fn read(
     context: &Context<'_>,
     plan: &Plan<'_>,
     groups: &Groups,
-    frame: &Frame,
+    frame: &Frame<'_>,
     coverage: &mut Coverage,
 ) -> Result<Vec<Buckets>> {
     let accumulated = accumulate(context, plan, groups, frame, coverage)?;
@@ -226,7 +227,7 @@ pub(crate) fn read_distinct(
     context: &Context<'_>,
     plan: &Plan<'_>,
     groups: &Groups,
-    frame: &Frame,
+    frame: &Frame<'_>,
     coverage: &mut Coverage,
 ) -> Result<Vec<Vec<Vec<Cell>>>> {
     let accumulated = accumulate(context, plan, groups, frame, coverage)?;
@@ -257,7 +258,7 @@ pub(crate) fn read_selected(
     context: &Context<'_>,
     plan: &Plan<'_>,
     groups: &Groups,
-    frame: &Frame,
+    frame: &Frame<'_>,
     (series, range): (&[SeriesId], TimeRange),
     coverage: &mut Coverage,
 ) -> Result<Vec<BTreeMap<i64, Picked>>> {
@@ -286,21 +287,23 @@ pub(crate) fn read_selected(
     Ok(picked)
 }
 
-/// Whether a row is to be picked before the known one; at equal times the larger value, of equal values the
-/// earlier row.
+/// Whether a row is to be picked before the known one.
 pub(crate) fn is_better(function: Function, ts_ns: i64, value: Scalar<'_>, known: &Picked) -> bool {
-    use std::cmp::Ordering;
-    let by_time = ts_ns.cmp(&known.ts_ns);
-    let by_value = value.order(known.value.scalar());
-    let Some(by_value) = by_value else {
-        // One of them is NaN, which never wins against a number.
-        return known.value.scalar().order(known.value.scalar()).is_none();
+    order_of(function, (ts_ns, value), (known.ts_ns, known.value.scalar())) == Ordering::Less
+}
+
+/// Which of two rows a selector picks first; at equal times the larger value, of equal values the earlier row. NaN never
+/// wins against a number.
+pub(crate) fn order_of(function: Function, left: (i64, Scalar<'_>), right: (i64, Scalar<'_>)) -> Ordering {
+    let by_time = left.0.cmp(&right.0);
+    let Some(by_value) = left.1.order(right.1) else {
+        let is_nan = |value: Scalar<'_>| value.order(value).is_none();
+        return is_nan(left.1).cmp(&is_nan(right.1)).then(by_time);
     };
-    let order = match function {
+    match function {
         Function::Min => by_value.then(by_time),
         Function::First => by_time.then(by_value.reverse()),
         Function::Last => by_time.reverse().then(by_value.reverse()),
         _ => by_value.reverse().then(by_time),
-    };
-    order == Ordering::Less
+    }
 }

@@ -109,7 +109,7 @@ impl Groups {
 /// # Errors
 /// See [`execute`](super::execute).
 pub(crate) fn select(context: &Context<'_>, select: &Select) -> Result<Table> {
-    let mut split = split_time(select.condition.as_ref(), context.now_ns)?;
+    let mut split = split_time(select.condition.as_ref(), &select.clock(context.now_ns))?;
     if select.interval.is_some() && !split.has_end {
         split.range.end_ns = split.range.end_ns.min(context.now_ns.saturating_add(1));
     }
@@ -130,7 +130,7 @@ fn select_from(
     split: &TimeSplit,
     first_ns: i64,
 ) -> Result<Table> {
-    let columns = Columns::of(select, schemas);
+    let columns = Columns::of(select, schemas)?;
     let finish = Finish::of(select, &columns)?;
     let coverage = Coverage::default();
     let mut runner =
@@ -141,7 +141,12 @@ fn select_from(
         series.extend(runner.measurement(&plan)?);
     }
     let coverage = runner.coverage;
-    Ok(Table { series: finish.series(series), messages: messages(&coverage), coverage })
+    Ok(Table {
+        series: finish.series(series),
+        messages: messages(&coverage),
+        coverage,
+        zone: select.zone.clone(),
+    })
 }
 
 /// What the reader should know about the answer.
@@ -181,6 +186,7 @@ impl Runner<'_> {
             has_start: self.split.has_start,
             interval: self.select.interval,
             fill: self.select.fill,
+            zone: self.select.zone.as_ref(),
         };
         let all_rows = match plan.shape {
             Shape::Rows => self.raw_rows(plan, &groups, &frame)?,
@@ -196,7 +202,7 @@ impl Runner<'_> {
         let all_rows: Vec<_> = match plan.shape == Shape::Rows && self.finish.is_nothing(plan) {
             true => all_rows,
             false => {
-                let shown = (self.shown_range(), self.select.interval);
+                let shown = (self.shown_range(&frame), self.select.interval);
                 all_rows.into_iter().map(|rows| self.finish.rows(plan, rows, shown)).collect()
             }
         };
@@ -237,19 +243,21 @@ impl Runner<'_> {
     }
 
     /// The times that rows of the answer may have: from the start of the first bucket.
-    fn shown_range(&self) -> TimeRange {
-        let range = self.split.range;
+    fn shown_range(&self, frame: &Frame<'_>) -> TimeRange {
         match self.select.interval {
-            Some(interval) if self.split.has_start => {
-                let width = interval.every_ns;
-                let within = range.start_ns.wrapping_sub(interval.offset_ns).rem_euclid(width);
-                TimeRange::new(range.start_ns.saturating_sub(within), range.end_ns)
+            Some(_) if self.split.has_start => {
+                TimeRange::new(frame.bucket(self.split.range.start_ns), self.split.range.end_ns)
             }
             _ => TimeRange::ALL,
         }
     }
 
-    fn raw_rows(&mut self, plan: &Plan<'_>, groups: &Groups, frame: &Frame) -> Result<Vec<Vec<Vec<Cell>>>> {
+    fn raw_rows(
+        &mut self,
+        plan: &Plan<'_>,
+        groups: &Groups,
+        frame: &Frame<'_>,
+    ) -> Result<Vec<Vec<Vec<Cell>>>> {
         // What is calculated from rows needs all of them, ascending.
         let how = match self.finish.is_nothing(plan) {
             true => (self.select.order, self.select.page),
@@ -270,7 +278,12 @@ impl Runner<'_> {
         Ok(all_rows)
     }
 
-    fn aggregates(&mut self, plan: &Plan<'_>, groups: &Groups, frame: &Frame) -> Result<Vec<Vec<Vec<Cell>>>> {
+    fn aggregates(
+        &mut self,
+        plan: &Plan<'_>,
+        groups: &Groups,
+        frame: &Frame<'_>,
+    ) -> Result<Vec<Vec<Vec<Cell>>>> {
         let groups_buckets = if windows::can_answer(plan, frame) {
             windows::read(self.context, plan, groups, frame, &mut self.coverage)?
         } else {
@@ -280,13 +293,23 @@ impl Runner<'_> {
     }
 
     /// Rows of the cells of all groups, with empty buckets filled.
-    fn framed(&self, plan: &Plan<'_>, frame: &Frame, groups: Vec<Buckets>) -> Result<Vec<Vec<Vec<Cell>>>> {
+    fn framed(
+        &self,
+        plan: &Plan<'_>,
+        frame: &Frame<'_>,
+        groups: Vec<Buckets>,
+    ) -> Result<Vec<Vec<Vec<Cell>>>> {
         groups.into_iter().map(|buckets| frame.rows(plan, buckets, self.context.budget)).collect()
     }
 
     /// The rows that a selector picks. For a selector alone partials say its value, and first and last also its time;
     /// for the time of min and max only the window that holds the value is read row by row.
-    fn selected(&mut self, plan: &Plan<'_>, groups: &Groups, frame: &Frame) -> Result<Vec<Vec<Vec<Cell>>>> {
+    fn selected(
+        &mut self,
+        plan: &Plan<'_>,
+        groups: &Groups,
+        frame: &Frame<'_>,
+    ) -> Result<Vec<Vec<Vec<Cell>>>> {
         let fill = self.select.fill;
         if frame.interval.is_some() && !matches!(fill, Fill::Null | Fill::None) {
             return Err(Error::new(
@@ -317,7 +340,12 @@ impl Runner<'_> {
     }
 
     /// `min` or `max` alone. Where the raw rows of its window are gone, it carries the start of the range.
-    fn extremes(&mut self, plan: &Plan<'_>, groups: &Groups, frame: &Frame) -> Result<Vec<Vec<Vec<Cell>>>> {
+    fn extremes(
+        &mut self,
+        plan: &Plan<'_>,
+        groups: &Groups,
+        frame: &Frame<'_>,
+    ) -> Result<Vec<Vec<Vec<Cell>>>> {
         let found = windows::read_extremes(self.context, plan, groups, frame.range, &mut self.coverage)?;
         let mut all_rows = Vec::with_capacity(groups.len());
         for (group, extreme) in found.into_iter().enumerate() {
@@ -342,7 +370,7 @@ impl Runner<'_> {
         &mut self,
         plan: &Plan<'_>,
         groups: &Groups,
-        frame: &Frame,
+        frame: &Frame<'_>,
     ) -> Result<Vec<Vec<Vec<Cell>>>> {
         let found = windows::read_selected(self.context, plan, groups, frame.range, &mut self.coverage)?;
         self.context.budget.charge_bytes(found.len() as u64 * row_bytes(1))?;
@@ -357,7 +385,7 @@ impl Runner<'_> {
     fn picked_rows(
         &self,
         plan: &Plan<'_>,
-        frame: &Frame,
+        frame: &Frame<'_>,
         mut group: BTreeMap<i64, rows::Picked>,
     ) -> Result<Vec<Vec<Cell>>> {
         let with_time =

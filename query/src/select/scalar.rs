@@ -173,9 +173,15 @@ fn fit<'a>(exact: i128, prefer_unsigned: bool) -> Option<Scalar<'a>> {
     if prefer_unsigned { unsigned.or(signed) } else { signed.or(unsigned) }
 }
 
-/// A total order for sorting: what does not compare (NaN) comes last.
+/// A total order for sorting: booleans, numbers with NaN behind them, texts.
 pub(crate) fn order_cells(left: &Cell, right: &Cell) -> Ordering {
-    let is_nan = |scalar: Scalar<'_>| matches!(scalar, Scalar::Float(value) if value.is_nan());
+    let rank = |scalar: Scalar<'_>| match scalar {
+        Scalar::Bool(_) => 0,
+        Scalar::Float(value) if value.is_nan() => 2,
+        Scalar::Float(_) | Scalar::Int(_) | Scalar::UInt(_) => 1,
+        Scalar::Text(_) => 3,
+        Scalar::Null => 4,
+    };
     let (left, right) = (left.scalar(), right.scalar());
-    left.order(right).unwrap_or_else(|| is_nan(left).cmp(&is_nan(right)))
+    rank(left).cmp(&rank(right)).then_with(|| left.order(right).unwrap_or(Ordering::Equal))
 }

@@ -1,7 +1,6 @@
 //! Several rows of each group and bucket, with what stands beside: top, bottom and sample. From raw rows alone.
 
-use std::cmp::Ordering;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use icecore_storage::scan::{Coverage, Flow};
 
@@ -10,7 +9,7 @@ use super::analyze::Plan;
 use super::ast::Function;
 use super::frame::Frame;
 use super::node::Row;
-use super::rows::{Picked, is_better, scan};
+use super::rows::{Picked, is_better, order_of, scan};
 use super::run::Groups;
 use super::scalar::{Cell, Scalar, row_bytes};
 use crate::Result;
@@ -26,7 +25,7 @@ pub(crate) fn read(
     context: &Context<'_>,
     plan: &Plan<'_>,
     groups: &Groups,
-    frame: &Frame,
+    frame: &Frame<'_>,
     coverage: &mut Coverage,
 ) -> Result<Vec<Vec<Vec<Cell>>>> {
     let mut kept: Vec<BTreeMap<i64, Kept>> = (0..groups.len()).map(|_| BTreeMap::new()).collect();
@@ -56,10 +55,11 @@ pub(crate) fn read(
 struct Kept {
     rows: Vec<Picked>,
     /// The best row of each combination of tags, where they are asked for.
-    by_tags: HashMap<Vec<String>, Picked>,
+    by_tags: BTreeMap<Vec<String>, Picked>,
     seen: u64,
-    /// The most rows that were held at once: those are charged.
+    /// The most rows that were held at once, each with the most texts that one had: so much is charged.
     peak: usize,
+    texts: u64,
 }
 
 impl Kept {
@@ -78,45 +78,66 @@ impl Kept {
             let columns = plan.items.iter().map(|item| item.cell(&with_call)).collect();
             Picked { ts_ns: row.ts_ns, value, columns }
         };
-        match function {
-            Function::Sample(count) => {
-                if self.rows.len() < count {
-                    self.rows.push(picked());
-                } else {
-                    // Reservoir sampling (Vitter's algorithm R); by a hash of the place, so that it can be repeated.
-                    let place = usize::try_from(mixed(self.seen) % self.seen).unwrap_or(usize::MAX);
-                    if let Some(slot) = self.rows.get_mut(place) {
-                        *slot = picked();
-                    }
-                }
+        if let Function::Sample(count) = function {
+            if self.rows.len() < count {
+                return self.keep(context, picked());
             }
-            _ if !by.is_empty() => {
-                let tags = by.iter().map(|tag| row.tags.get(tag).unwrap_or_default().to_owned()).collect();
-                let known = self.by_tags.get(&tags);
-                if known.is_none_or(|known| is_better(extreme(function), row.ts_ns, value, known)) {
-                    self.by_tags.insert(tags, picked());
-                }
+            // Reservoir sampling (Vitter's algorithm R); by a hash of the place, so that it can be repeated.
+            let place = usize::try_from(mixed(self.seen) % self.seen).unwrap_or(usize::MAX);
+            if place < self.rows.len() {
+                self.rows.swap_remove(place);
+                return self.keep(context, picked());
             }
-            _ => {
-                self.rows.push(picked());
-                let count = count_of(function);
-                if count.saturating_mul(2).max(SPARE_MIN) <= self.rows.len() {
-                    self.cut(function);
-                }
-            }
+            return Ok(());
         }
-        let held = self.rows.len().max(self.by_tags.len());
-        if self.peak < held {
-            self.peak = held;
-            let texts: u64 = self.rows.last().map_or(0, |row| row.columns.iter().map(Cell::heap_bytes).sum());
-            context.budget.charge_bytes(row_bytes(plan.items.len() + 2) + texts)?;
+        if by.is_empty() {
+            self.keep(context, picked())?;
+            let count = count_of(function);
+            if count.saturating_mul(2).max(SPARE_MIN) <= self.rows.len() {
+                self.cut(function);
+            }
+            return Ok(());
+        }
+        let tags = by.iter().map(|tag| row.tags.get(tag).unwrap_or_default().to_owned()).collect::<Vec<_>>();
+        let known = self.by_tags.get(&tags);
+        if known.is_none_or(|known| is_better(extreme(function), row.ts_ns, value, known)) {
+            let picked = picked();
+            let key: usize = tags.iter().map(|tag| tag.len() + size_of::<String>()).sum();
+            self.charge(context, &picked, key as u64, self.by_tags.len() + usize::from(known.is_none()))?;
+            self.by_tags.insert(tags, picked);
         }
         Ok(())
     }
 
+    fn keep(&mut self, context: &Context<'_>, picked: Picked) -> Result<()> {
+        self.charge(context, &picked, 0, self.rows.len() + 1)?;
+        self.rows.push(picked);
+        Ok(())
+    }
+
+    /// Charges a row that comes to be one of so many: all of them by the largest.
+    fn charge(&mut self, context: &Context<'_>, picked: &Picked, key: u64, held: usize) -> Result<()> {
+        let texts = key + picked.columns.iter().map(Cell::heap_bytes).sum::<u64>();
+        let longer = texts.saturating_sub(self.texts);
+        let more = held.saturating_sub(self.peak) as u64;
+        (self.peak, self.texts) = (self.peak.max(held), self.texts.max(texts));
+        if 0 < more {
+            context.budget.charge_points(more * picked.columns.len() as u64)?;
+        }
+        let each = row_bytes(picked.columns.len() + 2) + self.texts;
+        let bytes = more.saturating_mul(each) + longer.saturating_mul(self.peak as u64 - more);
+        if 0 < bytes { context.budget.charge_bytes(bytes) } else { Ok(()) }
+    }
+
     /// Keeps the best rows alone.
     fn cut(&mut self, function: Function) {
-        self.rows.sort_by(|left, right| better(extreme(function), left, right));
+        self.rows.sort_by(|left, right| {
+            order_of(
+                extreme(function),
+                (left.ts_ns, left.value.scalar()),
+                (right.ts_ns, right.value.scalar()),
+            )
+        });
         self.rows.truncate(count_of(function));
     }
 
@@ -139,17 +160,6 @@ fn count_of(function: Function) -> usize {
 /// The selector of which these are the several best.
 fn extreme(function: Function) -> Function {
     if matches!(function, Function::Bottom(_)) { Function::Min } else { Function::Max }
-}
-
-fn better(function: Function, left: &Picked, right: &Picked) -> Ordering {
-    match (
-        is_better(function, left.ts_ns, left.value.scalar(), right),
-        is_better(function, right.ts_ns, right.value.scalar(), left),
-    ) {
-        (true, false) => Ordering::Less,
-        (false, true) => Ordering::Greater,
-        _ => Ordering::Equal,
-    }
 }
 
 /// A number that looks like chance (the finalizer of splitmix64).

@@ -12,7 +12,7 @@ use super::ast::{Counted, NameTest, Page, Show};
 use super::filter::Filter;
 use super::node::Binder;
 use super::scalar::{Cell, row_bytes};
-use super::time::split_time;
+use super::time::{Clock, split_time};
 use super::{Context, Table, TableSeries};
 use crate::keys::each_key;
 use crate::{Error, ErrorKind, Result};
@@ -185,8 +185,8 @@ fn each(
     schema: &Schema,
     mut sink: impl FnMut(&SeriesKey) -> Result<()>,
 ) -> Result<()> {
-    let split = split_time(show.condition.as_ref(), context.now_ns)?;
-    let mut binder = Binder::new(schema, context.now_ns);
+    let split = split_time(show.condition.as_ref(), &Clock::utc(context.now_ns))?;
+    let mut binder = Binder::new(schema, Clock::utc(context.now_ns));
     let filter = Filter::bind(&split.rest, &mut binder)?;
     if !filter.row_tests.is_empty() {
         return Err(Error::new(

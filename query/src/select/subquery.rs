@@ -16,11 +16,11 @@ use icecore_storage::scan::{
     TagMatcher, WindowRequest, WindowSlice,
 };
 
-use super::ast::{Compare, Expr, Fill, Name, NameKind, Select, Source};
+use super::ast::{Compare, Expr, Fill, Function, Name, NameKind, Select, Source};
 use super::scalar::Cell;
 use super::time::TimeSplit;
 use super::{Context, Table, TableSeries, run};
-use crate::{Error, ErrorKind, Result};
+use crate::{Budget, Error, ErrorKind, Result};
 
 /// The answer of the statements inside.
 pub(crate) struct Inner {
@@ -44,20 +44,21 @@ pub(crate) fn run(context: &Context<'_>, outer: &Select, split: &TimeSplit) -> R
     }
     let (mut series, mut coverage, mut messages) = (Vec::new(), Coverage::default(), Vec::new());
     for query in queries {
-        let Table { series: more, messages: notes, coverage: read } =
+        let Table { series: more, messages: notes, coverage: read, .. } =
             run::select(context, &inherited(query, outer, split))?;
         series.extend(more);
         coverage.absorb(&read);
         messages.extend(notes);
     }
     messages.dedup();
-    Ok(Some(Inner { rows: InnerRows::of(series)?, coverage, messages }))
+    Ok(Some(Inner { rows: InnerRows::of(series, context.budget)?, coverage, messages }))
 }
 
 /// The statement inside, with what it gets from the one outside.
 fn inherited(inner: &Select, outer: &Select, split: &TimeSplit) -> Select {
     let mut select = inner.clone();
     select.dimensions.extend(outer.dimensions.iter().cloned());
+    select.zone = select.zone.or_else(|| outer.zone.clone());
     let has_call = select.items.iter().any(|item| has_call(&item.expr));
     if has_call {
         select.interval = select.interval.or(outer.interval);
@@ -71,11 +72,36 @@ fn inherited(inner: &Select, outer: &Select, split: &TimeSplit) -> Select {
         left: Box::new(Expr::Name(Name { text: "time".to_owned(), kind: NameKind::Any, is_quoted: false })),
         right: Box::new(Expr::Integer(time_ns)),
     };
-    let start = split.has_start.then(|| bound(Compare::Ge, split.range.start_ns));
+    let start_ns = split.range.start_ns.saturating_sub(looks_back_ns(outer));
+    let start = split.has_start.then(|| bound(Compare::Ge, start_ns));
     let end = (split.range.end_ns != TimeRange::ALL.end_ns).then(|| bound(Compare::Lt, split.range.end_ns));
     let conjuncts: Vec<Expr> = select.condition.take().into_iter().chain(start).chain(end).collect();
     select.condition = (!conjuncts.is_empty()).then_some(Expr::All(conjuncts));
     select
+}
+
+/// How far before its range a statement looks.
+fn looks_back_ns(select: &Select) -> i64 {
+    let every_ns = select.interval.map_or(0, |interval| interval.every_ns);
+    select.items.iter().map(|item| looks_back(&item.expr, every_ns)).max().unwrap_or(0)
+}
+
+fn looks_back(expr: &Expr, every_ns: i64) -> i64 {
+    match expr {
+        Expr::Call(call) => match call.function {
+            Function::Uptime { alive_ns } | Function::Downtime { alive_ns } => alive_ns,
+            _ => 0,
+        },
+        Expr::Transform { function, .. } => {
+            i64::try_from(function.buckets_before()).unwrap_or(i64::MAX).saturating_mul(every_ns)
+        }
+        Expr::Math { args, .. } => args.iter().map(|arg| looks_back(arg, every_ns)).max().unwrap_or(0),
+        Expr::Arith { first, rest } => {
+            let rest = rest.iter().map(|(_, operand)| looks_back(operand, every_ns)).max().unwrap_or(0);
+            looks_back(first, every_ns).max(rest)
+        }
+        _ => 0,
+    }
 }
 
 fn has_call(expr: &Expr) -> bool {
@@ -87,6 +113,9 @@ fn has_call(expr: &Expr) -> bool {
         _ => false,
     }
 }
+
+/// A value and whether it is there.
+const CELL_BYTES: u64 = 9;
 
 /// Rows of an answer as a view.
 pub(crate) struct InnerRows {
@@ -103,7 +132,7 @@ struct InnerSeries {
 }
 
 impl InnerRows {
-    fn of(tables: Vec<TableSeries>) -> Result<Self> {
+    fn of(tables: Vec<TableSeries>, budget: &Budget) -> Result<Self> {
         let mut types: BTreeMap<String, BTreeMap<String, FieldType>> = BTreeMap::new();
         let mut tags: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         for table in &tables {
@@ -134,7 +163,10 @@ impl InnerRows {
         }
         let series = tables.into_iter().filter_map(|table| {
             let schema = schemas.get(&table.name)?;
-            Some(InnerSeries::of(table, schema))
+            // Each series gets the columns of all.
+            let cells = (table.rows.len() as u64 + 8).saturating_mul(schema.fields.len() as u64);
+            let charged = budget.charge_bytes(cells.saturating_mul(CELL_BYTES));
+            Some(charged.and_then(|()| InnerSeries::of(table, schema)))
         });
         let series = series.collect::<Result<_>>()?;
         Ok(Self { schemas, series })

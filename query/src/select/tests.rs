@@ -464,7 +464,6 @@ fn parse_errors_name_place_and_hint() {
 fn parse_what_is_not_built_names_it() {
     for (text, part) in [
         ("SELECT a INTO b FROM c", "1:10: INTO"),
-        ("SELECT a FROM c tz('Europe/Berlin')", "tz()"),
         ("SELECT holt_winters(a) FROM c", "1:8: function holt_winters()"),
         ("DROP RETENTION POLICY x", "1:6: DROP RETENTION"),
         ("CREATE USER x", "CREATE USER"),

@@ -18,24 +18,39 @@ pub(crate) struct TimeSplit {
     pub(crate) rest: Vec<Expr>,
 }
 
+/// What texts of times and `now()` mean.
+#[derive(Debug, Clone)]
+pub(crate) struct Clock {
+    pub(crate) now_ns: i64,
+    /// The zone of texts that name none.
+    pub(crate) zone: TimeZone,
+}
+
+impl Clock {
+    /// In UTC.
+    pub(crate) fn utc(now_ns: i64) -> Self {
+        Self { now_ns, zone: TimeZone::UTC }
+    }
+}
+
 /// Takes the bounds of time out of the top-level conjuncts of a condition.
 ///
 /// # Errors
 /// `InvalidInput` when time is compared with what is no time.
-pub(crate) fn split_time(condition: Option<&Expr>, now_ns: i64) -> Result<TimeSplit> {
+pub(crate) fn split_time(condition: Option<&Expr>, clock: &Clock) -> Result<TimeSplit> {
     let mut split = TimeSplit { range: TimeRange::ALL, has_start: false, has_end: false, rest: Vec::new() };
     if let Some(condition) = condition {
-        take(condition, now_ns, &mut split)?;
+        take(condition, clock, &mut split)?;
     }
     Ok(split)
 }
 
-fn take(expr: &Expr, now_ns: i64, split: &mut TimeSplit) -> Result<()> {
+fn take(expr: &Expr, clock: &Clock, split: &mut TimeSplit) -> Result<()> {
     match expr {
-        Expr::All(parts) => return parts.iter().try_for_each(|part| take(part, now_ns, split)),
+        Expr::All(parts) => return parts.iter().try_for_each(|part| take(part, clock, split)),
         Expr::Compare { op, left, right } if left.is_time() || right.is_time() => {
             let (op, other) = if left.is_time() { (*op, right) } else { (op.flipped(), left) };
-            if let Some(value_ns) = time_value(other, now_ns)?
+            if let Some(value_ns) = time_value(other, clock)?
                 && bound(op, value_ns, split)
             {
                 return Ok(());
@@ -73,15 +88,15 @@ fn bound(op: Compare, value_ns: i64, split: &mut TimeSplit) -> bool {
 ///
 /// # Errors
 /// `InvalidInput` for a text that is no time.
-pub(crate) fn time_value(expr: &Expr, now_ns: i64) -> Result<Option<i64>> {
+pub(crate) fn time_value(expr: &Expr, clock: &Clock) -> Result<Option<i64>> {
     match expr {
-        Expr::Now => Ok(Some(now_ns)),
+        Expr::Now => Ok(Some(clock.now_ns)),
         Expr::Integer(value) | Expr::Duration(value) => Ok(Some(*value)),
-        Expr::Text(text) => parse_time(text).map(Some),
+        Expr::Text(text) => parse_time(text, &clock.zone).map(Some),
         Expr::Arith { first, rest } => {
-            let Some(mut sum_ns) = time_value(first, now_ns)? else { return Ok(None) };
+            let Some(mut sum_ns) = time_value(first, clock)? else { return Ok(None) };
             for (op, operand) in rest {
-                let Some(value_ns) = time_value(operand, now_ns)? else { return Ok(None) };
+                let Some(value_ns) = time_value(operand, clock)? else { return Ok(None) };
                 sum_ns = match op {
                     Arith::Add => sum_ns.saturating_add(value_ns),
                     Arith::Sub => sum_ns.saturating_sub(value_ns),
@@ -100,13 +115,13 @@ pub(crate) fn time_value(expr: &Expr, now_ns: i64) -> Result<Option<i64>> {
     }
 }
 
-/// RFC 3339, or a date with or without a time of day, in UTC.
-fn parse_time(text: &str) -> Result<i64> {
-    let in_utc = |at: DateTime| at.to_zoned(TimeZone::UTC).map(|zoned| zoned.timestamp());
+/// RFC 3339, or a date with or without a time of day, in a zone.
+fn parse_time(text: &str, zone: &TimeZone) -> Result<i64> {
+    let in_zone = |at: DateTime| at.to_zoned(zone.clone()).map(|zoned| zoned.timestamp());
     let parsed = text
         .parse::<Timestamp>()
-        .or_else(|_| text.parse::<DateTime>().and_then(in_utc))
-        .or_else(|_| text.parse::<Date>().and_then(|date| in_utc(date.at(0, 0, 0, 0))));
+        .or_else(|_| text.parse::<DateTime>().and_then(in_zone))
+        .or_else(|_| text.parse::<Date>().and_then(|date| in_zone(date.at(0, 0, 0, 0))));
     match parsed {
         Ok(at) => Ok(clamp_ns(at.as_nanosecond())),
         Err(_) => Err(Error::new(

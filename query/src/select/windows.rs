@@ -30,7 +30,7 @@ const UNIQUES_CHUNK_MAX: usize = 512;
 const GONE: ErrorKind = ErrorKind::Storage(icecore_storage::ErrorKind::Unavailable);
 
 /// Whether partials can answer the calls of a plan.
-pub(crate) fn can_answer(plan: &Plan<'_>, frame: &Frame) -> bool {
+pub(crate) fn can_answer(plan: &Plan<'_>, frame: &Frame<'_>) -> bool {
     // Cells of texts keep no times unless a rule says so, and cannot say then where the data begins.
     let knows_start = frame.has_start || frame.interval.is_none() || !has_text(&fields_of(plan));
     knows_start
@@ -50,7 +50,7 @@ pub(crate) fn read(
     context: &Context<'_>,
     plan: &Plan<'_>,
     groups: &Groups,
-    frame: &Frame,
+    frame: &Frame<'_>,
     coverage: &mut Coverage,
 ) -> Result<Vec<Buckets>> {
     let mut answer = vec![Buckets::new(); groups.len()];
@@ -173,7 +173,12 @@ fn fields_of(plan: &Plan<'_>) -> Vec<FieldInfo> {
 }
 
 /// The windows of the next buckets, cut to the span, with the starts of their buckets and the bucket after them.
-fn chunk(frame: &Frame, span: &TimeRange, start_ns: i64, max: usize) -> (Vec<Window>, Vec<i64>, Option<i64>) {
+fn chunk(
+    frame: &Frame<'_>,
+    span: &TimeRange,
+    start_ns: i64,
+    max: usize,
+) -> (Vec<Window>, Vec<i64>, Option<i64>) {
     let (mut windows, mut starts) = (Vec::new(), Vec::new());
     let mut next = Some(start_ns);
     while let Some(bucket_ns) = next {
@@ -230,7 +235,7 @@ fn heap_bytes(partial: &Partial) -> u64 {
 
 impl<'a> Reader<'a> {
     /// The part of the range that has data; `None` when there is none. Without an interval, all of it.
-    fn span(&mut self, frame: &Frame, fields: &[FieldInfo]) -> Result<Option<TimeRange>> {
+    fn span(&mut self, frame: &Frame<'_>, fields: &[FieldInfo]) -> Result<Option<TimeRange>> {
         if frame.interval.is_none() || has_text(fields) {
             return Ok(Some(frame.range));
         }

@@ -348,10 +348,12 @@ impl Parser<'_> {
             );
         }
         let of = self.operand()?;
-        let fits = matches!(
-            of,
-            Expr::Name(_) | Expr::Wildcard(_) | Expr::Regex(_) | Expr::Call(_) | Expr::Math { .. }
-        );
+        let nests = matches!(&of, Expr::Math { args, .. } if args.iter().any(has_transform));
+        let fits = !nests
+            && matches!(
+                of,
+                Expr::Name(_) | Expr::Wildcard(_) | Expr::Regex(_) | Expr::Call(_) | Expr::Math { .. }
+            );
         if !fits || self.infix().is_some_and(|(_, level)| level >= LEVEL_SUM) {
             return Err(
                 self.fail(offset, format!("{name}() takes a field or an aggregate, not a calculation"))
@@ -411,7 +413,13 @@ impl Parser<'_> {
                     self.place += 1;
                     return Ok((by, usize::try_from(*count).unwrap_or(usize::MAX)));
                 }
-                Token::Word(_) | Token::Quoted(_) if name != "sample" => by.push(self.name("a tag")?),
+                Token::Word(_) | Token::Quoted(_) if name != "sample" => {
+                    let tag = self.name("a tag")?;
+                    if by.contains(&tag) {
+                        return Err(self.fail(offset, format!("{name}() takes each tag once")));
+                    }
+                    by.push(tag);
+                }
                 _ => return Err(self.fail(self.offset(), needs)),
             }
         }
@@ -505,6 +513,17 @@ fn function(name: &str) -> Option<Function> {
         "apdex" => Function::Apdex(0.0),
         _ => return None,
     })
+}
+
+fn has_transform(expr: &Expr) -> bool {
+    match expr {
+        Expr::Transform { .. } => true,
+        Expr::Math { args, .. } => args.iter().any(has_transform),
+        Expr::Arith { first, rest } => {
+            has_transform(first) || rest.iter().any(|(_, operand)| has_transform(operand))
+        }
+        _ => false,
+    }
 }
 
 fn transform(name: &str) -> Option<Transform> {

@@ -27,6 +27,10 @@ const QUERIES_MAX: usize = 8;
 
 /// Bytes of the values of parameters at all their places together: each place has its own.
 const BOUND_BYTES_MAX: usize = 1 << 20;
+/// Bytes of one of them: patterns of more would take long to be made.
+const VALUE_BYTES_MAX: usize = 64 << 10;
+/// Bytes of a duration, which is read at each of its places.
+const DURATION_BYTES_MAX: usize = 64;
 
 /// Words that cannot be names without double quotes.
 const RESERVED: [&str; 27] = [
@@ -105,7 +109,15 @@ fn bound(text: &str, lexemes: Vec<Lexeme>, bindings: &Bindings) -> Result<Vec<Le
         let value = bindings.get(name);
         let value =
             value.ok_or_else(|| Error::at(text, offset, format!("parameter ${name} has no value")))?;
-        if let Binding::Text(value) | Binding::Identifier(value) | Binding::Regex(value) = value {
+        if let Binding::Text(value)
+        | Binding::Identifier(value)
+        | Binding::Regex(value)
+        | Binding::Duration(value) = value
+        {
+            if VALUE_BYTES_MAX < value.len() {
+                let message = format!("parameter ${name} has more than {VALUE_BYTES_MAX} bytes");
+                return Err(Error::at(text, offset, message));
+            }
             bound_bytes += value.len();
             if BOUND_BYTES_MAX < bound_bytes {
                 let message = format!("parameters are put in for more than {BOUND_BYTES_MAX} bytes of text");
@@ -124,7 +136,8 @@ fn bound(text: &str, lexemes: Vec<Lexeme>, bindings: &Bindings) -> Result<Vec<Le
                 return Err(Error::at(text, offset, format!("parameter ${name} is no number")));
             }
             Binding::Duration(value) => {
-                let tokens = tokenize(value).unwrap_or_default();
+                let is_short = value.len() <= DURATION_BYTES_MAX;
+                let tokens = if is_short { tokenize(value).unwrap_or_default() } else { Vec::new() };
                 match tokens.as_slice() {
                     [Lexeme { token: token @ Token::Duration(_), .. }, Lexeme { token: Token::End, .. }] => {
                         push(token.clone());
@@ -314,6 +327,11 @@ impl<'a> Parser<'a> {
             return Err(self.unsupported(self.offset(), "FROM with subqueries beside measurements"));
         }
         let named: Vec<&str> = sources.iter().filter_map(Source::database).collect();
+        if !named.is_empty() && named.len() < sources.len() {
+            return Err(
+                self.unsupported(self.offset(), "FROM in which only some measurements name a database")
+            );
+        }
         if named.windows(2).any(|pair| pair.first() != pair.last()) {
             return Err(self.unsupported(self.offset(), "one statement over several databases"));
         }

@@ -1,7 +1,9 @@
 //! The clauses of SELECT, in the order in which they must stand.
 
+use jiff::tz::TimeZone;
+
 use super::Parser;
-use crate::select::ast::{Dimension, Expr, Fill, Interval, Item, Order, Page, Select};
+use crate::select::ast::{Argument, Dimension, Expr, Fill, Interval, Item, Order, Page, Select};
 use crate::select::token::Token;
 use crate::{Error, Result};
 
@@ -29,9 +31,7 @@ impl Parser<'_> {
         let (order, order_column) = self.order_by()?;
         let page = self.page("limit", "offset")?;
         let series_page: Page = self.page("slimit", "soffset")?;
-        if self.at_word("tz") {
-            return Err(self.unsupported(self.offset(), "tz()"));
-        }
+        let zone = self.zone()?;
         self.check_end()?;
         Ok(Select {
             items,
@@ -45,6 +45,7 @@ impl Parser<'_> {
             order_column,
             page,
             series_page,
+            zone,
         })
     }
 
@@ -57,7 +58,7 @@ impl Parser<'_> {
                 self.offset(),
                 format!(
                     "{} cannot stand here; the order is WHERE, GROUP BY, HAVING, fill(), ORDER BY, LIMIT, OFFSET, \
-                     SLIMIT, SOFFSET",
+                     SLIMIT, SOFFSET, tz()",
                     word.to_uppercase()
                 ),
             )),
@@ -98,6 +99,9 @@ impl Parser<'_> {
             Expr::Wildcard(_) | Expr::Regex(_) if level > 0 => {
                 Err(self.fail(offset, "`*` and /regex/ cannot be calculated with"))
             }
+            Expr::Call(call) if level > 0 && !matches!(call.argument, Argument::Name(_)) => {
+                Err(self.fail(offset, "`*` and /regex/ in a function cannot be calculated with"))
+            }
             Expr::Integer(_)
             | Expr::Float(_)
             | Expr::Wildcard(_)
@@ -108,8 +112,15 @@ impl Parser<'_> {
                 self.check_item(offset, first, level + 1)?;
                 rest.iter().try_for_each(|(_, operand)| self.check_item(offset, operand, level + 1))
             }
+            // The first argument may hold a wildcard, which stands for a column each.
             Expr::Math { args, .. } => {
-                args.iter().try_for_each(|arg| self.check_item(offset, arg, level + 1))
+                let is_open = |place: usize, arg: &Expr| {
+                    place == 0 && !matches!(arg, Expr::Integer(_) | Expr::Float(_))
+                };
+                let mut args = args.iter().enumerate();
+                args.try_for_each(|(place, arg)| {
+                    self.check_item(offset, arg, if is_open(place, arg) { level } else { level + 1 })
+                })
             }
             // What it is taken of may be a wildcard, which stands for a column each.
             Expr::Transform { of, .. } if level == 0 => self.check_item(offset, of, level),
@@ -234,6 +245,23 @@ impl Parser<'_> {
 
     fn unexpected_fill(&self) -> Error {
         self.unexpected("null, none, previous, linear or a number in fill()")
+    }
+
+    /// `tz('Europe/Berlin')`, if it is there.
+    fn zone(&mut self) -> Result<Option<TimeZone>> {
+        if !self.eat_word("tz") {
+            return Ok(None);
+        }
+        self.expect_symbol("(")?;
+        let offset = self.offset();
+        let Token::Text(name) = self.peek() else {
+            return Err(self.unexpected("a time zone, such as 'Europe/Berlin'"));
+        };
+        self.place += 1;
+        self.expect_symbol(")")?;
+        let zone = TimeZone::get(name)
+            .map_err(|_| self.fail(offset, format!("'{name}' is no time zone, such as 'Europe/Berlin'")));
+        zone.map(Some)
     }
 
     /// The direction, and the column where it is not the time.

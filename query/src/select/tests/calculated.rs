@@ -232,3 +232,143 @@ fn explain_says_how_a_statement_is_read() {
         "{plan}"
     );
 }
+
+#[test]
+fn buckets_follow_the_clocks_of_a_zone() {
+    let mut scan = TestScan::default();
+    // Around the changes of 2025 in Berlin: 30 March (23 hours) and 26 October (25 hours).
+    for day in [
+        "2025-03-29T23:30:00Z",
+        "2025-03-30T21:30:00Z",
+        "2025-03-30T22:30:00Z",
+        "2025-10-25T22:30:00Z",
+        "2025-10-26T22:30:00Z",
+        "2025-10-26T23:30:00Z",
+    ] {
+        let at: jiff::Timestamp = day.parse().unwrap();
+        scan.push("m", &[], i64::try_from(at.as_nanosecond()).unwrap(), &[("v", Value::Float(1.0))]);
+    }
+    let hours = |text: &str| {
+        let table = run_on(&scan, Limits::default(), text).unwrap();
+        let times = table.series.iter().flat_map(|series| &series.rows).map(|row| match row[..] {
+            [Cell::Time(ts_ns), ..] => {
+                jiff::Timestamp::from_nanosecond(i128::from(ts_ns)).unwrap().to_string()
+            }
+            _ => panic!("{row:?}"),
+        });
+        times.collect::<Vec<_>>()
+    };
+    assert_eq!(
+        hours(
+            "SELECT sum(v) FROM m WHERE time < '2025-12-01' GROUP BY time(1d) fill(none) tz('Europe/Berlin')"
+        ),
+        ["2025-03-29T23:00:00Z", "2025-03-30T22:00:00Z", "2025-10-25T22:00:00Z", "2025-10-26T23:00:00Z"]
+    );
+    // Texts of times are of the zone: the second of these days begins at 23:00 UTC the day before.
+    let range = "time >= '2025-10-26' AND time < '2025-10-28'";
+    assert_eq!(
+        hours(&format!("SELECT count(v) FROM m WHERE {range} GROUP BY time(1d) tz('Europe/Berlin')")),
+        ["2025-10-25T22:00:00Z", "2025-10-26T23:00:00Z"]
+    );
+    // Hours are hours, and quarters of a day begin at six o'clock on either side of a change.
+    let filled =
+        hours(&format!("SELECT count(v) FROM m WHERE {range} GROUP BY time(1h) tz('Europe/Berlin')"));
+    assert_eq!((filled.len(), filled[3].as_str()), (49, "2025-10-26T01:00:00Z"));
+    let quarters =
+        hours(&format!("SELECT count(v) FROM m WHERE {range} GROUP BY time(6h) tz('Europe/Berlin')"));
+    assert_eq!(quarters[..3], ["2025-10-25T22:00:00Z", "2025-10-26T05:00:00Z", "2025-10-26T11:00:00Z"]);
+    check_error("SELECT load FROM cpu tz('Nowhere/Town')", ErrorKind::InvalidInput, "is no time zone");
+}
+
+/// Each of these once took memory or time that nobody had asked the budget for.
+#[test]
+fn statements_that_ask_for_much_are_refused_early() {
+    let refused = |text: &str| {
+        let limits = Limits { memory_bytes_max: 8 << 20, ..Limits::default() };
+        let error = run_on(&scan(), limits, text).expect_err(text);
+        assert_eq!(error.kind(), ErrorKind::LimitExceeded, "{text}: {error}");
+    };
+    let range = "time >= '2026-01-01' AND time < '2026-01-01T00:04:00Z'";
+    refused(&format!("SELECT uptime(up, 1m) FROM cpu WHERE {range} GROUP BY time(1ms) fill(none) LIMIT 1"));
+    refused("SELECT max(uptime) FROM (SELECT uptime(up, 1m) FROM cpu WHERE time >= 0 GROUP BY time(1u))");
+    refused(&format!("SELECT integral(load) FROM cpu WHERE {range} GROUP BY time(1u)"));
+    refused(&format!("SELECT {}load FROM cpu", "load,".repeat(10_000)));
+    let wide: Vec<String> = (0..600).map(|n| format!("(SELECT load AS a{n} FROM cpu)")).collect();
+    refused(&format!("SELECT count(a1) FROM {}", wide.join(",")));
+    let text = format!("SELECT {}load FROM cpu LIMIT 1", "load,".repeat(3_000));
+    let columns = run(&text).unwrap().series.remove(0).columns;
+    assert_eq!((columns.len(), columns[3_001].as_str()), (3_002, "load_3000"));
+    check_error("SELECT top(load, host, host, 2) FROM cpu", ErrorKind::InvalidInput, "each tag once");
+}
+
+#[test]
+fn wide_ranges_do_not_overflow() {
+    for text in [
+        "SELECT uptime(up, 1m) FROM cpu WHERE time >= '1677-09-22'",
+        "SELECT downtime(up, 1m) FROM cpu WHERE time >= '1677-09-22' AND time < '2262-01-01'",
+    ] {
+        let table = run(text).unwrap();
+        let [Cell::Time(_), Cell::Float(value)] = table.series[0].rows[0][..] else { panic!("{table:?}") };
+        assert!(0.0 < value, "{text}: {value}");
+    }
+    let mut scan = TestScan::default();
+    scan.push("m", &[], -9_200_000_000 * SECOND_NS, &[("v", Value::Float(1.0))]);
+    scan.push("m", &[], at(0), &[("v", Value::Float(2.0))]);
+    check_on(&scan, "SELECT integral(v, 1w) FROM m", &["m{}: time integral", "epoch 27200.460317460318"]);
+}
+
+#[test]
+fn subqueries_begin_as_early_as_the_statement_outside_looks_back() {
+    let range = "time >= '2026-01-01T00:01:00Z' AND time < '2026-01-01T00:02:00Z'";
+    for (inner, text) in [
+        (
+            "(SELECT load FROM cpu)",
+            "SELECT difference(max(load)) FROM FROM_HERE WHERE RANGE GROUP BY time(1m)",
+        ),
+        ("(SELECT up FROM cpu)", "SELECT uptime(up, 45s) FROM FROM_HERE WHERE RANGE"),
+    ] {
+        let ask = |from: &str| print(&run(&text.replace("FROM_HERE", from).replace("RANGE", range)).unwrap());
+        assert_eq!(ask(inner), ask("cpu"), "{text}");
+        assert!(!ask("cpu").is_empty());
+    }
+}
+
+#[test]
+fn having_finds_the_function_that_it_names() {
+    check(
+        "SELECT percentile(load, 1), percentile(load, 99) FROM cpu WHERE host = 'a' HAVING percentile(load, 99) > 2.5",
+        &["cpu{}: time percentile percentile_1", "epoch 1.0 3.0"],
+    );
+    check("SELECT abs(max(load)) FROM cpu HAVING abs(max(load)) > 40", &[]);
+    check_error("SELECT load FROM cpu HAVING time > '2026-01-01'", ErrorKind::InvalidInput, "stand in WHERE");
+}
+
+#[test]
+fn what_cannot_be_calculated_is_refused_and_not_empty() {
+    let invalid = ErrorKind::InvalidInput;
+    check_error("SELECT derivative(abs(derivative(load))) FROM cpu", invalid, "not a calculation");
+    check_error("SELECT mean(*) * 2 FROM cpu", invalid, "cannot be calculated with");
+    check_error("SELECT pow(2, mean(*)) FROM cpu", invalid, "cannot be calculated with");
+    check_error("SELECT load FROM db1..cpu, cpu", ErrorKind::Unsupported, "only some measurements");
+    check("SELECT abs(mean(/load/)) FROM cpu", &["cpu{}: time abs_load", "epoch 11.0"]);
+    check("SELECT load FROM cpu WHERE time IN ('2026-01-01T00:01:00Z')", &["cpu{}: time load", "60s 3.0"]);
+}
+
+#[test]
+fn texts_and_numbers_of_one_column_have_an_order() {
+    let mut scan = TestScan::default();
+    for (name, value) in [("y1", Value::Float(2.0)), ("y2", Value::from("t")), ("y3", Value::Int(1))] {
+        scan.push(name, &[("host", "a")], at(0), &[("v", value)]);
+    }
+    let table = run_on(&scan, Limits::default(), "SELECT v FROM /y/ GROUP BY host ORDER BY v DESC").unwrap();
+    let names: Vec<&str> = table.series.iter().map(|series| &*series.name).collect();
+    assert_eq!(names, ["y2", "y1", "y3"]);
+}
+
+#[test]
+fn shares_of_whole_numbers_are_exact() {
+    check(
+        "SELECT fraction_le(count, 20), apdex(count, 10) FROM cpu",
+        &["cpu{}: time fraction_le apdex", "epoch 0.6666666666666666 0.6666666666666666"],
+    );
+}
