@@ -111,7 +111,7 @@ impl Collector<'_> {
         Ok(())
     }
 
-    /// Reads backwards from now (and what lies after it), until the page is full.
+    /// Reads backwards from now (and what lies after it), or from the newest file, until the page is full.
     fn read_last(
         &mut self,
         group: usize,
@@ -119,7 +119,7 @@ impl Collector<'_> {
         needed: usize,
         coverage: &mut Coverage,
     ) -> Result<()> {
-        let mut end_ns = range.end_ns;
+        let mut end_ns = self.newest_ns(range);
         let mut start_ns = self.context.now_ns.min(end_ns);
         let mut width_ns = HOUR_NS;
         loop {
@@ -131,6 +131,20 @@ impl Collector<'_> {
             end_ns = start_ns;
             width_ns = width_ns.saturating_mul(2);
         }
+    }
+
+    /// A time behind which the range has no rows, as far as the times of files tell: to an hour.
+    fn newest_ns(&self, range: TimeRange) -> i64 {
+        let (mut low_ns, mut high_ns) = (range.start_ns, range.end_ns);
+        while HOUR_NS < high_ns.saturating_sub(low_ns) {
+            let middle_ns = low_ns.midpoint(high_ns);
+            let upper = TimeRange::new(middle_ns, high_ns);
+            match self.context.scan.reaches(self.plan.schema.measurement, upper) {
+                true => low_ns = middle_ns,
+                false => high_ns = middle_ns,
+            }
+        }
+        high_ns
     }
 
     fn read_range(&mut self, group: usize, range: TimeRange, coverage: &mut Coverage) -> Result<()> {

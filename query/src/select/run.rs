@@ -1,5 +1,6 @@
 //! One SELECT from plan to table: measurements, series, groups, the way to read, paging, messages.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
 use icecore_storage::model::{SeriesId, TimeRange};
@@ -92,6 +93,11 @@ impl Groups {
     /// The series of one group, ascending by id.
     pub(crate) fn ids_of(&self, group: usize) -> &[SeriesId] {
         if self.members.is_empty() { &self.ids } else { self.members.get(group).map_or(&[], Vec::as_slice) }
+    }
+
+    /// The group of each series.
+    pub(crate) fn owners(&self) -> Cow<'_, [u32]> {
+        if self.owners.is_empty() { Cow::Owned(vec![0; self.ids.len()]) } else { Cow::Borrowed(&self.owners) }
     }
 
     /// The group of a series, by its place.

@@ -4,10 +4,13 @@
 //! buckets go through in chunks, so that memory follows the answer and not the range.
 
 use icecore_storage::model::histogram::Bucket;
+use icecore_storage::model::partial::Sum;
 use icecore_storage::model::{
     FieldType, HOUR_NS, Histogram, Partial, SeriesId, StatSet, TimeRange, Uniques, floor_to,
 };
-use icecore_storage::scan::{Bounds, Coverage, FieldInfo, Resolution, Window, WindowRequest, WindowSlice};
+use icecore_storage::scan::{
+    Bounds, Coverage, FieldInfo, GroupRequest, Resolution, Window, WindowRequest, WindowSlice,
+};
 
 use super::Context;
 use super::aggregate::{merge_across, partial_cell};
@@ -25,6 +28,10 @@ const PARTIALS_MAX: usize = 200_000;
 const CHUNK_MAX: usize = 8_192;
 /// As [`CHUNK_MAX`], with sketches of up to 4 KiB each, of which a scan holds three for a bucket.
 const UNIQUES_CHUNK_MAX: usize = 512;
+
+/// What a scan tells of groups of series at once, where nobody needs to know of each.
+const OF_GROUPS: StatSet =
+    StatSet::COUNT.with(StatSet::SUM).with(StatSet::RANGE).with(StatSet::HIST).with(StatSet::UNIQUES);
 
 /// What is asked for is in no cells, and raw rows are gone.
 const GONE: ErrorKind = ErrorKind::Storage(icecore_storage::ErrorKind::Unavailable);
@@ -224,6 +231,11 @@ fn ends_of(partial: &Partial) -> Option<(i64, i64)> {
     }
 }
 
+/// Whether a sum of floats is none.
+fn overflows(partial: &Partial) -> bool {
+    matches!(partial, Partial::Float(stats) if !stats.sum.to_f64().is_finite())
+}
+
 /// An estimate of the memory that histogram and sketch of a partial, or its texts, take.
 fn heap_bytes(partial: &Partial) -> u64 {
     let buckets = |hist: &Histogram| hist.positive.len() + hist.negative.len();
@@ -334,6 +346,20 @@ impl<'a> Reader<'a> {
 
     /// One partial per group and window, `None` where there is no sample, and the charge for them.
     fn merged(&mut self, field: &FieldInfo, windows: &[Window]) -> Result<(Merged, Held<'a>)> {
+        let by_groups = OF_GROUPS.has(self.wants);
+        let found = self.merged_by(by_groups, field, windows)?;
+        // A mean needs more than a sum that overflows, and groups have no more.
+        let overflows = by_groups && found.0.iter().flatten().flatten().any(overflows);
+        if overflows { self.merged_by(false, field, windows) } else { Ok(found) }
+    }
+
+    /// As [`Reader::merged`], read by groups of series or series by series.
+    fn merged_by(
+        &mut self,
+        by_groups: bool,
+        field: &FieldInfo,
+        windows: &[Window],
+    ) -> Result<(Merged, Held<'a>)> {
         let budget = self.context.budget;
         let each = size_of::<Vec<Option<Partial>>>() + windows.len() * size_of::<Option<Partial>>();
         let mut held = budget.hold_bytes((self.groups.len() * each) as u64)?;
@@ -350,7 +376,8 @@ impl<'a> Reader<'a> {
         };
         let groups = self.groups;
         let mut sink = |slice: WindowSlice<'_>| {
-            let Some(group) = groups.owner(slice.series_idx).and_then(|group| merged.get_mut(group)) else {
+            let owner = if by_groups { Some(slice.series_idx) } else { groups.owner(slice.series_idx) };
+            let Some(group) = owner.and_then(|group| merged.get_mut(group)) else {
                 return Ok(());
             };
             group.resize(windows.len(), None);
@@ -366,7 +393,14 @@ impl<'a> Reader<'a> {
             }
             held.grow(grown).map_err(|error| budget.stop_scan(error))
         };
-        let outcome = self.context.scan.windows(&request, budget, &mut sink);
+        let outcome = match by_groups {
+            true => {
+                let request =
+                    GroupRequest { read: request, groups: &groups.owners(), group_count: groups.len() };
+                self.context.scan.groups(&request, budget, &mut sink)
+            }
+            false => self.context.scan.windows(&request, budget, &mut sink),
+        };
         self.coverage.absorb(&budget.scanned(outcome)?);
         Ok((merged, held))
     }
