@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use icecore_storage::model::Value;
+use icecore_storage::model::{FieldType, Value};
 use icecore_storage::scan::Schema;
 use tokio::runtime::Handle;
 
@@ -133,6 +133,8 @@ fn store(
         }
     })?;
     writer.flush(&mut outcome)?;
+    // Those that the engine refused come with their portion, behind events that could not be read.
+    outcome.rejected.sort_by_key(|(place, _)| *place);
     Ok(outcome)
 }
 
@@ -148,7 +150,7 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    fn field_type(&mut self, measurement: &str, field: &str) -> Option<icecore_storage::model::FieldType> {
+    fn field_type(&mut self, measurement: &str, field: &str) -> Option<FieldType> {
         if !self.schemas.contains_key(measurement) {
             let schema = self.database.view().schema(measurement);
             self.schemas.insert(measurement.to_owned(), schema);

@@ -82,8 +82,7 @@ impl<'a> Finish<'a> {
             }
             return series;
         };
-        let cell = |series: &TableSeries| series.rows.first().and_then(|row| row.get(place)).cloned();
-        series.sort_by(|left, right| self.order_of(cell(left).as_ref(), cell(right).as_ref()));
+        series.sort_by(|left, right| self.order_of(first_cell(left, place), first_cell(right, place)));
         self.select.series_page.cut(series)
     }
 
@@ -98,6 +97,11 @@ impl<'a> Finish<'a> {
             _ => is_empty(left).cmp(&is_empty(right)),
         }
     }
+}
+
+/// The cell of a column in the first row.
+fn first_cell(series: &TableSeries, place: usize) -> Option<&Cell> {
+    series.rows.first()?.get(place)
 }
 
 /// A condition on the columns of the answer; a call stands for the column of its name.

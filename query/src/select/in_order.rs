@@ -147,10 +147,11 @@ fn covered(
     while let Some(bucket_ns) = next {
         next = frame.next_bucket(bucket_ns);
         let from_ns = bucket_ns.max(frame.start_ns);
-        let to_ns = next.unwrap_or(i64::MAX).min(end_ns);
-        if to_ns <= from_ns {
-            continue;
+        // Nothing is known of the time to come, however many buckets it has.
+        if end_ns <= from_ns {
+            break;
         }
+        let to_ns = next.unwrap_or(i64::MAX).min(end_ns);
         while live.get(first).is_some_and(|times| times.end <= from_ns) {
             first += 1;
         }

@@ -28,9 +28,10 @@ fn events_are_durable_when_they_are_accepted_and_faults_are_named() {
     assert!(answer.contains(r#"{"event":4,"error":"no field has a value"}"#), "{answer}");
     // A type that does not fit is the engine's to refuse; a number of a known field is made to fit.
     let (status, answer) =
-        ingest(&rig, "measurement=hits&tags=service", r#"[{"ms":"slow"},{"ms":3,"bytes":9.0}]"#);
+        ingest(&rig, "measurement=hits&tags=service", r#"[{"ms":"slow"},7,{"ms":3,"bytes":9.0}]"#);
     assert_eq!(status, 202, "{answer}");
-    assert!(answer.starts_with(r#"{"accepted":1,"rejected":1,"errors":[{"event":1,"error":"#), "{answer}");
+    assert!(answer.starts_with(r#"{"accepted":1,"rejected":2,"errors":[{"event":1,"error":"#), "{answer}");
+    assert!(answer.contains(r#"{"event":2,"error":"an event is a JSON object"}]"#), "{answer}");
     let (fs, clock) = (rig.fs.clone(), rig.clock.clone());
     fs.crash_losing_unsynced();
     drop(rig);

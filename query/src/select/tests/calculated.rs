@@ -301,6 +301,19 @@ fn statements_that_ask_for_much_are_refused_early() {
     check_error("SELECT top(load, host, host, 2) FROM cpu", ErrorKind::InvalidInput, "each tag once");
 }
 
+/// The time to come has more buckets here than anybody can count.
+#[test]
+fn covered_time_ends_with_the_present() {
+    let range = "time >= '2026-01-01T00:04:00Z' AND time < '2262-01-01'";
+    check(
+        &format!("SELECT uptime(up, 3m) FROM cpu WHERE {range} GROUP BY time(30s) fill(none)"),
+        &["cpu{}: time uptime", "240s 1.0", "270s 1.0"],
+    );
+    check(&format!("SELECT downtime(up, 2m) FROM cpu WHERE {range}"), &["cpu{}: time downtime", "240s 30.0"]);
+    let table = run(&format!("SELECT uptime(up, 3m) FROM cpu WHERE {range} GROUP BY time(1ms) fill(none)"));
+    assert_eq!(table.unwrap().series[0].rows.len(), 60_000);
+}
+
 #[test]
 fn wide_ranges_do_not_overflow() {
     for text in [
