@@ -118,11 +118,13 @@ fn store(
     let _memory = runtime.block_on(app.decoding_memory(body.len().saturating_mul(MEMORY_FACTOR)))?;
     let mut writer =
         Writer { database, schemas: HashMap::new(), points: Vec::new(), places: Vec::new(), bytes: 0 };
-    let (mut outcome, mut place) = (Outcome::default(), 0);
+    let (mut outcome, mut place, mut options) = (Outcome::default(), 0, options.clone());
     events::each::<Failure>(&body, &mut |event| {
         place += 1;
+        // Events of one request that have no time must not take each other's place.
+        options.now_ns = options.now_ns.saturating_add(1);
         let point = event.and_then(|event| {
-            events::point(&event, options, &mut |measurement, field| writer.field_type(measurement, field))
+            events::point(&event, &options, &mut |measurement, field| writer.field_type(measurement, field))
         });
         match point {
             Ok(point) => writer.push(place, point, &mut outcome),

@@ -51,6 +51,16 @@ fn events_are_durable_when_they_are_accepted_and_faults_are_named() {
 }
 
 #[test]
+fn events_without_a_time_do_not_replace_each_other() {
+    let rig = Rig::new(Options::default());
+    let body = "{\"ms\":1}\n{\"ms\":2}\n{\"ms\":2}\n".repeat(4);
+    let (status, answer) = ingest(&rig, "measurement=hits", &body);
+    assert_eq!((status, answer.as_str()), (202, "{\"accepted\":12,\"rejected\":0}\n"));
+    let found = rig.get(&url("/api/v1/select", &[("q", "SELECT count(ms), sum(ms) FROM hits")]));
+    assert!(found.contains(r#""count":12,"sum":20"#), "{found}");
+}
+
+#[test]
 fn events_sent_again_are_one_where_every_event_is_kept() {
     let config = Config { keep_duplicates: vec!["orders".to_owned()], ..Config::default() };
     let rig = Rig::on(SimFs::default(), Arc::new(ManualClock::new(1_704_067_200 * SECOND_NS)), config);
