@@ -136,6 +136,12 @@ impl Frame<'_> {
         if is_dense && cells > budget.limits().points_max { budget.charge_points(cells) } else { Ok(()) }
     }
 
+    /// Whether the statement bounds the start, and has at most `max` buckets from there on: all of them may be read without
+    /// a look at where the data lies.
+    pub(crate) fn buckets_within(&self, max: usize) -> bool {
+        self.has_start && self.cells_after(self.range.start_ns, 1) <= max as u64
+    }
+
     /// Cells of all buckets from a time to the end of the range.
     fn cells_after(&self, start_ns: i64, width: usize) -> u64 {
         let every_ns = self.interval.map_or(1, |interval| interval.every_ns);

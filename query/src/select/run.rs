@@ -2,8 +2,9 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
-use icecore_storage::model::{SeriesId, TimeRange};
+use icecore_storage::model::{MeasurementId, SeriesId, TimeRange};
 use icecore_storage::scan::{Coverage, Schema};
 
 use super::analyze::{Columns, Plan, Shape, schemas};
@@ -15,7 +16,6 @@ use super::scalar::{Cell, row_bytes};
 use super::stages::Stages;
 use super::time::{TimeSplit, rfc3339, split_time};
 use super::{Context, Table, TableSeries, in_order, raw, rows, several, subquery, windows};
-use crate::keys::each_key;
 use crate::{Error, ErrorKind, Result};
 
 /// The series of a measurement that a statement reads, ascending by id, and the groups they belong to.
@@ -34,50 +34,61 @@ pub(crate) struct Groups {
 const GROUP_BYTES: usize = 256;
 
 impl Groups {
-    /// Groups series by the values of some tags. Their keys are looked at once, and not at all where there is
-    /// nothing to group by.
+    /// Groups series of a measurement by the values of some tags, tag by tag; nothing is looked at where there is nothing to
+    /// group by.
     ///
     /// # Errors
     /// Those of storage and the budget.
-    pub(crate) fn of(context: &Context<'_>, ids: Vec<SeriesId>, group_keys: &[String]) -> Result<Self> {
+    pub(crate) fn of(
+        context: &Context<'_>,
+        measurement: MeasurementId,
+        ids: Vec<SeriesId>,
+        group_keys: &[String],
+    ) -> Result<Self> {
         let budget = context.budget;
         if group_keys.is_empty() {
             return Ok(Self { ids, values: vec![Vec::new()], ..Self::default() });
         }
-        // An owner, a member, and a position while groups are sorted.
-        budget.charge_bytes((ids.len() * 3 * size_of::<u32>()) as u64)?;
-        let mut places: HashMap<Vec<String>, u32> = HashMap::new();
-        let mut met: Vec<u32> = Vec::with_capacity(ids.len());
-        let mut values: Vec<String> = Vec::new();
-        each_key(context.scan, &ids, budget, |_, key| {
-            values.resize_with(group_keys.len(), String::new);
-            for (value, group_key) in values.iter_mut().zip(group_keys) {
-                value.clear();
-                value.push_str(key.tag(group_key).unwrap_or_default());
+        // An owner, a member, a position while groups are sorted, and the code of one tag.
+        budget.charge_bytes((ids.len() * 4 * size_of::<u32>()) as u64)?;
+        let mut owners = vec![0_u32; ids.len()];
+        let mut values: Vec<Vec<Arc<str>>> = vec![Vec::new()];
+        for group_key in group_keys {
+            budget.check_time()?;
+            let tag = context.scan.tag_codes(measurement, group_key, &ids)?;
+            let mut places: HashMap<(u32, u32), u32> = HashMap::new();
+            let mut joined: Vec<Vec<Arc<str>>> = Vec::new();
+            for (owner, code) in owners.iter_mut().zip(&tag.codes) {
+                let next = u32::try_from(joined.len()).unwrap_or(u32::MAX);
+                let place = *places.entry((*owner, *code)).or_insert(next);
+                if place == next {
+                    let before = values.get(*owner as usize).map(Vec::as_slice).unwrap_or_default();
+                    let value = tag.values.get(*code as usize).cloned().unwrap_or_default();
+                    budget.charge_bytes((GROUP_BYTES + 2 * (size_of::<String>() + value.len())) as u64)?;
+                    joined.push(before.iter().cloned().chain([value]).collect());
+                }
+                *owner = place;
             }
-            let next = u32::try_from(places.len()).unwrap_or(u32::MAX);
-            let place = places.get(&values).copied();
-            met.push(place.unwrap_or(next));
-            if place.is_none() {
-                let texts: usize = values.iter().map(|value| size_of::<String>() + value.len()).sum();
-                budget.charge_bytes((GROUP_BYTES + 2 * texts) as u64)?;
-                places.insert(values.clone(), next);
-            }
-            Ok(())
-        })?;
-        let mut sorted: Vec<(Vec<String>, u32)> = places.into_iter().collect();
+            values = joined;
+        }
+        let mut sorted: Vec<(Vec<Arc<str>>, u32)> = values.into_iter().zip(0..).collect();
         sorted.sort_unstable();
         let mut numbers = vec![0; sorted.len()];
         for (number, (_, place)) in (0..).zip(&sorted) {
             numbers.get_mut(*place as usize).into_iter().for_each(|into| *into = number);
         }
         let mut members = vec![Vec::new(); sorted.len()];
-        let mut owners = met;
         for (owner, id) in owners.iter_mut().zip(&ids) {
             *owner = numbers.get(*owner as usize).copied().unwrap_or_default();
             members.get_mut(*owner as usize).into_iter().for_each(|group| group.push(*id));
         }
-        Ok(Self { ids, owners, members, values: sorted.into_iter().map(|(values, _)| values).collect() })
+        let texts = |values: Vec<Arc<str>>| values.iter().map(|value| value.to_string()).collect();
+        Ok(Self {
+            ids,
+            owners,
+            members,
+            values: sorted.into_iter().map(|(values, _)| texts(values)).collect(),
+        })
     }
 
     /// Number of groups.
@@ -185,7 +196,7 @@ impl Runner<'_> {
         if series.is_empty() {
             return Ok(Vec::new());
         }
-        let groups = Groups::of(self.context, series, &self.columns.group_keys)?;
+        let groups = Groups::of(self.context, plan.schema.measurement, series, &self.columns.group_keys)?;
         let frame = Frame {
             range,
             start_ns,

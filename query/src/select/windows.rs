@@ -67,7 +67,11 @@ pub(crate) fn read(
     let has_uniques = fields.iter().any(|field| wants_of(plan, field).has(StatSet::UNIQUES));
     let chunk_max = if has_uniques { UNIQUES_CHUNK_MAX } else { CHUNK_MAX };
     let chunk_max = (PARTIALS_MAX / groups.len().max(1)).clamp(16, chunk_max);
-    let Some(span) = reader.span(frame, &fields)? else { return Ok(answer) };
+    let span = match frame.buckets_within(chunk_max) {
+        true => Some(frame.range),
+        false => reader.span(frame, &fields)?,
+    };
+    let Some(span) = span else { return Ok(answer) };
     frame.check_buckets(span.start_ns, plan.items.len(), context.budget)?;
     let mut next = Some(frame.bucket(span.start_ns));
     while let Some(chunk_start_ns) = next {

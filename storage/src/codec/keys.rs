@@ -107,7 +107,7 @@ impl<'a> Split<'a> {
         let mut shape_numbers: HashMap<Vec<&[u8]>, usize, RandomState> = HashMap::default();
         let (mut names, mut values, mut tags) = (Vec::new(), Vec::new(), 0_usize);
         for index in 0..keys.len() {
-            parts_of(texts::slice_of(keys, index)?, &mut names, &mut values)?;
+            parts_of(keys.bytes_of(index)?, &mut names, &mut values)?;
             tags += names.len();
             let number = match shape_numbers.get(&names) {
                 Some(number) => *number,
@@ -180,7 +180,7 @@ fn join(shapes: &mut [ReadShape<'_>], shape_of_key: &[usize]) -> Result<StrColum
         for (name, tag) in names.zip(&mut shape.tags) {
             put_part(name, &mut keys.bytes)?;
             let code = tag.codes.next().and_then(|code| usize::try_from(code).ok()).unwrap_or(usize::MAX);
-            let value = texts::slice_of(&tag.values, code).ok_or_else(|| unknown("value", code))?;
+            let value = tag.values.bytes_of(code).ok_or_else(|| unknown("value", code))?;
             put_part(value, &mut keys.bytes)?;
             texts::end_of(keys.bytes.len() as u64)?;
         }

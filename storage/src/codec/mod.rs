@@ -274,7 +274,7 @@ fn dense<'a, T: Clone>(values: &'a [T], valid: Option<&[bool]>) -> Cow<'a, [T]> 
 fn dense_texts(texts: &StrColumn, valid: &[bool]) -> StrColumn {
     let mut kept = StrColumn::default();
     for (index, _) in valid.iter().enumerate().filter(|(_, valid)| **valid) {
-        kept.bytes.extend_from_slice(texts::slice_of(texts, index).unwrap_or_default());
+        kept.bytes.extend_from_slice(texts.bytes_of(index).unwrap_or_default());
         kept.end_text();
     }
     kept

@@ -76,7 +76,7 @@ pub(super) fn decode_codes(
     };
     let codes = integers::decode(payload, count)?;
     let text_of = |code: u64| {
-        let text = usize::try_from(code).ok().and_then(|code| slice_of(dictionary, code));
+        let text = usize::try_from(code).ok().and_then(|code| dictionary.bytes_of(code));
         text.ok_or_else(|| {
             Error::corruption(format!("code {code} in a dictionary of {} texts", dictionary.len()))
         })
@@ -93,16 +93,6 @@ pub(super) fn decode_codes(
         bytes.extend_from_slice(text_of(code)?);
     }
     Ok(StrColumn { bytes, ends })
-}
-
-/// Byte string `index` of a column.
-pub(crate) fn slice_of(texts: &StrColumn, index: usize) -> Option<&[u8]> {
-    let end = *texts.ends.get(index)? as usize;
-    let start = match index.checked_sub(1) {
-        Some(before) => *texts.ends.get(before)? as usize,
-        None => 0,
-    };
-    texts.bytes.get(start..end)
 }
 
 /// Where byte strings of these lengths end.

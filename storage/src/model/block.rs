@@ -107,10 +107,17 @@ impl StrColumn {
 
     /// Text `index`; empty where there is none.
     pub fn get(&self, index: usize) -> &str {
-        let start = index.checked_sub(1).and_then(|before| self.ends.get(before)).copied().unwrap_or(0);
-        let end = self.ends.get(index).copied().unwrap_or(start);
-        let bytes = self.bytes.get(start as usize..end as usize).unwrap_or_default();
-        std::str::from_utf8(bytes).unwrap_or_default()
+        std::str::from_utf8(self.bytes_of(index).unwrap_or_default()).unwrap_or_default()
+    }
+
+    /// Bytes of text `index`.
+    pub fn bytes_of(&self, index: usize) -> Option<&[u8]> {
+        let end = *self.ends.get(index)? as usize;
+        let start = match index.checked_sub(1) {
+            Some(before) => *self.ends.get(before)? as usize,
+            None => 0,
+        };
+        self.bytes.get(start..end)
     }
 
     /// Appends a text.

@@ -4,8 +4,12 @@
 use super::histogram::{Bucket, bucket_index};
 use super::{Histogram, HistogramRef};
 
-/// So many are added the plain way before room is made for a count of each bucket.
+/// So many histograms are added the plain way before room is made for a count of each bucket.
 const PLAIN_MAX: u32 = 8;
+/// So many values wait as the numbers of their buckets before room is made for a count of each.
+const WAITING_MAX: usize = 256;
+/// Room for the first of them.
+const WAITING_FIRST: usize = 16;
 /// The most buckets from the first to the last that have a place of their own: 128 octaves, 64 KiB.
 const WIDTH_MAX: i32 = 128 * 64;
 /// Room is made for so many buckets at once, half an octave.
@@ -14,10 +18,12 @@ const STEP: i32 = 32;
 /// A histogram that others are added to.
 #[derive(Debug, Default)]
 pub struct HistogramSum {
-    /// What is not in the counts, and the zeros.
+    /// What is not in the counts nor waits, and the zeros.
     plain: Histogram,
-    /// Values and histograms that were added the plain way.
+    /// Histograms that were added the plain way.
     added: u32,
+    /// Buckets of positive values, one for each value; none where there are counts.
+    waiting: Vec<i32>,
     counts: Option<Box<[Counts; 2]>>,
 }
 
@@ -40,12 +46,23 @@ impl Counts {
         if !self.counts.is_empty() && self.first <= low && high < last {
             return true;
         }
-        let (low, high) = (low.div_euclid(STEP) * STEP, (high.div_euclid(STEP) + 1) * STEP);
-        let (low, high) =
-            if self.counts.is_empty() { (low, high) } else { (low.min(self.first), high.max(last)) };
-        let Some(width) = high.checked_sub(low).filter(|width| *width <= WIDTH_MAX) else { return false };
+        let (mut low, mut high) = (low.div_euclid(STEP) * STEP, (high.div_euclid(STEP) + 1) * STEP);
+        let fits = |low: i32, high: i32| high.checked_sub(low).is_some_and(|width| width <= WIDTH_MAX);
+        if !self.counts.is_empty() {
+            (low, high) = (low.min(self.first), high.max(last));
+            // As much again on the side that grows, so that counts which grow often are seldom moved.
+            let more = last - self.first;
+            let lower = if low < self.first { low.min(self.first.saturating_sub(more)) } else { low };
+            let higher = if last < high { high.max(last.saturating_add(more)) } else { high };
+            if fits(lower, higher) {
+                (low, high) = (lower, higher);
+            }
+        }
+        if !fits(low, high) {
+            return false;
+        }
         // Both are not negative.
-        let (before, width) = ((self.first - low).max(0) as usize, width as usize);
+        let (before, width) = ((self.first - low).max(0) as usize, (high - low) as usize);
         if !self.counts.is_empty() && before != 0 {
             self.counts.splice(0..0, std::iter::repeat_n(0, before));
         }
@@ -78,18 +95,42 @@ impl HistogramSum {
     /// Bytes of memory that it takes beside itself.
     pub fn bytes(&self) -> usize {
         let counts = self.counts.as_ref().map_or(0, |counts| counts.iter().map(Counts::bytes).sum());
-        counts + size_of_val(&*self.plain.positive) + size_of_val(&*self.plain.negative)
+        counts
+            + self.waiting.capacity() * size_of::<i32>()
+            + size_of_val(&*self.plain.positive)
+            + size_of_val(&*self.plain.negative)
     }
 
     /// Adds one value. NaN is not counted.
     pub fn add_value(&mut self, value: f64) {
-        if value == 0.0 {
+        if value > 0.0 {
+            self.add_positive(bucket_index(value));
+        } else if value < 0.0 {
+            let negative = [Bucket { index: bucket_index(-value), count: 1 }];
+            self.add(HistogramRef { zero: 0, positive: &[], negative: &negative });
+        } else if value == 0.0 {
             self.plain.zero += 1;
-        } else if !value.is_nan() {
-            let bucket = [Bucket { index: bucket_index(value.abs()), count: 1 }];
-            let (positive, negative) =
-                if value > 0.0 { (&bucket[..], &[][..]) } else { (&[][..], &bucket[..]) };
-            self.add(HistogramRef { zero: 0, positive, negative });
+        }
+    }
+
+    /// Adds one value by its bucket.
+    fn add_positive(&mut self, index: i32) {
+        match self.counts.as_deref_mut() {
+            Some([positive, _]) => {
+                let bucket = [Bucket { index, count: 1 }];
+                if !positive.add(&bucket) {
+                    self.plain.merge_view(HistogramRef { zero: 0, positive: &bucket, negative: &[] });
+                }
+            }
+            None => {
+                if self.waiting.is_empty() {
+                    self.waiting.reserve(WAITING_FIRST);
+                }
+                self.waiting.push(index);
+                if WAITING_MAX <= self.waiting.len() {
+                    self.make_counts();
+                }
+            }
         }
     }
 
@@ -109,31 +150,51 @@ impl HistogramSum {
         self.plain.merge_view(other);
         self.added += 1;
         if PLAIN_MAX < self.added {
-            let (counts, plain) = (self.counts.insert(Box::default()), std::mem::take(&mut self.plain));
-            let [positive, negative] = &mut **counts;
-            self.plain.zero = plain.zero;
-            if !positive.add(&plain.positive) {
-                self.plain.positive = plain.positive;
-            }
-            if !negative.add(&plain.negative) {
-                self.plain.negative = plain.negative;
-            }
+            self.make_counts();
         }
     }
 
+    fn make_counts(&mut self) {
+        let (counts, plain) = (self.counts.insert(Box::default()), std::mem::take(&mut self.plain));
+        let [positive, negative] = &mut **counts;
+        self.plain.zero = plain.zero;
+        if !positive.add(&plain.positive) {
+            self.plain.positive = plain.positive;
+        }
+        if !negative.add(&plain.negative) {
+            self.plain.negative = plain.negative;
+        }
+        std::mem::take(&mut self.waiting).into_iter().for_each(|index| self.add_positive(index));
+    }
+
     /// Adds what another one holds.
-    pub fn merge(&mut self, other: Self) {
+    pub fn merge(&mut self, mut other: Self) {
+        std::mem::take(&mut other.waiting).into_iter().for_each(|index| self.add_positive(index));
         self.add(other.finish().view());
     }
 
     /// The sum.
     pub fn finish(self) -> Histogram {
-        let mut sum = self.plain;
+        let (mut sum, mut waiting) = (self.plain, self.waiting);
+        waiting.sort_unstable();
+        let buckets = waiting.chunk_by(|one, next| one == next);
+        let bucket = |same: &[i32]| Some(Bucket { index: *same.first()?, count: same.len() as u64 });
+        let mut positive = Vec::with_capacity(waiting.len());
+        positive.extend(buckets.filter_map(bucket));
+        add_buckets(&mut sum, [positive, Vec::new()]);
         if let Some([positive, negative]) = self.counts.as_deref() {
-            let sides = (positive.buckets().collect::<Vec<_>>(), negative.buckets().collect::<Vec<_>>());
-            sum.merge_view(HistogramRef { zero: 0, positive: &sides.0, negative: &sides.1 });
+            add_buckets(&mut sum, [positive.buckets().collect(), negative.buckets().collect()]);
         }
         sum
+    }
+}
+
+/// Adds the buckets of both sides; those of an empty sum are taken as they are.
+fn add_buckets(sum: &mut Histogram, [positive, negative]: [Vec<Bucket>; 2]) {
+    if sum.positive.is_empty() && sum.negative.is_empty() {
+        (sum.positive, sum.negative) = (positive, negative);
+    } else {
+        sum.merge_view(HistogramRef { zero: 0, positive: &positive, negative: &negative });
     }
 }
 
@@ -154,8 +215,8 @@ mod tests {
 
         #[test]
         fn sum_equals_the_histogram_of_all_values(
-            added in proptest::collection::vec((any::<bool>(), values()), 0..40),
-            cut in 0_usize..40,
+            added in proptest::collection::vec((any::<bool>(), values()), 0..120),
+            cut in 0_usize..120,
         ) {
             let (mut sum, mut other, mut whole) = (HistogramSum::default(), HistogramSum::default(), Histogram::default());
             for (at, (one_by_one, values)) in added.iter().enumerate() {

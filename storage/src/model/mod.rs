@@ -3,7 +3,7 @@
 //! Read in this order: this file (time, ids, tiers), [`labels`] (what a series is called), [`value`] (one field
 //! value), [`schema`] (what a measurement has and how series are selected), [`batch`] (rows on their way in), [`block`] (columns of rows, in memory and between rooms),
 //! [`partial`], [`text_stats`], [`histogram`] and [`uniques`] (what a window of one field is pressed into), [`stat_set`]
-//! (which statistics of it), [`native`] (histograms from elsewhere).
+//! (which statistics of it), [`native`] (histograms from elsewhere), [`text_table`] (numbers for texts).
 
 pub mod batch;
 pub mod block;
@@ -18,6 +18,7 @@ pub mod slots;
 pub mod stale;
 pub mod stat_set;
 pub mod text_stats;
+pub mod text_table;
 pub mod uniques;
 pub mod uniques_column;
 pub mod value;
@@ -35,6 +36,7 @@ pub use slots::{NO_SLOT, Slots, Tallies};
 pub use stale::{STALE_FIELD, is_stale};
 pub use stat_set::StatSet;
 pub use text_stats::TextStats;
+pub use text_table::TextTable;
 pub use uniques::{Uniques, UniquesRef};
 pub use uniques_column::UniquesColumn;
 pub use value::{FieldType, Value, ValueRef};

@@ -23,8 +23,8 @@ use crate::{Error, Result, pipeline, tombstone};
 
 /// Slots of all batches that are read side by side, 7 MiB.
 const SLOTS_MAX: usize = 32 << 10;
-/// The same of slots with histograms, sketches or texts, which take some KiB each.
-const HEAVY_SLOTS_MAX: usize = 4 << 10;
+/// The same of slots with histograms, sketches or texts, which take up to some KiB each.
+const HEAVY_SLOTS_MAX: usize = 8 << 10;
 /// A read of fewer pages is not worth a second thread.
 const SPREAD_PAGES: u64 = 16;
 /// Where cells are read from so many pages, it is looked whether raw rows are fewer.

@@ -1,11 +1,7 @@
 //! Gives the texts of a column numbers, in order of first appearance, for one section. Stops taking part when it
 //! has grown so large that looking up codes would cost more than it saves, or when hardly a text comes twice.
 
-use hashbrown::HashTable;
-use std::hash::BuildHasher;
-
-use crate::codec::texts::slice_of;
-use crate::model::StrColumn;
+use crate::model::{StrColumn, TextTable};
 
 /// Texts of a dictionary at most; a reader refuses more.
 pub(super) const TEXTS_MAX: usize = 1 << 18;
@@ -17,11 +13,7 @@ const TEXTS_UNPROVEN: usize = 1 << 14;
 /// Texts and their numbers.
 #[derive(Debug, Default)]
 pub(super) struct Dictionary {
-    texts: StrColumn,
-    // Seeded anew each time, so that nobody can choose texts that collide; the order in `texts` does not depend
-    // on it.
-    hasher: foldhash::fast::RandomState,
-    codes: HashTable<u32>,
+    table: TextTable,
     /// How often a code was asked for.
     asked: usize,
     is_full: bool,
@@ -37,7 +29,7 @@ impl Dictionary {
             if valid.is_some_and(|valid| !valid.get(index).copied().unwrap_or(false)) {
                 continue;
             }
-            let text = slice_of(column, index).unwrap_or_default();
+            let text = column.bytes_of(index).unwrap_or_default();
             self.asked += 1;
             // Rows of one series often repeat a text.
             let code = match last {
@@ -55,29 +47,18 @@ impl Dictionary {
         if self.is_full {
             return None;
         }
-        let hash = self.hasher.hash_one(text);
-        let is_same = |code: &u32| slice_of(&self.texts, *code as usize) == Some(text);
-        if let Some(code) = self.codes.find(hash, is_same) {
-            return Some(*code);
-        }
-        let is_futile = TEXTS_UNPROVEN <= self.texts.len() && self.asked < 2 * self.texts.len();
-        if is_futile || TEXTS_MAX <= self.texts.len() || TEXT_BYTES_MAX < self.texts.bytes.len() + text.len()
-        {
-            self.is_full = true;
-            return None;
-        }
-        // Bounded by TEXTS_MAX.
-        let code = u32::try_from(self.texts.len()).ok()?;
-        self.texts.bytes.extend_from_slice(text);
-        self.texts.end_text();
-        let (texts, hasher) = (&self.texts, &self.hasher);
-        let rehash = |code: &u32| hasher.hash_one(slice_of(texts, *code as usize).unwrap_or_default());
-        self.codes.insert_unique(hash, code, rehash);
-        Some(code)
+        let asked = self.asked;
+        let may_add = |texts: &StrColumn| {
+            let is_futile = TEXTS_UNPROVEN <= texts.len() && asked < 2 * texts.len();
+            !is_futile && texts.len() < TEXTS_MAX && texts.bytes.len() + text.len() <= TEXT_BYTES_MAX
+        };
+        let code = self.table.number_if(text, may_add);
+        self.is_full = code.is_none();
+        code
     }
 
     /// The texts by code; `None` when no page uses them.
     pub(super) fn texts(&self) -> Option<&StrColumn> {
-        self.is_used.then_some(&self.texts)
+        self.is_used.then_some(self.table.texts())
     }
 }

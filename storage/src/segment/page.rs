@@ -5,7 +5,6 @@ use std::ops::Range;
 
 use super::{PAGE_BYTES_FULL, PAGE_ROWS_FULL, PAGE_ROWS_MAX};
 use crate::codec::Kind;
-use crate::codec::texts::slice_of;
 use crate::model::histogram::Bucket;
 use crate::model::{Column, ColumnKey, RowBlock, Stat, UniquesRef, Values};
 use crate::rows::pad_nulls;
@@ -208,7 +207,7 @@ fn is_heavy(column: &Column) -> bool {
 
 fn weight_of(column: &Column, index: usize) -> usize {
     match &column.values {
-        Values::Str(texts) => slice_of(texts, index).map_or(0, <[u8]>::len),
+        Values::Str(texts) => texts.bytes_of(index).map_or(0, <[u8]>::len),
         Values::Hist(histograms) => {
             let buckets = histograms.get(index).map_or(0, |hist| hist.positive.len() + hist.negative.len());
             buckets.saturating_mul(size_of::<Bucket>())

@@ -514,7 +514,7 @@ fn decode_series(bytes: &[u8], block: &SeriesBlock, name: &str) -> Result<Vec<(S
     let keys = keys::decode(reader.rest(), ids.len())?;
     let mut series: Vec<(SeriesId, Arc<SeriesKey>)> = Vec::with_capacity(ids.len());
     for (index, id) in ids.into_iter().enumerate() {
-        let key = SeriesKey::decode(texts::slice_of(&keys, index).unwrap_or_default())?;
+        let key = SeriesKey::decode(keys.bytes_of(index).unwrap_or_default())?;
         if series.last().is_some_and(|(last, _)| id <= *last) || key.measurement() != name {
             return Err(Error::corruption(format!("series {} does not belong where it stands", id.0)));
         }

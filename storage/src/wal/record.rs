@@ -12,7 +12,6 @@ use std::sync::Arc;
 
 use crate::codec::bytes::{Reader, put_slice, put_varint, put_zigzag};
 use crate::codec::squeeze::can_hold;
-use crate::codec::texts::slice_of;
 use crate::model::{
     Column, ColumnKey, FieldId, FieldType, MeasurementId, RowBlock, SeriesId, SeriesKey, Stat, StrColumn,
     Values,
@@ -334,7 +333,7 @@ fn put_column(out: &mut Vec<u8>, column: &Column, rows: usize) {
             let rows =
                 (0..rows).filter(|row| valid.is_none_or(|valid| valid.get(*row).copied().unwrap_or(false)));
             for row in rows {
-                put_slice(out, slice_of(texts, row).unwrap_or_default());
+                put_slice(out, texts.bytes_of(row).unwrap_or_default());
             }
         }
         Values::Hist(_) | Values::Uniques(_) => {}

@@ -237,7 +237,7 @@ fn slots_and_what_they_hold_are_told_also_where_only_rows_are_read() {
         plain.iter().all(|told| slots < *told && *told < slots + 24_000),
         "{plain:?} told, {slots} of slots"
     );
-    // Two samples in each window: a bucket of twelve bytes or more, two entries of a sketch.
+    // Two samples in each window: room for their buckets, two entries of a sketch.
     let hist = most(StatSet::HIST.with(StatSet::SUM).with(StatSet::RANGE));
     assert!(hist.iter().all(|told| slots + 12 * count <= *told), "{hist:?} told, {slots} of slots");
     let uniques = most(StatSet::UNIQUES);
