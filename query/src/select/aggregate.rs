@@ -7,11 +7,12 @@ use std::collections::HashMap;
 
 use icecore_storage::model::histogram::{Bucket, bucket_upper};
 use icecore_storage::model::partial::{Number, Sum};
-use icecore_storage::model::{FieldType, Partial, StatSet, Stats, TextStats, Uniques, ValueRef};
+use icecore_storage::model::{FieldType, Partial, StatSet, Stats, TextStats, TextTable, Uniques, ValueRef};
 
 use super::ast::{Arith, Fill, Function};
 use super::node::BoundCall;
 use super::scalar::{Cell, arith, order_cells};
+use crate::{Error, ErrorKind, Result};
 
 /// Adds the partial of another series over the same time. The earliest and latest values are chosen by time and,
 /// at equal times, the larger value. Resets and changes lose their meaning.
@@ -310,16 +311,26 @@ impl Acc {
         }
     }
 
-    /// Adds a value of a series, not earlier than those before it; tells whether memory was taken.
-    pub(crate) fn add(&mut self, ts_ns: i64, value: ValueRef<'_>, wants: StatSet) -> bool {
+    /// Adds a value of a series, not earlier than those before it; tells how many bytes of memory that took, about. `texts`
+    /// are those of all accumulators of a query.
+    ///
+    /// # Errors
+    /// `LimitExceeded` when the texts would take more than 4 GiB.
+    pub(crate) fn add(
+        &mut self,
+        ts_ns: i64,
+        value: ValueRef<'_>,
+        wants: StatSet,
+        texts: &mut TextTable,
+    ) -> Result<u64> {
         match self {
             Self::Partial(partial) => {
                 let sketch_bytes = |partial: &Partial| partial.uniques().map_or(0, Uniques::heap_bytes);
                 let before = sketch_bytes(partial);
                 partial.add(ts_ns, value, wants);
-                before < sketch_bytes(partial)
+                Ok(sketch_bytes(partial).saturating_sub(before) as u64)
             }
-            Self::Values(values) => values.add(value, Seen { count: 1, first_ns: ts_ns }),
+            Self::Values(values) => values.add(value, Seen { count: 1, first_ns: ts_ns }, texts),
         }
     }
 
@@ -333,11 +344,11 @@ impl Acc {
     }
 
     /// The value of the function; null when nothing was added.
-    pub(crate) fn cell(&self, function: Function, field_type: FieldType) -> Cell {
+    pub(crate) fn cell(&self, function: Function, field_type: FieldType, texts: &TextTable) -> Cell {
         match self {
             Self::Partial(partial) => partial_cell(function, partial, field_type),
             Self::Values(values) => match function {
-                Function::Mode => values.mode(),
+                Function::Mode => values.mode(texts),
                 _ if values.len() == 0 => Cell::Null,
                 _ => Cell::Int(i64::try_from(values.len()).unwrap_or(i64::MAX)),
             },
@@ -345,9 +356,9 @@ impl Acc {
     }
 
     /// The distinct values, sorted.
-    pub(crate) fn distinct(&self) -> Vec<Cell> {
+    pub(crate) fn distinct(&self, texts: &TextTable) -> Vec<Cell> {
         match self {
-            Self::Values(values) => values.sorted().into_iter().map(|(cell, _)| cell).collect(),
+            Self::Values(values) => values.sorted(texts).into_iter().map(|(cell, _)| cell).collect(),
             Self::Partial(_) => Vec::new(),
         }
     }
@@ -360,68 +371,63 @@ pub(crate) struct Seen {
     first_ns: i64,
 }
 
-/// A number that can be hashed; floats by their bits, with one zero.
+/// A value that can be hashed; floats by their bits, with one zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum NumberKey {
+enum ValueKey {
     Float(u64),
     Int(i64),
     UInt(u64),
     Bool(bool),
+    /// Its number among the texts of the query.
+    Text(u32),
 }
+
+/// What a value takes in a set of distinct ones.
+const DISTINCT_BYTES: u64 = 64;
 
 /// The distinct values of a field.
 #[derive(Debug, Default)]
 pub(crate) struct Values {
-    numbers: HashMap<NumberKey, Seen>,
-    texts: HashMap<Box<str>, Seen>,
+    seen: HashMap<ValueKey, Seen>,
 }
 
 impl Values {
     fn len(&self) -> usize {
-        self.numbers.len() + self.texts.len()
+        self.seen.len()
     }
 
-    /// Counts a value; tells whether it is new.
-    fn add(&mut self, value: ValueRef<'_>, seen: Seen) -> bool {
+    /// Counts a value; tells how many bytes that took.
+    fn add(&mut self, value: ValueRef<'_>, seen: Seen, texts: &mut TextTable) -> Result<u64> {
+        let before = texts.texts().bytes.len();
         let key = match value {
-            ValueRef::Float(value) => NumberKey::Float((value + 0.0).to_bits()),
-            ValueRef::Int(value) => NumberKey::Int(value),
-            ValueRef::UInt(value) => NumberKey::UInt(value),
-            ValueRef::Bool(value) => NumberKey::Bool(value),
-            ValueRef::Str(text) | ValueRef::Escaped(text) => {
-                return match self.texts.get_mut(text) {
-                    Some(known) => known.absorb(seen),
-                    None => self.texts.insert(text.into(), seen).is_none(),
-                };
-            }
+            ValueRef::Float(value) => ValueKey::Float((value + 0.0).to_bits()),
+            ValueRef::Int(value) => ValueKey::Int(value),
+            ValueRef::UInt(value) => ValueKey::UInt(value),
+            ValueRef::Bool(value) => ValueKey::Bool(value),
+            ValueRef::Str(text) | ValueRef::Escaped(text) => ValueKey::Text(number_of(text, texts)?),
         };
-        match self.numbers.get_mut(&key) {
-            Some(known) => known.absorb(seen),
-            None => self.numbers.insert(key, seen).is_none(),
-        }
+        let known = self.len();
+        self.seen.entry(key).and_modify(|known| known.absorb(seen)).or_insert(seen);
+        let new_bytes = if known < self.len() { DISTINCT_BYTES } else { 0 };
+        Ok(new_bytes + (texts.texts().bytes.len() - before) as u64)
     }
 
     fn merge(&mut self, other: Self) {
-        for (key, seen) in other.numbers {
-            self.numbers.entry(key).and_modify(|known| _ = known.absorb(seen)).or_insert(seen);
-        }
-        for (text, seen) in other.texts {
-            self.texts.entry(text).and_modify(|known| _ = known.absorb(seen)).or_insert(seen);
+        for (key, seen) in other.seen {
+            self.seen.entry(key).and_modify(|known| known.absorb(seen)).or_insert(seen);
         }
     }
 
-    fn sorted(&self) -> Vec<(Cell, Seen)> {
-        let numbers = self.numbers.iter().map(|(key, seen)| (key.cell(), *seen));
-        let texts = self.texts.iter().map(|(text, seen)| (Cell::Text(text.to_string()), *seen));
-        let mut all: Vec<_> = numbers.chain(texts).collect();
+    fn sorted(&self, texts: &TextTable) -> Vec<(Cell, Seen)> {
+        let mut all: Vec<_> = self.seen.iter().map(|(key, seen)| (key.cell(texts), *seen)).collect();
         all.sort_by(|(left, _), (right, _)| order_cells(left, right));
         all
     }
 
     /// The most frequent value; of equals the one seen first, then the smaller one.
-    fn mode(&self) -> Cell {
+    fn mode(&self, texts: &TextTable) -> Cell {
         let mut best: Option<(Cell, Seen)> = None;
-        for (cell, seen) in self.sorted() {
+        for (cell, seen) in self.sorted(texts) {
             let is_better = best.as_ref().is_none_or(|(_, other)| {
                 seen.count > other.count || (seen.count == other.count && seen.first_ns < other.first_ns)
             });
@@ -434,21 +440,27 @@ impl Values {
 }
 
 impl Seen {
-    /// Adds another count of the same value; `false`, as no value is new.
-    fn absorb(&mut self, other: Self) -> bool {
+    /// Adds another count of the same value.
+    fn absorb(&mut self, other: Self) {
         self.count += other.count;
         self.first_ns = self.first_ns.min(other.first_ns);
-        false
     }
 }
 
-impl NumberKey {
-    fn cell(self) -> Cell {
+impl ValueKey {
+    fn cell(self, texts: &TextTable) -> Cell {
         match self {
             Self::Float(bits) => Cell::Float(f64::from_bits(bits)),
             Self::Int(value) => Cell::Int(value),
             Self::UInt(value) => Cell::UInt(value),
             Self::Bool(value) => Cell::Bool(value),
+            Self::Text(number) => Cell::Text(texts.texts().get(number as usize).to_owned()),
         }
     }
+}
+
+fn number_of(text: &str, texts: &mut TextTable) -> Result<u32> {
+    texts.number(text.as_bytes()).ok_or_else(|| {
+        Error::new(ErrorKind::LimitExceeded, "the distinct texts of a query take more than 4 GiB")
+    })
 }

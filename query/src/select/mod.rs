@@ -3,7 +3,7 @@
 //! Knows nothing of HTTP, JSON or databases other than the one view it is given. In reading order: `ast` (what a
 //! statement says), `token` and `parser` (text to statement), `scalar` and `node` (values and bound
 //! expressions), `time` and `filter` (conditions), `analyze` (columns and plans), `run` (one SELECT from
-//! plan to table), `windows` and `rows` (the two ways to read), `aggregate` and `frame` (what they make of
+//! plan to table), `windows`, `distinct` and `rows` (the ways to read), `aggregate` and `frame` (what they make of
 //! it), `raw` (rows as they are), `several` (rows that are picked), `in_order` (what needs them one
 //! after the other), `stages` and `finish` (from what was read to the
 //! columns and rows of the answer), `subquery` (an answer as a view), `show` and `explain`, and `delete` (which rows a DELETE or DROP
@@ -17,6 +17,7 @@ mod aggregate;
 mod analyze;
 mod ast;
 mod delete;
+mod distinct;
 mod explain;
 mod filter;
 mod finish;

@@ -7,7 +7,7 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
-use icecore_storage::model::{FieldId, RowBlock, SeriesId, SeriesKey, TimeRange};
+use icecore_storage::model::{FieldId, RowBlock, SeriesId, SeriesKey, TextTable, TimeRange};
 use icecore_storage::scan::{Coverage, Flow, RowRequest};
 
 use super::Context;
@@ -19,9 +19,6 @@ use super::node::{Row, Tags};
 use super::run::Groups;
 use super::scalar::{Cell, Scalar, row_bytes};
 use crate::{Error, Result};
-
-/// A guess at what one of the distinct values takes, its row and text included.
-const DISTINCT_BYTES: u64 = 256;
 
 /// What takes rows: the place of the series among all series of the groups, and the row.
 pub(crate) type Sink<'a> = dyn FnMut(usize, &Row<'_>) -> Result<Flow> + 'a;
@@ -120,6 +117,8 @@ struct Accumulator<'a> {
     frame: &'a Frame<'a>,
     open: Option<Open>,
     closed: Vec<GroupAccs>,
+    /// Those of distinct values.
+    texts: TextTable,
 }
 
 impl Accumulator<'_> {
@@ -136,12 +135,11 @@ impl Accumulator<'_> {
         let Some(open) = &mut self.open else { return Ok(()) };
         let calls = self.plan.binder.calls.iter().zip(&self.plan.call_places);
         for (acc, (call, place)) in open.accs.iter_mut().zip(calls) {
-            if let (Some(acc), Some(value)) = (acc, place.and_then(|place| row.value(place)))
-                && acc.add(row.ts_ns, value, call.wants())
-            {
-                // Distinct values, and growing sketches, are held in memory, so they count as points.
-                self.context.budget.charge_points(1)?;
-                self.context.budget.charge_bytes(DISTINCT_BYTES)?;
+            if let (Some(acc), Some(value)) = (acc, place.and_then(|place| row.value(place))) {
+                match acc.add(row.ts_ns, value, call.wants(), &mut self.texts)? {
+                    0 => {}
+                    bytes => self.context.budget.charge_bytes(bytes)?,
+                }
             }
         }
         Ok(())
@@ -173,22 +171,23 @@ fn new_accs(plan: &Plan<'_>) -> Accs {
     calls.map(|call| call.field.as_ref().map(|field| Acc::new(call, field.field_type))).collect()
 }
 
-/// The accumulators of all groups, by bucket.
+/// The accumulators of all groups, by bucket, and their texts.
 fn accumulate(
     context: &Context<'_>,
     plan: &Plan<'_>,
     groups: &Groups,
     frame: &Frame<'_>,
     coverage: &mut Coverage,
-) -> Result<Vec<GroupAccs>> {
+) -> Result<(Vec<GroupAccs>, TextTable)> {
     let closed = (0..groups.len()).map(|_| GroupAccs::new()).collect();
-    let mut accumulator = Accumulator { context, plan, groups, frame, open: None, closed };
+    let texts = TextTable::default();
+    let mut accumulator = Accumulator { context, plan, groups, frame, open: None, closed, texts };
     scan(context, plan, groups, groups.ids(), frame.range, coverage, &mut |series_idx, row| {
         accumulator.add(series_idx, row)?;
         Ok(Flow::Continue)
     })?;
     accumulator.close()?;
-    Ok(accumulator.closed)
+    Ok((accumulator.closed, accumulator.texts))
 }
 
 /// The cells of all calls, by group and bucket.
@@ -202,12 +201,12 @@ pub(crate) fn read(
     frame: &Frame<'_>,
     coverage: &mut Coverage,
 ) -> Result<Vec<Buckets>> {
-    let accumulated = accumulate(context, plan, groups, frame, coverage)?;
+    let (accumulated, texts) = accumulate(context, plan, groups, frame, coverage)?;
     let cells_of = |accs: Accs| -> Vec<Cell> {
         let calls = plan.binder.calls.iter().zip(accs);
         calls
             .map(|(call, acc)| match (acc, &call.field) {
-                (Some(acc), Some(field)) => acc.cell(call.function, field.field_type),
+                (Some(acc), Some(field)) => acc.cell(call.function, field.field_type, &texts),
                 _ => Cell::Null,
             })
             .collect()
@@ -230,15 +229,26 @@ pub(crate) fn read_distinct(
     frame: &Frame<'_>,
     coverage: &mut Coverage,
 ) -> Result<Vec<Vec<Vec<Cell>>>> {
-    let accumulated = accumulate(context, plan, groups, frame, coverage)?;
-    let rows_of = |group: GroupAccs| {
-        let values = group.into_iter().flat_map(|(bucket_ns, accs)| {
-            let values = accs.into_iter().flatten().flat_map(|acc| acc.distinct());
-            values.map(move |value| vec![Cell::Time(bucket_ns), value])
-        });
-        values.collect()
-    };
-    Ok(accumulated.into_iter().map(rows_of).collect())
+    let (accumulated, texts) = accumulate(context, plan, groups, frame, coverage)?;
+    let mut answer = Vec::with_capacity(accumulated.len());
+    for group in accumulated {
+        let mut rows = Vec::new();
+        for (bucket_ns, accs) in group {
+            for acc in accs.into_iter().flatten() {
+                let values = acc.distinct(&texts);
+                charge_distinct(context, values.len() as u64)?;
+                rows.extend(values.into_iter().map(|value| vec![Cell::Time(bucket_ns), value]));
+            }
+        }
+        answer.push(rows);
+    }
+    Ok(answer)
+}
+
+/// Charges rows of distinct values: each is a point.
+pub(crate) fn charge_distinct(context: &Context<'_>, count: u64) -> Result<()> {
+    context.budget.charge_points(count)?;
+    context.budget.charge_bytes(count.saturating_mul(row_bytes(1)))
 }
 
 /// The row that a selector picks.

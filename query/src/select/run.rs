@@ -15,7 +15,7 @@ use super::node::{Leaves, Row};
 use super::scalar::{Cell, row_bytes};
 use super::stages::Stages;
 use super::time::{TimeSplit, rfc3339, split_time};
-use super::{Context, Table, TableSeries, in_order, raw, rows, several, subquery, windows};
+use super::{Context, Table, TableSeries, distinct, in_order, raw, rows, several, subquery, windows};
 use crate::{Error, ErrorKind, Result};
 
 /// The series of a measurement that a statement reads, ascending by id, and the groups they belong to.
@@ -209,7 +209,13 @@ impl Runner<'_> {
             Shape::Rows => self.raw_rows(plan, &groups, &frame)?,
             Shape::Aggregates => self.aggregates(plan, &groups, &frame)?,
             Shape::Selected => self.selected(plan, &groups, &frame)?,
-            Shape::Distinct => rows::read_distinct(self.context, plan, &groups, &frame, &mut self.coverage)?,
+            Shape::Distinct => {
+                let read = match distinct::can_answer(plan, &frame) {
+                    true => distinct::read_texts,
+                    false => rows::read_distinct,
+                };
+                read(self.context, plan, &groups, &frame, &mut self.coverage)?
+            }
             Shape::Several => several::read(self.context, plan, &groups, &frame, &mut self.coverage)?,
             Shape::InOrder => {
                 let buckets = in_order::read(self.context, plan, &groups, &frame, &mut self.coverage)?;
@@ -301,11 +307,14 @@ impl Runner<'_> {
         groups: &Groups,
         frame: &Frame<'_>,
     ) -> Result<Vec<Vec<Vec<Cell>>>> {
-        let groups_buckets = if windows::can_answer(plan, frame) {
-            windows::read(self.context, plan, groups, frame, &mut self.coverage)?
+        let read = if windows::can_answer(plan, frame) {
+            windows::read
+        } else if distinct::can_answer(plan, frame) {
+            distinct::read_counts
         } else {
-            rows::read(self.context, plan, groups, frame, &mut self.coverage)?
+            rows::read
         };
+        let groups_buckets = read(self.context, plan, groups, frame, &mut self.coverage)?;
         self.framed(plan, frame, groups_buckets)
     }
 

@@ -306,6 +306,23 @@ pub fn decode(kind: Kind, rows: usize, dictionary: Option<&StrColumn>, bytes: &[
     Ok((values, Some(valid)))
 }
 
+/// Codes of the rows that have a text, and which these are (`None`: all).
+pub(crate) type Codes = (Vec<u32>, Option<Vec<bool>>);
+
+/// Reads a column of `rows` rows that are codes into a dictionary of so many texts, without looking them up.
+///
+/// # Errors
+/// As [`decode`].
+pub(crate) fn decode_codes(rows: usize, texts: u32, bytes: &[u8]) -> Result<Codes> {
+    let mut reader = Reader::new(bytes);
+    let valid = take_validity(&mut reader, rows)?;
+    let count = valid.as_ref().map_or(rows, |valid| valid.iter().filter(|valid| **valid).count());
+    match Encoding::split(reader.rest())? {
+        (Encoding::Codes, payload) => Ok((texts::decode_numbers(payload, count, texts)?, valid)),
+        (encoding, _) => Err(Error::corruption(format!("encoding {encoding:?} where codes are listed"))),
+    }
+}
+
 /// Which of `rows` rows of a column have a value (`None`: all), without the values.
 ///
 /// # Errors

@@ -65,6 +65,15 @@ pub(super) fn encode_codes(codes: &[u64], out: &mut Vec<u8>) -> Result<()> {
     integers::encode(codes, out)
 }
 
+/// Reads exactly `count` codes into a dictionary of so many texts.
+pub(super) fn decode_numbers(payload: &[u8], count: usize, texts: u32) -> Result<Vec<u32>> {
+    let code_of = |code: u64| {
+        let known = u32::try_from(code).ok().filter(|code| *code < texts);
+        known.ok_or_else(|| Error::corruption(format!("code {code} in a dictionary of {texts} texts")))
+    };
+    integers::decode(payload, count)?.into_iter().map(code_of).collect()
+}
+
 /// Reads exactly `count` codes and looks them up.
 pub(super) fn decode_codes(
     payload: &[u8],

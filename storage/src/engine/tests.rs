@@ -3,6 +3,7 @@
 mod ages;
 mod damage;
 mod deletes;
+mod distinct;
 mod expiry;
 mod faults;
 mod groups;

@@ -2,21 +2,24 @@
 //!
 //! A [`Scan`] is one consistent view. It names series, and reads a field of chosen series in one of three shapes:
 //! [`Scan::samples`] (every value, raw rows only), [`Scan::windows`] (one [`Partial`] per window, from the coarsest
-//! exact mix of tiers; [`Scan::groups`]: one for many series together), and [`Scan::rows`] (whole raw rows as columns).
+//! exact mix of tiers; [`Scan::groups`]: one for many series together), and [`Scan::rows`] (whole raw rows as columns; [`Scan::distinct`]: only
+//! their texts, each once).
 //! Callers learn through [`Coverage`] what was read and whether an answer had to be rounded; they never name a tier.
 //!
 //! Inside: `view` is the one implementation; `source` reads rows of a series from segments and memtable runs,
-//! `gather` merges them, `rows` hands over whole rows, `windows` carries out what [`cover`] plans, of the cells that
+//! `gather` merges them, `rows` hands over whole rows, `distinct` the texts in them, `windows` carries out what [`cover`] plans, of the cells that
 //! `kept` leaves: `press` reads batches of series (cells by `pages`, which `zones` tell apart), and [`sliding`] merges;
 //! `classes` tells which past of which series the rules of retention hide;
 //! `merge` reads whole partitions for the jobs; `slices` cuts the time of long series for both.
 
 mod classes;
 pub mod cover;
+mod distinct;
 mod gather;
 mod groups;
 mod kept;
 pub(crate) mod merge;
+mod meters;
 mod native;
 mod pages;
 mod press;
@@ -30,6 +33,7 @@ mod zones;
 
 use std::sync::Arc;
 
+pub use self::distinct::Distinct;
 use crate::Result;
 use crate::model::schema::TagCoder;
 pub use crate::model::schema::{FieldInfo, Schema, SeriesInfo, TagCodes, TagMatcher, TagTest};
@@ -134,6 +138,23 @@ pub struct GroupRequest<'a> {
     /// What is read. Of what is wanted only the count, [`StatSet::SUM`], [`StatSet::RANGE`], [`StatSet::HIST`] and
     /// [`StatSet::UNIQUES`] have a meaning for a group.
     pub read: WindowRequest<'a>,
+    /// The group of each series, below `group_count`.
+    pub groups: &'a [u32],
+    /// Number of groups.
+    pub group_count: usize,
+}
+
+/// Asks which texts of one field the series of each group have.
+#[derive(Debug, Clone, Copy)]
+pub struct DistinctRequest<'a> {
+    /// The measurement.
+    pub measurement: MeasurementId,
+    /// The field, of texts.
+    pub field: FieldId,
+    /// The series, ascending by id.
+    pub series: &'a [SeriesId],
+    /// The time.
+    pub range: TimeRange,
     /// The group of each series, below `group_count`.
     pub groups: &'a [u32],
     /// Number of groups.
@@ -375,4 +396,13 @@ pub trait Scan: Send + Sync {
         meter: &dyn Meter,
         sink: &mut dyn FnMut(&RowBlock) -> Result<Flow>,
     ) -> Result<Coverage>;
+
+    /// The distinct texts of each group, from raw rows. The time of it grows with the rows, and hardly with their texts
+    /// where these are few.
+    ///
+    /// # Errors
+    /// As [`Scan::samples`]; `InvalidInput` for fields of another type.
+    fn distinct(&self, request: &DistinctRequest<'_>, meter: &dyn Meter) -> Result<(Distinct, Coverage)> {
+        distinct::by_rows(self, request, meter)
+    }
 }

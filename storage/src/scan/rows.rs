@@ -7,7 +7,8 @@
 
 use std::sync::Arc;
 
-use super::slices::reaches;
+use super::classes::Classes;
+use super::slices::{held_of, reaches};
 use super::source::{Cursor, Slice, Source};
 use super::view::{View, raw_ranges};
 use super::{Coverage, Flow, Meter, RowRequest, ValueBounds};
@@ -28,48 +29,87 @@ pub(super) fn run(
     meter: &dyn Meter,
     sink: &mut dyn FnMut(&RowBlock) -> Result<Flow>,
 ) -> Result<Coverage> {
-    let classes = view.classes(request.measurement, request.series)?;
-    let (ranges, raw_gone_before_ns) = raw_ranges(&classes, request.range);
-    // Pages are judged by all that may hide a row of theirs, so by the times of all classes.
-    let start_ns = ranges.iter().map(|range| range.start_ns).min().unwrap_or(request.range.start_ns);
-    let hull = TimeRange::new(start_ns, request.range.end_ns);
-    let mut coverage = Coverage { raw_gone_before_ns, ..Coverage::default() };
-    let mut template = Vec::with_capacity(request.fields.len());
-    for field in request.fields {
-        let values = Values::new(view.field_type(request.measurement, *field)?);
-        template.push(Column { key: ColumnKey::value(*field), values, valid: None });
+    let reading = Reading::of(view, request.measurement, request.series, request.range)?;
+    let useless = useless_pages(&reading.sources, request, reading.hull, meter)?;
+    reading.run(view, request, &useless, meter, sink)
+}
+
+/// Where the rows of some series lie.
+pub(super) struct Reading {
+    pub(super) classes: Classes,
+    /// What raw rows still answer, for each class.
+    ranges: Vec<TimeRange>,
+    /// All of these.
+    pub(super) hull: TimeRange,
+    raw_gone_before_ns: Option<i64>,
+    /// Oldest first.
+    pub(super) sources: Vec<Source>,
+}
+
+impl Reading {
+    pub(super) fn of(
+        view: &View,
+        measurement: MeasurementId,
+        series: &[SeriesId],
+        range: TimeRange,
+    ) -> Result<Self> {
+        let classes = view.classes(measurement, series)?;
+        let (ranges, raw_gone_before_ns) = raw_ranges(&classes, range);
+        // Pages are judged by all that may hide a row of theirs, so by the times of all classes.
+        let start_ns = ranges.iter().map(|range| range.start_ns).min().unwrap_or(range.start_ns);
+        let hull = TimeRange::new(start_ns, range.end_ns);
+        let sources = view.raw_sources(measurement, hull);
+        Ok(Self { classes, ranges, hull, raw_gone_before_ns, sources })
     }
-    let keys: Vec<ColumnKey> = template.iter().map(|column| column.key).collect();
-    let sources = view.raw_sources(request.measurement, hull);
-    let useless = useless_pages(&sources, request, hull, meter)?;
-    let mut cursors: Vec<Cursor<'_>> = sources
-        .iter()
-        .zip(&useless)
-        .map(|(source, useless)| Cursor::new(source, request.measurement, &keys).without_pages(useless))
-        .collect();
-    let empty = RowBlock { columns: template, ..RowBlock::default() };
-    let mut block = empty.clone();
-    for (series_idx, series) in request.series.iter().enumerate() {
-        let range = ranges.get(classes.class(series_idx)).copied().unwrap_or(hull);
-        let mut start_ns = range.start_ns;
-        for end_ns in cuts(&cursors, *series, range).into_iter().chain([range.end_ns]) {
-            let slice = TimeRange::new(start_ns, end_ns);
-            start_ns = end_ns;
-            let rows = series_rows(&mut cursors, *series, slice, &empty, meter)?;
-            meter.charge(rows.len() as u64)?;
-            coverage.rows += rows.len() as u64;
-            append_present(&mut block, &rows, &keys);
-            coverage.pages = cursors.iter().map(Cursor::pages).sum();
-            if block.len() >= BLOCK_ROWS && sink(&std::mem::replace(&mut block, empty.clone()))? == Flow::Stop
-            {
-                return Ok(coverage);
+
+    /// Hands over the rows of a request for these series and times, but for those of the pages of each source that are
+    /// marked.
+    pub(super) fn run(
+        &self,
+        view: &View,
+        request: &RowRequest<'_>,
+        without: &[Vec<bool>],
+        meter: &dyn Meter,
+        sink: &mut dyn FnMut(&RowBlock) -> Result<Flow>,
+    ) -> Result<Coverage> {
+        let mut coverage = Coverage { raw_gone_before_ns: self.raw_gone_before_ns, ..Coverage::default() };
+        let mut template = Vec::with_capacity(request.fields.len());
+        for field in request.fields {
+            let values = Values::new(view.field_type(request.measurement, *field)?);
+            template.push(Column { key: ColumnKey::value(*field), values, valid: None });
+        }
+        let keys: Vec<ColumnKey> = template.iter().map(|column| column.key).collect();
+        let mut cursors: Vec<Cursor<'_>> = self
+            .sources
+            .iter()
+            .zip(without)
+            .map(|(source, without)| Cursor::new(source, request.measurement, &keys).without_pages(without))
+            .collect();
+        let empty = RowBlock { columns: template, ..RowBlock::default() };
+        let mut block = empty.clone();
+        for (series_idx, series) in request.series.iter().enumerate() {
+            let range = self.ranges.get(self.classes.class(series_idx)).copied().unwrap_or(self.hull);
+            let mut start_ns = range.start_ns;
+            for end_ns in cuts(&cursors, *series, range).into_iter().chain([range.end_ns]) {
+                let slice = TimeRange::new(start_ns, end_ns);
+                start_ns = end_ns;
+                let rows = series_rows(&mut cursors, *series, slice, &empty, meter)?;
+                meter.charge(rows.len() as u64)?;
+                coverage.rows += rows.len() as u64;
+                append_present(&mut block, &rows, &keys);
+                coverage.pages = cursors.iter().map(Cursor::pages).sum();
+                if block.len() >= BLOCK_ROWS
+                    && sink(&std::mem::replace(&mut block, empty.clone()))? == Flow::Stop
+                {
+                    return Ok(coverage);
+                }
             }
         }
+        if !block.is_empty() {
+            sink(&block)?;
+        }
+        Ok(coverage)
     }
-    if !block.is_empty() {
-        sink(&block)?;
-    }
-    Ok(coverage)
 }
 
 /// Times at which the range of a series is cut, ascending: after every [`SLICE_ROWS`] rows or so, by the indexes of
@@ -95,26 +135,17 @@ fn useless_pages(
     meter: &dyn Meter,
 ) -> Result<Vec<Vec<bool>>> {
     let RowRequest { measurement, series, bounds, .. } = *request;
-    let pages_of = |source: &Source| match source {
-        Source::Segment(segment, _) => segment.section(measurement).map(|section| section.pages.len()),
-        Source::Run(_) => None,
-    };
-    let mut useless: Vec<Vec<bool>> =
-        sources.iter().map(|source| vec![false; pages_of(source).unwrap_or_default()]).collect();
+    let mut useless = no_marks(sources, measurement);
     if bounds.is_empty() {
         return Ok(useless);
     }
     // Of pages that will not be read nothing need be known.
-    let is_asked = |page: &PageInfo| {
-        let first = series.partition_point(|series| *series < page.first_series);
-        reaches(page, range) && series.get(first).is_some_and(|series| *series <= page.last_series)
-    };
+    let is_asked = |page: &PageInfo| reaches(page, range) && held_of(page, series) != 0;
     for (place, source) in sources.iter().enumerate() {
         let Source::Segment(segment, _) = source else { continue };
         let Some(section) = segment.section(measurement) else { continue };
         for (index, page) in section.pages.iter().enumerate().filter(|(_, page)| is_asked(page)) {
-            let mut others = sources.iter().enumerate().filter(|(other, _)| *other != place);
-            if others.any(|(_, other)| may_share_rows(other, measurement, page)) {
+            if !is_alone(sources, place, measurement, page) {
                 continue;
             }
             // Reading takes time, and there may be many pages.
@@ -127,6 +158,26 @@ fn useless_pages(
         }
     }
     Ok(useless)
+}
+
+/// A mark for each page of each source, not set.
+pub(super) fn no_marks(sources: &[Source], measurement: MeasurementId) -> Vec<Vec<bool>> {
+    let pages_of = |source: &Source| match source {
+        Source::Segment(segment, _) => segment.section(measurement).map(|section| section.pages.len()),
+        Source::Run(_) => None,
+    };
+    sources.iter().map(|source| vec![false; pages_of(source).unwrap_or_default()]).collect()
+}
+
+/// Whether no other source than the one at a place may hold rows that a page of it holds.
+pub(super) fn is_alone(
+    sources: &[Source],
+    place: usize,
+    measurement: MeasurementId,
+    page: &PageInfo,
+) -> bool {
+    let mut others = sources.iter().enumerate().filter(|(other, _)| *other != place);
+    !others.any(|(_, other)| may_share_rows(other, measurement, page))
 }
 
 /// Whether no row of a page has a value inside the bounds. NaN is inside of none.

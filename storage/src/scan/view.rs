@@ -10,8 +10,9 @@ use super::classes::Classes;
 use super::gather::{self, Samples};
 use super::source::{Cursor, Source};
 use super::{
-    Coverage, Flow, GroupRequest, HistogramSlice, Meter, RowRequest, SampleRequest, SampleSlice, Scan,
-    Schema, SeriesInfo, TagCodes, TagMatcher, WindowRequest, WindowSlice, native, rows, windows,
+    Coverage, Distinct, DistinctRequest, Flow, GroupRequest, HistogramSlice, Meter, RowRequest,
+    SampleRequest, SampleSlice, Scan, Schema, SeriesInfo, TagCodes, TagMatcher, WindowRequest, WindowSlice,
+    distinct, native, rows, windows,
 };
 use crate::memtable::Snapshot;
 use crate::model::{
@@ -253,5 +254,9 @@ impl Scan for View {
         sink: &mut dyn FnMut(&RowBlock) -> Result<Flow>,
     ) -> Result<Coverage> {
         rows::run(self, request, meter, sink)
+    }
+
+    fn distinct(&self, request: &DistinctRequest<'_>, meter: &dyn Meter) -> Result<(Distinct, Coverage)> {
+        distinct::run(self, request, meter)
     }
 }

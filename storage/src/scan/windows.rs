@@ -10,6 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use super::classes::Classes;
 use super::cover::{self, Available, Plan};
 use super::kept::{Gone, Lacking};
+use super::meters::{Above, SharedMeter};
 use super::pages::{Batch, Wanted};
 use super::press::{Presser, Reads};
 use super::view::View;
@@ -26,11 +27,11 @@ const SLOTS_MAX: usize = 32 << 10;
 /// The same of slots with histograms, sketches or texts, which take up to some KiB each.
 const HEAVY_SLOTS_MAX: usize = 8 << 10;
 /// A read of fewer pages is not worth a second thread.
-const SPREAD_PAGES: u64 = 16;
+pub(super) const SPREAD_PAGES: u64 = 16;
 /// Where cells are read from so many pages, it is looked whether raw rows are fewer.
 const CELL_PAGES_MIN: u64 = 32;
 /// Parts of a read for each thread: series that came first often have more rows than others.
-const PARTS_EACH: usize = 2;
+pub(super) const PARTS_EACH: usize = 2;
 
 /// Carries out a window request.
 pub(super) fn run(
@@ -303,59 +304,6 @@ impl Intervals {
             start..end
         };
         of_all.iter().map(among).collect()
-    }
-}
-
-/// Accounts for the parts of a read together.
-struct SharedMeter<'a> {
-    meter: &'a dyn Meter,
-    /// Bytes of the buffers of each part.
-    buffers: Mutex<Vec<u64>>,
-}
-
-/// The share of one part.
-struct PartMeter<'a> {
-    shared: &'a SharedMeter<'a>,
-    part: usize,
-}
-
-impl<'a> SharedMeter<'a> {
-    fn new(meter: &'a dyn Meter, parts: usize) -> Self {
-        Self { meter, buffers: Mutex::new(vec![0; parts]) }
-    }
-
-    fn of(&'a self, part: usize) -> PartMeter<'a> {
-        PartMeter { shared: self, part }
-    }
-}
-
-impl Meter for PartMeter<'_> {
-    fn charge(&self, rows: u64) -> Result<()> {
-        self.shared.meter.charge(rows)
-    }
-
-    fn buffers(&self, bytes: u64) -> Result<()> {
-        let mut buffers = self.shared.buffers.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(own) = buffers.get_mut(self.part) {
-            *own = bytes.max(*own);
-        }
-        self.shared.meter.buffers(buffers.iter().sum())
-    }
-}
-
-/// Buffers above others that are held already.
-struct Above<'a> {
-    meter: &'a dyn Meter,
-    bytes: u64,
-}
-
-impl Meter for Above<'_> {
-    fn charge(&self, rows: u64) -> Result<()> {
-        self.meter.charge(rows)
-    }
-
-    fn buffers(&self, bytes: u64) -> Result<()> {
-        self.meter.buffers(self.bytes.saturating_add(bytes))
     }
 }
 

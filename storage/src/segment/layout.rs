@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use super::dictionary::TEXTS_MAX;
 use super::{PAGE_ROWS_MAX, VERSION_OF_KEPT, VERSION_OF_LISTINGS, listing};
-use crate::codec::Kind;
 use crate::codec::bytes::{Reader, put_len, put_slice, put_varint};
+use crate::codec::{Encoding, Kind};
 use crate::model::FieldInfo;
 use crate::model::{ColumnKey, FieldId, FieldType, MeasurementId, SeriesId, Stat, StatSet};
 use crate::{Error, Result};
@@ -70,6 +70,13 @@ pub struct ColumnInfo {
     pub min: f64,
     /// A number not below any value but NaN; NaN as for `min`.
     pub max: f64,
+}
+
+impl ColumnInfo {
+    /// Whether it is one of codes into a dictionary.
+    pub(crate) fn has_codes(&self) -> bool {
+        self.encoding == Encoding::Codes as u8
+    }
 }
 
 /// The column with this key among those of a page, which are sorted; `None` when no row of the page has a value in it.
@@ -188,6 +195,11 @@ impl Section {
     /// Where the dictionary of a column stands.
     pub(crate) fn dictionary(&self, key: ColumnKey) -> Option<&DictionaryInfo> {
         self.dictionaries.iter().find(|dictionary| dictionary.key == key)
+    }
+
+    /// How many texts the dictionary of a column has; 0 where there is none.
+    pub(crate) fn text_count(&self, key: ColumnKey) -> u32 {
+        self.dictionary(key).map_or(0, |dictionary| dictionary.texts)
     }
 }
 

@@ -25,7 +25,7 @@ use super::{
     listing,
 };
 use crate::codec::bytes::Reader;
-use crate::codec::{self, Encoding, Kind, keys, take_numbers, take_times, texts};
+use crate::codec::{self, Kind, keys, take_numbers, take_times, texts};
 use crate::fs::{File, Fs};
 use crate::model::{Column, ColumnKey, MeasurementId, SeriesId, SeriesKey, StrColumn, Values};
 use crate::{Error, ErrorKind, Result};
@@ -178,7 +178,7 @@ impl Segment {
             return Ok(Some(column));
         }
         let page = self.page(section, page)?;
-        let dictionary = match info.encoding == Encoding::Codes as u8 {
+        let dictionary = match info.has_codes() {
             true => {
                 let found = self.dictionary(section, key);
                 Some(found.map_err(|error| self.unreadable(section, page, error))?)
@@ -189,6 +189,27 @@ impl Segment {
         let column = Arc::new(column.map_err(|error| self.unreadable(section, page, error))?);
         self.cache.insert(slot, Entry::Column(Arc::clone(&column)));
         Ok(Some(column))
+    }
+
+    /// The codes of a column of texts, one for each row that has one, into the dictionary of [`Segment::texts_of`], and
+    /// which rows have one (`None`: all); past the cache.
+    ///
+    /// # Errors
+    /// As [`Segment::keys`].
+    pub(crate) fn codes_of(&self, section: &Section, page: usize, info: &ColumnInfo) -> Result<codec::Codes> {
+        let page = self.page(section, page)?;
+        let texts = section.text_count(info.key);
+        let decode = |bytes: &[u8]| codec::decode_codes(page.rows as usize, texts, bytes);
+        let codes = self.read(&Origin::File, info.blob, decode);
+        codes.map_err(|error| self.unreadable(section, page, error))
+    }
+
+    /// The dictionary of a column of texts.
+    ///
+    /// # Errors
+    /// As [`Segment::keys`].
+    pub(crate) fn texts_of(&self, section: &Section, key: ColumnKey) -> Result<Arc<StrColumn>> {
+        self.dictionary(section, key)
     }
 
     /// A page with all its columns, past the cache: for jobs, which read every page once.
@@ -205,7 +226,7 @@ impl Segment {
                 columns.push(self.read_presence(&origin, page, info)?);
                 continue;
             }
-            let dictionary = match info.encoding == Encoding::Codes as u8 {
+            let dictionary = match info.has_codes() {
                 true => Some(self.dictionary(section, info.key)?),
                 false => None,
             };

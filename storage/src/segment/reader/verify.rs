@@ -169,7 +169,7 @@ impl Segment {
 
     fn verify_column(&self, page: &PageInfo, info: &ColumnInfo, dictionaries: &Dictionaries) -> Result<()> {
         // As readers do: the listing says whether a column has codes.
-        let is_coded = info.encoding == Encoding::Codes as u8;
+        let is_coded = info.has_codes();
         let found = dictionaries.iter().find(|(key, _)| is_coded && *key == info.key);
         let dictionary = match found {
             // The damage of the dictionary is known already, and without it nothing can be said of the codes.
