@@ -32,7 +32,7 @@ const CRATES: &[Crate] = &[
             &["model", "error", "fs", "clock", "sync", "testing", "pipeline"],
             &["codec", "options", "cell_set", "rules"],
             &["wal", "memtable", "rows", "series", "segment", "cells"],
-            &["version", "manifest", "rolled", "tombstone", "pace"],
+            &["version", "manifest", "rolled", "tombstone", "pace", "applied"],
             &["scan", "view", "draft"],
             &[
                 "flush",
@@ -67,8 +67,9 @@ const CRATES: &[Crate] = &[
         source: "src",
         layers: &[
             &["error", "limits", "point", "config"],
-            &["ingest", "telemetry", "services"],
-            &["duplicates", "exemplars", "metadata"],
+            &["ingest", "services"],
+            &["duplicates", "exemplars", "metadata", "results"],
+            &["telemetry"],
             &["database", "databases"],
             &["alert"],
             &["http"],

@@ -37,7 +37,7 @@ use crate::series::Admission;
 pub use crate::series::RefusedRows;
 pub use crate::snapshot::SnapshotReport;
 use crate::sync::{Mutex as LaneLock, RwLock};
-pub use crate::version::Env;
+pub use crate::version::{Env, Seen};
 use crate::version::{Store, Version, wal_dir};
 use crate::wal::{self, GroupCommit, Hooks};
 use crate::{Error, ErrorKind, Result};
@@ -244,6 +244,20 @@ impl Engine {
     /// A consistent view of everything acknowledged so far: one moment, every batch whole or not at all.
     pub fn view(&self) -> Arc<dyn Scan> {
         Arc::new(View::new(&self.store))
+    }
+
+    /// As [`Engine::view`], and what it sees, for [`Engine::same_before_ns`].
+    pub fn view_seen(&self) -> (Arc<dyn Scan>, Seen) {
+        let view = View::new(&self.store);
+        let seen = view.seen();
+        (Arc::new(view), seen)
+    }
+
+    /// A time before which two views of this engine see the same rows, in whatever files and cells they lie; not more than a
+    /// second early where rows come in order. `i64::MIN` when nothing is said: something was hidden or dropped between
+    /// them, or the earlier view is the later one. Flushes, merges and rolls change nothing.
+    pub fn same_before_ns(&self, earlier: Seen, later: Seen) -> i64 {
+        self.store.same_before_ns(earlier, later)
     }
 
     /// Blocks until a flush is due or the time is up; returns at once after [`Engine::close`].

@@ -7,6 +7,7 @@
 //! (`flush`, `compact`, `rollup`, `delete`, `retention`, `expiry`, `recovery`, `snapshot`) (whose halves run on two threads: `pipeline`; at which rate: `pace`) and [`engine`], the only door for writers. [`check`],
 //! [`inspect`] and [`quarantine`] look at a directory that no engine has open.
 
+mod applied;
 pub mod cell_set;
 pub mod cells;
 pub mod check;

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use crate::applied::Applied;
 use crate::cell_set::CellRule;
 use crate::clock::Clock;
 use crate::fs::Fs;
@@ -63,9 +64,20 @@ pub(crate) struct LiveSegment {
     pub(crate) segment: Arc<Segment>,
 }
 
+/// What a view saw: to be compared with what another view of the same engine does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    /// How often something was hidden or dropped before.
+    epoch: u64,
+    /// How many batches were applied before.
+    batches: u64,
+}
+
 /// Everything that is live at one moment.
 #[derive(Debug, Clone)]
 pub(crate) struct Version {
+    /// Rises with each change of what readers may see but for new batches: deletes, retention, its rules, a drop.
+    epoch: u64,
     pub(crate) active: Arc<Memtable>,
     /// Oldest first.
     pub(crate) frozen: Vec<Frozen>,
@@ -98,6 +110,7 @@ impl Version {
 
     /// Lets go of everything; hands over the segments.
     pub(crate) fn retire(&mut self) -> Vec<Arc<Segment>> {
+        self.epoch += 1;
         self.active = Arc::new(Memtable::new());
         self.frozen.clear();
         self.rolled.clear();
@@ -195,7 +208,7 @@ pub(crate) struct Store {
     manifest: Mutex<Arc<Manifest>>,
     version: RwLock<Arc<Version>>,
     /// Held while a batch is applied and while a reader notes how far the memtables are: for moments, no I/O.
-    applying: Mutex<()>,
+    applying: Mutex<Applied>,
     /// Numbers of files that a failed commit may have named; nobody needs them after the next that succeeds.
     doubtful: Mutex<Vec<u64>>,
 }
@@ -215,6 +228,7 @@ impl Store {
         }
         sort_segments(&mut segments);
         let version = Version {
+            epoch: 0,
             active: Arc::new(Memtable::new()),
             frozen: Vec::new(),
             segments,
@@ -240,14 +254,17 @@ impl Store {
             next_file,
             manifest: Mutex::new(Arc::new(manifest)),
             version,
-            applying: Mutex::new(()),
+            applying: Mutex::new(Applied::default()),
             doubtful: Mutex::new(Vec::new()),
         })
     }
 
     /// Makes a batch visible to readers as a whole.
     pub(crate) fn apply(&self, active: &Memtable, blocks: &[(MeasurementId, RowBlock)]) {
-        let _applying = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
+        let oldest_ns = blocks.iter().flat_map(|(_, rows)| &rows.ts_ns).min();
+        let mut applied = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
+        // First, so that a batch that is applied in part counts.
+        oldest_ns.into_iter().for_each(|ts_ns| applied.note(*ts_ns));
         for (measurement, rows) in blocks {
             active.apply(*measurement, rows);
         }
@@ -255,11 +272,22 @@ impl Store {
 
     /// The current version and what its memtables hold at one moment, between two batches. Costs a look at each
     /// measurement that has rows in memory.
-    pub(crate) fn snapshot(&self) -> (Arc<Version>, Vec<Snapshot>) {
-        let _applying = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(crate) fn snapshot(&self) -> (Arc<Version>, Vec<Snapshot>, Seen) {
+        let applied = self.applying.lock().unwrap_or_else(PoisonError::into_inner);
         let version = self.version();
         let snapshots = version.memtables().map(|memtable| memtable.snapshot()).collect();
-        (version, snapshots)
+        let seen = Seen { epoch: version.epoch, batches: applied.batches() };
+        (version, snapshots, seen)
+    }
+
+    /// A time before which two views see the same rows; `i64::MIN` when there may be none, also when the earlier one is
+    /// not earlier.
+    pub(crate) fn same_before_ns(&self, earlier: Seen, later: Seen) -> i64 {
+        if earlier.epoch != later.epoch || later.batches < earlier.batches {
+            return i64::MIN;
+        }
+        // Batches after the later view may be counted in: that errs on the safe side.
+        self.applying.lock().unwrap_or_else(PoisonError::into_inner).oldest_ns_after(earlier.batches)
     }
 
     /// The current version, pinned.
@@ -365,11 +393,16 @@ impl Store {
         let has_dropped = next.floors_ns != manifest.floors_ns
             || next.tombstones.len() < manifest.tombstones.len()
             || (edit.add.is_empty() && !edit.remove.is_empty());
+        let is_seen = has_dropped
+            || next.tombstones != manifest.tombstones
+            || next.rule_sets != manifest.rule_sets
+            || next.retention != manifest.retention;
         self.has_dropped.fetch_or(has_dropped, Ordering::AcqRel);
         *manifest = Arc::new(next);
         let mut given_up = Vec::new();
         let lost = Lost::of(&manifest);
         self.publish(|version| {
+            version.epoch += u64::from(is_seen || version.lost != lost);
             given_up = version.segments.extract_if(.., |live| edit.remove.contains(&live.meta.id)).collect();
             version.segments.extend(added);
             sort_segments(&mut version.segments);

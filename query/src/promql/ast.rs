@@ -56,21 +56,31 @@ impl Expr {
     }
 
     fn add_selectors<'e>(&'e self, found: &mut Vec<&'e Selector>) {
+        if let ExprKind::Selector(selector) | ExprKind::Range { selector, .. } = &self.kind {
+            found.push(selector);
+        }
+        self.children().into_iter().for_each(|child| child.add_selectors(found));
+    }
+
+    /// Whether some node of it passes.
+    pub(crate) fn any(&self, passes: &dyn Fn(&Self) -> bool) -> bool {
+        passes(self) || self.children().into_iter().any(|child| child.any(passes))
+    }
+
+    /// The nodes below it, from left to right.
+    fn children(&self) -> Vec<&Self> {
         match &self.kind {
-            ExprKind::Number { .. } | ExprKind::Text(_) | ExprKind::Bytes(_) => {}
-            ExprKind::Selector(selector) | ExprKind::Range { selector, .. } => found.push(selector),
+            ExprKind::Number { .. }
+            | ExprKind::Text(_)
+            | ExprKind::Bytes(_)
+            | ExprKind::Selector(_)
+            | ExprKind::Range { .. } => Vec::new(),
             ExprKind::Subquery { expr, .. } | ExprKind::Paren(expr) | ExprKind::Unary { expr, .. } => {
-                expr.add_selectors(found);
+                vec![expr]
             }
-            ExprKind::Binary(binary) => {
-                binary.left.add_selectors(found);
-                binary.right.add_selectors(found);
-            }
-            ExprKind::Aggregate(aggregate) => {
-                aggregate.parameter.iter().for_each(|parameter| parameter.add_selectors(found));
-                aggregate.expr.add_selectors(found);
-            }
-            ExprKind::Call { args, .. } => args.iter().for_each(|arg| arg.add_selectors(found)),
+            ExprKind::Binary(binary) => vec![&binary.left, &binary.right],
+            ExprKind::Aggregate(aggregate) => aggregate.parameter.iter().chain([&aggregate.expr]).collect(),
+            ExprKind::Call { args, .. } => args.iter().collect(),
         }
     }
 }

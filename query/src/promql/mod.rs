@@ -2,7 +2,7 @@
 //!
 //! Read in this order: [`ast`] (the tree), `lexer`, `number` and `parser` (text to tree),
 //! `duration` (durations that wait for the query), `check` (types), `pattern` (regular expressions), `print`
-//! (tree to text), [`value`] (what is answered), [`histogram`] (native histograms and their arithmetic), `functions`
+//! (tree to text), `steady` (what holds for a step in any range), [`value`] (what is answered), [`histogram`] (native histograms and their arithmetic), `functions`
 //! (the table and its formulas), `eval` (tree to value).
 //!
 //! A numeric field is the metric `measurement_field`; the field `value` is the metric `measurement`. The matcher
@@ -19,6 +19,7 @@ mod number;
 mod parser;
 mod pattern;
 mod print;
+mod steady;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -34,4 +35,4 @@ pub use functions::{Signature, signature};
 pub use histogram::HistogramValue;
 pub use parser::{parse, parse_selector};
 pub use print::pretty;
-pub use value::{Answer, Labels, MatrixSeries, QueryValue, Sample, VectorSample};
+pub use value::{Answer, Labels, MatrixSeries, QueryValue, Sample, VectorSample, answer_bytes};

@@ -202,3 +202,13 @@ pub struct Answer {
     /// What was read.
     pub coverage: Coverage,
 }
+
+/// What a point of an answer takes: its time and value, and its text in JSON.
+const POINT_BYTES: u64 = 64;
+
+/// An estimate of the memory that a series of an answer takes, its text included.
+pub fn answer_bytes(labels: &Labels, points: &[(i64, Sample)]) -> u64 {
+    // Bounds and count of a bucket are three texts.
+    let heap: u64 = points.iter().map(|(_, sample)| 4 * sample.heap_bytes()).sum();
+    2 * labels.memory_bytes() + 128 + points.len() as u64 * POINT_BYTES + heap
+}

@@ -63,7 +63,7 @@ pub struct Window {
 }
 
 /// What to do when raw rows are gone and a window does not lie on the edges of the finest tier that is left.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Resolution {
     /// Widen the window outwards and say so in [`Coverage::rounded`].
     #[default]

@@ -19,7 +19,7 @@ use crate::model::{
     ColumnKey, FieldId, FieldType, MeasurementId, RowBlock, SeriesId, SeriesKey, StatSet, Tier, TimeRange,
 };
 use crate::series::Catalog;
-use crate::version::{LiveSegment, Store, Version};
+use crate::version::{LiveSegment, Seen, Store, Version};
 use crate::{Error, ErrorKind, Result};
 
 /// A pinned version, ready to be read.
@@ -29,13 +29,19 @@ pub(crate) struct View {
     version: Arc<Version>,
     /// Of the version's memtables, oldest first.
     memtables: Vec<Snapshot>,
+    seen: Seen,
 }
 
 impl View {
     /// A view of what is acknowledged now.
     pub(crate) fn new(store: &Store) -> Self {
-        let (version, memtables) = store.snapshot();
-        Self { catalog: Arc::clone(&store.catalog), version, memtables }
+        let (version, memtables, seen) = store.snapshot();
+        Self { catalog: Arc::clone(&store.catalog), version, memtables, seen }
+    }
+
+    /// What it sees, to be compared.
+    pub(crate) fn seen(&self) -> Seen {
+        self.seen
     }
 
     pub(super) fn version(&self) -> &Version {

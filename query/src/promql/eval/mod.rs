@@ -46,7 +46,7 @@ use super::duration::{QueryTimes, resolve};
 use super::functions::native::Remark;
 use super::parser::parse;
 use super::print::quote_bytes;
-use super::value::{Answer, Labels, MatrixSeries, QueryValue, Sample, VectorSample};
+use super::value::{Answer, MatrixSeries, QueryValue, VectorSample, answer_bytes};
 use crate::error::line_column;
 use crate::{Budget, Error, ErrorKind, Result};
 use memo::Memo;
@@ -185,16 +185,6 @@ impl Value {
             Self::Text(text) => text.len() as u64,
         }
     }
-}
-
-/// What a point of an answer takes: its time and value, and its text in JSON.
-const POINT_BYTES: u64 = 64;
-
-/// An estimate of the memory that a series of an answer takes, its text included.
-fn answer_bytes(labels: &Labels, points: &[(i64, Sample)]) -> u64 {
-    // Bounds and count of a bucket are three texts.
-    let heap: u64 = points.iter().map(|(_, sample)| 4 * sample.heap_bytes()).sum();
-    2 * labels.memory_bytes() + 128 + points.len() as u64 * POINT_BYTES + heap
 }
 
 /// Remarks gathered on the way.

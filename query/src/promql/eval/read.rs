@@ -13,10 +13,10 @@ use super::super::functions::math::format_time;
 use super::super::functions::native::Timed;
 use super::super::histogram::HistogramValue;
 use super::super::number::seconds_of;
-use super::super::value::{Labels, MatrixSeries, Sample};
+use super::super::value::{Labels, MatrixSeries, Sample, answer_bytes};
 use super::select::{Statistic, Target, select, statistic_of};
 use super::series::{Point, Series, join_equal, series_bytes};
-use super::{Evaluator, Grid, Value, answer_bytes};
+use super::{Evaluator, Grid, Value};
 use crate::keys::each_key;
 use crate::{Error, ErrorKind, Result};
 

@@ -40,6 +40,51 @@ fn view_sees_nothing_that_was_written_after_it() {
     assert_eq!((content(&*view).len(), content(&*engine.view()).len()), (2, 4));
 }
 
+#[test]
+fn views_are_the_same_before_what_came_between_them() {
+    let clock = Arc::new(ManualClock::new(START_NS + HOUR_NS));
+    let env = env(&Arc::new(SimFs::default()), &clock);
+    let engine = Engine::open(env, Path::new("/db"), Options::default(), Retention::FOREVER).unwrap();
+    let at_ns = |minutes: i64| START_NS + minutes * MINUTE_NS;
+    let write = |minutes: i64| write(&engine, &batch("a", at_ns(minutes), minutes)).unwrap();
+    write(30);
+    let (_view, first) = engine.view_seen();
+    let same = |earlier: Seen| engine.same_before_ns(earlier, engine.view_seen().1);
+    assert_eq!(same(first), i64::MAX);
+    write(40);
+    write(45);
+    let second = engine.view_seen().1;
+    assert_eq!(same(first), at_ns(40));
+    write(20);
+    assert_eq!((same(first), same(second)), (at_ns(20), at_ns(20)));
+    assert_eq!(engine.same_before_ns(second, first), i64::MIN, "not the other way round");
+    engine.seal().unwrap();
+    let third = engine.view_seen().1;
+    assert_eq!((same(second), same(third)), (at_ns(20), i64::MAX), "no file and no cell changes that");
+    let mut known = third;
+    let mut changes = |what: &str, change: &dyn Fn()| {
+        change();
+        assert_eq!(same(known), i64::MIN, "{what}");
+        known = engine.view_seen().1;
+    };
+    changes("a delete", &|| {
+        let measurement = engine.view().schema("cpu").unwrap().measurement;
+        let range = TimeRange::new(at_ns(40), at_ns(41));
+        let targets = [SeriesSet { measurement, series: None }];
+        assert_eq!(engine.delete(&targets, range).unwrap().segments, 4);
+    });
+    changes("a retention", &|| {
+        let raw = Some(Duration::from_secs(60));
+        engine.set_retention(Retention { raw, ..Retention::FOREVER }).unwrap();
+    });
+    changes("a drop", &|| {
+        engine.seal().unwrap();
+        clock.set(START_NS + 72 * HOUR_NS);
+        assert_eq!(engine.apply_retention(Guard::Forced).unwrap().dropped[0], 1);
+    });
+    changes("the end", &|| drop(engine.retire()));
+}
+
 /// What writers and readers of the history agree on.
 struct History {
     engine: Engine,
