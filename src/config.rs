@@ -53,7 +53,7 @@ const BODY_BYTES_MAX: usize = 64 << 20;
 
 impl Config {
     /// Cuts all sizes from one: the memory that everything together is to take. A quarter is for the memtables of a
-    /// database, three eighths are for queries, an eighth is for decoded pages, an eighth for bodies on their way and an
+    /// database, three eighths are for queries and the answers that are kept of them, an eighth is for decoded pages, an eighth for bodies on their way and an
     /// eighth for those that are being decoded. The catalog of series, the jobs and what the allocator needs beyond what
     /// is asked of it come on top: twice as much again should be there.
     #[must_use]
@@ -64,7 +64,8 @@ impl Config {
         self.options.memory_bytes_max = size(share(2));
         self.options.memtable_bytes_max = size(share(1) / 2).min(MEMTABLE_BYTES_MAX);
         self.options.cache_bytes_max = size(share(1));
-        limits.queries_memory_bytes_max = share(3);
+        limits.results_bytes_max = share(1) / 4;
+        limits.queries_memory_bytes_max = share(3) - limits.results_bytes_max;
         limits.query.memory_bytes_max = share(2);
         limits.bodies_bytes_max = size(share(1));
         limits.exemplars_bytes_max = share(1) / 16;
@@ -324,6 +325,7 @@ mod tests {
             let on_their_way = limits.bodies_bytes_max + limits.decoding_bytes_max;
             let sizes = [options.memory_bytes_max, options.cache_bytes_max, on_their_way];
             let sum = limits.queries_memory_bytes_max
+                + limits.results_bytes_max
                 + limits.exemplars_bytes_max
                 + sizes.map(|size| size as u64).iter().sum::<u64>();
             assert_eq!(sum, bytes);

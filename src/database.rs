@@ -1,12 +1,14 @@
 //! One database: write rows, ask questions, look after it. The same door for the server, the demo and a program
 //! that embeds icecore; the engine below is synchronous, so every call returns when the work is done.
 
+mod ranges;
 mod readers;
 mod senders;
 
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use icecore_query::select::{Cell, Statement, Table, TableSeries};
@@ -27,6 +29,7 @@ use crate::ingest::line::{self, LineLimits, Precision};
 use crate::limits::Limits;
 use crate::metadata::Metadata;
 use crate::point::{self, Decoded, Point};
+use crate::results::Results;
 use crate::{Error, ErrorKind, Result};
 
 pub use senders::{OtlpReport, RemoteReport, RemoteVersion};
@@ -47,11 +50,18 @@ pub struct QueryOptions {
     pub resolution: Resolution,
     /// How far an instant selector looks back.
     pub lookback: Duration,
+    /// Whether a range query may use steps that were answered before, and leave its own for later ones.
+    pub may_reuse: bool,
 }
 
 impl Default for QueryOptions {
     fn default() -> Self {
-        Self { limits: QueryLimits::default(), resolution: Resolution::Auto, lookback: LOOKBACK }
+        Self {
+            limits: QueryLimits::default(),
+            resolution: Resolution::Auto,
+            lookback: LOOKBACK,
+            may_reuse: true,
+        }
     }
 }
 
@@ -62,6 +72,7 @@ pub struct Query {
     pub budget: Budget,
     /// How it is run.
     pub options: QueryOptions,
+    reused_steps: AtomicU64,
 }
 
 /// Steps of a range query in nanoseconds, both ends included.
@@ -113,6 +124,9 @@ pub struct Database {
     exemplars: Arc<Exemplars>,
     /// Memory of all running queries of the data directory.
     queries_memory: Arc<MemoryPool>,
+    /// Answers that are kept, of all databases of the data directory, and which are of this one.
+    results: Arc<Results>,
+    number: u64,
     /// The directory this database was opened with, when it was opened alone.
     home: Option<Databases>,
 }
@@ -153,6 +167,8 @@ impl Database {
             metadata: Arc::clone(&inner.metadata),
             exemplars: Arc::clone(&inner.exemplars),
             queries_memory: Arc::clone(&inner.queries_memory),
+            results: Arc::clone(&inner.results),
+            number: inner.number,
             home: Some(home),
         })
     }
@@ -164,6 +180,7 @@ impl Database {
         env: Env,
         limits: &Limits,
         queries_memory: Arc<MemoryPool>,
+        results: Arc<Results>,
     ) -> Self {
         let query_options = QueryOptions { limits: limits.query, ..QueryOptions::default() };
         let preset = LineLimits::default();
@@ -173,6 +190,7 @@ impl Database {
         let name = name.to_owned();
         let metadata = Arc::default();
         let exemplars = Arc::new(Exemplars::new(limits.exemplars_bytes_max));
+        let number = results.number();
         Self {
             name,
             engine,
@@ -183,6 +201,8 @@ impl Database {
             metadata,
             exemplars,
             queries_memory,
+            results,
+            number,
             home: None,
         }
     }
@@ -296,20 +316,6 @@ impl Database {
         self.run_promql(&self.query(self.query_options), text, time_ns)
     }
 
-    /// Evaluates PromQL at `start_ns`, `start_ns + step_ns` and so on up to `end_ns`.
-    ///
-    /// # Errors
-    /// As [`Database::promql`].
-    pub fn promql_range(
-        &self,
-        text: &str,
-        start_ns: i64,
-        end_ns: i64,
-        step_ns: i64,
-    ) -> Result<promql::Answer> {
-        self.run_promql_range(&self.query(self.query_options), text, Steps { start_ns, end_ns, step_ns })
-    }
-
     /// Runs one statement: SELECT, SHOW, DELETE, DROP MEASUREMENT or DROP SERIES.
     ///
     /// # Errors
@@ -332,7 +338,7 @@ impl Database {
             Duration::from_nanos(u64::try_from(elapsed_ns).unwrap_or(0))
         });
         let budget = Budget::new(options.limits, elapsed).with_pool(Arc::clone(&self.queries_memory));
-        Query { budget, options }
+        Query { budget, options, reused_steps: AtomicU64::new(0) }
     }
 
     /// [`Database::promql`] on an account of the caller.
@@ -342,22 +348,6 @@ impl Database {
     pub fn run_promql(&self, query: &Query, text: &str, time_ns: i64) -> Result<promql::Answer> {
         let view = self.engine.view();
         Ok(promql::instant(&promql_context(view.as_ref(), query), text, time_ns)?)
-    }
-
-    /// [`Database::promql_range`] on an account of the caller.
-    ///
-    /// # Errors
-    /// As [`Database::promql`].
-    pub fn run_promql_range(&self, query: &Query, text: &str, steps: Steps) -> Result<promql::Answer> {
-        if steps.step_ns <= 0 {
-            return Err(Error::invalid("step must be positive"));
-        }
-        if steps.end_ns < steps.start_ns {
-            return Err(Error::invalid("end lies before start"));
-        }
-        let view = self.engine.view();
-        let Steps { start_ns, end_ns, step_ns } = steps;
-        Ok(promql::range(&promql_context(view.as_ref(), query), text, start_ns, end_ns, step_ns)?)
     }
 
     /// Runs a parsed statement on an account of the caller. The list of databases is this one alone when the

@@ -34,6 +34,7 @@ pub use self::offline::Offline;
 pub use self::snapshot::{DatabaseSnapshot, RestoreReport, restore};
 use crate::config::{Config, NewDatabase};
 use crate::database::{Query, databases_table};
+use crate::results::{ResultStats, Results};
 use crate::services::Services;
 use crate::{Database, Error, ErrorKind, Result};
 
@@ -60,6 +61,7 @@ pub struct Databases {
     env: Env,
     /// Of all running queries.
     queries_memory: Arc<MemoryPool>,
+    results: Arc<Results>,
     open: RwLock<BTreeMap<String, Arc<Database>>>,
     /// Held while a database is created or dropped or a snapshot made, across the file operations; readers take `open`
     /// only.
@@ -104,6 +106,7 @@ impl Databases {
         let databases = Self {
             dir: dir.to_owned(),
             queries_memory: MemoryPool::new(config.limits.queries_memory_bytes_max),
+            results: Arc::new(Results::new(config.limits.results_bytes_max)),
             config,
             env,
             open: RwLock::default(),
@@ -217,9 +220,9 @@ impl Databases {
         let engine = Arc::new(engine);
         // The threads that were started end when it is closed.
         self.services.serve(name, &engine).inspect_err(|_| drop(engine.close()))?;
-        let (limits, memory) = (&self.config.limits, Arc::clone(&self.queries_memory));
-        let (env, keep) = (self.env.clone(), &new.keep_duplicates);
-        let database = Arc::new(Database::of_engine(name, keep, engine, env, limits, memory));
+        let (memory, results) = (Arc::clone(&self.queries_memory), Arc::clone(&self.results));
+        let (env, keep, limits) = (self.env.clone(), &new.keep_duplicates, &self.config.limits);
+        let database = Arc::new(Database::of_engine(name, keep, engine, env, limits, memory, results));
         let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
         open.insert(name.to_owned(), Arc::clone(&database));
         Ok(database)
@@ -270,6 +273,11 @@ impl Databases {
     /// All databases, sorted by name.
     pub fn all(&self) -> Vec<Arc<Database>> {
         self.open.read().unwrap_or_else(PoisonError::into_inner).values().map(Arc::clone).collect()
+    }
+
+    /// What became of range queries, and what of their answers is kept.
+    pub fn result_stats(&self) -> ResultStats {
+        self.results.stats()
     }
 
     /// Settings this directory was opened with.

@@ -40,6 +40,7 @@ pub mod ingest;
 pub mod limits;
 mod metadata;
 pub mod point;
+mod results;
 mod services;
 
 #[cfg(feature = "server")]
@@ -69,3 +70,4 @@ pub use ingest::line::Precision;
 pub use limits::Limits;
 pub use metadata::MetricInfo;
 pub use point::Point;
+pub use results::ResultStats;

@@ -31,6 +31,8 @@ pub struct Limits {
     pub query_wait_max: Duration,
     /// Memory of all running queries together.
     pub queries_memory_bytes_max: u64,
+    /// Memory of the answers to range queries that are kept, of all databases, by estimate; 0 keeps none.
+    pub results_bytes_max: u64,
     /// Wire bytes of all bodies that are being received or wait for their turn.
     pub bodies_bytes_max: usize,
     /// Writes that are in work or wait at once.
@@ -64,6 +66,7 @@ impl Default for Limits {
             query_queue_max: 32,
             query_wait_max: Duration::from_secs(1),
             queries_memory_bytes_max: 512 << 20,
+            results_bytes_max: 32 << 20,
             bodies_bytes_max: 256 << 20,
             writes_max: 32,
             decoding_bytes_max: 256 << 20,

@@ -6,10 +6,11 @@ use std::sync::{Mutex, PoisonError};
 use icecore_storage::engine::EngineStats;
 use icecore_storage::model::Tier;
 use prometheus::{
-    Encoder, HistogramOpts, HistogramTimer, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Encoder, HistogramOpts, HistogramTimer, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder,
 };
 
+use crate::results::ResultStats;
 use crate::{Error, ErrorKind, Result};
 
 /// A query language.
@@ -86,11 +87,58 @@ pub(crate) struct Telemetry {
     tombstones: IntGaugeVec,
     cache_bytes: IntGaugeVec,
     cache_reads: IntCounterVec,
+    results: ResultMetrics,
     corrupt_reads: IntCounterVec,
     is_poisoned: IntGaugeVec,
     durability: IntGaugeVec,
     /// Held while a page is made: the counters of the engines are set anew for each.
     page: Mutex<()>,
+}
+
+/// Answers to range queries that are kept.
+#[derive(Debug)]
+struct ResultMetrics {
+    queries: IntCounterVec,
+    steps: IntCounter,
+    answers: IntGauge,
+    bytes: IntGauge,
+    evictions: IntCounter,
+}
+
+impl ResultMetrics {
+    fn new(registry: &Registry) -> Result<Self> {
+        let counter = |name: &str, help: &str| register(registry, IntCounter::new(name, help));
+        let gauge = |name: &str, help: &str| register(registry, IntGauge::new(name, help));
+        let help =
+            "Range queries, by what of their answer was kept: hit (all steps), partial, miss or bypass.";
+        let queries = IntCounterVec::new(Opts::new("icecore_results_queries_total", help), &["outcome"]);
+        Ok(Self {
+            queries: register(registry, queries)?,
+            steps: counter("icecore_results_reused_steps_total", "Steps that were not evaluated again.")?,
+            answers: gauge("icecore_results_answers", "Answers to range queries that are kept.")?,
+            bytes: gauge("icecore_results_bytes", "Bytes of these answers.")?,
+            evictions: counter(
+                "icecore_results_evictions_total",
+                "Answers that left because others needed the room.",
+            )?,
+        })
+    }
+
+    fn set(&self, stats: ResultStats) {
+        let ResultStats { hits, partial_hits, misses, bypasses, steps, answers, bytes, evictions } = stats;
+        let outcomes = [("hit", hits), ("partial", partial_hits), ("miss", misses), ("bypass", bypasses)];
+        for (counter, value) in outcomes
+            .map(|(outcome, value)| (self.queries.with_label_values(&[outcome]), value))
+            .into_iter()
+            .chain([(self.steps.clone(), steps), (self.evictions.clone(), evictions)])
+        {
+            counter.reset();
+            counter.inc_by(value);
+        }
+        for (gauge, value) in [(&self.answers, answers), (&self.bytes, bytes)] {
+            gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        }
+    }
 }
 
 fn register<C: prometheus::core::Collector + Clone + 'static>(
@@ -160,17 +208,14 @@ impl Telemetry {
                 "Bytes of segments written, by job: flush (raw rows, once), compaction (and purge) or rollup.",
                 &["db", "job"],
             )?,
-            tombstones: gauges(
-                "icecore_tombstones",
-                "Deletes whose rows are hidden and not purged yet.",
-                &["db"],
-            )?,
+            tombstones: gauges("icecore_tombstones", "Deletes that are hidden and not purged yet.", &["db"])?,
             cache_bytes: gauges("icecore_cache_bytes", "Bytes of decoded pages that are kept.", &["db"])?,
             cache_reads: counters(
                 "icecore_cache_reads_total",
                 "Looks for a decoded page, by outcome: hit or miss.",
                 &["db", "outcome"],
             )?,
+            results: ResultMetrics::new(&registry)?,
             corrupt_reads: counters(
                 "icecore_corrupt_reads_total",
                 "Reads of damaged pages, by queries and background work; see `icecore check`.",
@@ -204,11 +249,11 @@ impl Telemetry {
         self.limit_hits.with_label_values(&[limit.name()]).inc();
     }
 
-    /// The page of /metrics, with the sizes of each database by name.
+    /// The page of /metrics, with the sizes of each database by name, and what is kept of answers.
     ///
     /// # Errors
     /// `Internal` when a metric cannot be written.
-    pub(crate) fn page(&self, databases: &[(String, EngineStats)]) -> Result<Vec<u8>> {
+    pub(crate) fn page(&self, databases: &[(String, EngineStats)], results: ResultStats) -> Result<Vec<u8>> {
         let _page = self.page.lock().unwrap_or_else(PoisonError::into_inner);
         self.forget_databases();
         for (name, stats) in databases {
@@ -250,6 +295,7 @@ impl Telemetry {
             }
         }
         self.engine_limits(databases);
+        self.results.set(results);
         let mut page = Vec::new();
         TextEncoder::new()
             .encode(&self.registry.gather(), &mut page)

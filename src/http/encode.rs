@@ -38,6 +38,8 @@ pub struct QueryStats {
     pub elapsed: Duration,
     /// Samples, rows and cells read.
     pub samples: u64,
+    /// Steps that were answered before.
+    pub reused_steps: u64,
 }
 
 /// The body of a successful query, whole.
@@ -355,11 +357,12 @@ fn push_notices<'a>(out: &mut Vec<u8>, name: &str, notices: impl Iterator<Item =
 
 /// What the query took: `,"stats":{...}`. Phases are not told apart, and samples are counted as they are read.
 fn push_stats(out: &mut Vec<u8>, stats: QueryStats) {
-    let (seconds, samples) = (stats.elapsed.as_secs_f64(), stats.samples);
+    let QueryStats { elapsed, samples, reused_steps } = stats;
+    let seconds = elapsed.as_secs_f64();
     let text = format!(
         ",\"stats\":{{\"timings\":{{\"evalTotalTime\":{seconds},\"resultSortTime\":0,\"queryPreparationTime\":0,\
          \"innerEvalTime\":{seconds},\"execQueueTime\":0,\"execTotalTime\":{seconds}}},\
-         \"samples\":{{\"totalQueryableSamples\":{samples},\"peakSamples\":{samples}}}}}"
+         \"samples\":{{\"totalQueryableSamples\":{samples},\"peakSamples\":{samples}}},\"reusedSteps\":{reused_steps}}}"
     );
     out.extend_from_slice(text.as_bytes());
 }
@@ -445,11 +448,11 @@ mod tests {
 
     #[test]
     fn stats_stand_within_the_data() {
-        let stats = QueryStats { elapsed: Duration::from_millis(1500), samples: 7 };
+        let stats = QueryStats { elapsed: Duration::from_millis(1500), samples: 7, reused_steps: 3 };
         check(
             QueryValue::Vector(Vec::new()),
             AnswerForm { stats: Some(stats), ..AnswerForm::default() },
-            r#"{"status":"success","data":{"resultType":"vector","result":[],"stats":{"timings":{"evalTotalTime":1.5,"resultSortTime":0,"queryPreparationTime":0,"innerEvalTime":1.5,"execQueueTime":0,"execTotalTime":1.5},"samples":{"totalQueryableSamples":7,"peakSamples":7}}}}"#,
+            r#"{"status":"success","data":{"resultType":"vector","result":[],"stats":{"timings":{"evalTotalTime":1.5,"resultSortTime":0,"queryPreparationTime":0,"innerEvalTime":1.5,"execQueueTime":0,"execTotalTime":1.5},"samples":{"totalQueryableSamples":7,"peakSamples":7},"reusedSteps":3}}}"#,
         );
     }
 

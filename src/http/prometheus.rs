@@ -102,8 +102,11 @@ async fn answer(
 ) -> Result<Response, Failure> {
     let work = move |query: &Query| {
         let answer = evaluate(query)?;
-        let stats = with_stats
-            .then(|| QueryStats { elapsed: query.budget.elapsed(), samples: query.budget.samples() });
+        let stats = with_stats.then(|| QueryStats {
+            elapsed: query.budget.elapsed(),
+            samples: query.budget.samples(),
+            reused_steps: query.reused_steps(),
+        });
         let mut pieces = AnswerPieces::new(answer, AnswerForm { stats, ..form });
         let mut first = Vec::with_capacity(4096);
         let is_more = pieces.push(&mut first, PIECE_BYTES);
@@ -168,7 +171,10 @@ async fn run_range(app: &App, request: Request) -> Result<Response, Failure> {
     let text = query_text(app, &params)?;
     let steps = steps(app, &params)?;
     let form = form(&params)?;
-    let query = database.query(options(app, &params)?);
+    let mut options = options(app, &params)?;
+    // What is kept does not say what was read for it.
+    options.may_reuse = !params.is_on("nocache") && !form.0.with_coverage;
+    let query = database.query(options);
     answer(app, query, form, move |query| database.run_promql_range(query, &text, steps)).await
 }
 

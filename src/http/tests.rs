@@ -9,6 +9,7 @@ mod openapi;
 mod otlp;
 mod read;
 mod remote;
+mod results;
 mod select;
 
 use std::path::Path;

@@ -1,6 +1,7 @@
 //! Asking: shapes of answers, errors with positions, and the small pages.
 
 mod grafana;
+mod kept;
 mod languages;
 mod laws;
 mod native;
