@@ -134,7 +134,8 @@ fn ask(database: &Database, query: &Ask, end_ns: i64) -> (Cost, &'static str) {
         Ask::Range(text, step) => {
             let step_ns = step * SECOND_NS;
             let steps = Steps { start_ns: end_ns - 59 * step_ns, end_ns, step_ns };
-            let query = database.query(QueryOptions::default());
+            // Steps that are kept would be no measure of a query.
+            let query = database.query(QueryOptions { may_reuse: false, ..QueryOptions::default() });
             database.run_promql_range(&query, text, steps).expect("an answer");
             *text
         }
