@@ -2,12 +2,12 @@
 //!
 //! The rows of all series of a group are merged by time. A LIMIT bounds what is held and, as far as the order
 //! allows, what is read: ascending, each series is left after the rows that can be on the page; descending, time is
-//! walked backwards in slices that double.
+//! walked backwards in slices that grow.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use icecore_storage::model::{HOUR_NS, SeriesKey, TimeRange};
+use icecore_storage::model::{MINUTE_NS, SeriesKey, TimeRange};
 use icecore_storage::scan::{Coverage, Flow};
 
 use super::Context;
@@ -19,6 +19,9 @@ use super::run::Groups;
 use super::scalar::{Cell, row_bytes};
 use crate::Result;
 use crate::budget::key_bytes;
+
+/// How many times longer each slice of time is than the one behind it.
+const GROWTH: i64 = 4;
 
 /// A row of the answer while it waits for its place.
 struct Waiting {
@@ -121,7 +124,7 @@ impl Collector<'_> {
     ) -> Result<()> {
         let mut end_ns = self.newest_ns(range);
         let mut start_ns = self.context.now_ns.min(end_ns);
-        let mut width_ns = HOUR_NS;
+        let mut width_ns = MINUTE_NS;
         loop {
             start_ns = start_ns.saturating_sub(width_ns).max(range.start_ns);
             self.read_range(group, TimeRange::new(start_ns, end_ns), coverage)?;
@@ -129,14 +132,14 @@ impl Collector<'_> {
                 return Ok(());
             }
             end_ns = start_ns;
-            width_ns = width_ns.saturating_mul(2);
+            width_ns = width_ns.saturating_mul(GROWTH);
         }
     }
 
-    /// A time behind which the range has no rows, as far as the times of files tell: to an hour.
+    /// A time behind which the range has no rows, as far as the times of files tell: to a minute.
     fn newest_ns(&self, range: TimeRange) -> i64 {
         let (mut low_ns, mut high_ns) = (range.start_ns, range.end_ns);
-        while HOUR_NS < high_ns.saturating_sub(low_ns) {
+        while MINUTE_NS < high_ns.saturating_sub(low_ns) {
             let middle_ns = low_ns.midpoint(high_ns);
             let upper = TimeRange::new(middle_ns, high_ns);
             match self.context.scan.reaches(self.plan.schema.measurement, upper) {

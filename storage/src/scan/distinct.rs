@@ -11,9 +11,9 @@ use std::sync::Arc;
 use roaring::RoaringBitmap;
 
 use super::meters::SharedMeter;
-use super::rows::{Reading, is_alone, no_marks};
+use super::rows::{Reading, all_pages, is_alone};
 use super::slices::{held_of, reaches};
-use super::source::Source;
+use super::source::{PageUse, Source};
 use super::view::View;
 use super::windows::{PARTS_EACH, SPREAD_PAGES};
 use super::{Coverage, DistinctRequest, Flow, Meter, RowRequest, Scan};
@@ -77,15 +77,15 @@ pub(super) fn run(
 ) -> Result<(Distinct, Coverage)> {
     let mut gathered = Gathered::of(request)?;
     let reading = Reading::of(view, request.measurement, request.series, request.range)?;
-    let mut taken = no_marks(&reading.sources, request.measurement);
+    let mut uses = all_pages(&reading.sources, request.measurement);
     let pages = if reading.classes.all().len() == 1 { coded(&reading, request, meter)? } else { Vec::new() };
     for page in &pages {
-        let mark = taken.get_mut(page.source).and_then(|marks| marks.get_mut(page.index));
-        mark.into_iter().for_each(|mark| *mark = true);
+        let mark = uses.get_mut(page.source).and_then(|marks| marks.get_mut(page.index));
+        mark.into_iter().for_each(|mark| *mark = PageUse::None);
     }
     let (sets, mut coverage) = sets_of(&reading, request, &pages, meter)?;
     coverage.absorb(
-        &reading.run(view, &request.rows(), &taken, meter, &mut |block| {
+        &reading.run(view, &request.rows(), &uses, meter, &mut |block| {
             gathered.add_rows(request, block, meter)
         })?,
     );

@@ -1,15 +1,15 @@
 //! Raw rows in blocks: series by series, and of a long series slice of time by slice of time, so that what is held
 //! does not grow with the range and a sink that has enough ends the reading.
 //!
-//! Order of events: find the sources; mark the pages that cannot hold a row inside the bounds of the request
-//! ([`useless_pages`]); for each series cut the range where about [`SLICE_ROWS`] rows lie ([`cuts`]); read each slice
+//! Order of events: find the sources; mark the pages that cannot hold a row inside the bounds of the request, and those
+//! of which only rows inside need be read ([`uses_of`]); for each series cut the range where about [`SLICE_ROWS`] rows lie ([`cuts`]); read each slice
 //! from all sources, merge, and hand over full blocks.
 
 use std::sync::Arc;
 
 use super::classes::Classes;
 use super::slices::{held_of, reaches};
-use super::source::{Cursor, Slice, Source};
+use super::source::{Cursor, PageUse, Slice, Source};
 use super::view::{View, raw_ranges};
 use super::{Coverage, Flow, Meter, RowRequest, ValueBounds};
 use crate::Result;
@@ -30,8 +30,8 @@ pub(super) fn run(
     sink: &mut dyn FnMut(&RowBlock) -> Result<Flow>,
 ) -> Result<Coverage> {
     let reading = Reading::of(view, request.measurement, request.series, request.range)?;
-    let useless = useless_pages(&reading.sources, request, reading.hull, meter)?;
-    reading.run(view, request, &useless, meter, sink)
+    let uses = uses_of(&reading.sources, request, reading.hull, meter)?;
+    reading.run(view, request, &uses, meter, sink)
 }
 
 /// Where the rows of some series lie.
@@ -62,13 +62,12 @@ impl Reading {
         Ok(Self { classes, ranges, hull, raw_gone_before_ns, sources })
     }
 
-    /// Hands over the rows of a request for these series and times, but for those of the pages of each source that are
-    /// marked.
+    /// Hands over the rows of a request for these series and times; the pages of each source are read as they are marked.
     pub(super) fn run(
         &self,
         view: &View,
         request: &RowRequest<'_>,
-        without: &[Vec<bool>],
+        uses: &[Vec<PageUse>],
         meter: &dyn Meter,
         sink: &mut dyn FnMut(&RowBlock) -> Result<Flow>,
     ) -> Result<Coverage> {
@@ -82,8 +81,10 @@ impl Reading {
         let mut cursors: Vec<Cursor<'_>> = self
             .sources
             .iter()
-            .zip(without)
-            .map(|(source, without)| Cursor::new(source, request.measurement, &keys).without_pages(without))
+            .zip(uses)
+            .map(|(source, uses)| {
+                Cursor::new(source, request.measurement, &keys).picking(uses, request.bounds)
+            })
             .collect();
         let empty = RowBlock { columns: template, ..RowBlock::default() };
         let mut block = empty.clone();
@@ -126,18 +127,19 @@ fn cuts(cursors: &[Cursor<'_>], series: SeriesId, range: TimeRange) -> Vec<i64> 
     cut_times(stretches, range, SLICE_ROWS)
 }
 
-/// Marks the pages of each source whose rows all miss the bounds, by their listings. A page counts only where no other
-/// source may hold one of its rows: there a value that misses may hide one that does not, written earlier.
-fn useless_pages(
+/// How the pages of each source are read: not those whose rows all miss the bounds, by their listings; of the others only
+/// rows inside. All rows of a page where another source may hold some of them: there a value that misses may hide one
+/// that does not, written earlier.
+fn uses_of(
     sources: &[Source],
     request: &RowRequest<'_>,
     range: TimeRange,
     meter: &dyn Meter,
-) -> Result<Vec<Vec<bool>>> {
+) -> Result<Vec<Vec<PageUse>>> {
     let RowRequest { measurement, series, bounds, .. } = *request;
-    let mut useless = no_marks(sources, measurement);
+    let mut uses = all_pages(sources, measurement);
     if bounds.is_empty() {
-        return Ok(useless);
+        return Ok(uses);
     }
     // Of pages that will not be read nothing need be known.
     let is_asked = |page: &PageInfo| reaches(page, range) && held_of(page, series) != 0;
@@ -152,21 +154,21 @@ fn useless_pages(
             meter.charge(0)?;
             let columns = segment.columns(section, index)?;
             let is_useless = bounds.iter().any(|bounds| misses(&columns, bounds));
-            if let Some(mark) = useless.get_mut(place).and_then(|marks| marks.get_mut(index)) {
-                *mark = is_useless;
+            if let Some(mark) = uses.get_mut(place).and_then(|marks| marks.get_mut(index)) {
+                *mark = if is_useless { PageUse::None } else { PageUse::Inside };
             }
         }
     }
-    Ok(useless)
+    Ok(uses)
 }
 
-/// A mark for each page of each source, not set.
-pub(super) fn no_marks(sources: &[Source], measurement: MeasurementId) -> Vec<Vec<bool>> {
+/// A mark for each page of each source.
+pub(super) fn all_pages(sources: &[Source], measurement: MeasurementId) -> Vec<Vec<PageUse>> {
     let pages_of = |source: &Source| match source {
         Source::Segment(segment, _) => segment.section(measurement).map(|section| section.pages.len()),
         Source::Run(_) => None,
     };
-    sources.iter().map(|source| vec![false; pages_of(source).unwrap_or_default()]).collect()
+    sources.iter().map(|source| vec![PageUse::All; pages_of(source).unwrap_or_default()]).collect()
 }
 
 /// Whether no other source than the one at a place may hold rows that a page of it holds.
@@ -220,8 +222,10 @@ fn series_rows(
     let mut bytes = 0;
     let mut blocks: Vec<Arc<RowBlock>> = Vec::with_capacity(cursors.len());
     for cursor in cursors {
-        let mut block = empty.clone();
+        // Most sources have no row of most series.
+        let mut found: Option<RowBlock> = None;
         cursor.read(series, range, &mut |slice| {
+            let block = found.get_or_insert_with(|| empty.clone());
             // Merging makes new ones of them, and the block takes those over.
             bytes += 3 * slice_bytes(slice, block.columns.len());
             meter.buffers(bytes)?;
@@ -235,7 +239,7 @@ fn series_rows(
             }
             Ok(())
         })?;
-        if !block.is_empty() {
+        if let Some(mut block) = found {
             block.columns.sort_unstable_by_key(|column| column.key);
             blocks.push(Arc::new(block));
         }

@@ -5,9 +5,10 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::ValueBounds;
 use super::slices::{self, held_of, reaches, rows_of_one, rows_within};
 use crate::Result;
-use crate::model::{Column, ColumnKey, MeasurementId, RowBlock, SeriesId, TimeRange};
+use crate::model::{Column, ColumnKey, MeasurementId, RowBlock, SeriesId, TimeRange, Values};
 use crate::rows::Stretch;
 use crate::segment::{ColumnInfo, PAGE_ROWS_MAX, PageKeys, Section, Segment};
 use crate::tombstone::Mask;
@@ -84,6 +85,20 @@ struct Page {
     listing: Arc<[ColumnInfo]>,
     /// Loaded when the first row of the page is wanted.
     columns: Option<Vec<Option<Arc<Column>>>>,
+    /// Those that rows are judged by, loaded when the first row is.
+    judged: Option<Vec<Option<Arc<Column>>>>,
+}
+
+/// Which rows of a page are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum PageUse {
+    /// All that are asked for.
+    #[default]
+    All,
+    /// Those that are inside the bounds of [`Cursor::picking`]: no other source may have the others written anew.
+    Inside,
+    /// None.
+    None,
 }
 
 enum Place<'a> {
@@ -98,8 +113,10 @@ pub(crate) struct Cursor<'a> {
     /// What is deleted, when something is.
     mask: Option<&'a Mask>,
     keys: &'a [ColumnKey],
-    /// Pages of a segment that are not to be read.
-    without: &'a [bool],
+    /// How the pages of a segment are read; those that are not listed wholly.
+    uses: &'a [PageUse],
+    /// What is looked for in pages that are read for it.
+    bounds: &'a [ValueBounds],
     /// Pages whose columns were read.
     pages: u64,
 }
@@ -120,12 +137,12 @@ impl<'a> Cursor<'a> {
             Source::Segment(_, mask) if !mask.is_empty() => Some(mask),
             Source::Segment(..) | Source::Run(_) => None,
         };
-        Self { place, mask, keys, without: &[], pages: 0 }
+        Self { place, mask, keys, uses: &[], bounds: &[], pages: 0 }
     }
 
-    /// Passes over the pages of a segment that are marked.
-    pub(super) fn without_pages(self, without: &'a [bool]) -> Self {
-        Self { without, ..self }
+    /// Reads each page of a segment as its mark says.
+    pub(super) fn picking(self, uses: &'a [PageUse], bounds: &'a [ValueBounds]) -> Self {
+        Self { uses, bounds, ..self }
     }
 
     /// Pages whose columns were read so far, from the cache or the file; one that is read again counts again.
@@ -200,31 +217,85 @@ impl<'a> Cursor<'a> {
                 let first = section.pages.partition_point(|page| page.last_series < series);
                 let candidates = section.pages.iter().enumerate().skip(first);
                 for (index, info) in candidates.take_while(|(_, info)| info.first_series <= series) {
-                    if !reaches(info, range) || self.without.get(index) == Some(&true) {
+                    let used = self.uses.get(index).copied().unwrap_or_default();
+                    if !reaches(info, range) || used == PageUse::None {
                         continue;
                     }
                     if page.as_ref().is_none_or(|page| page.index != index) {
                         let (keys, listing) = segment.head(section, index)?;
-                        *page = Some(Page { index, keys, listing, columns: None });
+                        *page = Some(Page { index, keys, listing, columns: None, judged: None });
                     }
                     let Some(page) = page else { continue };
                     let keys = Arc::clone(&page.keys);
                     let rows = narrow(&keys.ts_ns, keys.rows_of(series), range);
-                    let Some(ts_ns) = keys.ts_ns.get(rows.clone()).filter(|ts_ns| !ts_ns.is_empty()) else {
+                    if rows.is_empty() {
                         continue;
+                    }
+                    let found = match used {
+                        PageUse::Inside => page.inside(segment, section, self.bounds, rows)?,
+                        PageUse::All | PageUse::None => vec![rows],
                     };
-                    let columns = match &mut page.columns {
-                        Some(columns) => columns,
-                        slot => {
-                            self.pages += 1;
-                            slot.insert(load(segment, section, (index, &page.listing), self.keys)?)
-                        }
-                    };
-                    sink(&Slice { ts_ns, rows, columns: Columns::Page(columns) })?;
+                    for rows in found {
+                        let Some(ts_ns) = keys.ts_ns.get(rows.clone()) else { continue };
+                        let columns = match &mut page.columns {
+                            Some(columns) => columns,
+                            slot => {
+                                self.pages += 1;
+                                slot.insert(load(segment, section, (index, &page.listing), self.keys)?)
+                            }
+                        };
+                        sink(&Slice { ts_ns, rows, columns: Columns::Page(columns) })?;
+                    }
                 }
                 Ok(())
             }
         }
+    }
+}
+
+impl Page {
+    /// The runs of some rows that are inside of all bounds.
+    fn inside(
+        &mut self,
+        segment: &Segment,
+        section: &Section,
+        bounds: &[ValueBounds],
+        rows: Range<usize>,
+    ) -> Result<Vec<Range<usize>>> {
+        let columns = match &mut self.judged {
+            Some(columns) => columns,
+            slot => {
+                let keys: Vec<ColumnKey> =
+                    bounds.iter().map(|bounds| ColumnKey::value(bounds.field)).collect();
+                slot.insert(load(segment, section, (self.index, &self.listing), &keys)?)
+            }
+        };
+        let is_inside = |row: usize| {
+            let mut both = bounds.iter().zip(&*columns);
+            both.all(|(bounds, column)| column.as_ref().is_some_and(|column| bounds.may_hold(column, row)))
+        };
+        let mut runs: Vec<Range<usize>> = Vec::new();
+        for row in rows.filter(|row| is_inside(*row)) {
+            match runs.last_mut() {
+                Some(last) if last.end == row => last.end += 1,
+                _ => runs.push(row..row + 1),
+            }
+        }
+        Ok(runs)
+    }
+}
+
+impl ValueBounds {
+    /// Whether the value of a row may lie inside; numbers that floats cannot tell apart are taken for the same.
+    fn may_hold(&self, column: &Column, row: usize) -> bool {
+        let holds = |value: f64| self.min <= value && value <= self.max;
+        column.is_valid(row)
+            && match &column.values {
+                Values::F64(values) => values.get(row).is_some_and(|value| holds(*value)),
+                Values::I64(values) => values.get(row).is_some_and(|value| holds(*value as f64)),
+                Values::U64(values) => values.get(row).is_some_and(|value| holds(*value as f64)),
+                Values::Bool(_) | Values::Str(_) | Values::Hist(_) | Values::Uniques(_) => true,
+            }
     }
 }
 

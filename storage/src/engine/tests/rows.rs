@@ -95,6 +95,26 @@ fn pages_outside_of_bounds_are_not_decoded_unless_they_hide_older_rows() {
     assert_eq!((found.len(), coverage.rows), (1, 600));
 }
 
+#[test]
+fn only_rows_inside_of_bounds_are_read_of_a_page() {
+    let engine = new_engine();
+    let rows = (0..600).map(|k| {
+        let fields = vec![("float", Value::Float(k as f64)), ("int", Value::Int(k))];
+        row(["a", "b"][k as usize % 2], START_NS + k * SECOND_NS, fields)
+    });
+    write(&engine, &rows.collect::<Vec<_>>()).unwrap();
+    engine.flush().unwrap();
+    let (found, coverage) = between(&engine, 580.5, 590.0, true);
+    assert_eq!((found.len(), coverage.rows, coverage.pages), (10, 10, 1));
+    // No row inside, though the page may have one: its other columns are left alone.
+    let (found, coverage) = between(&engine, 580.25, 580.75, true);
+    assert_eq!((found.len(), coverage.rows, coverage.pages), (0, 0, 0));
+    // Where a row of the page may be written anew, all are read.
+    write(&engine, &[row("a", START_NS + 4 * SECOND_NS, vec![("float", Value::Float(585.0))])]).unwrap();
+    let (found, coverage) = between(&engine, 580.5, 590.0, true);
+    assert_eq!((found.len(), coverage.rows), (11, 600));
+}
+
 #[derive(Default)]
 struct Peak(AtomicU64, AtomicU64);
 
