@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::io::Read;
 
 use axum::body::Body;
-use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, EXPECT};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method};
 use http_body_util::BodyExt;
@@ -44,6 +44,11 @@ pub(super) fn encoding(headers: &HeaderMap) -> Result<Encoding, Failure> {
 
 fn content_length(headers: &HeaderMap) -> Option<usize> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
+}
+
+/// Whether the client sends its body only when it is told to. It is told so by the first look at the body.
+fn waits_to_send(headers: &HeaderMap) -> bool {
+    headers.get(EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }
 
 /// A body and its share of the memory that all bodies have together. Keep it for as long as the bytes.
@@ -100,7 +105,10 @@ pub(super) async fn read(
             }
         }
     }
-    discard(app, body, bytes_max).await;
+    // A client that waits for the word to go on hears the answer without having sent anything.
+    if !(is_announced_larger && waits_to_send(headers)) {
+        discard(app, body, bytes_max).await;
+    }
     let failure =
         Failure::too_large(format!("request body is larger than {bytes_max} bytes (limit {})", limit.name()));
     Err(app.limit_hit(limit, failure))

@@ -15,6 +15,19 @@ fn limit_body_on_the_wire_is_413() {
 }
 
 #[test]
+fn limit_body_that_waits_for_the_word_is_413_before_it_is_sent() {
+    let server = TestServer::start();
+    // As curl sends what is longer than 1 MiB; the word to go on made it send everything for a 413.
+    let head = "POST /write HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 50000000\r\n\r\n";
+    let started = std::time::Instant::now();
+    let answer = server.raw(head.as_bytes());
+    assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+    assert!(started.elapsed() < std::time::Duration::from_secs(5), "{:?}", started.elapsed());
+    let head = "POST /write HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\ncpu x";
+    assert!(server.raw(head.as_bytes()).starts_with("HTTP/1.1 100 Continue"));
+}
+
+#[test]
 fn limit_body_without_length_is_413_too() {
     let server = TestServer::start();
     let mut request = b"POST /write HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
