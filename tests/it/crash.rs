@@ -97,3 +97,16 @@ fn kill_under_load_again_and_again_loses_nothing_acknowledged() {
     let acked: usize = writers.iter().map(|writer| writer.acked.len()).sum();
     assert!(100 < acked, "the load was no load: {acked} batches");
 }
+
+#[test]
+fn directory_removed_while_it_is_used_takes_no_more_writes() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let data = dir.path().join("data");
+    let server = TestServer::start_in(&data).allow("was removed while it was written");
+    server.post("/write", b"cpu usage=1").expect(204);
+    std::fs::remove_dir_all(&data).expect("nobody else removes it");
+    // The system takes bytes for files without a name: they were acknowledged, and gone with the process.
+    assert_ne!(server.post("/write", b"cpu usage=2").status, 204);
+    server.post("/write", b"cpu usage=3").expect_text(503, "was removed while it was written");
+    assert!((server.select_number("SELECT count(usage) FROM cpu") - 1.0).abs() < 1.1, "reads go on");
+}

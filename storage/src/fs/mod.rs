@@ -86,7 +86,8 @@ pub trait File: Send + Sync + Debug {
     /// Appends all bytes; after an error the length of the file is unknown.
     fn append(&mut self, bytes: &[u8]) -> Result<()>;
 
-    /// Makes all appended bytes durable (fdatasync). After an error nothing may be assumed and nothing retried.
+    /// Makes all appended bytes durable (fdatasync). After an error nothing may be assumed and nothing retried. A file
+    /// that has no name any more is an error, too.
     fn sync(&mut self) -> Result<()>;
 
     /// Cuts the file to a length.

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock, statvfs};
@@ -160,7 +160,13 @@ impl File for OsFile {
     }
 
     fn sync(&mut self) -> Result<()> {
-        self.file.sync_data().map_err(failed("sync", &self.path))
+        self.file.sync_data().map_err(failed("sync", &self.path))?;
+        // Somebody removed it, mostly with its whole directory: the system would go on taking bytes for nobody.
+        if self.file.metadata().map_err(failed("look at", &self.path))?.nlink() == 0 {
+            let message = format!("{} was removed while it was written", self.path.display());
+            return Err(Error::new(ErrorKind::Internal, message));
+        }
+        Ok(())
     }
 
     fn truncate(&mut self, len: u64) -> Result<()> {
