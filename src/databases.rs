@@ -385,7 +385,8 @@ fn check_marker(fs: &dyn Fs, dir: &Path) -> Result<bool> {
     let names = fs.list(dir)?;
     match names.iter().find(|name| !is_ours(name)) {
         Some(found) => {
-            let message = format!("{} is not an icecore data directory (found {found})", dir.display());
+            let message =
+                format!("{} is not an icecore data directory (found {found}, no {MARKER})", dir.display());
             Err(Error::new(ErrorKind::Conflict, message))
         }
         None => Ok(true),
@@ -475,7 +476,10 @@ mod tests {
         std::fs::write(dir.path().join("photo.jpg"), b"x").unwrap();
         let error = Databases::open(dir.path(), Config::default()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Conflict);
-        assert!(error.to_string().contains("is not an icecore data directory (found photo.jpg)"), "{error}");
+        assert!(
+            error.to_string().contains("is not an icecore data directory (found photo.jpg, no ICECORE)"),
+            "{error}"
+        );
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 

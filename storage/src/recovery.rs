@@ -6,10 +6,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::cell_set::{self, CellRule};
-use crate::manifest::Manifest;
+use crate::manifest::{FILE_NAME as MANIFEST, Manifest};
 use crate::options::{Options, Retention};
 use crate::series::{Catalog, CatalogLimits, CatalogMark, file as catalog_file};
 use crate::version::{Edit, Env, Store, segment_name, segments_dir, series_dir, wal_dir};
+use crate::wal::frame::file_path;
 use crate::wal::reader::file_numbers;
 use crate::wal::record::Record;
 use crate::wal::{self, ReplayReport};
@@ -84,10 +85,10 @@ fn create(env: &Env, dir: &Path, retention: Retention) -> Result<Manifest> {
     let mut names = env.fs.list(&segments_dir(dir))?;
     names.extend(env.fs.list(&series_dir(dir))?);
     if let Some(name) = names.into_iter().find(|name| name.ends_with(".ice") || name.ends_with(".cat")) {
-        return Err(Error::corruption(format!("{} has file {name} and no manifest", dir.display())));
+        return Err(Error::corruption(format!("{} has file {name} and no {MANIFEST}", dir.display())));
     }
     if !file_numbers(&*env.fs, &wal_dir(dir))?.is_empty() {
-        return Err(Error::corruption(format!("{} has log files and no manifest", dir.display())));
+        return Err(Error::corruption(format!("{} has log files and no {MANIFEST}", dir.display())));
     }
     // A process that was killed while it made the directories may not have come to sync them.
     env.fs.sync_dir(dir)?;
@@ -157,7 +158,8 @@ fn replay(store: &Store, manifest: &Manifest) -> Result<ReplayReport> {
         return Err(Error::corruption(message).context(dir.display()));
     }
     if report.torn_bytes > 0 {
-        tracing::warn!(bytes = report.torn_bytes, "dropped a torn, unacknowledged tail of the log");
+        let file = report.newest_file().map(|number| file_path(&dir, number).display().to_string());
+        tracing::warn!(bytes = report.torn_bytes, file, "dropped a torn, unacknowledged tail of the log");
     }
     Ok(report)
 }

@@ -54,7 +54,11 @@ fn cli_unusable_directories_exit_with_2() {
     assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
     let output = serve_command(dir.path(), "127.0.0.1:0").output().expect("it runs");
     assert_eq!(output.status.code(), Some(2));
-    assert!(stderr(&output).contains("is not an icecore data directory (found file)"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("is not an icecore data directory (found file, no ICECORE)"),
+        "{}",
+        stderr(&output)
+    );
     assert_eq!(fs::read_dir(dir.path()).expect("it can be listed").count(), 1);
 }
 

@@ -40,6 +40,13 @@ pub struct ReplayReport {
     pub(crate) next_group: u64,
 }
 
+impl ReplayReport {
+    /// Number of the newest file, which a torn tail is of.
+    pub(crate) fn newest_file(&self) -> Option<u64> {
+        self.stillborn.or_else(|| self.files.last().map(|file| file.number))
+    }
+}
+
 /// A log file and what it holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LogFile {
