@@ -184,6 +184,7 @@ fn memtable(shape: &Shape, rows: usize) {
         new_series_per_minute_max: usize::MAX,
         tag_values_max: usize::MAX,
         fields_max: 100,
+        catalog_bytes_max: usize::MAX,
     });
     let memtable = Memtable::new();
     let mut cost = Cost::default();

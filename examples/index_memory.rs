@@ -26,6 +26,7 @@ fn main() {
         new_series_per_minute_max: count,
         tag_values_max: count,
         fields_max: 10,
+        catalog_bytes_max: usize::MAX,
     };
     let catalog = Catalog::new(limits);
     let before = resident_bytes();

@@ -64,6 +64,7 @@ impl Config {
         self.options.memory_bytes_max = size(share(2));
         self.options.memtable_bytes_max = size(share(1) / 2).min(MEMTABLE_BYTES_MAX);
         self.options.cache_bytes_max = size(share(1));
+        self.options.catalog_bytes_max = size(share(4));
         limits.results_bytes_max = share(1) / 4;
         limits.queries_memory_bytes_max = share(3) - limits.results_bytes_max;
         limits.query.memory_bytes_max = share(2);

@@ -77,6 +77,7 @@ pub(crate) struct Telemetry {
     limit_hits: IntCounterVec,
     refused_rows: IntCounterVec,
     series: IntGaugeVec,
+    catalog_bytes: IntGaugeVec,
     memtable_bytes: IntGaugeVec,
     wal_bytes: IntGaugeVec,
     replayed_records: IntGaugeVec,
@@ -193,6 +194,11 @@ impl Telemetry {
                 &["db", "limit", "measurement", "tag_key"],
             )?,
             series: gauges("icecore_series", "Series that have rows, or had until lately.", &["db"])?,
+            catalog_bytes: gauges(
+                "icecore_catalog_bytes",
+                "Memory of the names of measurements, fields, tags and series, by estimate.",
+                &["db"],
+            )?,
             memtable_bytes: gauges("icecore_memtable_bytes", "Bytes in memory.", &["db"])?,
             wal_bytes: gauges("icecore_wal_bytes", "Bytes of log files.", &["db"])?,
             replayed_records: gauges(
@@ -277,6 +283,7 @@ impl Telemetry {
             }
             set(&self.cache_bytes, &[name], stats.cache_bytes);
             set(&self.series, &[name], stats.series);
+            set(&self.catalog_bytes, &[name], stats.catalog_bytes);
             set(&self.memtable_bytes, &[name], stats.memtable_bytes);
             set(&self.wal_bytes, &[name], stats.wal_bytes);
             set(&self.replayed_records, &[name], stats.replayed_records);

@@ -58,6 +58,8 @@ pub struct EngineStats {
     pub durability: Durability,
     /// Series known.
     pub series: u64,
+    /// Memory of names and keys, by estimate.
+    pub catalog_bytes: u64,
     /// Rows accepted since the engine was opened.
     pub rows_written: u64,
     /// Bytes of the memtables.
@@ -284,6 +286,7 @@ impl Engine {
         let mut stats = EngineStats {
             durability: self.store.options.durability,
             series: self.store.catalog.series_count() as u64,
+            catalog_bytes: self.store.catalog.bytes() as u64,
             rows_written: self.rows_written.load(Ordering::Relaxed),
             memtable_bytes: version.memtable_bytes() as u64,
             wal_bytes: self.log.bytes(),

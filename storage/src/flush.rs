@@ -16,7 +16,7 @@ use crate::rows::{append_rows, merge_in_pieces};
 use crate::series::CatalogMark;
 use crate::version::{Edit, FileNumbers, Frozen, Store, Written};
 
-/// A catalog of more delta files than this is written anew as one.
+/// A catalog of so many files more than it takes is written anew.
 const CATALOG_FILES_MAX: usize = 16;
 /// Rows merged at a time: small enough for the processor's caches.
 const PIECE_ROWS: usize = 16 * 1024;
@@ -131,7 +131,7 @@ fn write_catalog(
 ) -> Result<(Vec<u64>, CatalogMark)> {
     let (mut files, mut mark, end) = (files.to_vec(), mark, store.catalog.mark());
     let mut is_saved = mark == end && !store.catalog.has_unsaved_leaves();
-    if !is_saved && CATALOG_FILES_MAX <= files.len() {
+    if !is_saved && store.catalog.files_min() + CATALOG_FILES_MAX <= files.len() {
         mark = CatalogMark::default();
         files.clear();
     }

@@ -109,6 +109,8 @@ pub struct Options {
     pub tag_values_max: usize,
     /// Fields of a measurement.
     pub fields_max: usize,
+    /// Memory of the names of measurements, fields, tags and series, in bytes, by estimate.
+    pub catalog_bytes_max: usize,
     /// How far in the future a timestamp may lie.
     pub future_max: Duration,
     /// Deletes that wait to be purged.
@@ -140,6 +142,7 @@ impl Default for Options {
             new_series_per_minute_max: 1_000_000,
             tag_values_max: 1_000_000,
             fields_max: 500,
+            catalog_bytes_max: 512 << 20,
             future_max: Duration::from_secs(600),
             tombstones_max: 1000,
             tombstone_series_max: 4_000_000,

@@ -77,6 +77,7 @@ fn limits_of(options: &Options) -> CatalogLimits {
         new_series_per_minute_max: options.new_series_per_minute_max,
         tag_values_max: options.tag_values_max,
         fields_max: options.fields_max,
+        catalog_bytes_max: options.catalog_bytes_max,
     }
 }
 

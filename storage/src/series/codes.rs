@@ -123,6 +123,7 @@ mod tests {
         new_series_per_minute_max: 1 << 20,
         tag_values_max: 1 << 20,
         fields_max: 10,
+        catalog_bytes_max: usize::MAX,
     };
 
     /// Series of two measurements, each with its place in the list as its id.

@@ -143,6 +143,7 @@ impl State {
         for (entry, postings) in self.measurements.iter_mut().zip(&mut copied.postings) {
             std::mem::swap(&mut entry.postings, postings);
         }
+        self.measure_postings();
         copied
     }
 }

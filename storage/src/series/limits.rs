@@ -22,6 +22,8 @@ pub struct CatalogLimits {
     pub tag_values_max: usize,
     /// Fields of a measurement; at most 65,536.
     pub fields_max: usize,
+    /// What names and keys take in memory, in bytes, by estimate ([`Catalog::bytes`](super::Catalog::bytes)).
+    pub catalog_bytes_max: usize,
 }
 
 impl CatalogLimits {
@@ -32,6 +34,7 @@ impl CatalogLimits {
         new_series_per_minute_max: usize::MAX,
         tag_values_max: usize::MAX,
         fields_max: usize::MAX,
+        catalog_bytes_max: usize::MAX,
     };
 }
 
@@ -43,11 +46,18 @@ pub(super) enum CatalogLimit {
     NewSeriesPerMinute,
     TagValues,
     Fields,
+    CatalogBytes,
 }
 
 impl CatalogLimit {
-    const ALL: [Self; 5] =
-        [Self::Series, Self::MeasurementSeries, Self::NewSeriesPerMinute, Self::TagValues, Self::Fields];
+    const ALL: [Self; 6] = [
+        Self::Series,
+        Self::MeasurementSeries,
+        Self::NewSeriesPerMinute,
+        Self::TagValues,
+        Self::Fields,
+        Self::CatalogBytes,
+    ];
 
     /// The name of the option, as messages and metrics say it.
     fn name(self) -> &'static str {
@@ -57,6 +67,7 @@ impl CatalogLimit {
             Self::NewSeriesPerMinute => "new_series_per_minute_max",
             Self::TagValues => "tag_values_max",
             Self::Fields => "fields_max",
+            Self::CatalogBytes => "catalog_bytes_max",
         }
     }
 }

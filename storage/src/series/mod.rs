@@ -4,7 +4,7 @@
 //! its bytes), [`mod@file`] (entries on disk), `limits` (its bounds), `pool` (many strings in one piece), `dictionary`
 //! (the values of a tag and their series), [`postings`] (which series carry a tag value), `keys` (keys as numbers),
 //! `digest` and `raw_keys` (raw keys to ids), `names` (raw field names to ids), `state` (everything together, without
-//! a lock), `leaves` (how series leave), [`registry`] (the catalog with its lock), `codes` (the values of one tag of
+//! a lock), `judge` (what may become known), `leaves` (how series leave), [`registry`] (the catalog with its lock), `codes` (the values of one tag of
 //! many series), `resolve` (rows of a batch to columns with ids).
 //!
 //! Order of events: a write resolves its batch, takes the pending definitions, logs both in one frame and applies
@@ -16,6 +16,7 @@ pub mod definition;
 mod dictionary;
 mod digest;
 pub mod file;
+mod judge;
 mod keys;
 mod leaves;
 mod limits;

@@ -26,6 +26,16 @@ pub struct Postings {
     /// Places of tags, in the order of their keys, for each set of tag keys that some series has.
     tag_sets: Vec<Arc<[u32]>>,
     tag_set_numbers: HashMap<Arc<[u32]>, u32, RandomState>,
+    size: Size,
+}
+
+/// What keys take, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Size {
+    /// In memory, by estimate.
+    pub(super) memory: usize,
+    /// Written one after the other, as in the log and in catalog files: there each stands whole.
+    pub(super) plain: usize,
 }
 
 #[derive(Debug)]
@@ -34,6 +44,13 @@ struct Tag {
     present: RoaringBitmap,
     values: Dictionary,
 }
+
+// What these take in memory beside their texts, with their share of tables that have room to grow, on the safe side.
+const SERIES_BYTES: usize = 16;
+const TAG_OF_SERIES_BYTES: usize = 4;
+const TAG_KEY_BYTES: usize = 600;
+const TAG_VALUE_BYTES: usize = 16;
+const TAG_SET_BYTES: usize = 64;
 
 /// There are never more tags or sets of them than tags of all series, which memory bounds far below.
 fn position(count: usize) -> u32 {
@@ -51,12 +68,22 @@ impl Postings {
         };
         numbers.push(set_number);
         let Some(set) = self.tag_sets.get(set_number as usize) else { return };
+        self.size.plain += tags.iter().map(|(key, value)| key.len() + value.len()).sum::<usize>();
+        self.size.memory += SERIES_BYTES + TAG_OF_SERIES_BYTES * set.len();
         for (place, (_, value)) in set.iter().zip(tags) {
             if let Some(tag) = self.tags.get_mut(*place as usize) {
                 tag.present.insert(id.0);
+                let values = tag.values.number_count();
                 numbers.push(tag.values.insert(id.0, value));
+                let is_new = values < tag.values.number_count();
+                self.size.memory += if is_new { TAG_VALUE_BYTES + value.len() } else { TAG_OF_SERIES_BYTES };
             }
         }
+    }
+
+    /// What it all takes. What was taken out counts, as its texts stay.
+    pub(super) fn size(&self) -> Size {
+        self.size
     }
 
     /// Takes a series out, by the numbers that [`Postings::insert`] gave its tags.
@@ -113,6 +140,7 @@ impl Postings {
     fn add_tag_set(&mut self, tags: &[(&str, &str)]) -> u32 {
         let set: Arc<[u32]> = tags.iter().map(|(key, _)| self.tag_place(key)).collect();
         let number = position(self.tag_sets.len());
+        self.size.memory += TAG_SET_BYTES + 2 * TAG_OF_SERIES_BYTES * set.len();
         self.tag_sets.push(Arc::clone(&set));
         self.tag_set_numbers.insert(set, number);
         number
@@ -124,6 +152,7 @@ impl Postings {
             return *place;
         }
         let (place, key): (u32, Arc<str>) = (position(self.tags.len()), key.into());
+        self.size.memory += TAG_KEY_BYTES + key.len();
         self.tag_places.insert(Arc::clone(&key), place);
         self.tags.push(Tag { key, present: RoaringBitmap::new(), values: Dictionary::default() });
         place

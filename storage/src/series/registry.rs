@@ -12,6 +12,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 use roaring::RoaringBitmap;
 
@@ -27,11 +28,17 @@ use crate::{Error, ErrorKind, Result};
 
 /// Decoded keys kept for readers; they are asked for the same few over and over.
 const KEYS_CACHED: usize = 1 << 16;
+/// What these may take in memory, in bytes: keys of six tags fit all, very long ones do not.
+const KEYS_CACHED_BYTES: u64 = 40 << 20;
 
 /// Definitions that are encoded under the lock at a time.
 const PIECE_DEFINITIONS: usize = 4096;
-/// A catalog file of so many bytes, before compression, is followed by a further one.
-const FILE_PLAIN_BYTES: usize = 256 << 20;
+/// The bytes that they are to have then, which long keys have with fewer.
+const PIECE_BYTES: usize = 1 << 20;
+/// Definitions of the first piece, when nothing is known of their lengths.
+const FIRST_DEFINITIONS: usize = 64;
+/// A catalog file of so many bytes, before compression, is followed by a further one: a start holds one of them.
+const FILE_PLAIN_BYTES: usize = 32 << 20;
 
 /// A point in the growth of a catalog; the default is the empty catalog. Means nothing to another catalog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -58,7 +65,18 @@ pub struct Catalog {
     state: RwLock<State>,
     /// Monotonic time, as last told.
     now_ns: AtomicI64,
-    keys: Cache<SeriesId, Arc<SeriesKey>>,
+    keys: Cache<SeriesId, Arc<SeriesKey>, KeyBytes>,
+}
+
+/// Weighs decoded keys by their memory.
+#[derive(Debug, Clone)]
+struct KeyBytes;
+
+impl Weighter<SeriesId, Arc<SeriesKey>> for KeyBytes {
+    fn weight(&self, _: &SeriesId, key: &Arc<SeriesKey>) -> u64 {
+        let texts = key.tags().iter().map(|tag| size_of_val(tag) + tag.0.len() + tag.1.len());
+        (size_of::<SeriesKey>() + key.measurement().len() + texts.sum::<usize>()) as u64
+    }
 }
 
 impl fmt::Debug for Catalog {
@@ -72,7 +90,7 @@ impl Catalog {
     pub fn new(limits: CatalogLimits) -> Self {
         let keys_cached = KEYS_CACHED.min(limits.series_max);
         let (state, now_ns) = (RwLock::new(State::new(limits)), AtomicI64::new(0));
-        Self { state, now_ns, keys: Cache::new(keys_cached) }
+        Self { state, now_ns, keys: Cache::with_weighter(keys_cached, KEYS_CACHED_BYTES, KeyBytes) }
     }
 
     /// Tells the monotonic time, by which new series are counted.
@@ -82,6 +100,16 @@ impl Catalog {
 
     pub(super) fn now_ns(&self) -> i64 {
         self.now_ns.load(Ordering::Relaxed)
+    }
+
+    /// Memory of names and keys, in bytes, by estimate; caches of a fixed size are not in it.
+    pub fn bytes(&self) -> usize {
+        self.read().bytes()
+    }
+
+    /// How many files of [`Catalog::save`] it takes at least.
+    pub fn files_min(&self) -> usize {
+        self.read().plain_bytes() / FILE_PLAIN_BYTES
     }
 
     /// Rows refused by each bound of [`CatalogLimits`], by its name.
@@ -155,14 +183,17 @@ impl Catalog {
         let (mut mark, end) = (after, self.mark());
         let (mut file, mut plain) = (FileBuilder::new()?, Vec::new());
         self.put_leaves(&mut file, after)?;
+        let mut count_max = FIRST_DEFINITIONS;
         while mark != end && file.plain_bytes() < plain_bytes_max {
             plain.clear();
             let mut count = 0;
-            mark = self.read().definitions(mark, end, PIECE_DEFINITIONS, &mut |definition| {
+            mark = self.read().definitions(mark, end, count_max, &mut |definition| {
                 count += 1;
                 definition.encode(&mut plain)
             })?;
             file.push(count, &plain)?;
+            let fitting = count.max(1).saturating_mul(PIECE_BYTES) / plain.len().max(1);
+            count_max = fitting.clamp(1, PIECE_DEFINITIONS);
         }
         file.write(fs, dir, number)?;
         Ok(mark)

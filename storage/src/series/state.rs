@@ -2,7 +2,7 @@
 //!
 //! Ids are given in the order of definition and never twice, so "what came after a mark" is the tails of three lists.
 //! Measurements and fields are only ever added; how series leave is told in [`super::leaves`]. Judging comes before
-//! defining: a row that is refused leaves no trace here.
+//! defining ([`super::judge`]): a row that is refused leaves no trace here.
 
 use std::sync::Arc;
 
@@ -12,9 +12,9 @@ use roaring::RoaringBitmap;
 
 use super::definition::{RawDefinition, borrow_key, encode_part};
 use super::keys::{Keys, PackedKey};
-use super::limits::{CatalogLimit, LimitHits, NewSeries, Refusal, RefusedRows};
+use super::limits::{LimitHits, NewSeries, Refusal, RefusedRows};
 use super::names::RawNames;
-use super::postings::Postings;
+use super::postings::{Postings, Size};
 use super::raw_keys::RawKeys;
 use super::{CatalogLimits, CatalogMark, Definition};
 use crate::model::{FieldId, FieldType, MeasurementId, SeriesId, SeriesKey, ValueRef};
@@ -22,17 +22,26 @@ use crate::{Error, ErrorKind, Result};
 
 /// Spellings of one series or field that are cached, on average.
 const SPELLINGS: usize = 2;
-/// Field ids are 16 bits wide.
-const FIELD_IDS: usize = 1 << 16;
+// What these take in memory beside their names, with their share of tables that have room to grow. Of a measurement and a
+// field that is also what the memtables and open segments keep of each.
+const MEASUREMENT_BYTES: usize = 2_048;
+const FIELD_BYTES: usize = 256;
+/// This part of what keys take in files counts, too: a long value of many series stands once in memory, and is read once
+/// for each of them by every start.
+const PLAIN_SHARE: usize = 16;
 
 pub(super) struct State {
-    limits: CatalogLimits,
+    pub(super) limits: CatalogLimits,
     /// Definitions not yet handed to the log, in the order in which they were made.
     pub(super) pending: Vec<Definition>,
     pub(super) measurements: Vec<Measurement>,
     measurement_ids: HashMap<Arc<str>, MeasurementId, RandomState>,
     /// Every field, in the order in which they were made.
     fields: Vec<(MeasurementId, FieldId)>,
+    /// Memory of measurements and fields, by estimate.
+    names_bytes: usize,
+    /// Of all postings.
+    postings_size: Size,
     /// For each series the id of its measurement, then what [`Postings`] makes of its tags.
     pub(super) keys: Keys,
     pub(super) raw_keys: RawKeys,
@@ -42,7 +51,7 @@ pub(super) struct State {
     pub(super) unsaved: RoaringBitmap,
     /// Those of them that are still in hash tables and postings.
     pub(super) unswept: RoaringBitmap,
-    new_series: NewSeries,
+    pub(super) new_series: NewSeries,
     hits: LimitHits,
 }
 
@@ -50,7 +59,7 @@ pub(super) struct Measurement {
     pub(super) name: Arc<str>,
     pub(super) fields: Vec<FieldEntry>,
     pub(super) postings: Postings,
-    field_ids: HashMap<Arc<str>, FieldId, RandomState>,
+    pub(super) field_ids: HashMap<Arc<str>, FieldId, RandomState>,
     raw_fields: RawNames<FieldId>,
 }
 
@@ -103,6 +112,8 @@ impl State {
             measurements: Vec::new(),
             measurement_ids: HashMap::default(),
             fields: Vec::new(),
+            names_bytes: 0,
+            postings_size: Size::default(),
             keys: Keys::default(),
             raw_keys: RawKeys::new(limits.series_max.saturating_mul(SPELLINGS)),
             left: RoaringBitmap::new(),
@@ -127,6 +138,25 @@ impl State {
 
     pub(super) fn series_count(&self) -> usize {
         self.keys.len()
+    }
+
+    /// Memory of names and keys, by estimate. Caches of a fixed size are not in it.
+    pub(super) fn bytes(&self) -> usize {
+        self.names_bytes + self.postings_size.memory + self.postings_size.plain / PLAIN_SHARE
+    }
+
+    /// Length of all keys, written one after the other.
+    pub(super) fn plain_bytes(&self) -> usize {
+        self.postings_size.plain
+    }
+
+    /// Measures anew what was replaced.
+    pub(super) fn measure_postings(&mut self) {
+        let sizes = self.measurements.iter().map(|entry| entry.postings.size());
+        self.postings_size = sizes.fold(Size::default(), |sum, size| Size {
+            memory: sum.memory + size.memory,
+            plain: sum.plain + size.plain,
+        });
     }
 
     /// Which series raw keys stand for, as far as that is cached.
@@ -226,6 +256,9 @@ impl State {
         let measurement = self.measurement_id(row.key.measurement());
         let found = measurement.and_then(|id| self.find_series(id, &tags));
         let new_fields = self.judge_fields(measurement, row)?;
+        if found.is_none() || !new_fields.is_empty() {
+            self.judge_bytes(&row.key)?;
+        }
         if found.is_none() {
             self.judge_series(measurement, &row.key, now_ns)?;
         }
@@ -258,97 +291,6 @@ impl State {
         Ok((known, self.field_ids_of(measurement, row)))
     }
 
-    /// Whether one more series may become known.
-    fn judge_series(
-        &mut self,
-        measurement: Option<MeasurementId>,
-        key: &SeriesKey,
-        now_ns: i64,
-    ) -> std::result::Result<(), Refusal> {
-        let series_max = self.limits.series_max.min(u32::MAX as usize);
-        let new_count = self.new_series.count(now_ns);
-        let CatalogLimits { measurement_series_max, new_series_per_minute_max, tag_values_max, .. } =
-            self.limits;
-        let postings = measurement.and_then(|id| self.measurement(id)).map(|one| &one.postings);
-        let refuse = |limit: CatalogLimit, rule: String| {
-            let widest = widest_tag(postings, key);
-            let hint = widest.map_or(String::new(), |(values, tag_key)| {
-                format!(", tag key \"{tag_key}\" has {values} values")
-            });
-            let reason = format!("{rule}{hint}; the new series is {key}");
-            Err(Refusal::limit(limit, widest.map(|(_, tag_key)| tag_key), reason))
-        };
-        if self.keys.next() == u32::MAX {
-            // Ids are never given twice, also those of series that left.
-            return Err(Refusal::limit(
-                CatalogLimit::Series,
-                None,
-                "this database has no ids for new series".to_owned(),
-            ));
-        }
-        if series_max <= self.keys.len() {
-            let rule = format!("series limit reached: {series_max} series (limit series_max)");
-            return refuse(CatalogLimit::Series, rule);
-        }
-        if let Some(postings) = postings {
-            let name = key.measurement();
-            if measurement_series_max <= postings.series_count() {
-                let rule = format!(
-                    "series limit reached: {measurement_series_max} series of measurement \"{name}\" (limit measurement_series_max)"
-                );
-                return refuse(CatalogLimit::MeasurementSeries, rule);
-            }
-            let is_full = |(tag_key, value): &(&str, &str)| {
-                tag_values_max <= postings.value_count(tag_key) && !postings.has_value(tag_key, value)
-            };
-            if let Some((tag_key, value)) = tags_of(key).find(is_full) {
-                let reason = format!(
-                    "tag value limit reached: {tag_values_max} values of tag key \"{tag_key}\" on measurement \"{name}\" (limit tag_values_max); the new value is \"{value}\""
-                );
-                return Err(Refusal::limit(CatalogLimit::TagValues, Some(tag_key), reason));
-            }
-        }
-        if new_series_per_minute_max <= new_count {
-            let rule = format!(
-                "new series limit reached: {new_series_per_minute_max} new series in this minute (limit new_series_per_minute_max)"
-            );
-            return refuse(CatalogLimit::NewSeriesPerMinute, rule);
-        }
-        Ok(())
-    }
-
-    /// The fields that a row would define, each once, or why the row cannot be taken. Where a name stands twice in
-    /// the row, its last value counts.
-    fn judge_fields<'a>(
-        &self,
-        measurement: Option<MeasurementId>,
-        row: &'a RowNames<'_>,
-    ) -> std::result::Result<Vec<(&'a str, FieldType)>, Refusal> {
-        let measurement = measurement.and_then(|id| self.measurement(id));
-        let names = row.fields.iter().map(|(_, name, value)| (&**name, value.field_type()));
-        let mut last: HashMap<&str, FieldType, RandomState> = names.clone().collect();
-        let mut new_fields = Vec::new();
-        for (name, _) in names {
-            let Some(field_type) = last.remove(name) else { continue };
-            let field = measurement.and_then(|one| Some((one, one.field(*one.field_ids.get(name)?)?)));
-            match field {
-                Some((_, field)) if field.field_type == field_type => {}
-                Some((measurement, field)) => return Err(measurement.conflict(field, field_type).into()),
-                None => new_fields.push((name, field_type)),
-            }
-        }
-        let fields_max = self.limits.fields_max.min(FIELD_IDS);
-        let room = fields_max.saturating_sub(measurement.map_or(0, |one| one.fields.len()));
-        if let Some((name, _)) = new_fields.get(room) {
-            let measurement = row.key.measurement();
-            let reason = format!(
-                "field limit reached: {fields_max} fields on measurement \"{measurement}\" (limit fields_max); the new field is \"{name}\""
-            );
-            return Err(Refusal::limit(CatalogLimit::Fields, None, reason));
-        }
-        Ok(new_fields)
-    }
-
     /// The ids of a row's fields, all of which are defined.
     fn field_ids_of(&mut self, measurement: MeasurementId, row: &RowNames<'_>) -> Vec<FieldId> {
         let Some(measurement) = self.measurements.get_mut(measurement.0 as usize) else { return Vec::new() };
@@ -364,6 +306,7 @@ impl State {
 
     fn add_measurement(&mut self, name: Arc<str>) -> MeasurementId {
         let id = MeasurementId(next_id(self.measurements.len()));
+        self.names_bytes += MEASUREMENT_BYTES + name.len();
         self.measurement_ids.insert(Arc::clone(&name), id);
         let raw_fields = RawNames::new(self.limits.fields_max.saturating_mul(SPELLINGS));
         let (fields, field_ids, postings) = (Vec::new(), HashMap::default(), Postings::default());
@@ -379,6 +322,8 @@ impl State {
     ) -> Option<FieldId> {
         let entry = self.measurements.get_mut(measurement.0 as usize)?;
         let id = FieldId(u16::try_from(entry.fields.len()).unwrap_or(u16::MAX));
+        // The name, and how it is spelled.
+        self.names_bytes += FIELD_BYTES + 2 * name.len();
         entry.field_ids.insert(Arc::clone(&name), id);
         entry.fields.push(FieldEntry { name, field_type });
         self.fields.push((measurement, id));
@@ -391,7 +336,11 @@ impl State {
         let mut numbers = Vec::with_capacity(16);
         numbers.push(measurement.0);
         if let Some(entry) = self.measurements.get_mut(measurement.0 as usize) {
+            let before = entry.postings.size();
             entry.postings.insert(id, tags, &mut numbers);
+            let after = entry.postings.size();
+            self.postings_size.memory += after.memory - before.memory;
+            self.postings_size.plain += after.plain - before.plain;
         }
         let pushed = self.keys.push(&PackedKey::new(&numbers));
         assert_eq!(pushed, id, "ids are dense");
@@ -564,13 +513,6 @@ impl State {
     }
 }
 
-/// The tag key of a series that has the most values, and how many: the one to look at when there are too many series.
-fn widest_tag<'a>(postings: Option<&Postings>, key: &'a SeriesKey) -> Option<(usize, &'a str)> {
-    let counts =
-        tags_of(key).map(|(tag_key, _)| (postings.map_or(0, |one| one.value_count(tag_key)), tag_key));
-    counts.max().filter(|(values, _)| 0 < *values)
-}
-
 /// The id after `count` others. There are never more measurements than series, and those are bounded by the limit
 /// or, in a replay, by ids that come one after the other in 32 bits.
 fn next_id(count: usize) -> u32 {
@@ -586,6 +528,6 @@ pub(super) fn contradiction(what: &str, why: &str) -> Error {
     Error::corruption(format!("the catalog cannot take {what}: {why}"))
 }
 
-fn tags_of(key: &SeriesKey) -> impl Iterator<Item = (&str, &str)> {
+pub(super) fn tags_of(key: &SeriesKey) -> impl Iterator<Item = (&str, &str)> {
     key.tags().iter().map(|(key, value)| (&**key, &**value))
 }

@@ -40,6 +40,7 @@ const LIMITS: CatalogLimits = CatalogLimits {
     new_series_per_minute_max: 100,
     tag_values_max: 100,
     fields_max: 10,
+    catalog_bytes_max: usize::MAX,
 };
 
 fn batch<'a>(lines: &[Line<'a>]) -> WriteBatch<'a> {
@@ -311,6 +312,50 @@ fn resolve_field_limit_rejects_new_fields_only() {
     assert!(0 < hits(&catalog, "fields_max"));
 }
 
+/// Names that a hostile client makes up: measurements, fields, tag keys and long values took all memory there was, and
+/// again at each start.
+#[test]
+fn resolve_names_of_every_kind_are_bounded_in_bytes() {
+    type Name = fn(usize) -> (String, String);
+    let kinds: [(&str, Name); 5] = [
+        ("measurements", |n| (format!("m{n}"), "x".to_owned())),
+        ("fields", |n| ("m".to_owned(), format!("{n}{}", "f".repeat(100)))),
+        ("tag keys", |n| (format!("m,t{n}=a"), "x".to_owned())),
+        ("tag values", |n| (format!("m,t={n}{}", "v".repeat(100)), "x".to_owned())),
+        ("series of one long value", |n| (format!("m,l={},t={n}", "v".repeat(1000)), "x".to_owned())),
+    ];
+    let none = usize::MAX;
+    let limits = CatalogLimits { fields_max: none, catalog_bytes_max: 100_000, ..CatalogLimits::NONE };
+    for (kind, name) in kinds {
+        let catalog = Catalog::new(limits);
+        let write = |n: usize, ts_ns: i64| {
+            let (key, field) = name(n);
+            resolve_in(&catalog, &[(&key, ts_ns, &[(&field, ValueRef::Float(1.0))])]).1
+        };
+        let taken = (0..10_000).take_while(|n| write(*n, 1).is_empty()).count();
+        assert!((10..2_000).contains(&taken), "{taken} {kind}");
+        assert!((100_000..105_000).contains(&catalog.bytes()), "{} bytes of {kind}", catalog.bytes());
+        let refused = write(taken, 1);
+        assert!(refused[0].reason.contains("limit catalog_bytes_max"), "{refused:?}");
+        assert!(write(0, 2).is_empty(), "what is known is taken: {kind}");
+        assert!(0 < hits(&catalog, "catalog_bytes_max"));
+    }
+}
+
+/// Long keys are encoded in pieces of few, and both ways to a catalog give it the same bytes.
+#[test]
+fn save_long_keys_loads_the_same() -> Result<()> {
+    let dir = tempfile::tempdir().map_err(|error| Error::io("temporary directory", error))?;
+    let catalog = Catalog::new(LIMITS);
+    let keys: Vec<String> = (0..90).map(|n| format!("m,t={n}{}", "v".repeat(60_000))).collect();
+    accept(&catalog, &keys.iter().map(|key| (&**key, 1, X)).collect::<Vec<_>>());
+    let mark = catalog.save(&OsFs, dir.path(), 1, CatalogMark::default())?;
+    let copy = Catalog::new(LIMITS);
+    copy.load(&OsFs, dir.path(), 1)?;
+    assert_eq!((mark, copy.bytes(), all(&copy)), (catalog.mark(), catalog.bytes(), all(&catalog)));
+    Ok(())
+}
+
 #[test]
 fn resolve_too_many_gaps_rejects_the_rest() {
     let catalog = Catalog::new(LIMITS);
@@ -444,6 +489,7 @@ fn save_many_series_loads_the_same() -> Result<()> {
         new_series_per_minute_max: count,
         tag_values_max: count,
         fields_max: 1,
+        ..LIMITS
     };
     let catalog = Catalog::new(many);
     let keys: Vec<String> = (0..count).map(|n| format!("m{},t={n},u={}", n % 3, n % 100)).collect();
