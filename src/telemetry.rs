@@ -157,11 +157,6 @@ impl Telemetry {
     /// All counters at zero.
     ///
     /// # Errors
-    /// Counts datagrams.
-    pub(crate) fn datagrams(&self, is_taken: bool, count: u64) {
-        self.datagrams.with_label_values(&[if is_taken { "written" } else { "lost" }]).inc_by(count);
-    }
-
     /// `Internal` when a name is given twice: a bug.
     pub(crate) fn new() -> Result<Self> {
         let registry = Registry::new();
@@ -194,11 +189,7 @@ impl Telemetry {
                 &["db", "limit", "measurement", "tag_key"],
             )?,
             series: gauges("icecore_series", "Series that have rows, or had until lately.", &["db"])?,
-            catalog_bytes: gauges(
-                "icecore_catalog_bytes",
-                "Memory of the names of measurements, fields, tags and series, by estimate.",
-                &["db"],
-            )?,
+            catalog_bytes: gauges("icecore_catalog_bytes", "Memory of all names, by estimate.", &["db"])?,
             memtable_bytes: gauges("icecore_memtable_bytes", "Bytes in memory.", &["db"])?,
             wal_bytes: gauges("icecore_wal_bytes", "Bytes of log files.", &["db"])?,
             replayed_records: gauges(
@@ -236,6 +227,11 @@ impl Telemetry {
             page: Mutex::default(),
             registry,
         })
+    }
+
+    /// Counts datagrams.
+    pub(crate) fn datagrams(&self, is_taken: bool, count: u64) {
+        self.datagrams.with_label_values(&[if is_taken { "written" } else { "lost" }]).inc_by(count);
     }
 
     pub(crate) fn lines_rejected(&self, rejected: usize) {
@@ -319,6 +315,7 @@ impl Telemetry {
         self.refused_rows.reset();
         for gauge in [
             &self.series,
+            &self.catalog_bytes,
             &self.cache_bytes,
             &self.memtable_bytes,
             &self.wal_bytes,
