@@ -67,13 +67,49 @@ impl Reads {
     /// About how many pages of rows and of cells are read for some series, given in ascending order, and how many rows
     /// and cells: from the index alone.
     pub(super) fn about(&self, measurement: MeasurementId, series: &[SeriesId]) -> (u64, u64) {
-        let rows = self.row_ranges.first().zip(self.row_ranges.last());
-        let hull = rows.map(|(first, last)| TimeRange::new(first.start_ns, last.end_ns));
+        let (mut pages, mut rows) = (0, 0);
+        self.each_source(|source, hull| {
+            let (more_pages, more_rows) = source.about(measurement, series, hull);
+            (pages, rows) = (pages + more_pages, rows + more_rows);
+        });
+        (pages, rows)
+    }
+
+    /// Cuts some series, given in ascending order, into parts of about as many rows and cells, by the index alone: those that
+    /// came first often have many more than others.
+    pub(super) fn parts_of(
+        &self,
+        measurement: MeasurementId,
+        series: &[SeriesId],
+        parts: usize,
+    ) -> Vec<Range<usize>> {
+        let mut weights: Vec<(usize, u64)> = Vec::new();
+        if 1 < parts {
+            self.each_source(|source, hull| source.weights(measurement, series, hull, &mut weights));
+        }
+        weights.sort_unstable();
+        let total: u64 = weights.iter().map(|(_, weight)| weight).sum();
+        let (mut ranges, mut start, mut passed) = (Vec::with_capacity(parts), 0, 0);
+        for (place, weight) in weights {
+            // A part ends before the page that begins behind its share.
+            let share = total * (ranges.len() as u64 + 1) / parts as u64;
+            if share <= passed && start < place {
+                ranges.push(std::mem::replace(&mut start, place)..place);
+            }
+            passed += weight;
+        }
+        ranges.push(start..series.len());
+        ranges
+    }
+
+    /// Each source, and the times that are read of it.
+    fn each_source(&self, mut each: impl FnMut(&Source, TimeRange)) {
         let cells = self.cells.iter().zip(&self.zones).map(|(sources, zones)| (sources, zones.hull()));
-        let both = cells.chain(hull.map(|hull| (&self.rows, hull)));
-        let sources = both.flat_map(|(sources, hull)| sources.iter().map(move |source| (source, hull)));
-        let each = sources.map(|(source, hull)| source.about(measurement, series, hull));
-        each.fold((0, 0), |(pages, rows), (more_pages, more_rows)| (pages + more_pages, rows + more_rows))
+        let rows = self.row_ranges.first().zip(self.row_ranges.last());
+        let rows = rows.map(|(first, last)| (&self.rows, TimeRange::new(first.start_ns, last.end_ns)));
+        for (sources, hull) in cells.chain(rows) {
+            sources.iter().for_each(|source| each(source, hull));
+        }
     }
 
     /// Whether some cells finer than hours are read.

@@ -55,6 +55,33 @@ impl Source {
     }
 }
 
+impl Source {
+    /// Adds, for each page that holds rows of some series in a range, the place of the first of these series and about how
+    /// many rows: from the index alone.
+    pub(super) fn weights(
+        &self,
+        measurement: MeasurementId,
+        series: &[SeriesId],
+        range: TimeRange,
+        weights: &mut Vec<(usize, u64)>,
+    ) {
+        let place_of = |first: SeriesId| series.partition_point(|series| *series < first);
+        match self {
+            Self::Run(block) => {
+                let firsts = block.series.iter().step_by(PAGE_ROWS_MAX);
+                weights.extend(firsts.map(|first| (place_of(*first), PAGE_ROWS_MAX as u64)));
+            }
+            Self::Segment(segment, _) => {
+                let all = segment.section(measurement).map_or(&[][..], |section| &section.pages);
+                let reached = all.iter().filter(|page| reaches(page, range) && held_of(page, series) != 0);
+                weights.extend(
+                    reached.map(|page| (place_of(page.first_series), rows_within(page, range) as u64)),
+                );
+            }
+        }
+    }
+}
+
 /// Consecutive rows of one series.
 pub(crate) struct Slice<'a> {
     /// Their times.

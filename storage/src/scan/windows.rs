@@ -85,10 +85,9 @@ pub(super) fn run_groups(
     let Some((plan, reads)) = read.planned.first() else { return Ok(Coverage::default()) };
     // Each part has slots for all groups.
     let parts = (read.slots_max() / (group_count * reads.slots()).max(1)).clamp(1, read.parts());
-    let size = windows.series.len().div_ceil(parts).max(1);
-    let shared = SharedMeter::new(meter, parts);
-    let starts = (0..windows.series.len()).step_by(size);
-    let parts = starts.map(|start| start..(start + size).min(windows.series.len())).enumerate().collect();
+    let ranges = reads.parts_of(windows.measurement, windows.series, parts);
+    let shared = SharedMeter::new(meter, ranges.len());
+    let parts = ranges.into_iter().enumerate().collect();
     let pressed = pipeline::spread(parts, |(part, series): (usize, Range<usize>)| {
         let groups = groups.get(series.clone()).unwrap_or_default();
         let mut slots = read.press(series, Some((groups, group_count)), &shared.of(part))?;
