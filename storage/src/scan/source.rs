@@ -53,9 +53,7 @@ impl Source {
         }
         (pages, rows)
     }
-}
 
-impl Source {
     /// Adds, for each page that holds rows of some series in a range, the place of the first of these series and about how
     /// many rows: from the index alone.
     pub(super) fn weights(
