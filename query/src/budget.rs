@@ -360,6 +360,11 @@ pub struct Held<'a> {
 }
 
 impl Held<'_> {
+    /// What is held.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// Holds more.
     ///
     /// # Errors

@@ -234,6 +234,8 @@ impl Sink {
         let mut config = Config { retention: Retention::FOREVER, ..Config::default() };
         // A load of history makes all its series at once, and an operator asked for it.
         config.options.new_series_per_minute_max = usize::MAX;
+        // What the server may hold is not known here.
+        config.options.catalog_bytes_max = usize::MAX;
         let databases = super::open_directory(&dir, config)?;
         let is_new = is_new_directory || databases.get(&args.db).is_none();
         let database = databases

@@ -2,17 +2,62 @@
 //! query's times but the step's width. What was answered for a step then holds for it in any other range, until a sample
 //! comes, or goes, that is not younger than the step.
 
-use super::ast::{Binary, BinaryOp, Edge, Expr, ExprKind, Selector, Shift};
+use super::ast::{AggregateOp, Binary, BinaryOp, Edge, Expr, ExprKind, Selector, Shift};
 use super::functions::{Run, Special, find};
 use super::value::NAME_LABEL;
 
 impl Expr {
     /// Whether it is steady, or may be: `@`, a negative offset, `smoothed`, durations that are computed and the functions of
-    /// the query's ends make it otherwise, and so do a few mixtures of series with and without the names they will lose.
+    /// the query's ends make it otherwise, and so do functions that sort (at one time they do more than over a range), choices
+    /// among series whose order comes from what else there is, and a few mixtures of series with and without the names
+    /// they will lose.
     pub fn is_steady(&self) -> bool {
         // Series that `or` mixes may be one but for the mark that the name is to go. Where these are joined, all steps
         // lose the name when one does.
-        (!self.any(&is_or) || !self.any(&joins_names)) && !self.any(&looks_elsewhere)
+        (!self.any(&is_or) || !self.any(&joins_names))
+            && !self.any(&looks_elsewhere)
+            && !self.any(&sorts)
+            && !self.any(&chooses_by_place)
+    }
+}
+
+fn sorts(expr: &Expr) -> bool {
+    match &expr.kind {
+        ExprKind::Call { name, .. } => find(name).is_some_and(|function| {
+            use Special::{Sort, SortByLabel, SortByLabelDesc, SortDesc};
+            matches!(function.run, Run::Special(Sort | SortDesc | SortByLabel | SortByLabelDesc))
+        }),
+        _ => false,
+    }
+}
+
+/// Whether a node chooses series, where the places of these decide, among some that are not ordered by their labels.
+fn chooses_by_place(expr: &Expr) -> bool {
+    match &expr.kind {
+        ExprKind::Aggregate(aggregate) => is_choice(aggregate.op) && aggregate.expr.any(&is_unordered),
+        _ => false,
+    }
+}
+
+fn is_choice(op: AggregateOp) -> bool {
+    matches!(op, AggregateOp::Topk | AggregateOp::Bottomk | AggregateOp::Limitk | AggregateOp::LimitRatio)
+}
+
+/// Whether the series of a node may come in another order than that of their labels.
+fn is_unordered(expr: &Expr) -> bool {
+    match &expr.kind {
+        ExprKind::Binary(binary) => !is_number(&binary.left) && !is_number(&binary.right),
+        ExprKind::Aggregate(aggregate) => is_choice(aggregate.op) || aggregate.op == AggregateOp::CountValues,
+        ExprKind::Call { .. } => joins_names(expr),
+        _ => false,
+    }
+}
+
+fn is_number(expr: &Expr) -> bool {
+    match &expr.kind {
+        ExprKind::Number { .. } => true,
+        ExprKind::Paren(inner) | ExprKind::Unary { expr: inner, .. } => is_number(inner),
+        _ => false,
     }
 }
 
@@ -25,8 +70,10 @@ fn joins_names(expr: &Expr) -> bool {
     match &expr.kind {
         ExprKind::Aggregate(aggregate) => aggregate.grouping.iter().any(is_name),
         ExprKind::Binary(binary) => {
-            let Binary { matching, .. } = &**binary;
-            matching.labels.iter().chain(&matching.include).any(is_name)
+            let Binary { matching, left, right, op, .. } = &**binary;
+            // A comparison may keep the name.
+            let compares = op.is_comparison() && !is_number(left) && !is_number(right);
+            compares || matching.labels.iter().chain(&matching.include).any(is_name)
         }
         ExprKind::Call { name, .. } => find(name).is_some_and(|function| {
             matches!(function.run, Run::Special(Special::LabelReplace | Special::LabelJoin | Special::Info))
@@ -102,10 +149,31 @@ mod tests {
     }
 
     #[test]
+    fn what_goes_by_the_order_of_series_is_not() {
+        for text in [
+            "sort(m)",
+            "limitk(1, sort_desc(m))",
+            "limitk(1, topk(3, m))",
+            "topk(1, a / b)",
+            "topk(1, (m > 5) or m)",
+            "limitk(2, count_values(\"v\", m))",
+            "bottomk(1, label_replace(m, \"a\", \"$1\", \"b\", \"(.*)\"))",
+        ] {
+            check(text, false);
+        }
+        for text in
+            ["topk(3, sum by (a) (rate(m[5m])))", "topk(3, -m * 2)", "limitk(2, m > 5)", "topk(1, m) / n"]
+        {
+            check(text, true);
+        }
+    }
+
+    #[test]
     fn mixtures_that_are_joined_by_name_are_not() {
         for text in [
             "label_replace(m or rate(m[5m]), \"a\", \"$1\", \"b\", \"(.*)\")",
             "sum by (__name__, a) (m or rate(m[5m]))",
+            "(m or rate(m[10m])) > ignoring (x) n",
         ] {
             check(text, false);
         }

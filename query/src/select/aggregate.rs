@@ -311,8 +311,8 @@ impl Acc {
         }
     }
 
-    /// Adds a value of a series, not earlier than those before it; tells how many bytes of memory that took, about. `texts`
-    /// are those of all accumulators of a query.
+    /// Adds a value of a series, not earlier than those before it; tells how many bytes of memory that took, about, beside
+    /// `texts`, which are those of all accumulators of a query.
     ///
     /// # Errors
     /// `LimitExceeded` when the texts would take more than 4 GiB.
@@ -334,13 +334,30 @@ impl Acc {
         }
     }
 
-    /// Adds what another series gave.
-    pub(crate) fn merge(&mut self, other: Self) {
+    /// Adds what another series gave; tells how many bytes that took, about.
+    pub(crate) fn merge(&mut self, other: Self) -> u64 {
         match (self, other) {
-            (Self::Partial(into), Self::Partial(from)) => merge_across(into, &from),
+            (Self::Partial(into), Self::Partial(from)) => {
+                let before = into.uniques().map_or(0, Uniques::heap_bytes);
+                merge_across(into, &from);
+                into.uniques().map_or(0, Uniques::heap_bytes).saturating_sub(before) as u64
+            }
             (Self::Values(into), Self::Values(from)) => into.merge(from),
-            _ => debug_assert!(false, "accumulators of one call have one kind"),
+            _ => {
+                debug_assert!(false, "accumulators of one call have one kind");
+                0
+            }
         }
+    }
+
+    /// How many distinct values there are, and the bytes of their texts.
+    pub(crate) fn distinct_size(&self, texts: &TextTable) -> (u64, u64) {
+        let Self::Values(values) = self else { return (0, 0) };
+        let text_bytes = |key: &ValueKey| match key {
+            ValueKey::Text(number) => texts.texts().get(*number as usize).len() as u64,
+            _ => 0,
+        };
+        (values.len() as u64, values.seen.keys().map(text_bytes).sum())
     }
 
     /// The value of the function; null when nothing was added.
@@ -398,7 +415,6 @@ impl Values {
 
     /// Counts a value; tells how many bytes that took.
     fn add(&mut self, value: ValueRef<'_>, seen: Seen, texts: &mut TextTable) -> Result<u64> {
-        let before = texts.texts().bytes.len();
         let key = match value {
             ValueRef::Float(value) => ValueKey::Float((value + 0.0).to_bits()),
             ValueRef::Int(value) => ValueKey::Int(value),
@@ -408,14 +424,15 @@ impl Values {
         };
         let known = self.len();
         self.seen.entry(key).and_modify(|known| known.absorb(seen)).or_insert(seen);
-        let new_bytes = if known < self.len() { DISTINCT_BYTES } else { 0 };
-        Ok(new_bytes + (texts.texts().bytes.len() - before) as u64)
+        Ok(if known < self.len() { DISTINCT_BYTES } else { 0 })
     }
 
-    fn merge(&mut self, other: Self) {
+    fn merge(&mut self, other: Self) -> u64 {
+        let known = self.len();
         for (key, seen) in other.seen {
             self.seen.entry(key).and_modify(|known| known.absorb(seen)).or_insert(seen);
         }
+        (self.len() - known) as u64 * DISTINCT_BYTES
     }
 
     fn sorted(&self, texts: &TextTable) -> Vec<(Cell, Seen)> {

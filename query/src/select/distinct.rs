@@ -65,7 +65,8 @@ pub(crate) fn read_texts(
     let at_ns = frame.bucket(frame.start_ns);
     let mut answer = Vec::with_capacity(groups.len());
     for group in 0..groups.len() {
-        charge_distinct(context, found.count(group))?;
+        let text_bytes = found.texts_of(group).map(|text| text.len() as u64).sum();
+        charge_distinct(context, found.count(group), text_bytes)?;
         let mut texts: Vec<&str> = found.texts_of(group).collect();
         texts.sort_unstable();
         answer.push(

@@ -80,6 +80,24 @@ pub(crate) fn read(
     Ok(rows.into_iter().map(with_time).collect())
 }
 
+/// A time behind which a range has no rows, as far as the times of files tell: to a minute.
+///
+/// # Errors
+/// Those of the budget.
+pub(crate) fn newest_ns(context: &Context<'_>, plan: &Plan<'_>, range: TimeRange) -> Result<i64> {
+    let (mut low_ns, mut high_ns) = (range.start_ns, range.end_ns);
+    while MINUTE_NS < high_ns.saturating_sub(low_ns) {
+        context.budget.check_time()?;
+        let middle_ns = low_ns.midpoint(high_ns);
+        let upper = TimeRange::new(middle_ns, high_ns);
+        match context.scan.reaches(plan.schema.measurement, upper) {
+            true => low_ns = middle_ns,
+            false => high_ns = middle_ns,
+        }
+    }
+    Ok(high_ns)
+}
+
 fn has_field(item: &super::node::Node) -> bool {
     let mut leaves = Leaves::default();
     item.leaves(&mut leaves);
@@ -114,7 +132,7 @@ impl Collector<'_> {
         Ok(())
     }
 
-    /// Reads backwards from now (and what lies after it), or from the newest file, until the page is full.
+    /// Reads backwards from now (and what lies after it), or from the end of the range, until the page is full.
     fn read_last(
         &mut self,
         group: usize,
@@ -122,7 +140,7 @@ impl Collector<'_> {
         needed: usize,
         coverage: &mut Coverage,
     ) -> Result<()> {
-        let mut end_ns = self.newest_ns(range);
+        let mut end_ns = range.end_ns;
         let mut start_ns = self.context.now_ns.min(end_ns);
         let mut width_ns = MINUTE_NS;
         loop {
@@ -134,20 +152,6 @@ impl Collector<'_> {
             end_ns = start_ns;
             width_ns = width_ns.saturating_mul(GROWTH);
         }
-    }
-
-    /// A time behind which the range has no rows, as far as the times of files tell: to a minute.
-    fn newest_ns(&self, range: TimeRange) -> i64 {
-        let (mut low_ns, mut high_ns) = (range.start_ns, range.end_ns);
-        while MINUTE_NS < high_ns.saturating_sub(low_ns) {
-            let middle_ns = low_ns.midpoint(high_ns);
-            let upper = TimeRange::new(middle_ns, high_ns);
-            match self.context.scan.reaches(self.plan.schema.measurement, upper) {
-                true => low_ns = middle_ns,
-                false => high_ns = middle_ns,
-            }
-        }
-        high_ns
     }
 
     fn read_range(&mut self, group: usize, range: TimeRange, coverage: &mut Coverage) -> Result<()> {

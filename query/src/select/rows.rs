@@ -18,6 +18,7 @@ use super::frame::{Buckets, Frame};
 use super::node::{Row, Tags};
 use super::run::Groups;
 use super::scalar::{Cell, Scalar, row_bytes};
+use crate::budget::Held;
 use crate::{Error, Result};
 
 /// What takes rows: the place of the series among all series of the groups, and the row.
@@ -104,10 +105,12 @@ type Accs = Vec<Option<Acc>>;
 type GroupAccs = BTreeMap<i64, Accs>;
 
 /// The bucket of the series that is being read.
-struct Open {
+struct Open<'a> {
     series_idx: usize,
     bucket_ns: i64,
     accs: Accs,
+    /// What they take, until they are merged.
+    held: Held<'a>,
 }
 
 struct Accumulator<'a> {
@@ -115,7 +118,7 @@ struct Accumulator<'a> {
     plan: &'a Plan<'a>,
     groups: &'a Groups,
     frame: &'a Frame<'a>,
-    open: Option<Open>,
+    open: Option<Open<'a>>,
     closed: Vec<GroupAccs>,
     /// Those of distinct values.
     texts: TextTable,
@@ -130,15 +133,21 @@ impl Accumulator<'_> {
             .is_some_and(|open| open.series_idx == series_idx && open.bucket_ns == bucket_ns);
         if !is_same {
             self.close()?;
-            self.open = Some(Open { series_idx, bucket_ns, accs: new_accs(self.plan) });
+            let held = self.context.budget.hold_bytes(0)?;
+            self.open = Some(Open { series_idx, bucket_ns, accs: new_accs(self.plan), held });
         }
         let Some(open) = &mut self.open else { return Ok(()) };
         let calls = self.plan.binder.calls.iter().zip(&self.plan.call_places);
         for (acc, (call, place)) in open.accs.iter_mut().zip(calls) {
             if let (Some(acc), Some(value)) = (acc, place.and_then(|place| row.value(place))) {
+                let before = self.texts.texts().bytes.len();
                 match acc.add(row.ts_ns, value, call.wants(), &mut self.texts)? {
                     0 => {}
-                    bytes => self.context.budget.charge_bytes(bytes)?,
+                    bytes => open.held.grow(bytes)?,
+                }
+                match self.texts.texts().bytes.len() - before {
+                    0 => {}
+                    bytes => self.context.budget.charge_bytes(bytes as u64)?,
                 }
             }
         }
@@ -147,22 +156,24 @@ impl Accumulator<'_> {
 
     /// Merges the open bucket into its group.
     fn close(&mut self) -> Result<()> {
-        let Some(open) = self.open.take() else { return Ok(()) };
-        let group = self.groups.owner(open.series_idx).and_then(|group| self.closed.get_mut(group));
+        let Some(Open { series_idx, bucket_ns, accs, held }) = self.open.take() else { return Ok(()) };
+        let budget = self.context.budget;
+        let group = self.groups.owner(series_idx).and_then(|group| self.closed.get_mut(group));
         let Some(group) = group else { return Ok(()) };
-        let Some(known) = group.get_mut(&open.bucket_ns) else {
-            self.context.budget.charge_points(open.accs.len() as u64)?;
-            let bytes = open.accs.len() * size_of::<Option<Acc>>();
-            self.context.budget.charge_bytes(bytes as u64 + row_bytes(self.plan.items.len()))?;
-            group.insert(open.bucket_ns, open.accs);
+        let Some(known) = group.get_mut(&bucket_ns) else {
+            budget.charge_points(accs.len() as u64)?;
+            let bytes = accs.len() * size_of::<Option<Acc>>();
+            budget.charge_bytes(held.bytes() + bytes as u64 + row_bytes(self.plan.items.len()))?;
+            group.insert(bucket_ns, accs);
             return Ok(());
         };
-        for (into, from) in known.iter_mut().zip(open.accs) {
+        let mut grown = 0;
+        for (into, from) in known.iter_mut().zip(accs) {
             if let (Some(into), Some(from)) = (into, from) {
-                into.merge(from);
+                grown += into.merge(from);
             }
         }
-        Ok(())
+        budget.charge_bytes(grown)
     }
 }
 
@@ -235,8 +246,9 @@ pub(crate) fn read_distinct(
         let mut rows = Vec::new();
         for (bucket_ns, accs) in group {
             for acc in accs.into_iter().flatten() {
+                let (count, text_bytes) = acc.distinct_size(&texts);
+                charge_distinct(context, count, text_bytes)?;
                 let values = acc.distinct(&texts);
-                charge_distinct(context, values.len() as u64)?;
                 rows.extend(values.into_iter().map(|value| vec![Cell::Time(bucket_ns), value]));
             }
         }
@@ -245,10 +257,12 @@ pub(crate) fn read_distinct(
     Ok(answer)
 }
 
-/// Charges rows of distinct values: each is a point.
-pub(crate) fn charge_distinct(context: &Context<'_>, count: u64) -> Result<()> {
+/// Charges rows of distinct values, before they are made: each is a point. `text_bytes` are those of their texts.
+pub(crate) fn charge_distinct(context: &Context<'_>, count: u64, text_bytes: u64) -> Result<()> {
     context.budget.charge_points(count)?;
-    context.budget.charge_bytes(count.saturating_mul(row_bytes(1)))
+    // A text beside its row, as `Cell::heap_bytes` has it.
+    let texts = 2 * text_bytes + 16 * count;
+    context.budget.charge_bytes(count.saturating_mul(row_bytes(1)).saturating_add(texts))
 }
 
 /// The row that a selector picks.

@@ -53,24 +53,31 @@ impl Groups {
         budget.charge_bytes((ids.len() * 4 * size_of::<u32>()) as u64)?;
         let mut owners = vec![0_u32; ids.len()];
         let mut values: Vec<Vec<Arc<str>>> = vec![Vec::new()];
+        // Groups by the tags so far; those by fewer tags are gone.
+        let mut held = budget.hold_bytes(0)?;
         for group_key in group_keys {
             budget.check_time()?;
             let tag = context.scan.tag_codes(measurement, group_key, &ids)?;
             let mut places: HashMap<(u32, u32), u32> = HashMap::new();
             let mut joined: Vec<Vec<Arc<str>>> = Vec::new();
+            let mut of_joined = budget.hold_bytes(0)?;
             for (owner, code) in owners.iter_mut().zip(&tag.codes) {
                 let next = u32::try_from(joined.len()).unwrap_or(u32::MAX);
                 let place = *places.entry((*owner, *code)).or_insert(next);
                 if place == next {
                     let before = values.get(*owner as usize).map(Vec::as_slice).unwrap_or_default();
                     let value = tag.values.get(*code as usize).cloned().unwrap_or_default();
-                    budget.charge_bytes((GROUP_BYTES + 2 * (size_of::<String>() + value.len())) as u64)?;
+                    of_joined.grow((GROUP_BYTES + (before.len() + 1) * size_of::<Arc<str>>()) as u64)?;
                     joined.push(before.iter().cloned().chain([value]).collect());
                 }
                 *owner = place;
             }
-            values = joined;
+            (values, held) = (joined, of_joined);
         }
+        let text_bytes = |value: &Arc<str>| size_of::<String>() + value.len();
+        let texts: usize = values.iter().flatten().map(text_bytes).sum();
+        budget.charge_bytes(held.bytes() + texts as u64)?;
+        drop(held);
         let mut sorted: Vec<(Vec<Arc<str>>, u32)> = values.into_iter().zip(0..).collect();
         sorted.sort_unstable();
         let mut numbers = vec![0; sorted.len()];
@@ -286,6 +293,13 @@ impl Runner<'_> {
             true => (self.select.order, self.select.page),
             false => (Order::Ascending, Page::default()),
         };
+        let newest_ns = match how {
+            (Order::Descending, page) if page.needed().is_some() => {
+                raw::newest_ns(self.context, plan, frame.range)?
+            }
+            _ => frame.range.end_ns,
+        };
+        let range = TimeRange::new(frame.range.start_ns, newest_ns);
         let mut all_rows = Vec::with_capacity(groups.len());
         let mut found = 0;
         for group in 0..groups.len() {
@@ -294,7 +308,7 @@ impl Runner<'_> {
             if is_enough && self.finish.is_nothing(plan) {
                 break;
             }
-            let rows = raw::read(self.context, plan, groups, group, frame.range, how, &mut self.coverage)?;
+            let rows = raw::read(self.context, plan, groups, group, range, how, &mut self.coverage)?;
             found += usize::from(!rows.is_empty());
             all_rows.push(rows);
         }

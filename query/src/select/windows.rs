@@ -67,7 +67,11 @@ pub(crate) fn read(
     let has_uniques = fields.iter().any(|field| wants_of(plan, field).has(StatSet::UNIQUES));
     let chunk_max = if has_uniques { UNIQUES_CHUNK_MAX } else { CHUNK_MAX };
     let chunk_max = (PARTIALS_MAX / groups.len().max(1)).clamp(16, chunk_max);
-    let span = match frame.buckets_within(chunk_max) {
+    // Where raw rows are gone, windows without data may have to be widened for nothing.
+    let has_rows = context.scan.raw_from_ns() <= frame.range.start_ns;
+    let by_groups = fields.iter().all(|field| OF_GROUPS.has(wants_of(plan, field)));
+    let partials = if by_groups { groups.len() } else { groups.ids().len() };
+    let span = match has_rows && frame.buckets_within(chunk_max.min(PARTIALS_MAX / partials.max(1))) {
         true => Some(frame.range),
         false => reader.span(frame, &fields)?,
     };

@@ -77,7 +77,8 @@ impl Engine {
         let now = store.version();
         expiry::take_named(now.segments.iter().filter(|live| !known.contains(&live.meta.id)), &mut ids)?;
         let left = self.leave(ids);
-        store.catalog.sweep();
+        // Jobs hold their lane here: no other series leaves.
+        store.catalog.shrink();
         if store.catalog.has_unsaved_leaves() {
             flushes.mark = flush::save_catalog(store, flushes.mark)?;
         }

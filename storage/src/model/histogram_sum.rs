@@ -138,6 +138,9 @@ impl HistogramSum {
     pub fn add(&mut self, other: HistogramRef<'_>) {
         self.plain.zero += other.zero;
         let rest = HistogramRef { zero: 0, ..other };
+        if rest.positive.is_empty() && rest.negative.is_empty() {
+            return;
+        }
         let Some([positive, negative]) = self.counts.as_deref_mut() else { return self.add_plain(rest) };
         let positive = if positive.add(rest.positive) { &[] } else { rest.positive };
         let negative = if negative.add(rest.negative) { &[] } else { rest.negative };

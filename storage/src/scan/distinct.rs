@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use roaring::RoaringBitmap;
 
-use super::meters::SharedMeter;
+use super::meters::{Above, SharedMeter};
 use super::rows::{Reading, all_pages, is_alone};
 use super::slices::{held_of, reaches};
 use super::source::{PageUse, Source};
@@ -24,6 +24,8 @@ use crate::{Error, ErrorKind, Result, pipeline};
 
 /// A guess at what a number takes in a set.
 const NUMBER_BYTES: u64 = 8;
+/// A guess at what a set takes beside its numbers, once it has one.
+const SET_BYTES: u64 = 200;
 /// What a text takes in a table beside its bytes.
 const TEXT_BYTES: u64 = 16;
 /// Codes have a bit each in each group as long as the sets of a part take no more bytes.
@@ -51,9 +53,8 @@ impl Distinct {
 
     /// Bytes of memory that it takes, about.
     pub fn bytes(&self) -> u64 {
-        let sets: usize = self.sets.iter().map(RoaringBitmap::serialized_size).sum();
-        (sets + self.sets.len() * size_of::<RoaringBitmap>() + self.texts.bytes.len() + 4 * self.texts.len())
-            as u64
+        let sets: u64 = self.sets.iter().map(bytes_of).sum();
+        sets + (self.texts.bytes.len() + 4 * self.texts.len()) as u64
     }
 }
 
@@ -84,10 +85,13 @@ pub(super) fn run(
         mark.into_iter().for_each(|mark| *mark = PageUse::None);
     }
     let (sets, mut coverage) = sets_of(&reading, request, &pages, meter)?;
+    let meter = &Above { meter, bytes: sets.values().flatten().map(bytes_of).sum() };
+    meter.buffers(0)?;
+    // Classes go by the places of all series.
+    let left = if pages.is_empty() { request.series.to_vec() } else { series_left(&reading, request, &uses) };
+    let rest = RowRequest { series: &left, ..request.rows() };
     coverage.absorb(
-        &reading.run(view, &request.rows(), &uses, meter, &mut |block| {
-            gathered.add_rows(request, block, meter)
-        })?,
+        &reading.run(view, &rest, &uses, meter, &mut |block| gathered.add_rows(request, block, meter))?,
     );
     let mut sets = sets.into_iter().map(|(source, sets)| {
         let texts = reading.sources.get(source).and_then(|source| of_segment(source, request));
@@ -103,6 +107,35 @@ pub(super) fn run(
         gathered.add(&found?, meter)?;
     }
     Ok((gathered.finish(), coverage))
+}
+
+fn bytes_of(set: &RoaringBitmap) -> u64 {
+    let own = if set.is_empty() { 0 } else { SET_BYTES + set.serialized_size() as u64 };
+    size_of::<RoaringBitmap>() as u64 + own
+}
+
+/// The series that pages which are not taken, or memtables, may have rows of.
+fn series_left(reading: &Reading, request: &DistinctRequest<'_>, uses: &[Vec<PageUse>]) -> Vec<SeriesId> {
+    let mut is_left = vec![false; request.series.len()];
+    let mut mark = |first: SeriesId, last: SeriesId| {
+        let start = request.series.partition_point(|series| *series < first);
+        let end = request.series.partition_point(|series| *series <= last);
+        is_left.get_mut(start..end.max(start)).into_iter().for_each(|places| places.fill(true));
+    };
+    for (source, uses) in reading.sources.iter().zip(uses) {
+        if let Source::Run(block) = source {
+            block
+                .series
+                .chunk_by(|one, next| one == next)
+                .filter_map(<[_]>::first)
+                .for_each(|id| mark(*id, *id));
+        } else if let Some((_, section)) = of_segment(source, request) {
+            let left = section.pages.iter().zip(uses).filter(|(_, used)| **used != PageUse::None);
+            let left = left.filter(|(page, _)| reaches(page, reading.hull));
+            left.for_each(|(page, _)| mark(page.first_series, page.last_series));
+        }
+    }
+    request.series.iter().zip(is_left).filter(|(_, is_left)| *is_left).map(|(id, _)| *id).collect()
 }
 
 impl DistinctRequest<'_> {
@@ -147,12 +180,14 @@ fn coded(reading: &Reading, request: &DistinctRequest<'_>, meter: &dyn Meter) ->
             continue;
         };
         for (index, info) in section.pages.iter().enumerate() {
-            let is_asked = reaches(info, reading.hull) && held_of(info, request.series) != 0;
-            if !is_asked || !is_alone(&reading.sources, source, request.measurement, info) {
+            if !reaches(info, reading.hull) || held_of(info, request.series) == 0 {
                 continue;
             }
-            // Reading takes time, and there may be many pages.
+            // Looking takes time, and there may be many pages.
             meter.charge(0)?;
+            if !is_alone(&reading.sources, source, request.measurement, info) {
+                continue;
+            }
             let columns = segment.columns(section, index)?;
             let column = find_column(&columns, request.key());
             if column.is_none_or(ColumnInfo::has_codes) {
@@ -198,7 +233,8 @@ impl CodeSets {
             }
             Self::Sets(sets) => {
                 let Some(set) = sets.get_mut(group) else { return 0 };
-                codes.map(|code| u64::from(set.insert(code)) * NUMBER_BYTES).sum()
+                let first = if set.is_empty() { SET_BYTES } else { 0 };
+                first + codes.map(|code| u64::from(set.insert(code)) * NUMBER_BYTES).sum::<u64>()
             }
         }
     }
@@ -257,6 +293,7 @@ fn sets_of(
                 None => _ = all.insert(source, sets),
                 Some(into) => into.iter_mut().zip(sets).for_each(|(into, set)| *into |= set),
             }
+            meter.charge(0)?;
         }
     }
     Ok((all, coverage))

@@ -270,6 +270,11 @@ pub trait Scan: Send + Sync {
         true
     }
 
+    /// Before this time raw rows of some series may be gone; `i64::MIN` when all rows are there.
+    fn raw_from_ns(&self) -> i64 {
+        i64::MIN
+    }
+
     /// The series of a measurement that pass all matchers and may have data in `range`, ascending by id.
     ///
     /// # Errors

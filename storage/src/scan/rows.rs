@@ -94,9 +94,12 @@ impl Reading {
             for end_ns in cuts(&cursors, *series, range).into_iter().chain([range.end_ns]) {
                 let slice = TimeRange::new(start_ns, end_ns);
                 start_ns = end_ns;
+                let missed = |cursors: &[Cursor<'_>]| cursors.iter().map(Cursor::missed).sum::<u64>();
+                let before = missed(&cursors);
                 let rows = series_rows(&mut cursors, *series, slice, &empty, meter)?;
-                meter.charge(rows.len() as u64)?;
-                coverage.rows += rows.len() as u64;
+                let read = rows.len() as u64 + missed(&cursors) - before;
+                meter.charge(read)?;
+                coverage.rows += read;
                 append_present(&mut block, &rows, &keys);
                 coverage.pages = cursors.iter().map(Cursor::pages).sum();
                 if block.len() >= BLOCK_ROWS

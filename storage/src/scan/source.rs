@@ -13,6 +13,9 @@ use crate::rows::Stretch;
 use crate::segment::{ColumnInfo, PAGE_ROWS_MAX, PageKeys, Section, Segment};
 use crate::tombstone::Mask;
 
+/// So many rows are looked at as one where series are weighed.
+const STRETCH_ROWS: usize = PAGE_ROWS_MAX / 8;
+
 /// Sorted, unique rows (or cells) of one measurement.
 #[derive(Debug, Clone)]
 pub(crate) enum Source {
@@ -54,8 +57,8 @@ impl Source {
         (pages, rows)
     }
 
-    /// Adds, for each page that holds rows of some series in a range, the place of the first of these series and about how
-    /// many rows: from the index alone.
+    /// Adds about how many rows in a range some series have, given in ascending order, by the place of the series: a few
+    /// places for each page, from the index alone.
     pub(super) fn weights(
         &self,
         measurement: MeasurementId,
@@ -66,15 +69,17 @@ impl Source {
         let place_of = |first: SeriesId| series.partition_point(|series| *series < first);
         match self {
             Self::Run(block) => {
-                let firsts = block.series.iter().step_by(PAGE_ROWS_MAX);
-                weights.extend(firsts.map(|first| (place_of(*first), PAGE_ROWS_MAX as u64)));
+                let firsts = block.series.iter().step_by(STRETCH_ROWS);
+                weights.extend(firsts.map(|first| (place_of(*first), STRETCH_ROWS as u64)));
             }
             Self::Segment(segment, _) => {
                 let all = segment.section(measurement).map_or(&[][..], |section| &section.pages);
-                let reached = all.iter().filter(|page| reaches(page, range) && held_of(page, series) != 0);
-                weights.extend(
-                    reached.map(|page| (place_of(page.first_series), rows_within(page, range) as u64)),
-                );
+                for page in all.iter().filter(|page| reaches(page, range)) {
+                    let (first, held) = (place_of(page.first_series), held_of(page, series) as usize);
+                    let steps = held.min(PAGE_ROWS_MAX / STRETCH_ROWS);
+                    let each = rows_within(page, range) / steps.max(1);
+                    weights.extend((0..steps).map(|step| (first + held * step / steps, each as u64)));
+                }
             }
         }
     }
@@ -144,6 +149,8 @@ pub(crate) struct Cursor<'a> {
     bounds: &'a [ValueBounds],
     /// Pages whose columns were read.
     pages: u64,
+    /// Rows that were judged and are not inside the bounds.
+    missed: u64,
 }
 
 impl<'a> Cursor<'a> {
@@ -162,7 +169,7 @@ impl<'a> Cursor<'a> {
             Source::Segment(_, mask) if !mask.is_empty() => Some(mask),
             Source::Segment(..) | Source::Run(_) => None,
         };
-        Self { place, mask, keys, uses: &[], bounds: &[], pages: 0 }
+        Self { place, mask, keys, uses: &[], bounds: &[], pages: 0, missed: 0 }
     }
 
     /// Reads each page of a segment as its mark says.
@@ -173,6 +180,11 @@ impl<'a> Cursor<'a> {
     /// Pages whose columns were read so far, from the cache or the file; one that is read again counts again.
     pub(super) fn pages(&self) -> u64 {
         self.pages
+    }
+
+    /// Rows that were judged so far and not handed over.
+    pub(super) fn missed(&self) -> u64 {
+        self.missed
     }
 
     /// A guess at the rows of a series in a range, from the index alone; not far below.
@@ -257,7 +269,13 @@ impl<'a> Cursor<'a> {
                         continue;
                     }
                     let found = match used {
-                        PageUse::Inside => page.inside(segment, section, self.bounds, rows)?,
+                        PageUse::Inside => {
+                            let judged = rows.len();
+                            self.pages += u64::from(page.judged.is_none());
+                            let runs = page.inside(segment, section, self.bounds, rows)?;
+                            self.missed += (judged - runs.iter().map(Range::len).sum::<usize>()) as u64;
+                            runs
+                        }
                         PageUse::All | PageUse::None => vec![rows],
                     };
                     for rows in found {
@@ -265,7 +283,7 @@ impl<'a> Cursor<'a> {
                         let columns = match &mut page.columns {
                             Some(columns) => columns,
                             slot => {
-                                self.pages += 1;
+                                self.pages += u64::from(page.judged.is_none());
                                 slot.insert(load(segment, section, (index, &page.listing), self.keys)?)
                             }
                         };

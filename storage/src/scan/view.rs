@@ -18,6 +18,7 @@ use crate::memtable::Snapshot;
 use crate::model::{
     ColumnKey, FieldId, FieldType, MeasurementId, RowBlock, SeriesId, SeriesKey, StatSet, Tier, TimeRange,
 };
+use crate::rules::RuleSet;
 use crate::series::Catalog;
 use crate::version::{LiveSegment, Seen, Store, Version};
 use crate::{Error, ErrorKind, Result};
@@ -150,6 +151,11 @@ impl Scan for View {
         };
         self.memtables.iter().any(is_in_memory)
             || [Tier::Raw, Tier::M1, Tier::M5, Tier::H1].into_iter().any(reaches_into)
+    }
+
+    fn raw_from_ns(&self) -> i64 {
+        let rules = self.version.rule_sets.iter().flat_map(RuleSet::floors);
+        rules.chain([&self.version.floors_ns]).map(|floors_ns| floors_ns[0]).max().unwrap_or(i64::MIN)
     }
 
     fn series(

@@ -60,7 +60,7 @@ pub struct ColumnInfo {
     pub key: ColumnKey,
     /// Kind of its values.
     pub kind: Kind,
-    /// Number of the encoding; see [`Encoding`](crate::codec::Encoding).
+    /// Number of the encoding; see [`Encoding`].
     pub encoding: u8,
     /// Where it stands.
     pub blob: Blob,

@@ -209,7 +209,11 @@ impl Segment {
     /// # Errors
     /// As [`Segment::keys`].
     pub(crate) fn texts_of(&self, section: &Section, key: ColumnKey) -> Result<Arc<StrColumn>> {
-        self.dictionary(section, key)
+        let first = section.pages.first();
+        self.dictionary(section, key).map_err(|error| match first {
+            Some(page) => self.unreadable(section, page, error),
+            None => error,
+        })
     }
 
     /// A page with all its columns, past the cache: for jobs, which read every page once.

@@ -107,9 +107,11 @@ impl State {
         self.pending.retain(|definition| !matches!(definition, Definition::Left { .. }));
     }
 
-    /// Whether more keys are of series that left than of others.
+    /// Whether what is kept of series that left is worth giving back: more keys are of them than of others, or names take
+    /// nearly as much as they may.
     pub(super) fn is_mostly_left(&self) -> bool {
-        self.keys.len() < self.keys.removed()
+        let is_nearly_full = self.limits.catalog_bytes_max / 4 * 3 <= self.bytes();
+        self.keys.len() < self.keys.removed() || (is_nearly_full && 0 < self.keys.removed())
     }
 
     /// Copies the next series that are there, at most about so many ids; tells whether there are more.

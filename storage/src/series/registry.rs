@@ -221,7 +221,8 @@ impl Catalog {
         while self.write().sweep(PIECE_DEFINITIONS) {}
     }
 
-    /// Gives back the memory of series that left earlier, once they are the most. No series may leave meanwhile.
+    /// Gives back the memory of series that left earlier, once they are the most or room for names is short. No series may
+    /// leave meanwhile.
     pub fn shrink(&self) {
         self.sweep();
         if !self.read().is_mostly_left() {
