@@ -360,9 +360,9 @@ pub struct Held<'a> {
 }
 
 impl Held<'_> {
-    /// What is held.
-    pub fn bytes(&self) -> u64 {
-        self.bytes
+    /// Leaves what is held charged until the query ends.
+    pub fn keep(mut self) {
+        self.bytes = 0;
     }
 
     /// Holds more.

@@ -163,7 +163,8 @@ impl Accumulator<'_> {
         let Some(known) = group.get_mut(&bucket_ns) else {
             budget.charge_points(accs.len() as u64)?;
             let bytes = accs.len() * size_of::<Option<Acc>>();
-            budget.charge_bytes(held.bytes() + bytes as u64 + row_bytes(self.plan.items.len()))?;
+            held.keep();
+            budget.charge_bytes(bytes as u64 + row_bytes(self.plan.items.len()))?;
             group.insert(bucket_ns, accs);
             return Ok(());
         };

@@ -76,8 +76,8 @@ impl Groups {
         }
         let text_bytes = |value: &Arc<str>| size_of::<String>() + value.len();
         let texts: usize = values.iter().flatten().map(text_bytes).sum();
-        budget.charge_bytes(held.bytes() + texts as u64)?;
-        drop(held);
+        held.grow(texts as u64)?;
+        held.keep();
         let mut sorted: Vec<(Vec<Arc<str>>, u32)> = values.into_iter().zip(0..).collect();
         sorted.sort_unstable();
         let mut numbers = vec![0; sorted.len()];

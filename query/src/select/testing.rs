@@ -132,6 +132,10 @@ impl Scan for TestScan {
         }
     }
 
+    fn raw_from_ns(&self) -> i64 {
+        self.raw_gone_before_ns.unwrap_or(i64::MIN)
+    }
+
     fn keys(&self, series: &[SeriesId]) -> Result<Vec<SeriesKey>> {
         Ok(series.iter().map(|id| (*self.series[id.0 as usize]).clone()).collect())
     }

@@ -336,6 +336,15 @@ fn gone_rows_are_told() {
 }
 
 #[test]
+fn buckets_before_the_data_are_not_widened_where_rows_are_gone() {
+    let mut scan = TestScan::default();
+    scan.push("m", &[], at(120), &[("f", Value::Float(1.5))]);
+    scan.raw_gone_before_ns = Some(at(60));
+    let text = "SELECT sum(f) FROM m WHERE time >= '2026-01-01T00:00:00Z' AND time < '2026-01-01T00:04:00Z' GROUP BY time(1m) fill(none)";
+    check_on(&scan, text, &["m{}: time sum", "120s 1.5"]);
+}
+
+#[test]
 fn show_answers_names() {
     check("SHOW MEASUREMENTS", &["measurements{}: name", "cpu", "log"]);
     check("SHOW MEASUREMENTS ON db WITH MEASUREMENT =~ /^l/ LIMIT 5", &["measurements{}: name", "log"]);

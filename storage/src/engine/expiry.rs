@@ -77,8 +77,9 @@ impl Engine {
         let now = store.version();
         expiry::take_named(now.segments.iter().filter(|live| !known.contains(&live.meta.id)), &mut ids)?;
         let left = self.leave(ids);
-        // Jobs hold their lane here: no other series leaves.
-        store.catalog.shrink();
+        store.catalog.sweep();
+        // Their names are given back by the next look, when no reader of now asks for them any more.
+        store.has_dropped.fetch_or(store.catalog.is_mostly_left(), Ordering::AcqRel);
         if store.catalog.has_unsaved_leaves() {
             flushes.mark = flush::save_catalog(store, flushes.mark)?;
         }

@@ -91,7 +91,7 @@ impl Reads {
         let total: u64 = weights.iter().map(|(_, weight)| weight).sum();
         let (mut ranges, mut start, mut passed) = (Vec::with_capacity(parts), 0, 0);
         for (place, weight) in weights {
-            // A part ends before the page that begins behind its share.
+            // A part ends before the series that lies behind its share.
             let share = total * (ranges.len() as u64 + 1) / parts as u64;
             if share <= passed && start < place {
                 ranges.push(std::mem::replace(&mut start, place)..place);

@@ -221,11 +221,16 @@ impl Catalog {
         while self.write().sweep(PIECE_DEFINITIONS) {}
     }
 
+    /// Whether [`Catalog::shrink`] would give something back.
+    pub fn is_mostly_left(&self) -> bool {
+        self.read().is_mostly_left()
+    }
+
     /// Gives back the memory of series that left earlier, once they are the most or room for names is short. No series may
     /// leave meanwhile.
     pub fn shrink(&self) {
         self.sweep();
-        if !self.read().is_mostly_left() {
+        if !self.is_mostly_left() {
             return;
         }
         let mut copied = Copied::default();

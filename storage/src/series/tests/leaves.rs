@@ -214,6 +214,26 @@ fn shrink_gives_back_what_left_before_and_changes_no_answer() {
     assert_eq!(series, [SeriesId(32), SeriesId(60)]);
 }
 
+#[test]
+fn shrink_gives_back_few_that_left_when_names_take_most_of_the_room() {
+    let keys: Vec<String> = (0..60).map(|n| format!("m,u={n}")).collect();
+    let filled = |catalog_bytes_max| {
+        let catalog = Catalog::new(CatalogLimits { catalog_bytes_max, ..LIMITS });
+        accept(&catalog, &keys.iter().map(|key| (&**key, 1, X)).collect::<Vec<_>>());
+        catalog.leave(&(0..10).collect());
+        catalog.sweep();
+        catalog
+    };
+    let bytes = filled(usize::MAX).bytes();
+    for (room, gives_back) in [(2 * bytes, false), (bytes + bytes / 8, true)] {
+        let catalog = filled(room);
+        assert_eq!(catalog.is_mostly_left(), gives_back, "{room} bytes");
+        catalog.shrink();
+        assert_eq!(catalog.key(SeriesId(3)).is_none(), gives_back, "{room} bytes");
+        assert_eq!((catalog.bytes() < bytes, catalog.is_mostly_left()), (gives_back, false), "{room} bytes");
+    }
+}
+
 /// Keys come, leave and come again, in any order: as a map from key to id says.
 #[test]
 fn keys_that_come_and_leave_equal_a_map() -> Result<()> {
