@@ -59,13 +59,18 @@ pub(super) struct Received {
 }
 
 impl Received {
-    /// Adds what has come. The share grows with the bytes: a client that announces much and sends nothing takes
-    /// nothing from the others.
-    fn push(&mut self, app: &App, data: &[u8]) -> Result<(), Failure> {
+    /// Adds what has come, of a body of `announced` bytes at most. The share grows with the bytes: a client that announces
+    /// much and sends nothing takes nothing from the others.
+    fn push(&mut self, app: &App, data: &[u8], announced: usize) -> Result<(), Failure> {
         let wanted = self.bytes.len().saturating_add(data.len()).div_ceil(1024);
         let missing = wanted.saturating_sub(self.memory.num_permits());
         if missing > 0 {
             self.memory.merge(app.body_memory(missing)?);
+        }
+        if self.bytes.capacity() - self.bytes.len() < data.len() {
+            // Fewer copies than by doubling; memory that nothing was written to is only an address.
+            let left = announced.saturating_sub(self.bytes.len());
+            self.bytes.reserve(data.len().max(left.min(wanted.saturating_mul(8 * 1024))));
         }
         self.bytes.extend_from_slice(data);
         Ok(())
@@ -94,7 +99,8 @@ pub(super) async fn read(
     };
     let is_announced_larger = content_length(headers).is_some_and(|bytes| bytes > bytes_max);
     if !is_announced_larger {
-        match tokio::time::timeout(app.limits.body_time_max, receive(app, &mut body, bytes_max)).await {
+        let received = receive(app, &mut body, content_length(headers).unwrap_or(0), bytes_max);
+        match tokio::time::timeout(app.limits.body_time_max, received).await {
             Ok(Ok(Some(received))) => return Ok(received),
             // Larger than announced, or nothing was announced.
             Ok(Ok(None)) => {}
@@ -114,8 +120,13 @@ pub(super) async fn read(
     Err(app.limit_hit(limit, failure))
 }
 
-/// The whole body; `None` when it is larger than `bytes_max`.
-async fn receive(app: &App, body: &mut Body, bytes_max: usize) -> Result<Option<Received>, Failure> {
+/// The whole body, which was announced to have so many bytes; `None` when it is larger than `bytes_max`.
+async fn receive(
+    app: &App,
+    body: &mut Body,
+    announced: usize,
+    bytes_max: usize,
+) -> Result<Option<Received>, Failure> {
     let mut received = Received { bytes: Vec::new(), memory: app.body_memory(0)? };
     while let Some(frame) = body.frame().await {
         let frame =
@@ -124,7 +135,7 @@ async fn receive(app: &App, body: &mut Body, bytes_max: usize) -> Result<Option<
         if bytes_max.saturating_sub(received.bytes.len()) < data.len() {
             return Ok(None);
         }
-        received.push(app, data)?;
+        received.push(app, data, announced)?;
     }
     Ok(Some(received))
 }

@@ -1,7 +1,8 @@
 //! Databases that an earlier build wrote are opened, and hold what they were given. `tests/compat/v1` is a fixture
 //! of format version 1 of all files, `v2` of segments in version 2, `v2-dense` one with cells of one minute, `v3` of
 //! catalog and log files in version 2, with series that left, `v4` and `v4-dense` of segments in version 3,
-//! `v5` and `v5-dense` in version 4, `v6` of a manifest in version 4, with rules for cells; `tests/compat/program.rs` says what is in them.
+//! `v5` and `v5-dense` in version 4, `v6` of a manifest in version 4, with rules for cells, `v8` and `v8-dense` of segments in
+//! version 5; `tests/compat/program.rs` says what is in them.
 
 #![expect(unreachable_pub, reason = "the program is shared with the example that makes the fixture")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panic, its helpers too")]
@@ -255,13 +256,14 @@ fn listed(view: &dyn Scan) -> BTreeMap<String, SeriesId> {
 }
 
 /// The fixtures, and the one in the format that is written now.
-const VERSIONS: [&str; 6] = ["v1", "v2", "v3", "v4", "v5", NEWEST];
-const NEWEST: &str = "v6";
+const VERSIONS: [&str; 7] = ["v1", "v2", "v3", "v4", "v5", "v6", NEWEST];
+const NEWEST: &str = "v8";
 /// Those with cells of one minute, and what they keep of texts.
-const DENSE: [(&str, StatSet); 3] = [
+const DENSE: [(&str, StatSet); 4] = [
     ("v2-dense", StatSet::COUNT),
     ("v4-dense", StatSet::COUNT),
     ("v5-dense", StatSet::ENDS.with(StatSet::UNIQUES)),
+    ("v8-dense", StatSet::ENDS.with(StatSet::UNIQUES)),
 ];
 
 fn fixture(version: &str) -> PathBuf {
@@ -380,6 +382,7 @@ fn fixtures_are_small_and_have_every_tier_and_encoding() {
         "float",
         "float bits",
         "histograms",
+        "pfor",
         "plain",
         "runs",
         "scaled",

@@ -20,6 +20,10 @@ use crate::{Error, ErrorKind, Result};
 const LEVEL: usize = 6;
 /// Values looked at to pick the delta order: four stretches of this length.
 const STRETCH: usize = 128;
+/// Bytes of pco's header and metadata at least.
+const TABLES: usize = 12;
+/// With up to so many values each eight of them add a byte to pco's table of bins.
+const BINNED: usize = 256;
 
 /// Packs numbers with consecutive deltas of `order` (0, 1 or 2).
 pub(super) fn pack<T: Number>(values: &[T], order: usize, out: &mut Vec<u8>) -> Result<()> {
@@ -68,11 +72,20 @@ pub(super) fn unpack<T: Number + Default>(bytes: &[u8], count: usize) -> Result<
     }
 }
 
-/// The delta order (0, 1 or 2) that promises the fewest bits, from a sample. `values` should start near 0.
+/// What a sample promises of numbers.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Promise {
+    /// The delta order that takes the fewest bytes: 0, 1 or 2.
+    pub order: usize,
+    /// What [`pack`] makes of all, about.
+    pub bytes: usize,
+}
+
+/// The delta order that promises the fewest bytes, and these, from a sample. `values` should start near 0.
 ///
 /// The cost of a value is that of naming its bit length, by the share of values with that length, and of the bits
 /// below the leading one. It stands for pco's bins, which adapt to the data in much the same way.
-pub(super) fn delta_order(values: &[u64]) -> usize {
+pub(super) fn promise(values: &[u64]) -> Promise {
     let mut lengths = [[0u32; 65]; 3];
     let stride = (values.len() / 4).max(STRETCH);
     for stretch in values.chunks(stride).take(4) {
@@ -93,7 +106,7 @@ pub(super) fn delta_order(values: &[u64]) -> usize {
             (before, delta_before) = (Some(value), delta);
         }
     }
-    let costs = lengths.map(|counts| cost_bits(&counts));
+    let costs = lengths.map(|counts| bits_per_value(&counts));
     // A higher order must earn its slower decoding.
     let (mut order, mut best) = (0, f64::INFINITY);
     for (candidate, cost) in costs.into_iter().enumerate() {
@@ -101,18 +114,20 @@ pub(super) fn delta_order(values: &[u64]) -> usize {
             (order, best) = (candidate, cost);
         }
     }
-    order
+    // Fewer than three values are no sample.
+    let bytes = if best.is_finite() { (best * values.len() as f64 / 8.0) as usize } else { 0 };
+    Promise { order, bytes: bytes + TABLES + values.len().min(BINNED) / 8 }
 }
 
-/// Bits for the sampled residuals, given how many have each bit length.
-fn cost_bits(counts: &[u32; 65]) -> f64 {
+/// Bits for each of the sampled residuals, given how many have each bit length.
+fn bits_per_value(counts: &[u32; 65]) -> f64 {
     let total = f64::from(counts.iter().sum::<u32>());
     let lengths = counts.iter().enumerate().filter(|(_, count)| **count > 0);
     let cost = lengths.map(|(length, count)| {
         let count = f64::from(*count);
         count * (length.saturating_sub(1) as f64 + (total / count).log2())
     });
-    cost.sum()
+    cost.sum::<f64>() / total
 }
 
 #[cfg(test)]

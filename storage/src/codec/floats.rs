@@ -29,7 +29,7 @@ fn encode_packed(values: &[f64], out: &mut Vec<u8>) -> Result<()> {
     let minimum = ordered.iter().copied().min().unwrap_or(0);
     let near_zero: Vec<u64> = ordered.iter().map(|bits| bits - minimum).collect();
     out.push(Encoding::Float as u8);
-    entropy::pack(values, entropy::delta_order(&near_zero), out)
+    entropy::pack(values, entropy::promise(&near_zero).order, out)
 }
 
 /// Reads exactly `count` values; `bytes` begins with the encoding byte.

@@ -1,4 +1,4 @@
-//! Picks the encoding of whole numbers: const, affine, runs or scaled, by counting runs and, where that leaves a
+//! Picks the encoding of whole numbers: const, affine, runs or scaled (by pco or pfor), by counting runs and, where that leaves a
 //! doubt, by trying both; plain where that is shorter. All other encodings nest their numbers here. Signed numbers come as
 //! [`ordered`] unsigned ones, so that small ones of either sign lie close together.
 //!
@@ -71,6 +71,7 @@ pub(super) fn decode(bytes: &[u8], count: usize) -> Result<Vec<u64>> {
         Encoding::Affine => affine::decode(payload, count),
         Encoding::Runs => runs::decode(payload, count),
         Encoding::Scaled => scaled::decode(payload, count),
+        Encoding::Pfor => scaled::decode_pfor(payload, count),
         Encoding::Plain => plain::decode(payload, count),
         other => Err(Error::corruption(format!("encoding {other:?} does not hold whole numbers"))),
     }

@@ -1,13 +1,15 @@
-//! Numbers on a grid: `minimum + step * k`, with the `k` packed by [`entropy`]. The step is the greatest
-//! common divisor; it turns timestamps of millisecond precision in nanoseconds back into what they are.
+//! Numbers on a grid: `minimum + step * k`. The step is the greatest common divisor; it turns timestamps of
+//! millisecond precision in nanoseconds back into what they are. The `k` go through [`pfor`], where that is not much longer
+//! than what [`entropy`] promises, because it is read and written several times as fast.
 //!
-//! Payload: varint minimum, varint step, packed `k`.
+//! Payload: varint minimum, varint step; with pfor u8 order (0: the `k`, 1: zigzag difference of each from the one
+//! before, of the first from 0); packed `k`.
 
 #![warn(clippy::indexing_slicing)]
 
-use super::bytes::{Reader, put_varint};
-use super::{Encoding, entropy};
-use crate::Result;
+use super::bytes::{Reader, put_varint, unzigzag, zigzag};
+use super::{Encoding, entropy, pfor};
+use crate::{Error, Result};
 
 /// Appends `values`, which must not be empty.
 pub(super) fn encode(values: &[u64], out: &mut Vec<u8>) -> Result<()> {
@@ -17,22 +19,74 @@ pub(super) fn encode(values: &[u64], out: &mut Vec<u8>) -> Result<()> {
         1 => values.iter().map(|value| value - minimum).collect(),
         step => values.iter().map(|value| (value - minimum) / step).collect(),
     };
-    out.push(Encoding::Scaled as u8);
-    put_varint(out, minimum);
-    put_varint(out, step);
-    entropy::pack(&scaled, entropy::delta_order(&scaled), out)
+    let begin = |encoding, out: &mut Vec<u8>| {
+        out.push(encoding as u8);
+        put_varint(out, minimum);
+        put_varint(out, step);
+    };
+    let promise = entropy::promise(&scaled);
+    // A fifth more bytes: on service events 5 % of all numbers, for two thirds of pco's time.
+    let bytes_max = promise.bytes.saturating_add(promise.bytes / 5);
+    let differences = match promise.order {
+        0 => None,
+        _ => Some(differences_of(&scaled)),
+    };
+    for (order, numbers) in [(0, Some(&scaled)), (1, differences.as_ref())] {
+        let Some(numbers) = numbers else { continue };
+        if let Some(plan) = pfor::Plan::of(numbers, bytes_max) {
+            begin(Encoding::Pfor, out);
+            out.push(order);
+            plan.write(numbers, out);
+            return Ok(());
+        }
+    }
+    begin(Encoding::Scaled, out);
+    entropy::pack(&scaled, promise.order, out)
 }
 
-/// Reads `count` values.
+/// Reads `count` values of [`Encoding::Scaled`].
 pub(super) fn decode(payload: &[u8], count: usize) -> Result<Vec<u64>> {
     let mut reader = Reader::new(payload);
     let (minimum, step) = (reader.varint()?, reader.varint()?);
     let mut values = entropy::unpack::<u64>(reader.rest(), count)?;
+    unscale(&mut values, minimum, step);
+    Ok(values)
+}
+
+/// Reads `count` values of [`Encoding::Pfor`].
+pub(super) fn decode_pfor(payload: &[u8], count: usize) -> Result<Vec<u64>> {
+    let mut reader = Reader::new(payload);
+    let (minimum, step, order) = (reader.varint()?, reader.varint()?, reader.u8()?);
+    let mut values = pfor::decode(reader.rest(), count)?;
+    match order {
+        0 => {}
+        1 => {
+            let mut before = 0u64;
+            for value in &mut values {
+                before = before.wrapping_add_signed(unzigzag(*value));
+                *value = before;
+            }
+        }
+        order => return Err(Error::corruption(format!("differences of order {order}"))),
+    }
+    unscale(&mut values, minimum, step);
+    Ok(values)
+}
+
+fn unscale(values: &mut [u64], minimum: u64, step: u64) {
     match step {
         1 => values.iter_mut().for_each(|value| *value = value.wrapping_add(minimum)),
         step => values.iter_mut().for_each(|value| *value = value.wrapping_mul(step).wrapping_add(minimum)),
     }
-    Ok(values)
+}
+
+fn differences_of(values: &[u64]) -> Vec<u64> {
+    let before = std::iter::once(&0).chain(values);
+    values
+        .iter()
+        .zip(before)
+        .map(|(value, before)| zigzag(value.wrapping_sub(*before).cast_signed()))
+        .collect()
 }
 
 /// The greatest step that reaches every value from the minimum; 1 where all values are the same.

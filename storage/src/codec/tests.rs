@@ -80,9 +80,15 @@ fn integers_of_each_shape_take_their_encoding() {
     assert_eq!(check(Values::I64((0..4096).map(|i| (i % 60) * 10).collect())), Encoding::Runs);
     let millis =
         noise(1).take(4096).map(|n| 1_700_000_000_000_000_000 + (n % 86_400_000).cast_signed() * 1_000_000);
-    assert_eq!(check(Values::I64(millis.collect())), Encoding::Scaled);
+    assert_eq!(check(Values::I64(millis.collect())), Encoding::Pfor);
+    let rising = noise(1).scan(0i64, |time, n| {
+        *time += (n % 1000).cast_signed() + 1;
+        Some(*time)
+    });
+    assert_eq!(check(Values::I64(rising.take(4096).collect())), Encoding::Pfor, "by differences");
+    assert_eq!(check(Values::U64(noise(1).take(4096).map(|n| 1 << (n % 40)).collect())), Encoding::Scaled);
     assert_eq!(check(Values::U64(noise(2).take(4096).collect())), Encoding::Plain);
-    assert_eq!(check(Values::I64(vec![i64::MIN, i64::MAX, 0, -1, 1, i64::MAX, i64::MIN])), Encoding::Runs);
+    assert_eq!(check(Values::I64(vec![i64::MIN, i64::MAX, 0, -1, 1, i64::MAX, i64::MIN])), Encoding::Pfor);
 }
 
 #[test]

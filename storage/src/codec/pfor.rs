@@ -1,0 +1,284 @@
+//! Patched frame of reference: blocks of 64 whole numbers, each of as many bits as most of its block need, and what the
+//! few longer ones have above that beside them. Longer than pco's bins by the width that a block must give to its
+//! larger numbers, read some three times and written some four times as fast. [`scaled`](super::scaled) decides.
+//!
+//! A block: u8 width in bits, 128 added where numbers are longer; for those u8 how many they are and u8 how many bits
+//! they have above the width; the low bits of all numbers; u8 place of each longer one; their bits above. Bits stand
+//! end to end, the lowest first, in as many bytes as they need.
+//!
+//! Idea: PFOR (Zukowski, Héman, Nes, Boncz, ICDE 2006); the width is chosen as in NewPFD (Yan, Ding, Suel, WWW 2009).
+
+#![warn(clippy::indexing_slicing)]
+
+use super::bytes::Reader;
+use crate::{Error, Result};
+
+/// Numbers of a block.
+const BLOCK: usize = 64;
+/// Flag beside the width of a block.
+const IS_PATCHED: u8 = 128;
+/// A width above this one makes no block shorter: a number in four that is longer is too many.
+const PATCHED_MAX: usize = BLOCK / 4;
+/// A block of numbers of 64 bits, and what a load at its last byte may touch.
+const PADDED: usize = BLOCK * 8 + 16;
+
+/// How a block is written.
+#[derive(Debug, Clone, Copy)]
+struct Shape {
+    width: usize,
+    /// Bits of the longest number above the width.
+    above: usize,
+    /// Numbers that have such.
+    patched: usize,
+}
+
+/// How each block of some numbers is written.
+pub(super) struct Plan {
+    shapes: Vec<Shape>,
+}
+
+impl Plan {
+    /// The shortest way to write `values`; `None` when it takes more than `bytes_max`.
+    pub(super) fn of(values: &[u64], bytes_max: usize) -> Option<Self> {
+        let mut shapes = Vec::with_capacity(values.len().div_ceil(BLOCK));
+        let mut bytes = 0;
+        for block in values.chunks(BLOCK) {
+            let (shape, block_bytes) = Shape::of(block);
+            bytes += block_bytes;
+            if bytes_max < bytes {
+                return None;
+            }
+            shapes.push(shape);
+        }
+        Some(Self { shapes })
+    }
+
+    /// Appends the `values` that it was made of.
+    pub(super) fn write(&self, values: &[u64], out: &mut Vec<u8>) {
+        for (block, shape) in values.chunks(BLOCK).zip(&self.shapes) {
+            shape.write(block, out);
+        }
+    }
+}
+
+impl Shape {
+    /// The shape that takes the fewest bytes, and these.
+    fn of(block: &[u64]) -> (Self, usize) {
+        let mut lengths = [0usize; 65];
+        for value in block {
+            if let Some(count) = lengths.get_mut(length_of(*value)) {
+                *count += 1;
+            }
+        }
+        let longest = length_of(block.iter().fold(0, |all, value| all | value));
+        let mut best = Self { width: longest, above: 0, patched: 0 };
+        let mut bytes = 1 + bytes_of(longest, block.len());
+        let mut patched = 0;
+        for (width, longer) in lengths.iter().take(longest + 1).skip(1).enumerate().rev() {
+            patched += longer;
+            if PATCHED_MAX < patched {
+                break;
+            }
+            let above = longest - width;
+            let candidate = 3 + bytes_of(width, block.len()) + patched + bytes_of(above, patched);
+            if candidate < bytes {
+                (best, bytes) = (Self { width, above, patched }, candidate);
+            }
+        }
+        (best, bytes)
+    }
+
+    fn write(self, block: &[u64], out: &mut Vec<u8>) {
+        // All three are at most 64.
+        let Self { width, above, patched } = self;
+        let longer = || block.iter().copied().enumerate().filter(|(_, value)| width < length_of(*value));
+        out.push(width as u8 | if patched > 0 { IS_PATCHED } else { 0 });
+        if patched > 0 {
+            out.extend_from_slice(&[patched as u8, above as u8]);
+        }
+        put_bits(block.iter().map(|value| value & mask(width)), width, out);
+        if patched > 0 {
+            out.extend(longer().map(|(place, _)| place as u8));
+            put_bits(longer().map(|(_, value)| value >> width), above, out);
+        }
+    }
+}
+
+/// Reads exactly `count` numbers, which must use up all of `bytes`.
+pub(super) fn decode(bytes: &[u8], count: usize) -> Result<Vec<u64>> {
+    // Each block has a byte at least: the input earns the memory.
+    if bytes.len() < count.div_ceil(BLOCK) {
+        return Err(Error::corruption(format!("{} bytes for blocks of {count} numbers", bytes.len())));
+    }
+    let mut reader = Reader::new(bytes);
+    let mut values = vec![0; count];
+    for block in values.chunks_mut(BLOCK) {
+        read_block(&mut reader, block)?;
+    }
+    reader.finish()?;
+    Ok(values)
+}
+
+fn read_block(reader: &mut Reader<'_>, block: &mut [u64]) -> Result<()> {
+    let head = reader.u8()?;
+    let width = usize::from(head & !IS_PATCHED);
+    let (patched, above) = match head & IS_PATCHED {
+        0 => (0, 0),
+        _ => (usize::from(reader.u8()?), usize::from(reader.u8()?)),
+    };
+    if 64 < width + above || block.len() < patched {
+        return Err(Error::corruption(format!("a block of {width} and {above} bits, {patched} times")));
+    }
+    get_bits(reader.take(bytes_of(width, block.len()))?, width, block);
+    if patched == 0 {
+        return Ok(());
+    }
+    let places = reader.take(patched)?;
+    let mut highs = [0; BLOCK];
+    if let Some(highs) = highs.get_mut(..patched) {
+        get_bits(reader.take(bytes_of(above, patched))?, above, highs);
+    }
+    for (place, high) in places.iter().zip(highs) {
+        let Some(value) = block.get_mut(usize::from(*place)) else {
+            return Err(Error::corruption(format!("number {place} of a block of {}", block.len())));
+        };
+        // Without bits above there is nothing to shift, maybe by 64.
+        *value |= high.checked_shl(width as u32).unwrap_or(0);
+    }
+    Ok(())
+}
+
+/// Appends the numbers, which have `width` bits at most.
+fn put_bits(values: impl Iterator<Item = u64>, width: usize, out: &mut Vec<u8>) {
+    let (mut word, mut filled) = (0u64, 0);
+    for value in values {
+        word |= value << filled;
+        filled += width;
+        if 64 <= filled {
+            out.extend_from_slice(&word.to_le_bytes());
+            filled -= 64;
+            word = if filled == 0 { 0 } else { value >> (width - filled) };
+        }
+    }
+    out.extend(word.to_le_bytes().into_iter().take(filled.div_ceil(8)));
+}
+
+/// Reads a number for each place of `out` (64 at most), from as many bytes as they take.
+fn get_bits(bytes: &[u8], width: usize, out: &mut [u64]) {
+    let mut padded = [0; PADDED];
+    if let Some(start) = padded.get_mut(..bytes.len()) {
+        start.copy_from_slice(bytes);
+    }
+    let mask = mask(width);
+    // A load of eight bytes holds a whole number of 57 bits wherever it begins.
+    if width <= 57 {
+        for (index, value) in out.iter_mut().enumerate() {
+            let bit = index * width;
+            *value = (u64::from_le_bytes(load(&padded, bit)) >> (bit % 8)) & mask;
+        }
+    } else {
+        for (index, value) in out.iter_mut().enumerate() {
+            let bit = index * width;
+            *value = (u128::from_le_bytes(load(&padded, bit)) >> (bit % 8)) as u64 & mask;
+        }
+    }
+}
+
+/// The bytes from that of `bit` on.
+#[inline]
+fn load<const BYTES: usize>(padded: &[u8; PADDED], bit: usize) -> [u8; BYTES] {
+    // The remainder only says to the compiler that no check is needed.
+    let rest = padded.get((bit / 8) % (BLOCK * 8)..).and_then(<[u8]>::first_chunk);
+    rest.copied().unwrap_or([0; BYTES])
+}
+
+fn bytes_of(width: usize, count: usize) -> usize {
+    (width * count).div_ceil(8)
+}
+
+/// Bits of a number, 0 to 64.
+fn length_of(value: u64) -> usize {
+    (64 - value.leading_zeros()) as usize
+}
+
+/// The lowest `width` bits, 0 to 64.
+fn mask(width: usize) -> u64 {
+    u64::MAX.checked_shr(64 - width as u32).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(values: &[u64]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        Plan::of(values, usize::MAX).unwrap().write(values, &mut bytes);
+        bytes
+    }
+
+    #[test]
+    fn decode_numbers_of_every_width_and_count() {
+        for width in 0..=64 {
+            for count in [1, 2, 7, 8, 63, 64, 65, 128, 200] {
+                let values: Vec<u64> = (0..count)
+                    .map(|index: u64| (index + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) & mask(width))
+                    .collect();
+                assert_eq!(decode(&written(&values), values.len()).unwrap(), values, "{width} bits, {count}");
+            }
+        }
+    }
+
+    #[test]
+    fn decode_longer_numbers_in_any_place() {
+        for (width, long) in [(0, 1), (0, u64::MAX), (5, u64::MAX), (5, 32), (63, u64::MAX), (9, 1 << 40)] {
+            for places in
+                [&[0usize][..], &[63], &[64], &[3, 17, 99], &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]]
+            {
+                let mut values: Vec<u64> = (0..100).map(|index| index * 7 & mask(width)).collect();
+                for place in places {
+                    values[*place] = long;
+                }
+                assert_eq!(decode(&written(&values), 100).unwrap(), values, "{width} {long} {places:?}");
+            }
+        }
+    }
+
+    /// The bytes are part of the file format.
+    #[test]
+    fn bytes_are_those_of_the_format() {
+        assert_eq!(written(&[1, 2, 3]), [2, 0b11_10_01]);
+        let mut values = vec![0b101; 9];
+        values[4] = 0b1111_1111_101;
+        let longer = [IS_PATCHED | 3, 1, 8];
+        let low = [0b01_101_101, 0b1_101_101_1, 0b101_101_10, 0b101];
+        assert_eq!(written(&values), [&longer[..], &low, &[4, 0xff]].concat());
+    }
+
+    #[test]
+    fn one_long_number_costs_its_own_bits_only() {
+        let mut values = vec![3; 64];
+        values[40] = 1 << 50;
+        // Head, count and bits above; two bits each; a place; 49 bits above.
+        assert_eq!(written(&values).len(), 3 + 16 + 1 + 7);
+        assert!(Plan::of(&values, 26).is_none(), "a byte too many");
+        assert!(Plan::of(&values, 27).is_some());
+    }
+
+    #[test]
+    fn decode_what_is_no_block_is_corruption() {
+        for (bytes, count) in [
+            (&[][..], 1),
+            (&[65, 0, 0, 0, 0, 0, 0, 0, 0, 0], 1),
+            (&[IS_PATCHED | 60, 1, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0], 1),
+            (&[IS_PATCHED, 2, 1, 0, 0, 1], 1),
+            (&[IS_PATCHED, 1, 1, 1, 1], 1),
+            (&[8], 1),
+            (&[0, 0], 1),
+            (&[0], 65),
+            (&[0], usize::MAX),
+        ] {
+            let error = decode(bytes, count).unwrap_err();
+            assert_eq!(error.kind(), crate::ErrorKind::Corruption, "{bytes:?} {count}: {error}");
+        }
+    }
+}
