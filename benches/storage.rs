@@ -20,7 +20,7 @@ use icecore_storage::model::{SeriesId, StatSet, TimeRange};
 use icecore_storage::options::{Durability, Options, Retention};
 use icecore_storage::scan::{Bounds, Resolution, SampleRequest, Scan, Unmetered, Window, WindowRequest};
 use icecore_storage::series::{Catalog, CatalogLimits};
-use icecore_storage::wal::{GroupCommit, Hooks, Writer, replay};
+use icecore_storage::wal::{Extent, GroupCommit, Hooks, Writer, replay};
 
 #[path = "common/batches.rs"]
 mod batches;
@@ -120,8 +120,9 @@ fn bare_syncs(path: &Path) -> f64 {
 fn group_commits(dir: &Path, threads: usize) -> f64 {
     let fs: Arc<dyn Fs> = Arc::new(OsFs);
     fs.create_dir_all(dir).expect("a healthy disk");
-    let report = replay(&*fs, dir, 1, &mut |_, _| Ok(())).expect("an empty log");
-    let writer = Writer::open(fs, dir, &report, Options::default().wal_file_bytes_max).expect("a new log");
+    let report = replay(&*fs, dir, Extent::default(), &mut |_, _| Ok(())).expect("an empty log");
+    let file_bytes_max = Options::default().wal_file_bytes_max;
+    let writer = Writer::open(fs, dir, &report, file_bytes_max, Box::new(|_| Ok(()))).expect("a new log");
     let log = GroupCommit::new(writer, Durability::Fsync, Arc::new(SystemClock::default()));
     let batch = noise();
     let start = Instant::now();

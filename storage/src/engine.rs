@@ -181,11 +181,15 @@ impl Engine {
         let Recovered { store, mark, replay } = recovery::open(env, dir, options, retention)?;
         let env = store.env.clone();
         let (durability, file_bytes_max) = (store.options.durability, store.options.wal_file_bytes_max);
-        let writer = wal::Writer::open(Arc::clone(&env.fs), &wal_dir(dir), &replay, file_bytes_max)?;
-        let log = GroupCommit::new(writer, durability, Arc::clone(&env.clock));
         let is_empty = store.version().active.is_empty();
+        let store = Arc::new(store);
+        let naming = Arc::clone(&store);
+        let name_file = Box::new(move |number| naming.name_log(number));
+        let writer =
+            wal::Writer::open(Arc::clone(&env.fs), &wal_dir(dir), &replay, file_bytes_max, name_file)?;
+        let log = GroupCommit::new(writer, durability, Arc::clone(&env.clock));
         Ok(Self {
-            store: Arc::new(store),
+            store,
             log,
             jobs: LaneLock::new(Jobs::new()),
             flushes: LaneLock::new(Flushes::new(mark)),

@@ -19,18 +19,21 @@ use crate::options::Retention;
 use crate::rules::{self, RuleSet, decode_retention, encode_retention};
 use crate::tombstone::{TOMBSTONE_BYTES, Tombstone};
 use crate::version::segment_name;
+use crate::wal::Extent;
 use crate::{Error, ErrorKind, Result};
 
 /// Name of the file.
 pub const FILE_NAME: &str = "MANIFEST";
 /// Version of the file that this build writes; it reads all from 1 on.
-pub const VERSION: u8 = 4;
+pub const VERSION: u8 = 5;
 /// First version with tombstones.
 const VERSION_TOMBSTONES: u8 = 2;
 /// First version with rules of retention. A manifest without any is written as of the version before.
 const VERSION_RULES: u8 = 3;
 /// First version with rules for cells. A manifest without any is written as of a version before.
 const VERSION_CELL_RULES: u8 = 4;
+/// First version that names the newest log file. A manifest without any is written as of a version before.
+const VERSION_NEWEST_LOG: u8 = 5;
 
 const MAGIC: &[u8; 6] = b"ICEMAN";
 const FILE_BYTES_MAX: u64 = 256 << 20;
@@ -61,6 +64,9 @@ pub struct Manifest {
     pub rule_sets: Arc<[RuleSet]>,
     /// What the cells of which fields keep, the first that matches: of hours that are rolled from now on.
     pub cell_rules: Arc<[CellRule]>,
+    /// Number of the newest log file that may hold acknowledged records: it must be there, with its header. 0 when none
+    /// was named yet.
+    pub newest_log: u64,
 }
 
 /// A live segment.
@@ -109,7 +115,13 @@ impl Manifest {
             tombstones: Vec::new(),
             rule_sets: Arc::default(),
             cell_rules: Arc::default(),
+            newest_log: 0,
         }
+    }
+
+    /// How far the log reaches.
+    pub(crate) fn log_extent(&self) -> Extent {
+        Extent { floor_seq: self.wal_floor, newest_file: self.newest_log }
     }
 
     /// The longest of the ages of all classes: that of files.
@@ -239,10 +251,11 @@ impl Manifest {
 
     /// The oldest version that holds all there is, so that an older icecore reads what it can.
     fn version(&self) -> u8 {
-        match (self.rule_sets.is_empty(), self.cell_rules.is_empty()) {
-            (_, false) => VERSION_CELL_RULES,
-            (false, true) => VERSION_RULES,
-            (true, true) => VERSION_TOMBSTONES,
+        match (self.rule_sets.is_empty(), self.cell_rules.is_empty(), self.newest_log) {
+            (_, _, 1..) => VERSION_NEWEST_LOG,
+            (_, false, 0) => VERSION_CELL_RULES,
+            (false, true, 0) => VERSION_RULES,
+            (true, true, 0) => VERSION_TOMBSTONES,
         }
     }
 
@@ -279,6 +292,9 @@ impl Manifest {
         if VERSION_CELL_RULES <= version {
             put_u64(&mut out, self.cell_rules.len() as u64);
             self.cell_rules.iter().for_each(|rule| rule.encode(&mut out));
+        }
+        if VERSION_NEWEST_LOG <= version {
+            put_u64(&mut out, self.newest_log);
         }
         out.extend_from_slice(&crc32fast::hash(&out).to_le_bytes());
         out
@@ -320,8 +336,15 @@ impl Manifest {
                 true => Arc::default(),
                 false => take_many(&mut reader, CELL_RULE_BYTES_MIN, CellRule::decode)?.into(),
             },
+            newest_log: match version < VERSION_NEWEST_LOG {
+                true => 0,
+                false => reader.u64()?,
+            },
         };
         reader.finish()?;
+        if VERSION_NEWEST_LOG <= version && manifest.newest_log == 0 {
+            return Err(Error::corruption(format!("manifest of version {version} names no log file")));
+        }
         Ok(manifest)
     }
 }
@@ -471,6 +494,11 @@ mod tests {
         Manifest { rule_sets, cell_rules: cell_rules.into(), ..sample() }
     }
 
+    /// With a log file, too.
+    fn logged() -> Manifest {
+        Manifest { newest_log: 0x1_0000_0002, ..ruled() }
+    }
+
     fn load(bytes: &[u8]) -> Result<Option<Manifest>> {
         let fs = SimFs::default();
         fs.put(&Path::new(DIR).join(FILE_NAME), bytes);
@@ -546,6 +574,24 @@ mod tests {
     }
 
     #[test]
+    fn manifest_with_a_log_file_is_of_version_5_and_loads_equal() {
+        for manifest in [logged(), Manifest { newest_log: 1, ..sample() }] {
+            let bytes = manifest.encode();
+            assert_eq!(bytes[6], 5);
+            let number = bytes.get(bytes.len() - 12..bytes.len() - 4).unwrap();
+            assert_eq!(number, manifest.newest_log.to_le_bytes());
+            assert_eq!(load(&bytes).unwrap(), Some(manifest));
+        }
+        let mut bytes = Manifest { newest_log: 1, ..sample() }.encode();
+        bytes.truncate(bytes.len() - 4);
+        let number = bytes.len() - 8;
+        *bytes.get_mut(number).unwrap() = 0;
+        let crc = crc32fast::hash(&bytes).to_le_bytes();
+        bytes.extend_from_slice(&crc);
+        assert_eq!(load(&bytes).unwrap_err().kind(), ErrorKind::Corruption, "it would be of version 2");
+    }
+
+    #[test]
     fn manifest_of_version_1_is_read() {
         let (manifest, golden) = golden_1();
         let bytes: Vec<u8> = (0..golden.len() / 2)
@@ -574,7 +620,7 @@ mod tests {
 
     #[test]
     fn manifest_damaged_anywhere_is_corruption() {
-        [sample(), ruled()].iter().for_each(check_damage);
+        [sample(), ruled(), logged()].iter().for_each(check_damage);
     }
 
     fn check_damage(manifest: &Manifest) {
@@ -592,7 +638,7 @@ mod tests {
 
     #[test]
     fn manifest_with_hostile_bytes_never_panics() {
-        [sample(), ruled()].iter().for_each(check_hostile);
+        [sample(), ruled(), logged()].iter().for_each(check_hostile);
     }
 
     /// Valid checksums, so that the decoder behind them is reached.
@@ -656,7 +702,7 @@ mod tests {
 
     #[test]
     fn store_failing_anywhere_leaves_old_or_new() {
-        let (old, new) = (Manifest::new(Retention::default()), ruled());
+        let (old, new) = (Manifest::new(Retention::default()), logged());
         for fault in Fault::ALL {
             for operation in 0.. {
                 let fs = SimFs::default();

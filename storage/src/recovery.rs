@@ -140,7 +140,7 @@ fn remove_unlisted(
 fn replay(store: &Store, manifest: &Manifest) -> Result<ReplayReport> {
     let active = Arc::clone(&store.version().active);
     let dir = wal_dir(&store.dir);
-    let report = wal::replay(&*store.env.fs, &dir, manifest.wal_floor, &mut |_, record| {
+    let report = wal::replay(&*store.env.fs, &dir, manifest.log_extent(), &mut |_, record| {
         match record {
             Record::Definitions(definitions) => {
                 definitions.iter().try_for_each(|definition| store.catalog.define(definition))?;

@@ -57,7 +57,8 @@ fn fill(fs: &dyn Fs, from: &Path, manifest: &Manifest, dir: &Path) -> Result<Sna
     place_all(fs, (series_dir(from), series_dir(dir)), catalog, &mut report)?;
     fs.create_dir_all(&wal_dir(dir))?;
     report.segment_bytes = manifest.segments.iter().map(|meta| meta.bytes).sum();
-    manifest.store(fs, dir)?;
+    // Its log is empty.
+    Manifest { newest_log: 0, ..Manifest::clone(manifest) }.store(fs, dir)?;
     Ok(report)
 }
 

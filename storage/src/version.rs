@@ -7,7 +7,8 @@
 //!
 //! Commits come one after the other, from two lanes of jobs (`engine`): an [`Edit`] says what a job changes, and is
 //! applied to what is live then. Each part of the manifest is changed by one lane only: the floor of the log and the
-//! catalog files by flushes, all else but the list of segments by the other jobs.
+//! catalog files by flushes, all else but the list of segments by the other jobs. The newest log file is named by who
+//! leads a write group ([`Store::name_log`]).
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -424,6 +425,19 @@ impl Store {
         for live in given_up {
             live.segment.remove_when_unused();
         }
+        Ok(())
+    }
+
+    /// Names a new log file in the manifest, durably; its header is durable already. Readers see nothing of it, so the
+    /// version stays. Waits for a commit that is under way.
+    ///
+    /// # Errors
+    /// As [`Store::commit`]: either manifest stands on disk, and the log file is there for both.
+    pub(crate) fn name_log(&self, number: u64) -> Result<()> {
+        let mut manifest = self.manifest.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = Manifest { newest_log: number, ..Manifest::clone(&manifest) };
+        next.store(&*self.env.fs, &self.dir)?;
+        *manifest = Arc::new(next);
         Ok(())
     }
 

@@ -1,8 +1,8 @@
 //! Databases that an earlier build wrote are opened, and hold what they were given. `tests/compat/v1` is a fixture
 //! of format version 1 of all files, `v2` of segments in version 2, `v2-dense` one with cells of one minute, `v3` of
 //! catalog and log files in version 2, with series that left, `v4` and `v4-dense` of segments in version 3,
-//! `v5` and `v5-dense` in version 4, `v6` of a manifest in version 4, with rules for cells, `v8` and `v8-dense` of segments in
-//! version 5; `tests/compat/program.rs` says what is in them.
+//! `v5` and `v5-dense` in version 4, `v6` of a manifest in version 4, with rules for cells, `v7` in version 5, which names the
+//! newest log file, `v8` and `v8-dense` of segments in version 5; `tests/compat/program.rs` says what is in them.
 
 #![expect(unreachable_pub, reason = "the program is shared with the example that makes the fixture")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panic, its helpers too")]
@@ -256,7 +256,7 @@ fn listed(view: &dyn Scan) -> BTreeMap<String, SeriesId> {
 }
 
 /// The fixtures, and the one in the format that is written now.
-const VERSIONS: [&str; 7] = ["v1", "v2", "v3", "v4", "v5", "v6", NEWEST];
+const VERSIONS: [&str; 8] = ["v1", "v2", "v3", "v4", "v5", "v6", "v7", NEWEST];
 const NEWEST: &str = "v8";
 /// Those with cells of one minute, and what they keep of texts.
 const DENSE: [(&str, StatSet); 4] = [
@@ -327,9 +327,29 @@ fn fixture_made_now_holds_what_it_was_given() {
 fn fixture_with_rules_for_cells_keeps_them_and_older_ones_have_none() {
     let manifest = |version| Manifest::load(&OsFs, &fixture(version)).unwrap().unwrap();
     assert!(manifest("v5").cell_rules.is_empty());
-    let shown: Vec<String> = manifest(NEWEST).cell_rules.iter().map(ToString::to_string).collect();
+    let shown: Vec<String> = manifest("v6").cell_rules.iter().map(ToString::to_string).collect();
     let of_texts = ["*.state=gauge+uniq", "*.note=gauge+uniq", "*.text=gauge+uniq", "*.body=gauge+uniq"];
     assert_eq!(shown, of_texts);
+}
+
+#[test]
+fn fixture_that_names_its_log_file_is_refused_without_it_and_older_ones_name_none() {
+    let manifest = |dir: &Path| Manifest::load(&OsFs, dir).unwrap().unwrap();
+    assert!(VERSIONS[..6].iter().all(|version| manifest(&fixture(version)).newest_log == 0));
+    let (_home, dir) = copy("v7");
+    let name = "wal-0000000000000005.log";
+    assert_eq!(manifest(&dir).newest_log, 5);
+    fs::remove_file(dir.join("wal").join(name)).unwrap();
+    let error = program::open(&dir, NOW_NS).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corruption);
+    assert!(error.to_string().contains(name), "{error}");
+    // A start names the log file of an older one with its first write.
+    let (_home, dir) = copy("v6");
+    drop(program::open(&dir, NOW_NS).unwrap());
+    assert_eq!(manifest(&dir).newest_log, 0);
+    let (engine, _) = program::open(&dir, NOW_NS).unwrap();
+    engine.flush().unwrap();
+    assert_ne!(manifest(&dir).newest_log, 0);
 }
 
 #[test]

@@ -19,7 +19,7 @@ use icecore_storage::model::{
 use icecore_storage::options::Retention;
 use icecore_storage::segment::{PageCache, PageKeys, Segment, SegmentWriter};
 use icecore_storage::wal::record::{ROWS, encode_rows};
-use icecore_storage::wal::{Record, Writer, replay};
+use icecore_storage::wal::{Extent, Record, Writer, replay};
 use icecore_storage::{ErrorKind, Result};
 use peak_alloc::PeakAlloc;
 
@@ -98,7 +98,7 @@ fn log_with_a_changed_byte_is_same_prefix_or_corruption() {
     let dir = Path::new("/db/wal");
     let read = |fs: &SimFs| {
         let mut records: Vec<(u64, Record)> = Vec::new();
-        let report = replay(fs, dir, 0, &mut |seq, record| {
+        let report = replay(fs, dir, Extent::default(), &mut |seq, record| {
             records.push((seq, record));
             Ok(())
         })?;
@@ -106,7 +106,7 @@ fn log_with_a_changed_byte_is_same_prefix_or_corruption() {
     };
     let fs = SimFs::default();
     let report = read(&fs).unwrap().1;
-    let mut writer = Writer::open(Arc::new(fs.clone()), dir, &report, 1 << 20).unwrap();
+    let mut writer = Writer::open(Arc::new(fs.clone()), dir, &report, 1 << 20, Box::new(|_| Ok(()))).unwrap();
     let mut last_group_offset = 0;
     for group in 0..70 {
         let mut payloads = [Vec::new(), Vec::new(), Vec::new()];

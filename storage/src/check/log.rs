@@ -25,7 +25,7 @@ impl Checker<'_> {
         }
         let (catalog, is_whole) = (&self.catalog, self.is_catalog_whole);
         let mut named = RoaringBitmap::new();
-        let replayed = replay(&**self.fs, &dir, manifest.wal_floor, &mut |seq, record| {
+        let replayed = replay(&**self.fs, &dir, manifest.log_extent(), &mut |seq, record| {
             let checked = match record {
                 Record::Definitions(_) if !is_whole => Ok(()),
                 Record::Definitions(definitions) => {
@@ -62,17 +62,17 @@ impl Checker<'_> {
                 self.is_catalog_whole = false;
                 let message = "acknowledged rows behind this place, not in segments yet, cannot be read";
                 let error = Error::corruption(format!("{error}; {message}"));
-                self.report.damage(&file_of(&dir, numbers, &error), &error, None);
+                self.report.damage(&file_of(&dir, &numbers, manifest.newest_log, &error), &error, None);
             }
         }
         Ok(())
     }
 }
 
-/// The log file that an error of the replay names; else the directory.
-fn file_of(dir: &Path, numbers: Vec<u64>, error: &Error) -> PathBuf {
+/// The log file that an error of the replay names, which may be a missing one; else the directory.
+fn file_of(dir: &Path, numbers: &[u64], newest: u64, error: &Error) -> PathBuf {
     let text = error.to_string();
-    let mut paths = numbers.into_iter().map(|number| file_path(dir, number));
+    let mut paths = numbers.iter().chain([&newest]).map(|number| file_path(dir, *number));
     paths.find(|path| text.starts_with(&path.display().to_string())).unwrap_or(dir.to_owned())
 }
 

@@ -172,7 +172,8 @@ fn check_page_damage_names_measurement_and_time() {
 #[test]
 fn check_missing_files_are_damage() {
     let fs = database();
-    for part in [segments_dir(Path::new(DIR)), series_dir(Path::new(DIR)), Path::new(DIR).to_owned()] {
+    let dir = Path::new(DIR);
+    for part in [segments_dir(dir), series_dir(dir), wal_dir(dir), dir.to_owned()] {
         for path in files(&fs, part).into_iter().filter(|path| fs.open(path).is_ok()) {
             let bytes = bytes_of(&fs, &path);
             fs.remove(&path).unwrap();
@@ -228,6 +229,8 @@ fn check_catalog_that_lacks_what_segments_use_is_damage() {
     let log = files(&fs, wal_dir(dir)).remove(0);
     assert!(found(&fs).findings[0].path == log, "a definition stands on one that is missing");
     fs.remove(&log).unwrap();
+    manifest.newest_log = 0;
+    manifest.store(&*fs, dir).unwrap();
     let report = found(&fs);
     let is_named = |what: &str| report.findings.iter().any(|finding| finding.what.contains(what));
     assert!(is_named("measurement cpu with id 0 is not in the catalog"), "{report:?}");

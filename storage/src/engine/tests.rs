@@ -10,6 +10,7 @@ mod groups;
 mod lanes;
 mod layers;
 mod load;
+mod logs;
 mod machine;
 mod moments;
 mod pieces;
@@ -65,6 +66,10 @@ impl Rig {
     }
 
     fn write(&self, rows: &[(&str, i64, f64)]) -> WriteReport {
+        self.try_write(rows).unwrap()
+    }
+
+    fn try_write(&self, rows: &[(&str, i64, f64)]) -> Result<WriteReport> {
         let mut keys = Vec::new();
         for (host, _, _) in rows {
             let mut key = Vec::new();
@@ -76,7 +81,7 @@ impl Rig {
             batch.fields.push(Field { name: b"usage", value: ValueRef::Float(*value) });
             batch.push_row(key, *ts_ns, line);
         }
-        self.engine.write(&batch).unwrap()
+        self.engine.write(&batch)
     }
 
     fn read(&self) -> Model {

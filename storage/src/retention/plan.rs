@@ -86,7 +86,7 @@ pub fn plan_directory(fs: &dyn Fs, dir: &Path, now_ns: i64, guard: Guard) -> Res
         return Err(Error::new(crate::ErrorKind::NotFound, message));
     };
     let mut hull: Option<TimeRange> = None;
-    replay(fs, &wal_dir(dir), manifest.wal_floor, &mut |_, record| {
+    replay(fs, &wal_dir(dir), manifest.log_extent(), &mut |_, record| {
         if let Record::Rows(blocks) = record {
             for ts_ns in blocks.iter().flat_map(|(_, rows)| &rows.ts_ns) {
                 let TimeRange { start_ns, end_ns } = hull.unwrap_or(TimeRange::new(*ts_ns, *ts_ns));

@@ -7,7 +7,10 @@
 //!   The whole frames of a torn group stay; a frame is the atomic unit.
 //! - Any other bad frame is corruption: a frame behind it says that its group had been synced, or a newer file is
 //!   there, and a file is begun only when the one before it is synced.
-//! - A newest file without a whole header is a creation that was cut short; it never held a frame.
+//! - A newest file without a whole header is a creation that was cut short; it never held a frame. Unless the manifest
+//!   names it: then it had its header, and may have had frames.
+//! - The file that the manifest names as the newest is missing: it may have had frames. A file behind it is one that was
+//!   begun and not named yet.
 //! - A gap in the numbers of files or records is corruption, unless everything missing lies below the floor (a
 //!   release whose removals a power cut undid in part).
 
@@ -23,6 +26,15 @@ use crate::{Error, Result};
 /// Longer log files are not read; the writer rotates far below.
 const FILE_BYTES_MAX: u64 = 2 << 30;
 
+/// How far the log reaches, as the manifest says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Extent {
+    /// First sequence number that segments do not cover.
+    pub floor_seq: u64,
+    /// Number of the newest file that may hold acknowledged records; 0 when none was named.
+    pub newest_file: u64,
+}
+
 /// What a replay found, and where the log goes on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReplayReport {
@@ -36,6 +48,8 @@ pub struct ReplayReport {
     pub(crate) files: Vec<LogFile>,
     /// A newest file whose header is cut short.
     pub(crate) stillborn: Option<u64>,
+    /// The file that the manifest names as the newest; 0 when none.
+    pub(crate) named_file: u64,
     /// Group of the next append.
     pub(crate) next_group: u64,
 }
@@ -73,25 +87,32 @@ pub(crate) fn file_numbers(fs: &dyn Fs, dir: &Path) -> Result<Vec<u64>> {
     Ok(numbers)
 }
 
-/// Reads the log in `dir` and calls `apply` with each record whose sequence number is at least `floor_seq`, in
+/// Reads the log in `dir` and calls `apply` with each record whose sequence number is at least that of the floor, in
 /// order. Holds one file in memory at a time.
 ///
 /// # Errors
-/// `Corruption`, naming file and offset, when records from the floor on are damaged or missing; `Conflict` for
-/// files of another version; errors of the file system and of `apply`. Some records may have been handed out.
+/// `Corruption`, naming file and offset, when records from the floor on are damaged or missing, or the file that the
+/// manifest names; `Conflict` for files of another version; errors of the file system and of `apply`. Some records may
+/// have been handed out.
 pub fn replay(
     fs: &dyn Fs,
     dir: &Path,
-    floor_seq: u64,
+    extent: Extent,
     apply: &mut dyn FnMut(u64, Record) -> Result<()>,
 ) -> Result<ReplayReport> {
+    let Extent { floor_seq, newest_file } = extent;
     let numbers = file_numbers(fs, dir)?;
+    if newest_file != 0 && !numbers.contains(&newest_file) {
+        let error = Error::corruption("it is named by the manifest and missing");
+        return Err(error.context(file_path(dir, newest_file).display()));
+    }
     let report = ReplayReport {
         records: 0,
         next_seq: floor_seq.max(1),
         torn_bytes: 0,
         files: Vec::with_capacity(numbers.len()),
         stillborn: None,
+        named_file: newest_file,
         next_group: 1,
     };
     let floor_seq = floor_seq.max(1);
@@ -162,12 +183,14 @@ impl Replay<'_> {
 
     fn file(&mut self, number: u64, bytes: &[u8], age: Age) -> Result<()> {
         let Some(header) = Header::decode(bytes)? else {
-            if age == Age::Newest && bytes.len() <= HEADER_BYTES {
+            let is_named = number <= self.report.named_file;
+            if age == Age::Newest && bytes.len() <= HEADER_BYTES && !is_named {
                 self.report.stillborn = Some(number);
                 self.report.torn_bytes += bytes.len() as u64;
                 return Ok(());
             }
-            return Err(Error::corruption("file header is damaged"));
+            let what = if bytes.len() < HEADER_BYTES { "cut short" } else { "damaged" };
+            return Err(Error::corruption(format!("file header is {what}")));
         };
         if header.number != number {
             return Err(Error::corruption(format!("file header says it is file {:016x}", header.number)));

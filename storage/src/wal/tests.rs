@@ -9,13 +9,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::record::{DEFINITIONS, encode_definitions};
-use super::{Record, ReplayReport, Writer, replay};
+use super::writer::NameFile;
+use super::{Extent, Record, ReplayReport, Writer, replay};
 use crate::Result;
-use crate::fs::{Fs, SimFs};
+use crate::fs::{Fs, SimFs, replace};
 use crate::model::MeasurementId;
 use crate::series::definition::Definition;
 
 const DIR: &str = "/db/wal";
+/// Stands for the manifest: the number of the newest log file.
+const NEWEST: &str = "/db/NEWEST";
 
 /// A record that says its own number.
 fn record(number: u32) -> Record {
@@ -41,7 +44,9 @@ fn append(writer: &mut Writer, numbers: std::ops::Range<u32>) -> Result<u64> {
 /// All records from `floor_seq` on.
 fn read(fs: &SimFs, floor_seq: u64) -> Result<(Vec<(u64, Record)>, ReplayReport)> {
     let mut records = Vec::new();
-    let report = replay(fs, Path::new(DIR), floor_seq, &mut |seq, record| {
+    let newest = fs.get(Path::new(NEWEST)).map(|bytes| u64::from_le_bytes(bytes.try_into().unwrap()));
+    let extent = Extent { floor_seq, newest_file: newest.unwrap_or(0) };
+    let report = replay(fs, Path::new(DIR), extent, &mut |seq, record| {
         records.push((seq, record));
         Ok(())
     })?;
@@ -50,7 +55,17 @@ fn read(fs: &SimFs, floor_seq: u64) -> Result<(Vec<(u64, Record)>, ReplayReport)
 
 fn open(fs: &SimFs, file_bytes_max: u64) -> Result<Writer> {
     let (_, report) = read(fs, 0)?;
-    Writer::open(Arc::new(fs.clone()), Path::new(DIR), &report, file_bytes_max)
+    open_at(fs, &report, file_bytes_max)
+}
+
+fn open_at(fs: &SimFs, report: &ReplayReport, file_bytes_max: u64) -> Result<Writer> {
+    Writer::open(Arc::new(fs.clone()), Path::new(DIR), report, file_bytes_max, names(fs))
+}
+
+/// Keeps the number of the newest log file on the same disk.
+fn names(fs: &SimFs) -> Box<NameFile> {
+    let fs = fs.clone();
+    Box::new(move |number| replace(&fs, Path::new(NEWEST), &number.to_le_bytes()))
 }
 
 /// Records 1..=count with their sequence numbers, which are the same.

@@ -1,9 +1,10 @@
 //! Appends to the log: one append per write group, syncs when told, rotates by size, releases what segments cover.
 //! Single-threaded; [`GroupCommit`](super::GroupCommit) shares it among threads.
 //!
-//! Order of events for a new file: sync the old one, create, header, sync, sync the directory, and only then the
-//! first frame. So a header proves everything before it durable, and a file without a whole header never held a
-//! frame. A process never appends to a file of an earlier one: it replaces the newest by a copy without the torn
+//! Order of events for a new file: sync the old one, create, header, sync, sync the directory, name it (in the
+//! manifest), and only then the first frame. So a header proves everything before it durable, and a file without a whole
+//! header, or one that is not named, never held a frame. The file that is named as the newest is never removed, nor
+//! made anew. A process never appends to a file of an earlier one: it replaces the newest by a copy without the torn
 //! tail, and begins a new file with its first group, so that no byte is ever appended behind bytes of unknown state.
 //! The copy is needed because the bytes may be those of a failed sync: readable, marked clean, and never on disk; a
 //! sync of that file would succeed and write nothing.
@@ -12,6 +13,7 @@
 //! the pages that it failed to write.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -24,8 +26,11 @@ use crate::{Error, ErrorKind, Result};
 /// Rotation sizes are held to what the reader takes in one piece.
 const FILE_BYTES_MAX: u64 = 1 << 30;
 
+/// Keeps the number of the newest file, durably, for the next [`replay`](super::replay). After an error either the new or
+/// the old number is kept; it is asked again before anything is appended to the file.
+pub type NameFile = dyn Fn(u64) -> Result<()> + Send + Sync;
+
 /// The end of the log.
-#[derive(Debug)]
 pub struct Writer {
     fs: Arc<dyn Fs>,
     dir: PathBuf,
@@ -33,6 +38,9 @@ pub struct Writer {
     /// All files, oldest first; the last one is being written when `current` is there.
     files: VecDeque<LogFile>,
     current: Option<Box<dyn File>>,
+    name_file: Box<NameFile>,
+    /// The newest file that is named for certain; 0 when none is.
+    named: u64,
     next_number: u64,
     next_seq: u64,
     next_group: u64,
@@ -42,14 +50,27 @@ pub struct Writer {
     buffer: Vec<u8>,
 }
 
+impl fmt::Debug for Writer {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Writer").field("dir", &self.dir).field("files", &self.files).finish_non_exhaustive()
+    }
+}
+
 impl Writer {
     /// Takes over the log that `report` describes: removes a newest file without a whole header, replaces the newest
     /// of the others by a durable copy without the torn tail. One that is only a header stays, too: it proves what is
-    /// before it, or says how far segments cover the log. The first file is made with the first append.
+    /// before it, or says how far segments cover the log. The first file is made with the first append. Each new file is
+    /// named by `name_file` before anything is appended to it.
     ///
     /// # Errors
     /// Those of the file system; the log is then as it was, and may be opened again.
-    pub fn open(fs: Arc<dyn Fs>, dir: &Path, report: &ReplayReport, file_bytes_max: u64) -> Result<Self> {
+    pub fn open(
+        fs: Arc<dyn Fs>,
+        dir: &Path,
+        report: &ReplayReport,
+        file_bytes_max: u64,
+        name_file: Box<NameFile>,
+    ) -> Result<Self> {
         fs.create_dir_all(dir)?;
         let files: VecDeque<LogFile> = report.files.iter().copied().collect();
         if let Some(number) = report.stillborn {
@@ -66,6 +87,8 @@ impl Writer {
             next_number: files.back().map_or(1, |newest| newest.number.saturating_add(1)),
             files,
             current: None,
+            name_file,
+            named: report.named_file,
             next_seq: report.next_seq,
             next_group: report.next_group,
             synced_group: report.next_group.saturating_sub(1),
@@ -112,23 +135,28 @@ impl Writer {
     }
 
     /// Removes the files whose records all lie below `floor_seq`, the one being written too: a new one is begun before,
-    /// whose header tells a later start where the log goes on, whatever the manifest says. After poison that one stays.
+    /// whose header tells a later start where the log goes on, whatever the manifest says; also where no record was
+    /// logged. After poison that one stays.
     ///
     /// # Errors
     /// Those of the file system; but for those of the sync before a new file they do not poison, and the next call
     /// tries again.
     pub fn release(&mut self, floor_seq: u64) -> Result<()> {
-        let is_covered = self.next_seq <= floor_seq && self.files.back().is_some_and(LogFile::has_frames);
         // Behind a failed append or sync no file is begun, as its header would call what is before it whole.
-        if is_covered && !self.is_poisoned() {
-            // When the beginning fails, the new file may be there with its header: nothing may follow in the old one.
-            self.end_file()?;
-            self.begin_file()?;
+        if self.next_seq <= floor_seq && !self.is_poisoned() {
+            if self.files.back().is_none_or(|newest| newest.first_seq < self.next_seq) {
+                // When the beginning fails, the new file may be there with its header: nothing may follow in the old one.
+                self.sync()?;
+                self.current = None;
+                self.begin_file()?;
+            }
+            self.name_newest()?;
         }
         let mut is_changed = false;
         while let Some(oldest) = self.files.front() {
-            // The newest stays: its header says where the log goes on.
-            if self.files.get(1).is_none_or(|next| floor_seq < next.first_seq) {
+            // The newest stays: its header says where the log goes on. So does the one that a start will look for.
+            if self.named <= oldest.number || self.files.get(1).is_none_or(|next| floor_seq < next.first_seq)
+            {
                 break;
             }
             let path = file_path(&self.dir, oldest.number);
@@ -149,7 +177,7 @@ impl Writer {
     }
 
     /// Refuses all further writes.
-    pub(crate) fn poison(&mut self, cause: impl std::fmt::Display) {
+    pub(crate) fn poison(&mut self, cause: impl fmt::Display) {
         self.poison.get_or_insert_with(|| cause.to_string());
     }
 
@@ -231,17 +259,26 @@ impl Writer {
         Ok(())
     }
 
-    /// Begins a new file when there is none or when the current one has frames and would grow too long.
+    /// Begins a new file when there is none or when the current one has frames and would grow too long. The one that is
+    /// to be written is named afterwards.
     fn rotate_for(&mut self, more_bytes: u64) -> Result<()> {
-        if self.current.is_some() {
-            let newest = self.files.back();
-            let is_room = |newest: &LogFile| newest.bytes.saturating_add(more_bytes) <= self.file_bytes_max;
-            if newest.is_some_and(|newest| !newest.has_frames() || is_room(newest)) {
-                return Ok(());
-            }
+        let is_room = |newest: &LogFile| newest.bytes.saturating_add(more_bytes) <= self.file_bytes_max;
+        let goes_on = self.files.back().is_some_and(|newest| !newest.has_frames() || is_room(newest));
+        if self.current.is_none() || !goes_on {
+            self.try_sync()?;
+            self.begin_file()?;
         }
-        self.try_sync()?;
-        self.begin_file()
+        self.name_newest()
+    }
+
+    /// Names the newest file, if that is not done.
+    fn name_newest(&mut self) -> Result<()> {
+        let newest = self.files.back().map_or(0, |newest| newest.number);
+        if self.named < newest {
+            (self.name_file)(newest)?;
+            self.named = newest;
+        }
+        Ok(())
     }
 
     fn begin_file(&mut self) -> Result<()> {

@@ -198,6 +198,28 @@ fn replay_empty_or_bare_newest_file_is_legal_and_followed() {
 }
 
 #[test]
+fn replay_newest_file_without_a_whole_header_is_corruption_once_it_is_named() {
+    for left in 0..HEADER_BYTES {
+        let fs = synced_log(4, 2);
+        let path = file_path(Path::new(DIR), 1);
+        fs.put(&path, &bytes_of(&fs)[..left]);
+        let error = read(&fs, 0).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corruption, "cut at {left}");
+        assert!(error.to_string().contains("wal-0000000000000001.log: file header is cut short"), "{error}");
+        // A file that was begun after it says nothing of it.
+        let header = super::super::frame::Header { number: 2, first_seq: 5, first_group: 3 }.encode();
+        fs.put(&file_path(Path::new(DIR), 2), &header);
+        assert_eq!(read(&fs, 0).unwrap_err().kind(), ErrorKind::Corruption, "cut at {left}");
+        fs.remove(&path).unwrap();
+        let error = read(&fs, 5).unwrap_err();
+        assert!(
+            error.to_string().contains("wal-0000000000000001.log: it is named by the manifest"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
 fn replay_no_directory_is_an_empty_log() {
     let (records, report) = read(&SimFs::default(), 40).unwrap();
     assert_eq!((records.len(), report.next_seq), (0, 40));
@@ -271,7 +293,7 @@ fn file_begun_by_a_release_says_after_each_start_what_is_covered() {
     let reopen = |fs: &SimFs| {
         let (records, report) = read(fs, 4).unwrap();
         assert_eq!((records.len(), report.next_seq, report.next_group), (0, 4, 4));
-        Writer::open(Arc::new(fs.clone()), Path::new(DIR), &report, 1 << 20).unwrap()
+        open_at(fs, &report, 1 << 20).unwrap()
     };
     reopen(&fs);
     reopen(&fs).release(4).unwrap();

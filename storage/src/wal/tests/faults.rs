@@ -1,5 +1,8 @@
 //! Failing and crashing at every operation of the simulated disk.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::super::frame::HEADER_BYTES;
 use super::*;
 use crate::ErrorKind;
 use crate::fs::sim::Fault;
@@ -82,7 +85,7 @@ fn crash_at_every_operation_keeps_what_was_acknowledged() {
 /// Opens the log and appends one record, synced; returns its sequence number.
 fn reopen(fs: &SimFs, outcome: &Outcome) -> Result<u64> {
     let (_, report) = read(fs, outcome.floor_seq)?;
-    let mut writer = Writer::open(Arc::new(fs.clone()), Path::new(DIR), &report, 300)?;
+    let mut writer = open_at(fs, &report, 300)?;
     let next = u32::try_from(report.next_seq).unwrap();
     append(&mut writer, next..next + 1)?;
     writer.sync()?;
@@ -196,14 +199,63 @@ fn release_after_the_file_was_ended_removes_all_that_is_covered() {
 
 #[test]
 fn release_failing_does_not_poison_and_is_tried_again() {
-    let fs = SimFs::default();
-    let mut writer = open(&fs, 150).unwrap();
-    (1..13).for_each(|number| _ = append(&mut writer, number..number + 1).unwrap());
-    fs.fail_at(fs.operations() + 1, Fault::Io);
-    writer.release(13).unwrap_err();
-    assert!(!writer.is_poisoned());
-    writer.release(13).unwrap();
-    assert_eq!(files(&fs).len(), 1);
+    let mut failures = 0;
+    for step in 0.. {
+        let fs = SimFs::default();
+        let mut writer = open(&fs, 150).unwrap();
+        (1..13).for_each(|number| _ = append(&mut writer, number..number + 1).unwrap());
+        writer.sync().unwrap();
+        fs.fail_at(fs.operations() + step, Fault::Io);
+        let released = writer.release(13);
+        assert!(!writer.is_poisoned());
+        assert_eq!(read(&fs, 13).unwrap().1.next_seq, 13, "step {step}");
+        if released.is_ok() {
+            break;
+        }
+        writer.release(13).unwrap();
+        assert_eq!(files(&fs).len(), 1, "step {step}");
+        assert_eq!(append(&mut writer, 13..14).unwrap(), 13);
+        assert_eq!(read(&fs, 13).unwrap().0.len(), 1, "step {step}");
+        failures += 1;
+    }
+    assert!(9 < failures, "a file with a header, its name, the removals: {failures}");
+}
+
+#[test]
+fn file_that_cannot_be_named_takes_no_frame() {
+    for is_append in [true, false] {
+        let fs = SimFs::default();
+        let (name, fails) = (names(&fs), Arc::new(AtomicBool::new(false)));
+        let told = Arc::clone(&fails);
+        let name_file = move |number| match told.load(Ordering::Relaxed) {
+            false => name(number),
+            true => Err(crate::Error::new(ErrorKind::Unavailable, "no manifest today")),
+        };
+        let (_, report) = read(&fs, 0).unwrap();
+        let shared = Arc::new(fs.clone());
+        let mut writer = Writer::open(shared, Path::new(DIR), &report, 100, Box::new(name_file)).unwrap();
+        append(&mut writer, 1..3).unwrap();
+        writer.sync().unwrap();
+        fails.store(true, Ordering::Relaxed);
+        if is_append {
+            assert_eq!(append(&mut writer, 3..4).unwrap_err().kind(), ErrorKind::Unavailable);
+            fails.store(false, Ordering::Relaxed);
+            assert_eq!(append(&mut writer, 3..4).unwrap_err().kind(), ErrorKind::Poisoned);
+        } else {
+            writer.release(3).unwrap_err();
+        }
+        let [first, second] = files(&fs).try_into().unwrap();
+        assert_eq!(fs.get(&second).unwrap().len(), HEADER_BYTES);
+        writer.release(3).map_or_else(|_| assert!(!is_append), |()| assert!(is_append));
+        assert!(fs.get(&first).is_some(), "a start looks for the one that is named");
+        assert_eq!(read(&fs, 0).unwrap().0, numbered(2));
+        if !is_append {
+            fails.store(false, Ordering::Relaxed);
+            assert_eq!(append(&mut writer, 3..4).unwrap(), 3);
+            writer.release(3).unwrap();
+            assert_eq!(files(&fs), [second], "it was named and took the frame");
+        }
+    }
 }
 
 #[test]
@@ -211,7 +263,7 @@ fn release_of_unsynced_records_cut_anywhere_leaves_a_log_that_opens() {
     // Found by the state machine: the file that the release began had no header yet, and so the torn tail before it
     // was taken for damage.
     for has_failed in [false, true] {
-        for operation in 0..8 {
+        for operation in 0..13 {
             for seed in 0..16 {
                 let fs = SimFs::default();
                 let mut writer = open(&fs, 1 << 20).unwrap();
