@@ -207,6 +207,7 @@ fn mask(width: usize) -> u64 {
 }
 
 #[cfg(test)]
+#[expect(clippy::indexing_slicing, reason = "a test that indexes past its own data should fail")]
 mod tests {
     use super::*;
 
@@ -234,7 +235,7 @@ mod tests {
             for places in
                 [&[0usize][..], &[63], &[64], &[3, 17, 99], &[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]]
             {
-                let mut values: Vec<u64> = (0..100).map(|index| index * 7 & mask(width)).collect();
+                let mut values: Vec<u64> = (0..100).map(|index| (index * 7) & mask(width)).collect();
                 for place in places {
                     values[*place] = long;
                 }
@@ -246,11 +247,12 @@ mod tests {
     /// The bytes are part of the file format.
     #[test]
     fn bytes_are_those_of_the_format() {
-        assert_eq!(written(&[1, 2, 3]), [2, 0b11_10_01]);
-        let mut values = vec![0b101; 9];
-        values[4] = 0b1111_1111_101;
+        assert_eq!(written(&[1, 2, 3]), [2, 0b0011_1001]);
+        let mut values = vec![5; 9];
+        values[4] = (255 << 3) | 5;
         let longer = [IS_PATCHED | 3, 1, 8];
-        let low = [0b01_101_101, 0b1_101_101_1, 0b101_101_10, 0b101];
+        // Nine times 101.
+        let low = [0b0110_1101, 0b1101_1011, 0b1011_0110, 0b0000_0101];
         assert_eq!(written(&values), [&longer[..], &low, &[4, 0xff]].concat());
     }
 
