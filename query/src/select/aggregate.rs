@@ -80,6 +80,27 @@ fn merge_stats<N: Number>(into: &mut Stats<N>, from: &Stats<N>) {
     }
 }
 
+/// Adds a value of a series, not earlier than those before it. Subqueries may have several at one time, of which first and
+/// last are the larger, as of several series.
+pub(crate) fn add_value(into: &mut Partial, ts_ns: i64, value: ValueRef<'_>, wants: StatSet) {
+    let is_beside = wants.has(StatSet::ENDS) && ends_of(into).is_some_and(|(_, last_ns)| last_ns == ts_ns);
+    if !is_beside {
+        return into.add(ts_ns, value, wants);
+    }
+    let mut one = Partial::empty(value.field_type());
+    one.add(ts_ns, value, wants);
+    merge_across(into, &one);
+}
+
+/// Times of the first and the last value, where they were asked for.
+pub(crate) fn ends_of(partial: &Partial) -> Option<(i64, i64)> {
+    match partial {
+        _ if partial.count() == 0 => None,
+        Partial::Text(stats) => Some((stats.first_ns, stats.last_ns)),
+        numbers => numbers.numbers().map(|numbers| (numbers.first_ns, numbers.last_ns)),
+    }
+}
+
 /// The value of a function over a partial; null when the partial is empty.
 pub(crate) fn partial_cell(function: Function, partial: &Partial, field_type: FieldType) -> Cell {
     if partial.count() == 0 {
@@ -327,7 +348,7 @@ impl Acc {
             Self::Partial(partial) => {
                 let sketch_bytes = |partial: &Partial| partial.uniques().map_or(0, Uniques::heap_bytes);
                 let before = sketch_bytes(partial);
-                partial.add(ts_ns, value, wants);
+                add_value(partial, ts_ns, value, wants);
                 Ok(sketch_bytes(partial).saturating_sub(before) as u64)
             }
             Self::Values(values) => values.add(value, Seen { count: 1, first_ns: ts_ns }, texts),
@@ -350,6 +371,14 @@ impl Acc {
         }
     }
 
+    /// Whether no value was added.
+    pub(crate) fn is_empty(&self) -> bool {
+        match self {
+            Self::Partial(partial) => partial.count() == 0,
+            Self::Values(values) => values.len() == 0,
+        }
+    }
+
     /// How many distinct values there are, and the bytes of their texts.
     pub(crate) fn distinct_size(&self, texts: &TextTable) -> (u64, u64) {
         let Self::Values(values) = self else { return (0, 0) };
@@ -366,7 +395,7 @@ impl Acc {
             Self::Partial(partial) => partial_cell(function, partial, field_type),
             Self::Values(values) => match function {
                 Function::Mode => values.mode(texts),
-                _ if values.len() == 0 => Cell::Null,
+                _ if self.is_empty() => Cell::Null,
                 _ => Cell::Int(i64::try_from(values.len()).unwrap_or(i64::MAX)),
             },
         }

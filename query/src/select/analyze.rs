@@ -9,7 +9,7 @@ use icecore_storage::model::FieldType;
 use icecore_storage::scan::{Scan, Schema};
 use regex::Regex;
 
-use super::ast::{Argument, Call, Dimension, Expr, Function, Name, NameKind, Pattern, Select, Source};
+use super::ast::{Argument, Call, Dimension, Expr, Fill, Function, Name, NameKind, Pattern, Select, Source};
 use super::filter::Filter;
 use super::node::{Binder, Leaves, Node, accepts};
 use super::stages::{self, Stages};
@@ -383,6 +383,12 @@ fn shape(select: &Select, items: &[Node], binder: &Binder<'_>, has_start: bool) 
     let is_selector = matches!(binder.calls.as_slice(), [call] if call.function.is_selector());
     if leaves.has_row || !leaves.tags.is_empty() {
         return match is_selector {
+            true if select.interval.is_some() && !matches!(select.fill, Fill::Null | Fill::None) => {
+                Err(Error::new(
+                    ErrorKind::Unsupported,
+                    "fill() other than null and none is not supported where columns stand beside a selector",
+                ))
+            }
             true => Ok(Shape::Selected),
             false => refuse(
                 "fields and tags cannot stand beside aggregates (only beside one of min, max, first, last); group by \

@@ -53,7 +53,7 @@ pub(crate) fn read(
     let end_ns = frame.range.end_ns.min(context.now_ns);
     let mut answer = Vec::with_capacity(points.len());
     for mut points in points {
-        points.sort_by_key(|(ts_ns, _)| *ts_ns);
+        settle(&mut points);
         let mut charge = || {
             context.budget.charge_points(plan.items.len() as u64)?;
             context.budget.charge_bytes(row_bytes(plan.items.len() + 1))
@@ -70,20 +70,22 @@ pub(crate) fn read(
     Ok(answer)
 }
 
+/// Puts points in the order of their times; of several at one time, of as many series, the largest value stays.
+fn settle(points: &mut Vec<Point>) {
+    points.sort_unstable_by(|left, right| left.0.cmp(&right.0).then(right.1.total_cmp(&left.1)));
+    points.dedup_by_key(|(ts_ns, _)| *ts_ns);
+}
+
 /// Asked before each bucket is made: a short text can ask for billions.
 type Charge<'a> = dyn FnMut() -> Result<()> + 'a;
 
-/// Areas by trapezoids between points, cut at the edges of buckets. Of several points at one time the last one goes on.
+/// Areas by trapezoids between points, cut at the edges of buckets.
 fn areas(points: &[Point], frame: &Frame<'_>, unit_ns: i64, charge: &mut Charge<'_>) -> Result<Buckets> {
     let mut buckets = Buckets::new();
     let mut points = points.iter().copied();
     let Some(mut before) = points.next() else { return Ok(buckets) };
     let (mut bucket_ns, mut sum) = (frame.bucket(before.0), 0.0);
     for point in points {
-        if point.0 == before.0 {
-            before = point;
-            continue;
-        }
         while let Some(end_ns) = frame.next_bucket(bucket_ns).filter(|end_ns| *end_ns <= point.0) {
             let share = distance(before.0, end_ns) / distance(before.0, point.0);
             let at_end = (end_ns, before.1 + (point.1 - before.1) * share);

@@ -71,8 +71,13 @@ pub(crate) fn read(
         (Some(needed), Order::Descending) => collector.read_last(group, range, needed, coverage)?,
         (None, _) => collector.read_range(group, range, coverage)?,
     }
-    collector.sort();
-    let rows = page.cut(std::mem::take(&mut collector.rows));
+    collector.cut();
+    let mut rows = std::mem::take(&mut collector.rows);
+    // Rows of a subquery may share a time and their tags: backwards is the mirror image.
+    if order == Order::Descending {
+        rows.reverse();
+    }
+    let rows = page.cut(rows);
     if needed.is_some() {
         context.budget.charge_points((rows.len() * plan.items.len()) as u64)?;
     }
@@ -184,8 +189,7 @@ impl Collector<'_> {
             None => self.context.budget.charge_points(self.plan.items.len() as u64)?,
             // Twice the page before each cut keeps the cost of sorting low and memory bounded.
             Some(needed) if self.rows.len() / 2 > needed.max(1024) => {
-                self.sort();
-                self.rows.truncate(needed);
+                self.cut();
             }
             Some(_) if self.rows.len() as u64 > self.context.budget.limits().points_max => {
                 self.context.budget.charge_points(self.rows.len() as u64)?;
@@ -206,20 +210,16 @@ impl Collector<'_> {
         self.context.budget.charge_bytes(bytes + new_key.map_or(0, key_bytes))
     }
 
-    /// By time; at equal times by tags.
-    fn sort(&mut self) {
+    /// Puts rows in order by time, at equal times by tags, and keeps those that are enough: the first or the last ones.
+    fn cut(&mut self) {
         let by_tags = |left: &Waiting, right: &Waiting| {
             if Arc::ptr_eq(&left.key, &right.key) { Ordering::Equal } else { left.key.cmp(&right.key) }
         };
+        self.rows.sort_by(|left, right| left.ts_ns.cmp(&right.ts_ns).then_with(|| by_tags(left, right)));
+        let spare = self.needed.map_or(0, |needed| self.rows.len().saturating_sub(needed));
         match self.order {
-            Order::Ascending => {
-                self.rows
-                    .sort_by(|left, right| left.ts_ns.cmp(&right.ts_ns).then_with(|| by_tags(left, right)));
-            }
-            Order::Descending => {
-                self.rows
-                    .sort_by(|left, right| right.ts_ns.cmp(&left.ts_ns).then_with(|| by_tags(right, left)));
-            }
+            Order::Ascending => self.rows.truncate(self.rows.len() - spare),
+            Order::Descending => drop(self.rows.drain(..spare)),
         }
     }
 }

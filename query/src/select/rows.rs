@@ -17,7 +17,7 @@ use super::ast::Function;
 use super::frame::{Buckets, Frame};
 use super::node::{Row, Tags};
 use super::run::Groups;
-use super::scalar::{Cell, Scalar, row_bytes};
+use super::scalar::{Cell, Scalar, order_cells, row_bytes};
 use crate::budget::Held;
 use crate::{Error, Result};
 
@@ -214,6 +214,8 @@ pub(crate) fn read(
     coverage: &mut Coverage,
 ) -> Result<Vec<Buckets>> {
     let (accumulated, texts) = accumulate(context, plan, groups, frame, coverage)?;
+    // A deviation of one value is empty, too, but of a row that is there.
+    let has_values = |accs: &Accs| accs.iter().flatten().any(|acc| !acc.is_empty());
     let cells_of = |accs: Accs| -> Vec<Cell> {
         let calls = plan.binder.calls.iter().zip(accs);
         calls
@@ -224,8 +226,8 @@ pub(crate) fn read(
             .collect()
     };
     let buckets_of = |group: GroupAccs| -> Buckets {
-        let buckets = group.into_iter().map(|(bucket_ns, accs)| (bucket_ns, cells_of(accs)));
-        buckets.filter(|(_, cells)| cells.iter().any(|cell| *cell != Cell::Null)).collect()
+        let buckets = group.into_iter().filter(|(_, accs)| has_values(accs));
+        buckets.map(|(bucket_ns, accs)| (bucket_ns, cells_of(accs))).collect()
     };
     Ok(accumulated.into_iter().map(buckets_of).collect())
 }
@@ -301,20 +303,41 @@ pub(crate) fn read_selected(
             context.budget.charge_points(plan.items.len() as u64)?;
             context.budget.charge_bytes(row_bytes(plan.items.len() + 2))?;
         }
-        if known.is_none_or(|known| is_better(call.function, row.ts_ns, value, known)) {
-            let value = value.to_cell();
-            let with_call = Row { calls: std::slice::from_ref(&value), ..*row };
-            let columns = plan.items.iter().map(|item| item.cell(&with_call)).collect();
-            group.insert(bucket_ns, Picked { ts_ns: row.ts_ns, value, columns });
+        let picked = || Picked::of(plan, value, row);
+        if known.is_none_or(|known| is_better(call.function, (row.ts_ns, value), known, picked)) {
+            group.insert(bucket_ns, picked());
         }
         Ok(Flow::Continue)
     })?;
     Ok(picked)
 }
 
-/// Whether a row is to be picked before the known one.
-pub(crate) fn is_better(function: Function, ts_ns: i64, value: Scalar<'_>, known: &Picked) -> bool {
-    order_of(function, (ts_ns, value), (known.ts_ns, known.value.scalar())) == Ordering::Less
+impl Picked {
+    pub(crate) fn of(plan: &Plan<'_>, value: Scalar<'_>, row: &Row<'_>) -> Self {
+        let value = value.to_cell();
+        let with_call = Row { calls: std::slice::from_ref(&value), ..*row };
+        let columns = plan.items.iter().map(|item| item.cell(&with_call)).collect();
+        Self { ts_ns: row.ts_ns, value, columns }
+    }
+
+    /// Which of two rows of one time and value is picked first: told by what is shown, so that it does not depend on the
+    /// order of series.
+    pub(crate) fn order_beside(&self, other: &Self) -> Ordering {
+        let mut columns =
+            self.columns.iter().zip(&other.columns).map(|(left, right)| order_cells(left, right));
+        columns.find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
+    }
+}
+
+/// Whether a row of this time and value is to be picked before the known one; `picked` makes it.
+pub(crate) fn is_better(
+    function: Function,
+    row: (i64, Scalar<'_>),
+    known: &Picked,
+    picked: impl FnOnce() -> Picked,
+) -> bool {
+    let order = order_of(function, row, (known.ts_ns, known.value.scalar()));
+    order.then_with(|| picked().order_beside(known)) == Ordering::Less
 }
 
 /// Which of two rows a selector picks first; at equal times the larger value, of equal values the earlier row. NaN never

@@ -16,7 +16,7 @@ use super::scalar::{Cell, row_bytes};
 use super::stages::Stages;
 use super::time::{TimeSplit, rfc3339, split_time};
 use super::{Context, Table, TableSeries, distinct, in_order, raw, rows, several, subquery, windows};
-use crate::{Error, ErrorKind, Result};
+use crate::Result;
 
 /// The series of a measurement that a statement reads, ascending by id, and the groups they belong to.
 #[derive(Debug, Default)]
@@ -350,13 +350,6 @@ impl Runner<'_> {
         groups: &Groups,
         frame: &Frame<'_>,
     ) -> Result<Vec<Vec<Vec<Cell>>>> {
-        let fill = self.select.fill;
-        if frame.interval.is_some() && !matches!(fill, Fill::Null | Fill::None) {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                "fill() other than null and none is not supported where columns stand beside a selector",
-            ));
-        }
         let mut leaves = Leaves::default();
         plan.items.iter().for_each(|item| item.leaves(&mut leaves));
         let is_alone = !leaves.has_row && leaves.tags.is_empty();
@@ -467,7 +460,7 @@ mod tests {
     use super::super::{execute, parse};
     use super::*;
     use crate::testing::Wide;
-    use crate::{Budget, Limits};
+    use crate::{Budget, ErrorKind, Limits};
 
     /// 50,000 series: with the keys of all of them held, each of these takes more than 14 MiB.
     #[test]

@@ -72,12 +72,7 @@ impl Kept {
         row: &Row<'_>,
     ) -> Result<()> {
         self.seen += 1;
-        let picked = || {
-            let value = value.to_cell();
-            let with_call = Row { calls: std::slice::from_ref(&value), ..*row };
-            let columns = plan.items.iter().map(|item| item.cell(&with_call)).collect();
-            Picked { ts_ns: row.ts_ns, value, columns }
-        };
+        let picked = || Picked::of(plan, value, row);
         if let Function::Sample(count) = function {
             if self.rows.len() < count {
                 return self.keep(context, picked());
@@ -100,7 +95,7 @@ impl Kept {
         }
         let tags = by.iter().map(|tag| row.tags.get(tag).unwrap_or_default().to_owned()).collect::<Vec<_>>();
         let known = self.by_tags.get(&tags);
-        if known.is_none_or(|known| is_better(extreme(function), row.ts_ns, value, known)) {
+        if known.is_none_or(|known| is_better(extreme(function), (row.ts_ns, value), known, picked)) {
             let picked = picked();
             let key: usize = tags.iter().map(|tag| tag.len() + size_of::<String>()).sum();
             self.charge(context, &picked, key as u64, self.by_tags.len() + usize::from(known.is_none()))?;
@@ -132,11 +127,9 @@ impl Kept {
     /// Keeps the best rows alone.
     fn cut(&mut self, function: Function) {
         self.rows.sort_by(|left, right| {
-            order_of(
-                extreme(function),
-                (left.ts_ns, left.value.scalar()),
-                (right.ts_ns, right.value.scalar()),
-            )
+            let (left_row, right_row) =
+                ((left.ts_ns, left.value.scalar()), (right.ts_ns, right.value.scalar()));
+            order_of(extreme(function), left_row, right_row).then_with(|| left.order_beside(right))
         });
         self.rows.truncate(count_of(function));
     }

@@ -16,6 +16,7 @@ use icecore_storage::scan::{
     TagMatcher, WindowRequest, WindowSlice,
 };
 
+use super::aggregate::add_value;
 use super::ast::{Compare, Expr, Fill, Function, Name, NameKind, Select, Source};
 use super::scalar::Cell;
 use super::time::TimeSplit;
@@ -338,7 +339,7 @@ impl Scan for InnerRows {
                 let end_ns = window.end_ns.saturating_add(shift_ns);
                 for row in series.rows_in(window.start_ns.saturating_add(shift_ns), end_ns) {
                     if let (Some(ts_ns), Some(value)) = (series.ts_ns.get(row), column.get(row)) {
-                        partial.add(*ts_ns, value, request.wants);
+                        add_value(partial, *ts_ns, value, request.wants);
                         found += 1;
                     }
                 }

@@ -31,7 +31,7 @@ pub(crate) struct TestScan {
 }
 
 impl TestScan {
-    /// Adds a row.
+    /// Writes a row; what is written again is replaced.
     pub(crate) fn push(
         &mut self,
         measurement: &str,
@@ -75,8 +75,10 @@ impl TestScan {
             row.insert(id, value.clone());
         }
         let series = SeriesId(u32::try_from(place).unwrap());
-        self.rows.push(TestRow { series, ts_ns, fields: row });
-        self.rows.sort_by_key(|row| (row.series, row.ts_ns));
+        match self.rows.binary_search_by_key(&(series, ts_ns), |row| (row.series, row.ts_ns)) {
+            Ok(place) => self.rows[place].fields.extend(row),
+            Err(place) => self.rows.insert(place, TestRow { series, ts_ns, fields: row }),
+        }
     }
 
     fn field_type(&self, measurement: MeasurementId, field: FieldId) -> FieldType {

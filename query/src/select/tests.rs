@@ -5,6 +5,7 @@ use icecore_storage::scan::Resolution;
 use proptest::prelude::*;
 
 mod calculated;
+mod ways;
 
 use super::testing::TestScan;
 use super::{Cell, Context, Statement, Table, chosen, execute, parse};

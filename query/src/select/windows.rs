@@ -13,7 +13,7 @@ use icecore_storage::scan::{
 };
 
 use super::Context;
-use super::aggregate::{merge_across, partial_cell};
+use super::aggregate::{ends_of, merge_across, partial_cell};
 use super::analyze::Plan;
 use super::ast::Function;
 use super::frame::{Buckets, Frame};
@@ -228,15 +228,6 @@ type Merged = Vec<Vec<Option<Partial>>>;
 fn wants_of(plan: &Plan<'_>, field: &FieldInfo) -> StatSet {
     let calls = plan.binder.calls.iter().filter(|call| call.field.as_ref() == Some(field));
     calls.fold(StatSet::COUNT, |wants, call| wants.with(call.wants()))
-}
-
-/// Times of the first and the last value, where they were asked for.
-fn ends_of(partial: &Partial) -> Option<(i64, i64)> {
-    match partial {
-        _ if partial.count() == 0 => None,
-        Partial::Text(stats) => Some((stats.first_ns, stats.last_ns)),
-        numbers => numbers.numbers().map(|numbers| (numbers.first_ns, numbers.last_ns)),
-    }
 }
 
 /// Whether a sum of floats is none.
