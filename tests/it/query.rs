@@ -5,6 +5,7 @@ mod kept;
 mod languages;
 mod laws;
 mod native;
+mod optimised;
 mod quantiles;
 mod sim;
 mod stale;

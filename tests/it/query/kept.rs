@@ -23,7 +23,7 @@ use icecore_storage::engine::Env;
 use icecore_storage::fs::SimFs;
 use icecore_storage::model::STALE_FIELD;
 
-use super::sim::Random;
+use super::sim::{Random, seeds};
 
 const SECOND_NS: i64 = 1_000_000_000;
 const MINUTE_NS: i64 = 60 * SECOND_NS;
@@ -254,15 +254,8 @@ fn judge(seed: u64) -> (usize, ResultStats) {
 
 #[test]
 fn kept_answers_are_those_that_would_be_computed() {
-    let count = match std::env::var("ICECORE_TEST_SCALE").as_deref() {
-        Ok("nightly") => 2_000,
-        Ok("long") => 200,
-        _ => 20,
-    };
-    let seed = std::env::var("ICECORE_TEST_SEED").ok().map(|seed| seed.parse().unwrap());
-    let seeds = seed.map_or(1..=count, |seed: u64| seed..=seed);
     let (mut compared, mut hits, mut partial_hits, mut asked) = (0, 0, 0, 0);
-    for seed in seeds {
+    for seed in seeds(20, 200, 2_000) {
         let (points, stats) = judge(seed);
         compared += points;
         hits += stats.hits;

@@ -22,7 +22,7 @@ use icecore_storage::clock::ManualClock;
 use icecore_storage::model::{SeriesSet, TimeRange};
 use icecore_storage::scan::Resolution;
 
-use super::sim::{Random, open, write};
+use super::sim::{Random, open, seeds, write};
 
 const SECOND_NS: i64 = 1_000_000_000;
 const MINUTE_NS: i64 = 60 * SECOND_NS;
@@ -461,15 +461,8 @@ fn judge(seed: u64) -> (usize, usize) {
 #[test]
 fn queries_over_layers_answer_as_over_rows() {
     // 10,000 questions; the long form has ten, the night's a hundred times as many.
-    let count = match std::env::var("ICECORE_TEST_SCALE").as_deref() {
-        Ok("nightly") => 4_450,
-        Ok("long") => 445,
-        _ => 45,
-    };
-    let seed = std::env::var("ICECORE_TEST_SEED").ok().map(|seed| seed.parse().unwrap());
-    let seeds = seed.map_or(1..=count, |seed: u64| seed..=seed);
     let (mut asked, mut compared) = (0, 0);
-    for seed in seeds {
+    for seed in seeds(45, 445, 4_450) {
         let (questions, points) = judge(seed);
         (asked, compared) = (asked + questions, compared + points);
     }

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test ends at the first surprise")]
 
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,6 +13,18 @@ use icecore_storage::clock::ManualClock;
 use icecore_storage::engine::Env;
 use icecore_storage::fs::SimFs;
 use icecore_storage::options::Options;
+
+/// Seeds of a law: so many for `cargo test`, for `ICECORE_TEST_SCALE=long` and `=nightly`, or the one in
+/// `ICECORE_TEST_SEED`.
+pub(super) fn seeds(short: u64, long: u64, nightly: u64) -> RangeInclusive<u64> {
+    let count = match std::env::var("ICECORE_TEST_SCALE").as_deref() {
+        Ok("nightly") => nightly,
+        Ok("long") => long,
+        _ => short,
+    };
+    let seed = std::env::var("ICECORE_TEST_SEED").ok().map(|seed| seed.parse().unwrap());
+    seed.map_or(1..=count, |seed: u64| seed..=seed)
+}
 
 /// Numbers from a seed.
 pub(super) struct Random(pub(super) u64);
