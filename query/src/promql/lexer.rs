@@ -89,7 +89,7 @@ impl<'a> Lexer<'a> {
             if !trimmed.starts_with('#') {
                 return;
             }
-            self.at += trimmed.find('\n').unwrap_or(trimmed.len());
+            self.at += trimmed.find(['\n', '\r']).unwrap_or(trimmed.len());
         }
     }
 

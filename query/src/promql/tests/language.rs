@@ -88,6 +88,8 @@ fn parse_clauses_prints_canonical_form() {
     check("topk(3, a)", "topk(3, a)");
     check("a * on (x) group_left (y, z) b", "a * on (x) group_left (y, z) b");
     check("a / ignoring (x) b # end", "a / ignoring (x) b");
+    // A carriage return alone ends a comment, as in Prometheus: what followed it was left out.
+    check("a # one\r + b # two\r\n + c", "a + b + c");
     check("a / ignoring () b", "a / b");
     check("a / ignoring () group_left () b", "a / ignoring () group_left () b");
     check("a + fill_right(-1e3) FILL_LEFT(.5) b", "a + fill_left (0.5) fill_right (-1000) b");
