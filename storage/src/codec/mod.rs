@@ -338,7 +338,10 @@ fn take_validity(reader: &mut Reader<'_>, rows: usize) -> Result<Option<Vec<bool
     match reader.u8()? {
         ALL_VALID => Ok(None),
         NONE_VALID => Ok(Some(vec![false; rows])),
-        SOME_VALID => bools::decode(reader.slice()?, rows).map(Some),
+        // Flags that are all true say what no flags say, and are not written.
+        SOME_VALID => {
+            bools::decode(reader.slice()?, rows).map(|valid| valid.contains(&false).then_some(valid))
+        }
         form => Err(Error::corruption(format!("unknown validity form {form}"))),
     }
 }

@@ -140,6 +140,18 @@ fn nothing_valid_is_two_bytes() {
     assert_eq!(check_with(&Values::Str(texts_of(&["a", "b"])), Some(&[false, false])), Encoding::Empty);
 }
 
+/// No column is written so. It was read as one with flags, and written again as one without: another value.
+#[test]
+fn flags_that_are_all_true_are_no_flags() {
+    let values = Values::Bool(vec![true, false]);
+    let mut bytes = vec![SOME_VALID];
+    put_with_len(&mut bytes, |out| bools::encode(&[true, true], out)).unwrap();
+    let dense = encoded(&values, None).1.split_off(1);
+    bytes.extend(dense);
+    assert_eq!(decode(Kind::Bool, 2, None, &bytes).unwrap(), (values, None));
+    assert_eq!(decode_validity(2, &bytes).unwrap(), None);
+}
+
 fn texts_of<T: AsRef<str>>(texts: &[T]) -> StrColumn {
     let mut column = StrColumn::default();
     texts.iter().for_each(|text| column.push(text.as_ref()));
