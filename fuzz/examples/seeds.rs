@@ -24,8 +24,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for minute in 0..240 {
         let time = NOW_NS / 1_000_000_000 - 4 * 3_600 + minute * 60;
         let (n, ok) = (minute * 7 % 31, if minute % 5 == 0 { 'f' } else { 't' });
-        body +=
-            &format!("req,service=s{} latency={n}.5,total={minute}i,ok={ok},note=\"n{n}\" {time}\n", n % 3);
+        // Numbers that look like chance stand in blocks.
+        let size = (minute * 0x9e37_79b9) % 65_521;
+        let service = n % 3;
+        body += &format!(
+            "req,service=s{service} latency={n}.5,total={minute}i,size={size}i,ok={ok},note=\"n{n}\" {time}\n"
+        );
     }
     let decoded = decode(body.as_bytes(), Precision::S, NOW_NS, &LineLimits::default());
     engine.write(&decoded.batch)?;
