@@ -22,6 +22,8 @@ pub struct Available<'a> {
     pub cells: [&'a [TimeRange]; 3],
     /// Data before these times is gone by retention, for raw, 1m, 5m and 1h; `i64::MIN`: none is.
     pub floors_ns: [i64; 4],
+    /// No raw row that is there is older.
+    pub rows_from_ns: i64,
 }
 
 /// A part of an elementary interval and where it is read.
@@ -244,6 +246,8 @@ impl<'a> CellTier<'a> {
 #[derive(Debug, Clone, Copy)]
 struct Tiers<'a> {
     raw_floor_ns: i64,
+    /// Raw rows begin here, or later.
+    rows_from_ns: i64,
     /// Coarsest first.
     cells: [CellTier<'a>; 3],
 }
@@ -257,7 +261,7 @@ impl<'a> Tiers<'a> {
             CellTier::new(Tier::M5, m5, m5_ns),
             CellTier::new(Tier::M1, m1, m1_ns),
         ];
-        Self { raw_floor_ns, cells }
+        Self { raw_floor_ns, rows_from_ns: raw_floor_ns.max(available.rows_from_ns), cells }
     }
 
     /// Widens the windows that end, or start, inside a cell whose raw rows are gone.
@@ -339,11 +343,11 @@ impl<'a> Tiers<'a> {
                 pieces.push(Piece::Edge { tier, at_ns });
                 return;
             }
-            if at_ns < self.raw_floor_ns {
-                // Nothing is left up to there; but the last sample may be the edge of cells that begin with it.
-                let gone_ns = next_ns.min(self.raw_floor_ns);
+            if at_ns < self.rows_from_ns {
+                // Nothing is there up to then; but the last sample may be the edge of cells that begin with it.
+                let empty_ns = next_ns.min(self.rows_from_ns);
                 let last_ns = range.end_ns.saturating_sub(1);
-                at_ns = if at_ns < last_ns { gone_ns.min(last_ns) } else { gone_ns };
+                at_ns = if at_ns < last_ns { empty_ns.min(last_ns) } else { empty_ns };
                 continue;
             }
             pieces.push(Piece::Rows { range: TimeRange::new(at_ns, next_ns) });

@@ -24,6 +24,24 @@ struct RowTarget {
     place: usize,
 }
 
+/// Ranges of rows for which each is looked for in the index.
+const RANGES_FEW: usize = 8;
+
+/// How much a plan reads of some series, about.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct About {
+    pub(super) cell_pages: u64,
+    pub(super) row_pages: u64,
+    /// Rows and cells.
+    pub(super) rows: u64,
+}
+
+impl About {
+    pub(super) fn pages(&self) -> u64 {
+        self.cell_pages + self.row_pages
+    }
+}
+
 /// What a plan reads, and where it lies. The same for all series.
 pub(super) struct Reads {
     /// The slots of each elementary interval, among those of a series.
@@ -64,15 +82,26 @@ impl Reads {
         self.intervals.last().map_or(0, |slots| slots.end)
     }
 
-    /// About how many pages of rows and of cells are read for some series, given in ascending order, and how many rows
-    /// and cells: from the index alone.
-    pub(super) fn about(&self, measurement: MeasurementId, series: &[SeriesId]) -> (u64, u64) {
-        let (mut pages, mut rows) = (0, 0);
-        self.each_source(|source, hull| {
-            let (more_pages, more_rows) = source.about(measurement, series, hull);
-            (pages, rows) = (pages + more_pages, rows + more_rows);
+    /// About how much is read for some series, given in ascending order: from the index alone.
+    pub(super) fn about(&self, measurement: MeasurementId, series: &[SeriesId]) -> About {
+        let mut about = About::default();
+        self.each_source(|source, hull, is_cells| {
+            let (pages, rows) = source.about(measurement, series, hull);
+            if is_cells {
+                about.cell_pages += pages;
+            } else {
+                about.row_pages +=
+                    self.pages_of_rows(source, measurement, series).unwrap_or(pages).min(pages);
+            }
+            about.rows += rows;
         });
-        (pages, rows)
+        about
+    }
+
+    /// The pages that ranges of rows are in, where these are few and may leave out much of the time between them.
+    fn pages_of_rows(&self, source: &Source, measurement: MeasurementId, series: &[SeriesId]) -> Option<u64> {
+        let are_few = self.row_ranges.len() <= RANGES_FEW;
+        are_few.then(|| self.row_ranges.iter().map(|range| source.about(measurement, series, *range).0).sum())
     }
 
     /// Cuts some series, given in ascending order, into parts of about as many rows and cells, by the index alone: those that
@@ -85,7 +114,7 @@ impl Reads {
     ) -> Vec<Range<usize>> {
         let mut weights: Vec<(usize, u64)> = Vec::new();
         if 1 < parts {
-            self.each_source(|source, hull| source.weights(measurement, series, hull, &mut weights));
+            self.each_source(|source, hull, _| source.weights(measurement, series, hull, &mut weights));
         }
         weights.sort_unstable();
         let total: u64 = weights.iter().map(|(_, weight)| weight).sum();
@@ -102,13 +131,14 @@ impl Reads {
         ranges
     }
 
-    /// Each source, and the times that are read of it.
-    fn each_source(&self, mut each: impl FnMut(&Source, TimeRange)) {
-        let cells = self.cells.iter().zip(&self.zones).map(|(sources, zones)| (sources, zones.hull()));
-        let rows = self.row_ranges.first().zip(self.row_ranges.last());
-        let rows = rows.map(|(first, last)| (&self.rows, TimeRange::new(first.start_ns, last.end_ns)));
-        for (sources, hull) in cells.chain(rows) {
-            sources.iter().for_each(|source| each(source, hull));
+    /// Each source, the times that are read of it, and whether it has cells.
+    fn each_source(&self, mut each: impl FnMut(&Source, TimeRange, bool)) {
+        for (sources, zones) in self.cells.iter().zip(&self.zones) {
+            sources.iter().for_each(|source| each(source, zones.hull(), true));
+        }
+        if let (Some(first), Some(last)) = (self.row_ranges.first(), self.row_ranges.last()) {
+            let hull = TimeRange::new(first.start_ns, last.end_ns);
+            self.rows.iter().for_each(|source| each(source, hull, false));
         }
     }
 

@@ -253,6 +253,9 @@ fn joined(
     }
     let is_interval = |(place, span): (usize, &Range<usize>)| *span == (place..place + 1);
     if plan.spans.len() == reads.intervals.len() && plan.spans.iter().enumerate().all(is_interval) {
+        if intervals.places.len() == plan.spans.len() {
+            return Some(std::mem::take(&mut intervals.partials));
+        }
         let mut partials = vec![Partial::empty(field_type); plan.spans.len()];
         for (place, partial) in intervals.places.iter().zip(intervals.partials.drain(..)) {
             if let Some(slot) = partials.get_mut(*place) {
@@ -321,7 +324,8 @@ fn planned(
     let finest = plan(view, request, floors_ns, (&valid, &lacking))?;
     let reads = Reads::of(view, &finest, wanted);
     let about = |reads: &Reads| reads.about(request.measurement, request.series);
-    let (pages, rows) = about(&reads);
+    let finest_about = about(&reads);
+    let pages = finest_about.pages();
     let [raw_floor_ns, ..] = higher(floors_ns, version.floors_ns);
     let has_raw = request.windows.first().is_some_and(|window| raw_floor_ns <= window.start_ns);
     if !reads.reads_fine_cells() || !has_raw || !version.lost.frozen.is_empty() || pages < CELL_PAGES_MIN {
@@ -332,11 +336,14 @@ fn planned(
     m5.clear();
     let hours = plan(view, request, floors_ns, (&valid, &lacking))?;
     let of_hours = Reads::of(view, &hours, wanted);
-    let (raw_pages, raw_rows) = about(&of_hours);
+    let hours_about = about(&of_hours);
     // Cells of dense rows are far fewer than these.
-    let are_rows = raw_rows <= 2 * rows;
-    let takes_rows = are_rows && 2 * raw_pages <= pages;
-    Ok(if takes_rows { (hours, of_hours, raw_pages) } else { (finest, reads, pages) })
+    let are_rows = hours_about.rows <= 2 * finest_about.rows;
+    // At both ends of a window raw rows are read anyway, often out of the same pages.
+    let more = hours_about.row_pages.saturating_sub(finest_about.row_pages);
+    let fewer = finest_about.cell_pages.saturating_sub(hours_about.cell_pages);
+    let takes_rows = are_rows && 2 * more <= fewer;
+    Ok(if takes_rows { (hours, of_hours, hours_about.pages()) } else { (finest, reads, pages) })
 }
 
 /// Which cells of 1m, 5m and 1h may answer a request, and which lack what it wants.
@@ -369,13 +376,16 @@ fn plan(
 ) -> Result<Plan> {
     let version = view.version();
     let [m1, m5, h1] = valid;
-    let available = Available { cells: [m1, m5, h1], floors_ns: version.floors_ns };
+    let rows = version.of_tier(Tier::Raw).map(|live| live.meta.min_ts_ns);
+    let rows = rows.chain(view.memtable_ranges().map(|range| range.start_ns));
+    let rows_from_ns = rows.min().unwrap_or(i64::MAX);
+    let available = Available { cells: [m1, m5, h1], floors_ns: version.floors_ns, rows_from_ns };
     let plan = if floors_ns == version.floors_ns {
         cover::plan(request.windows, request.bounds, &available, request.resolution)?
     } else {
         // What a class sees does not change with what spoils cells for a while: these come back the same.
         let [m1, m5, h1] = valid_spans(&version.rolled, &version.lost, &[], &[]);
-        let seen = Available { cells: [&m1, &m5, &h1], floors_ns };
+        let seen = Available { cells: [&m1, &m5, &h1], floors_ns, rows_from_ns };
         cover::plan_seen(request.windows, request.bounds, (&available, Some(&seen)), request.resolution)?
     };
     // The windows as they are answered: a widened one may reach into cells that lack something.

@@ -44,7 +44,7 @@ fn edge(tier: Tier, minute: i64) -> Piece {
 
 /// All tiers valid in the same spans.
 fn plan_in(spans: &[TimeRange], floors_ns: [i64; 4], windows: &[Window], bounds: Bounds) -> Plan {
-    let available = Available { cells: [spans; 3], floors_ns };
+    let available = Available { cells: [spans; 3], floors_ns, rows_from_ns: i64::MIN };
     plan(windows, bounds, &available, Resolution::Auto).unwrap()
 }
 
@@ -96,7 +96,8 @@ fn plan_where_nothing_is_rolled_reads_rows() {
 #[test]
 fn plan_hole_in_one_tier_is_filled_from_a_finer_one() {
     let (fine, coarse) = ([minutes(0, 62), minutes(63, 180)], [minutes(0, 60), minutes(120, 180)]);
-    let available = Available { cells: [&fine, &coarse, &coarse], floors_ns: NO_FLOORS };
+    let available =
+        Available { cells: [&fine, &coarse, &coarse], floors_ns: NO_FLOORS, rows_from_ns: i64::MIN };
     let found = plan(&[window(0, 180)], Bounds::RightOpen, &available, Resolution::Auto).unwrap();
     let expected = [
         cells(Tier::H1, 0, 60),
@@ -140,7 +141,11 @@ fn plan_raw_gone_widens_to_the_finest_tier_left() {
 #[test]
 fn plan_raw_gone_on_the_edges_needs_no_widening() {
     let spans = [minutes(0, 600)];
-    let available = Available { cells: [&spans; 3], floors_ns: [at(480), i64::MIN, i64::MIN, i64::MIN] };
+    let available = Available {
+        cells: [&spans; 3],
+        floors_ns: [at(480), i64::MIN, i64::MIN, i64::MIN],
+        rows_from_ns: i64::MIN,
+    };
     let windows = [window(3, 7)];
     let found = plan(&windows, Bounds::LeftOpen, &available, Resolution::Strict).unwrap();
     assert_eq!((found.windows.as_slice(), found.rounded), (&windows[..], None));
@@ -152,7 +157,11 @@ fn plan_raw_gone_on_the_edges_needs_no_widening() {
 #[test]
 fn plan_strict_unaligned_where_raw_is_gone_is_refused() {
     let spans = [minutes(0, 600)];
-    let available = Available { cells: [&spans; 3], floors_ns: [at(480), at(480), i64::MIN, i64::MIN] };
+    let available = Available {
+        cells: [&spans; 3],
+        floors_ns: [at(480), at(480), i64::MIN, i64::MIN],
+        rows_from_ns: i64::MIN,
+    };
     let error = plan(&[window(3, 5)], Bounds::LeftOpen, &available, Resolution::Strict).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     let expected = "window 2026-03-01T10:03:00Z to 2026-03-01T10:05:00Z is not on the edges of the 5m cells left; \
@@ -187,7 +196,7 @@ fn plan_raw_rows_begin_where_they_are_left() {
 
 #[test]
 fn plan_decreasing_windows_are_refused() {
-    let available = Available { cells: [&[]; 3], floors_ns: NO_FLOORS };
+    let available = Available { cells: [&[]; 3], floors_ns: NO_FLOORS, rows_from_ns: i64::MIN };
     let windows = [window(5, 6), window(4, 7)];
     let error = plan(&windows, Bounds::LeftOpen, &available, Resolution::Auto).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
@@ -365,6 +374,19 @@ fn assert_same(found: &Partial, expected: &Partial) {
     assert!(close(found.m2, expected.m2, expected.m2.abs()));
 }
 
+#[test]
+fn time_before_the_first_row_is_not_read_and_the_first_row_is_the_edge_of_its_cell() {
+    let spans = [TimeRange::new(at(60), at(120))];
+    let available = Available { cells: [&spans; 3], floors_ns: NO_FLOORS, rows_from_ns: at(60) };
+    let windows = [window(0, 60), window(60, 90)];
+    let found = plan(&windows, Bounds::LeftOpen, &available, Resolution::Auto).unwrap();
+    assert_eq!(found.pieces.first(), Some(&edge(Tier::H1, 60)));
+    assert!(
+        !found.pieces.iter().any(|piece| matches!(piece, Piece::Rows { range } if range.start_ns < at(90)))
+    );
+    assert_eq!((found.rounded, found.raw_gone_before_ns), (None, None));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
@@ -380,7 +402,9 @@ proptest! {
         let m5 = coarsen(&m1, fields, Tier::M5).unwrap();
         let h1 = coarsen(&m5, fields, Tier::H1).unwrap();
         let spans = Tier::CELLS.map(|tier| case.spans(tier.width_ns()));
-        let available = Available { cells: [&spans[0], &spans[1], &spans[2]], floors_ns: case.floors_ns };
+        let rows_from_ns = raw.ts_ns.iter().copied().min().unwrap_or(i64::MAX);
+        let cells = spans.each_ref().map(Vec::as_slice);
+        let available = Available { cells, floors_ns: case.floors_ns, rows_from_ns };
         let plan = plan(&case.windows, case.bounds, &available, Resolution::Auto).unwrap();
         if case.floors_ns[0] == i64::MIN {
             prop_assert_eq!(&plan.windows, &case.windows);
