@@ -59,18 +59,19 @@ pub(super) struct Received {
 }
 
 impl Received {
-    /// Adds what has come, of a body of `announced` bytes at most. The share grows with the bytes: a client that announces
-    /// much and sends nothing takes nothing from the others.
+    /// Adds what has come, of a body of `announced` bytes at most. The share grows with the bytes, to eight times as many at most:
+    /// a client that announces much and sends little takes little from the others.
     fn push(&mut self, app: &App, data: &[u8], announced: usize) -> Result<(), Failure> {
-        let wanted = self.bytes.len().saturating_add(data.len()).div_ceil(1024);
-        let missing = wanted.saturating_sub(self.memory.num_permits());
+        let bytes = self.bytes.len().saturating_add(data.len());
+        let is_full = self.bytes.capacity() < bytes;
+        // Fewer copies than by doubling.
+        let wanted = if is_full { bytes.max(announced.min(bytes.saturating_mul(8))) } else { bytes };
+        let missing = wanted.div_ceil(1024).saturating_sub(self.memory.num_permits());
         if missing > 0 {
             self.memory.merge(app.body_memory(missing)?);
         }
-        if self.bytes.capacity() - self.bytes.len() < data.len() {
-            // Fewer copies than by doubling; memory that nothing was written to is only an address.
-            let left = announced.saturating_sub(self.bytes.len());
-            self.bytes.reserve(data.len().max(left.min(wanted.saturating_mul(8 * 1024))));
+        if is_full && bytes < wanted {
+            self.bytes.reserve_exact(wanted - self.bytes.len());
         }
         self.bytes.extend_from_slice(data);
         Ok(())

@@ -20,6 +20,10 @@ use crate::{Error, ErrorKind, Result};
 const LEVEL: usize = 6;
 /// Values looked at to pick the delta order: four stretches of this length.
 const STRETCH: usize = 128;
+/// Distinct values up to which each is taken to have a bin: fewer than level 6 makes, since the sample may miss some.
+const DISTINCT_MAX: usize = 24;
+/// Bits of a bin: its lower bound, its weight and how many bits follow.
+const BIN_BITS: f64 = 80.0;
 /// Bytes of pco's header and metadata at least.
 const TABLES: usize = 12;
 /// With up to so many values each eight of them add a byte to pco's table of bins.
@@ -84,14 +88,17 @@ pub(super) struct Promise {
 /// The delta order that promises the fewest bytes, and these, from a sample. `values` should start near 0.
 ///
 /// The cost of a value is that of naming its bit length, by the share of values with that length, and of the bits
-/// below the leading one. It stands for pco's bins, which adapt to the data in much the same way.
+/// below the leading one; of few distinct values, that of naming each. It stands for pco's bins, which adapt to the data in
+/// much the same way.
 pub(super) fn promise(values: &[u64]) -> Promise {
     let mut lengths = [[0u32; 65]; 3];
+    let mut distinct = Distinct::default();
     let stride = (values.len() / 4).max(STRETCH);
     for stretch in values.chunks(stride).take(4) {
         let stretch = stretch.get(..STRETCH).unwrap_or(stretch);
         let (mut before, mut delta_before) = (None, None);
         for value in stretch.iter().copied() {
+            distinct.add(value);
             let delta = before.map(|before| value.wrapping_sub(before).cast_signed());
             if let (Some(delta), Some(delta_before)) = (delta, delta_before) {
                 let second: i64 = i64::wrapping_sub(delta, delta_before);
@@ -106,7 +113,10 @@ pub(super) fn promise(values: &[u64]) -> Promise {
             (before, delta_before) = (Some(value), delta);
         }
     }
-    let costs = lengths.map(|counts| bits_per_value(&counts));
+    let mut costs = lengths.map(|counts| bits_per_value(&counts));
+    if let ([plain, ..], Some(bits)) = (&mut costs, distinct.bits_per_value(values.len())) {
+        *plain = plain.min(bits);
+    }
     // A higher order must earn its slower decoding.
     let (mut order, mut best) = (0, f64::INFINITY);
     for (candidate, cost) in costs.into_iter().enumerate() {
@@ -128,6 +138,37 @@ fn bits_per_value(counts: &[u32; 65]) -> f64 {
         count * (length.saturating_sub(1) as f64 + (total / count).log2())
     });
     cost.sum::<f64>() / total
+}
+
+/// Counts values of which there are few: pco gives each a bin of its own, whatever its length.
+#[derive(Default)]
+struct Distinct {
+    values: Vec<(u64, u32)>,
+    has_many: bool,
+}
+
+impl Distinct {
+    fn add(&mut self, value: u64) {
+        if self.has_many {
+            return;
+        }
+        if let Some((_, count)) = self.values.iter_mut().find(|(known, _)| *known == value) {
+            *count += 1;
+        } else if self.values.len() < DISTINCT_MAX {
+            self.values.push((value, 1));
+        } else {
+            self.has_many = true;
+        }
+    }
+
+    /// The entropy of each of so many values, and its share of the bins; `None` where there are many distinct ones.
+    fn bits_per_value(&self, of: usize) -> Option<f64> {
+        let counts = || self.values.iter().map(|(_, count)| f64::from(*count));
+        let total: f64 = counts().sum();
+        let bits: f64 = counts().map(|count| count * (total / count).log2()).sum();
+        let bins = BIN_BITS * self.values.len() as f64 / of.max(1) as f64;
+        (!self.has_many && 0.0 < total).then(|| bits / total + bins)
+    }
 }
 
 #[cfg(test)]

@@ -87,6 +87,9 @@ fn integers_of_each_shape_take_their_encoding() {
     });
     assert_eq!(check(Values::I64(rising.take(4096).collect())), Encoding::Pfor, "by differences");
     assert_eq!(check(Values::U64(noise(1).take(4096).map(|n| 1 << (n % 40)).collect())), Encoding::Scaled);
+    let few: Vec<u64> = noise(9).take(10).map(|n| n >> 32).collect();
+    let few_large = noise(1).take(4096).map(|n| few[n as usize % few.len()]).collect();
+    assert_eq!(check(Values::U64(few_large)), Encoding::Scaled, "a tenth of their bits");
     assert_eq!(check(Values::U64(noise(2).take(4096).collect())), Encoding::Plain);
     assert_eq!(check(Values::I64(vec![i64::MIN, i64::MAX, 0, -1, 1, i64::MAX, i64::MIN])), Encoding::Pfor);
 }

@@ -86,22 +86,37 @@ impl Reads {
     pub(super) fn about(&self, measurement: MeasurementId, series: &[SeriesId]) -> About {
         let mut about = About::default();
         self.each_source(|source, hull, is_cells| {
-            let (pages, rows) = source.about(measurement, series, hull);
-            if is_cells {
-                about.cell_pages += pages;
-            } else {
-                about.row_pages +=
-                    self.pages_of_rows(source, measurement, series).unwrap_or(pages).min(pages);
-            }
+            let of_hull = source.about(measurement, series, hull);
+            let (pages, rows) =
+                if is_cells { of_hull } else { self.inside(source, measurement, series, of_hull) };
+            *(if is_cells { &mut about.cell_pages } else { &mut about.row_pages }) += pages;
             about.rows += rows;
         });
         about
     }
 
-    /// The pages that ranges of rows are in, where these are few and may leave out much of the time between them.
-    fn pages_of_rows(&self, source: &Source, measurement: MeasurementId, series: &[SeriesId]) -> Option<u64> {
-        let are_few = self.row_ranges.len() <= RANGES_FEW;
-        are_few.then(|| self.row_ranges.iter().map(|range| source.about(measurement, series, *range).0).sum())
+    /// What the ranges of rows take of a source, of which their hull takes so many pages and rows: the ranges may leave out
+    /// much of it.
+    fn inside(
+        &self,
+        source: &Source,
+        measurement: MeasurementId,
+        series: &[SeriesId],
+        (pages, rows): (u64, u64),
+    ) -> (u64, u64) {
+        if self.row_ranges.len() <= RANGES_FEW {
+            let each = self.row_ranges.iter().map(|range| source.about(measurement, series, *range));
+            let (of_pages, of_rows) = each.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+            return (of_pages.min(pages), of_rows.min(rows));
+        }
+        let width = |range: &TimeRange| u128::from(range.end_ns.abs_diff(range.start_ns));
+        let (Some(first), Some(last)) = (self.row_ranges.first(), self.row_ranges.last()) else {
+            return (0, 0);
+        };
+        let hull = width(&TimeRange::new(first.start_ns, last.end_ns)).max(1);
+        let share = self.row_ranges.iter().map(width).sum::<u128>();
+        // A share of the hull at most.
+        (pages, u64::try_from(u128::from(rows) * share / hull).unwrap_or(rows))
     }
 
     /// Cuts some series, given in ascending order, into parts of about as many rows and cells, by the index alone: those that

@@ -184,6 +184,30 @@ fn few_series_over_many_hours_come_from_the_rows_of_days() {
     assert_eq!((coverage.rows, coverage.cells.iter().sum::<u64>()), (0, 60));
 }
 
+#[test]
+fn dense_rows_between_the_ends_of_windows_come_from_cells() {
+    const HOURS: i64 = 20;
+    const SECONDS: i64 = HOURS * 3600;
+    let rig = Rig::new(Retention::FOREVER);
+    for hour in 0..HOURS {
+        rig.clock.advance(HOUR_NS);
+        let row = |second| ("a", START_NS + second * SECOND_NS, (second % 97) as f64);
+        rig.write(&(hour * 3600..(hour + 1) * 3600).map(row).collect::<Vec<_>>());
+        rig.engine.flush().unwrap();
+        rig.engine.run_jobs().unwrap();
+    }
+    rig.clock.advance(2 * DAY_NS);
+    rig.engine.run_jobs().unwrap();
+    // Both ends of each window lie within a minute, whose rows are read one by one: of one window, and of many.
+    let grid = windows_of(START_NS + 7 * MINUTE_NS + 17 * SECOND_NS, HOUR_NS, HOURS - 1);
+    let all = [Window { start_ns: grid[0].start_ns, end_ns: grid[grid.len() - 1].end_ns }];
+    for (asked, minutes) in [(&grid[..], grid.len() as u64 + 1), (&all, 2)] {
+        let (_, coverage) = rig.windows(asked, Bounds::LeftOpen);
+        assert!(coverage.rows <= 60 * minutes, "{} of {SECONDS} rows", coverage.rows);
+        assert!(0 < coverage.cells.iter().sum::<u64>());
+    }
+}
+
 /// Remembers the most bytes that a scan said to hold.
 #[derive(Default)]
 struct Most(AtomicU64);
