@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use icecore_storage::codec::{self, Kind, Source};
+use icecore_storage::codec::{self, Kind, Packing, Source};
 use icecore_storage::fs::{Fs, SimFs};
 use icecore_storage::manifest::{self, Manifest};
 use icecore_storage::model::{Uniques, Values};
@@ -48,7 +48,7 @@ pub fn uniques(bytes: &[u8]) {
     let Some((&rows, bytes)) = bytes.split_first() else { return };
     let Ok((values, valid)) = codec::decode(Kind::Uniques, usize::from(rows), None, bytes) else { return };
     let mut written = Vec::new();
-    let source = Source { values: &values, valid: valid.as_deref(), codes: None };
+    let source = Source { values: &values, valid: valid.as_deref(), codes: None, packing: Packing::Fast };
     codec::encode(&source, &mut written).expect("what was read can be written");
     let again = codec::decode(Kind::Uniques, usize::from(rows), None, &written).expect("and read");
     assert_eq!(again, (values.clone(), valid));

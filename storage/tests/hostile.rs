@@ -7,7 +7,7 @@
 
 use icecore_storage::ErrorKind;
 use icecore_storage::codec::{
-    BUCKETS_MAX, Decoded, Encoding, Kind, Source, UNIQUES_BYTES_MAX, decode, encode,
+    BUCKETS_MAX, Decoded, Encoding, Kind, Packing, Source, UNIQUES_BYTES_MAX, decode, encode,
 };
 use icecore_storage::model::{StrColumn, Uniques, UniquesColumn, ValueRef, Values};
 use icecore_storage::segment::PAGE_ROWS_MAX;
@@ -134,7 +134,8 @@ fn sizes_at_the_limit_are_bounded() {
 fn damaged_columns_are_bounded() {
     for values in whole_columns() {
         let mut bytes = Vec::new();
-        encode(&Source { values: &values, valid: None, codes: None }, &mut bytes).unwrap();
+        encode(&Source { values: &values, valid: None, codes: None, packing: Packing::Fast }, &mut bytes)
+            .unwrap();
         // The places where sizes and headers stand, and some of the rest.
         let places = (0..bytes.len()).filter(|place| *place < 96 || place % 101 == 0);
         for (place, byte) in places.flat_map(|place| [0x00, 0x01, 0x7f, 0x80, 0xff].map(|byte| (place, byte)))

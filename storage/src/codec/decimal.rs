@@ -10,7 +10,7 @@
 #![warn(clippy::indexing_slicing)]
 
 use super::bytes::{Reader, put_len};
-use super::{Encoding, integers};
+use super::{Encoding, Packing, integers};
 use crate::{Error, Result};
 
 /// Powers of ten that are tried, all exact.
@@ -29,7 +29,7 @@ struct Split {
 }
 
 /// Appends `values` if they are decimals; tells whether they were.
-pub(super) fn encode(values: &[f64], out: &mut Vec<u8>) -> Result<bool> {
+pub(super) fn encode(values: &[f64], packing: Packing, out: &mut Vec<u8>) -> Result<bool> {
     let Some((exponent, split)) = split_of(values) else { return Ok(false) };
     out.push(Encoding::Decimal as u8);
     out.push(exponent);
@@ -40,7 +40,7 @@ pub(super) fn encode(values: &[f64], out: &mut Vec<u8>) -> Result<bool> {
         out.extend_from_slice(&value.to_bits().to_le_bytes());
         next = index + 1;
     }
-    integers::encode(&split.numbers, out)?;
+    integers::encode_as(&split.numbers, packing, out)?;
     Ok(true)
 }
 

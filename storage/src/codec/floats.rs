@@ -3,19 +3,19 @@
 
 #![warn(clippy::indexing_slicing)]
 
-use super::{Encoding, decimal, entropy, integers, plain};
+use super::{Encoding, Packing, decimal, entropy, integers, plain};
 use crate::{Error, Result};
 
 /// Appends the encoding byte and the payload.
-pub(super) fn encode(values: &[f64], out: &mut Vec<u8>) -> Result<()> {
+pub(super) fn encode(values: &[f64], packing: Packing, out: &mut Vec<u8>) -> Result<()> {
     let start = out.len();
-    encode_packed(values, out)?;
+    encode_packed(values, packing, out)?;
     plain::replace_if_shorter(values.iter().map(|value| value.to_bits()), start, out);
     Ok(())
 }
 
-fn encode_packed(values: &[f64], out: &mut Vec<u8>) -> Result<()> {
-    if decimal::encode(values, out)? {
+fn encode_packed(values: &[f64], packing: Packing, out: &mut Vec<u8>) -> Result<()> {
+    if decimal::encode(values, packing, out)? {
         return Ok(());
     }
     let pairs = values.iter().zip(values.iter().skip(1));
@@ -23,7 +23,7 @@ fn encode_packed(values: &[f64], out: &mut Vec<u8>) -> Result<()> {
     if changes.saturating_mul(16) <= values.len() {
         let bits: Vec<u64> = values.iter().map(|value| value.to_bits()).collect();
         out.push(Encoding::FloatBits as u8);
-        return integers::encode(&bits, out);
+        return integers::encode_as(&bits, packing, out);
     }
     let ordered: Vec<u64> = values.iter().copied().map(ordered_bits).collect();
     let minimum = ordered.iter().copied().min().unwrap_or(0);

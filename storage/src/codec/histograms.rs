@@ -7,7 +7,7 @@
 #![warn(clippy::indexing_slicing)]
 
 use super::bytes::{Reader, put_with_len};
-use super::{BUCKETS_MAX, Encoding, integers};
+use super::{BUCKETS_MAX, Encoding, Packing, integers};
 use crate::model::histogram::Bucket;
 use crate::model::{HistogramColumn, HistogramRef};
 use crate::{Error, ErrorKind, Result};
@@ -43,7 +43,7 @@ pub(super) fn encode(histograms: &HistogramColumn, valid: Option<&[bool]>, out: 
     out.push(Encoding::Histograms as u8);
     let Streams { positive, negative, zeros, firsts, gaps, counts } = &streams;
     for stream in [positive, negative, zeros, firsts, gaps, counts] {
-        put_with_len(out, |out| integers::encode(stream, out))?;
+        put_with_len(out, |out| integers::encode_as(stream, Packing::Fast, out))?;
     }
     Ok(())
 }

@@ -6,7 +6,7 @@
 
 #![warn(clippy::indexing_slicing)]
 
-use super::{Encoding, affine, plain, runs, scaled};
+use super::{Encoding, Packing, affine, plain, runs, scaled};
 use crate::{Error, Result};
 
 /// Below this many values pco's own tables weigh more than the values.
@@ -24,13 +24,18 @@ pub(super) fn unordered(value: u64) -> i64 {
 
 /// Appends the encoding byte and the payload; exact for all values.
 pub(super) fn encode(values: &[u64], out: &mut Vec<u8>) -> Result<()> {
+    encode_as(values, Packing::Dense, out)
+}
+
+/// As [`encode`], packed as asked.
+pub(super) fn encode_as(values: &[u64], packing: Packing, out: &mut Vec<u8>) -> Result<()> {
     let start = out.len();
-    encode_packed(values, out)?;
+    encode_packed(values, packing, out)?;
     plain::replace_if_shorter(values.iter().copied(), start, out);
     Ok(())
 }
 
-fn encode_packed(values: &[u64], out: &mut Vec<u8>) -> Result<()> {
+fn encode_packed(values: &[u64], packing: Packing, out: &mut Vec<u8>) -> Result<()> {
     let Some((first, rest)) = values.split_first() else {
         out.push(Encoding::Empty as u8);
         return Ok(());
@@ -44,14 +49,14 @@ fn encode_packed(values: &[u64], out: &mut Vec<u8>) -> Result<()> {
         return Ok(());
     }
     if runs_count.saturating_mul(8) > values.len() && values.len() > FEW {
-        return scaled::encode(values, out);
+        return scaled::encode(values, packing, out);
     }
     let mut by_runs = Vec::new();
     runs::encode(values, &mut by_runs)?;
     let start = out.len();
     // Runs this small cannot be beaten by much, and they decode fastest.
     if by_runs.len().saturating_mul(32) > values.len() {
-        scaled::encode(values, out)?;
+        scaled::encode(values, packing, out)?;
         if out.len() - start <= by_runs.len() {
             return Ok(());
         }

@@ -13,7 +13,8 @@ use crate::testing::Scale;
 
 fn encoded(values: &Values, valid: Option<&[bool]>) -> (Encoding, Vec<u8>) {
     let mut bytes = Vec::new();
-    let encoding = encode(&Source { values, valid, codes: None }, &mut bytes).unwrap();
+    let encoding =
+        encode(&Source { values, valid, codes: None, packing: Packing::Fast }, &mut bytes).unwrap();
     (encoding, bytes)
 }
 
@@ -85,7 +86,15 @@ fn integers_of_each_shape_take_their_encoding() {
         *time += (n % 1000).cast_signed() + 1;
         Some(*time)
     });
-    assert_eq!(check(Values::I64(rising.take(4096).collect())), Encoding::Pfor, "by differences");
+    let rising: Vec<i64> = rising.take(4096).collect();
+    assert_eq!(check(Values::I64(rising.clone())), Encoding::Pfor, "by differences");
+    // Of two series, and of one that goes up and down.
+    assert_eq!(check(Values::I64([rising.clone(), rising].concat())), Encoding::Pfor);
+    let walk = noise(8).scan(1i64 << 40, |at, n| {
+        *at += (n % 1001).cast_signed() - 500;
+        Some(*at)
+    });
+    assert_eq!(check(Values::I64(walk.take(4096).collect())), Encoding::Pfor);
     assert_eq!(check(Values::U64(noise(1).take(4096).map(|n| 1 << (n % 40)).collect())), Encoding::Scaled);
     let few: Vec<u64> = noise(9).take(10).map(|n| n >> 32).collect();
     let few_large = noise(1).take(4096).map(|n| few[n as usize % few.len()]).collect();
@@ -166,7 +175,11 @@ fn codes_are_looked_up() {
     let (values, dictionary) = (Values::Str(texts_of(&["b", "", "ä", "b"])), texts_of(&["ä", "b", ""]));
     let mut bytes = Vec::new();
     let codes = [1, 2, 0, 1];
-    let encoding = encode(&Source { values: &values, valid: None, codes: Some(&codes) }, &mut bytes).unwrap();
+    let encoding = encode(
+        &Source { values: &values, valid: None, codes: Some(&codes), packing: Packing::Dense },
+        &mut bytes,
+    )
+    .unwrap();
     assert_eq!(encoding, Encoding::Codes);
     assert_eq!(decode(Kind::Str, 4, Some(&dictionary), &bytes).unwrap(), (values, None));
     let short = texts_of(&["ä", "b"]);
@@ -368,7 +381,7 @@ fn encode_after_writes_what_encode_does() {
         |step: usize| -> Vec<bool> { (0..300).map(|row| !(row as usize).is_multiple_of(step)).collect() };
     let mut last = LastValidity::default();
     for valid in [valid(3), valid(3), valid(5), vec![true; 300], valid(5), vec![false; 300], valid(3)] {
-        let source = Source { values: &values, valid: Some(&valid), codes: None };
+        let source = Source { values: &values, valid: Some(&valid), codes: None, packing: Packing::Fast };
         let (mut alone, mut after) = (Vec::new(), Vec::new());
         encode(&source, &mut alone).unwrap();
         encode_after(&mut last, &source, &mut after).unwrap();

@@ -8,7 +8,7 @@
 
 use super::bytes::{Reader, put_with_len};
 use super::squeeze::{squeeze, unsqueeze};
-use super::{Encoding, UNIQUES_BYTES_MAX, integers};
+use super::{Encoding, Packing, UNIQUES_BYTES_MAX, integers};
 use crate::model::UniquesColumn;
 use crate::model::uniques::{ENTRIES_MAX, ENTRY_RANK_BITS, REGISTERS, UniquesRef};
 use crate::{Error, ErrorKind, Result};
@@ -50,7 +50,7 @@ pub(super) fn encode(sketches: &UniquesColumn, valid: Option<&[bool]>, out: &mut
     }
     out.push(Encoding::Uniques as u8);
     for stream in [&sizes, &firsts, &gaps, &ranks] {
-        put_with_len(out, |out| integers::encode(stream, out))?;
+        put_with_len(out, |out| integers::encode_as(stream, Packing::Fast, out))?;
     }
     squeeze(&folded, LEVEL, out)
 }

@@ -16,7 +16,7 @@ use super::layout::{
 use super::page::PageBuilder;
 use super::{CRC_BYTES, MAGIC, MAGIC_END, SERIES_BLOCK, SERIES_BLOCK_BYTES_FULL, VERSION, listing};
 use crate::codec::bytes::put_len;
-use crate::codec::{self, Kind, LastValidity, Source, keys, put_numbers, put_times, texts};
+use crate::codec::{self, Kind, LastValidity, Packing, Source, keys, put_numbers, put_times, texts};
 use crate::fs::{File, Fs};
 use crate::model::FieldInfo;
 use crate::model::{
@@ -394,7 +394,8 @@ impl OpenSection {
             Values::Str(texts) => self.dictionary(column.key).codes(texts, valid),
             _ => None,
         };
-        let source = Source { values: &column.values, valid, codes: codes.as_deref() };
+        let packing = if self.valued.is_some() { Packing::Fast } else { Packing::Dense };
+        let source = Source { values: &column.values, valid, codes: codes.as_deref(), packing };
         let (blob, encoding) = sink.blob(|out| codec::encode_after(validity, &source, out))?;
         let nulls = valid.map_or(0, |valid| valid.iter().filter(|valid| !**valid).count());
         let kind = Kind::of(&column.values);
