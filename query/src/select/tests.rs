@@ -154,6 +154,11 @@ fn select_conditions_filter_rows() {
         &["cpu{}: time load", "60s 3.0", "150s 20.0"],
     );
     check("SELECT nosuch FROM cpu", &[]);
+    // A carriage return ends a comment, as a newline does.
+    for end in ["\r", "\n", "\r\n"] {
+        let text = format!("SELECT load FROM cpu -- of all{end}WHERE load = 3 -- no more{end}");
+        check(&text, &["cpu{}: time load", "60s 3.0"]);
+    }
 }
 
 #[test]
@@ -415,6 +420,8 @@ fn delete_names_series_and_time() {
         ("DELETE FROM cpu WHERE time >= 5 AND time < now() - 10ns", "0:* 5 to 90"),
         ("DELETE FROM cpu WHERE host = 'b' AND time = 7", "0:1 7 to 8"),
         ("DELETE FROM cpu WHERE host = 'a' OR zone = 'y'", "0:0"),
+        // The comment took the condition with it, and everything was deleted.
+        ("DELETE FROM cpu -- old\rWHERE time >= 5 AND time < 9 -- or older\r\nAND host = 'b'", "0:1 5 to 9"),
     ] {
         assert_eq!(chosen_by(text).unwrap(), expected, "{text}");
     }

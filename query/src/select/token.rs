@@ -112,8 +112,9 @@ fn skip_blank(mut rest: &str) -> &str {
     rest
 }
 
+/// Up to a newline or a carriage return, which InfluxQL reads as one.
 fn line_comment(input: &str) -> IResult<&str, &str> {
-    recognize((tag("--"), take_while(|c| c != '\n'))).parse(input)
+    recognize((tag("--"), take_while(|c| !matches!(c, '\n' | '\r')))).parse(input)
 }
 
 fn block_comment(input: &str) -> IResult<&str, &str> {
