@@ -15,7 +15,7 @@ use super::scalar::{Cell, arith, order_cells};
 use crate::{Error, ErrorKind, Result};
 
 /// Adds the partial of another series over the same time. The earliest and latest values are chosen by time and,
-/// at equal times, the larger value. Resets and changes lose their meaning.
+/// at equal times, the larger value, a number before NaN. Resets and changes lose their meaning.
 pub(crate) fn merge_across(into: &mut Partial, from: &Partial) {
     match (into, from) {
         (Partial::Float(into), Partial::Float(from)) => merge_stats(into, from),
@@ -54,16 +54,17 @@ fn merge_stats<N: Number>(into: &mut Stats<N>, from: &Stats<N>) {
         into.clone_from(from);
         return;
     }
-    if from.first_ns < into.first_ns || (from.first_ns == into.first_ns && from.first > into.first) {
+    if from.first_ns < into.first_ns || (from.first_ns == into.first_ns && is_larger(from.first, into.first))
+    {
         (into.first, into.first_ns) = (from.first, from.first_ns);
     }
-    if from.last_ns > into.last_ns || (from.last_ns == into.last_ns && from.last > into.last) {
+    if from.last_ns > into.last_ns || (from.last_ns == into.last_ns && is_larger(from.last, into.last)) {
         (into.last, into.last_ns) = (from.last, from.last_ns);
     }
     if from.min < into.min || into.min.to_f64().is_nan() {
         into.min = from.min;
     }
-    if from.max > into.max || into.max.to_f64().is_nan() {
+    if is_larger(from.max, into.max) {
         into.max = from.max;
     }
     into.sum.merge(from.sum);
@@ -80,6 +81,11 @@ fn merge_stats<N: Number>(into: &mut Stats<N>, from: &Stats<N>) {
     }
 }
 
+/// Whether a value takes the place of another as the larger one: NaN never does that of a number.
+fn is_larger<N: Number>(value: N, known: N) -> bool {
+    value > known || known.to_f64().is_nan()
+}
+
 /// Adds a value of a series, not earlier than those before it. Subqueries may have several at one time, of which first and
 /// last are the larger, as of several series.
 pub(crate) fn add_value(into: &mut Partial, ts_ns: i64, value: ValueRef<'_>, wants: StatSet) {
@@ -94,11 +100,13 @@ pub(crate) fn add_value(into: &mut Partial, ts_ns: i64, value: ValueRef<'_>, wan
 
 /// Times of the first and the last value, where they were asked for.
 pub(crate) fn ends_of(partial: &Partial) -> Option<(i64, i64)> {
-    match partial {
-        _ if partial.count() == 0 => None,
-        Partial::Text(stats) => Some((stats.first_ns, stats.last_ns)),
-        numbers => numbers.numbers().map(|numbers| (numbers.first_ns, numbers.last_ns)),
-    }
+    let ends = match partial {
+        Partial::Float(stats) => (stats.first_ns, stats.last_ns),
+        Partial::Int(stats) => (stats.first_ns, stats.last_ns),
+        Partial::UInt(stats) => (stats.first_ns, stats.last_ns),
+        Partial::Text(stats) => (stats.first_ns, stats.last_ns),
+    };
+    (partial.count() > 0).then_some(ends)
 }
 
 /// The value of a function over a partial; null when the partial is empty.

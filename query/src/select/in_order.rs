@@ -70,9 +70,14 @@ pub(crate) fn read(
     Ok(answer)
 }
 
-/// Puts points in the order of their times; of several at one time, of as many series, the largest value stays.
+/// Puts points in the order of their times; of several at one time, of as many series, the largest number stays. They are
+/// as many sorted runs, which the stable sort merges.
 fn settle(points: &mut Vec<Point>) {
-    points.sort_unstable_by(|left, right| left.0.cmp(&right.0).then(right.1.total_cmp(&left.1)));
+    let is_nan = |point: &Point| point.1.is_nan();
+    points.sort_by(|left, right| {
+        let by_value = || is_nan(left).cmp(&is_nan(right)).then_with(|| right.1.total_cmp(&left.1));
+        left.0.cmp(&right.0).then_with(by_value)
+    });
     points.dedup_by_key(|(ts_ns, _)| *ts_ns);
 }
 

@@ -4,6 +4,7 @@
 //! within a series by time, so an accumulator is closed when the bucket or the series changes and then merged into
 //! its group.
 
+use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
@@ -303,9 +304,8 @@ pub(crate) fn read_selected(
             context.budget.charge_points(plan.items.len() as u64)?;
             context.budget.charge_bytes(row_bytes(plan.items.len() + 2))?;
         }
-        let picked = || Picked::of(plan, value, row);
-        if known.is_none_or(|known| is_better(call.function, (row.ts_ns, value), known, picked)) {
-            group.insert(bucket_ns, picked());
+        if known.is_none_or(|known| is_better(plan, call.function, value, row, known)) {
+            group.insert(bucket_ns, Picked::of(plan, value, row));
         }
         Ok(Flow::Continue)
     })?;
@@ -315,43 +315,54 @@ pub(crate) fn read_selected(
 impl Picked {
     pub(crate) fn of(plan: &Plan<'_>, value: Scalar<'_>, row: &Row<'_>) -> Self {
         let value = value.to_cell();
-        let with_call = Row { calls: std::slice::from_ref(&value), ..*row };
-        let columns = plan.items.iter().map(|item| item.cell(&with_call)).collect();
+        let columns = columns_of(plan, &value, row).collect();
         Self { ts_ns: row.ts_ns, value, columns }
     }
 
     /// Which of two rows of one time and value is picked first: told by what is shown, so that it does not depend on the
     /// order of series.
     pub(crate) fn order_beside(&self, other: &Self) -> Ordering {
-        let mut columns =
-            self.columns.iter().zip(&other.columns).map(|(left, right)| order_cells(left, right));
-        columns.find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
+        order_columns(self.columns.iter(), other)
     }
 }
 
-/// Whether a row of this time and value is to be picked before the known one; `picked` makes it.
-pub(crate) fn is_better(
-    function: Function,
-    row: (i64, Scalar<'_>),
-    known: &Picked,
-    picked: impl FnOnce() -> Picked,
-) -> bool {
-    let order = order_of(function, row, (known.ts_ns, known.value.scalar()));
-    order.then_with(|| picked().order_beside(known)) == Ordering::Less
+/// What a row shows in each column, made one after the other.
+fn columns_of<'a>(plan: &'a Plan<'_>, value: &'a Cell, row: &Row<'a>) -> impl Iterator<Item = Cell> {
+    let with_call = Row { calls: std::slice::from_ref(value), ..*row };
+    plan.items.iter().map(move |item| item.cell(&with_call))
 }
 
-/// Which of two rows a selector picks first; at equal times the larger value, of equal values the earlier row. NaN never
-/// wins against a number.
+/// By the first column that differs; those behind it are not asked for.
+fn order_columns(columns: impl Iterator<Item: Borrow<Cell>>, known: &Picked) -> Ordering {
+    let mut orders = columns.zip(&known.columns).map(|(left, right)| order_cells(left.borrow(), right));
+    orders.find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
+}
+
+/// Whether a row of this value is to be picked before the known one.
+pub(crate) fn is_better(
+    plan: &Plan<'_>,
+    function: Function,
+    value: Scalar<'_>,
+    row: &Row<'_>,
+    known: &Picked,
+) -> bool {
+    let order = order_of(function, (row.ts_ns, value), (known.ts_ns, known.value.scalar()));
+    order.then_with(|| order_columns(columns_of(plan, &value.to_cell(), row), known)) == Ordering::Less
+}
+
+/// Which of two rows a selector picks first: at equal times the larger value, of equal values the earlier row. A number
+/// comes before NaN wherever values are compared.
 pub(crate) fn order_of(function: Function, left: (i64, Scalar<'_>), right: (i64, Scalar<'_>)) -> Ordering {
-    let by_time = left.0.cmp(&right.0);
-    let Some(by_value) = left.1.order(right.1) else {
-        let is_nan = |value: Scalar<'_>| value.order(value).is_none();
-        return is_nan(left.1).cmp(&is_nan(right.1)).then(by_time);
+    let is_nan = |value: Scalar<'_>| value.order(value).is_none();
+    let by_value = match left.1.order(right.1) {
+        Some(order) if function == Function::Min => order,
+        Some(order) => order.reverse(),
+        None => is_nan(left.1).cmp(&is_nan(right.1)),
     };
+    let by_time = left.0.cmp(&right.0);
     match function {
-        Function::Min => by_value.then(by_time),
-        Function::First => by_time.then(by_value.reverse()),
-        Function::Last => by_time.reverse().then(by_value.reverse()),
-        _ => by_value.reverse().then(by_time),
+        Function::First => by_time.then(by_value),
+        Function::Last => by_time.reverse().then(by_value),
+        _ => by_value.then(by_time),
     }
 }

@@ -72,21 +72,20 @@ impl Kept {
         row: &Row<'_>,
     ) -> Result<()> {
         self.seen += 1;
-        let picked = || Picked::of(plan, value, row);
         if let Function::Sample(count) = function {
             if self.rows.len() < count {
-                return self.keep(context, picked());
+                return self.keep(context, Picked::of(plan, value, row));
             }
             // Reservoir sampling (Vitter's algorithm R); by a hash of the place, so that it can be repeated.
             let place = usize::try_from(mixed(self.seen) % self.seen).unwrap_or(usize::MAX);
             if place < self.rows.len() {
                 self.rows.swap_remove(place);
-                return self.keep(context, picked());
+                return self.keep(context, Picked::of(plan, value, row));
             }
             return Ok(());
         }
         if by.is_empty() {
-            self.keep(context, picked())?;
+            self.keep(context, Picked::of(plan, value, row))?;
             let count = count_of(function);
             if count.saturating_mul(2).max(SPARE_MIN) <= self.rows.len() {
                 self.cut(function);
@@ -95,8 +94,8 @@ impl Kept {
         }
         let tags = by.iter().map(|tag| row.tags.get(tag).unwrap_or_default().to_owned()).collect::<Vec<_>>();
         let known = self.by_tags.get(&tags);
-        if known.is_none_or(|known| is_better(extreme(function), (row.ts_ns, value), known, picked)) {
-            let picked = picked();
+        if known.is_none_or(|known| is_better(plan, extreme(function), value, row, known)) {
+            let picked = Picked::of(plan, value, row);
             let key: usize = tags.iter().map(|tag| tag.len() + size_of::<String>()).sum();
             self.charge(context, &picked, key as u64, self.by_tags.len() + usize::from(known.is_none()))?;
             self.by_tags.insert(tags, picked);

@@ -33,6 +33,41 @@ fn rows_at_one_time_count_by_value_whichever_series_came_first() {
     }
 }
 
+/// NaN stayed where it came first, or hid the number of the other series; an older number hid a newer NaN.
+#[test]
+fn numbers_come_before_nan_at_one_time_and_only_there() {
+    let (none, number) = (("a", f64::NAN, false), ("b", -10.0, true));
+    for hosts in [[none, number], [number, none]] {
+        let scan = together(hosts);
+        check_on(&scan, "SELECT integral(load, 1m) FROM cpu", &["cpu{}: time integral", "epoch -20.0"]);
+        // Of partials, of rows, and the row itself.
+        for condition in ["", " WHERE up = true OR up = false"] {
+            check_on(
+                &scan,
+                &format!("SELECT first(load), last(load) FROM cpu{condition}"),
+                &["cpu{}: time first last", "epoch -10.0 -10.0"],
+            );
+            let text = format!("SELECT last(load), host FROM cpu{condition}");
+            check_on(&scan, &text, &["cpu{}: time last host", "120s -10.0 b"]);
+            let text = format!("SELECT first(load) FROM cpu{condition}");
+            check_on(&scan, &text, &["cpu{}: time first", "0s -10.0"]);
+        }
+    }
+    let mut scan = together([number, number]);
+    scan.push(
+        "cpu",
+        &[("host", "a")],
+        at(200),
+        &[("load", Value::Float(f64::NAN)), ("up", Value::Bool(true))],
+    );
+    for condition in ["", " WHERE up = true"] {
+        let text = format!("SELECT last(load) FROM cpu{condition}");
+        check_on(&scan, &text, &["cpu{}: time last", "200s NaN"]);
+        let text = format!("SELECT last(load), host FROM cpu{condition}");
+        check_on(&scan, &text, &["cpu{}: time last host", "200s NaN a"]);
+    }
+}
+
 /// `last` of rows was the larger, `last` of partials, and beside another call, what came last.
 #[test]
 fn first_and_last_of_a_subquery_are_the_larger_at_one_time() {
