@@ -2,8 +2,9 @@
 //! retention, a query answers as it does over the same rows in a database that has never pressed anything.
 //!
 //! Identical are counts, extremes, first and last values, changes, resets, histograms and their quantiles; sums and rates
-//! agree to 1e-12, deviations to 1e-7. Once raw rows are gone this holds on the edges of the finest layer left, and no
-//! answer may say that it was rounded. Real engine and languages on a simulated disk; `ICECORE_TEST_SEED=n` runs one seed.
+//! agree to 1e-12 (rates where large values cancel out, of those), deviations to 1e-7. Once raw rows are gone this holds on
+//! the edges of the finest layer left, and no answer may say that it was rounded. Real engine and languages on a simulated
+//! disk; `ICECORE_TEST_SEED=n` runs one seed.
 //!
 //! Order: the estate and what happens to it, the questions, the comparison, the test.
 
@@ -187,13 +188,30 @@ impl Estate {
     }
 }
 
-/// How near two numbers must be, relative to the larger one.
+/// How near two numbers must be: by a share of the larger one, or of `scale` where both are smaller.
 #[derive(Debug, Clone, Copy)]
-struct Near(f64);
+struct Near {
+    share: f64,
+    scale: f64,
+}
 
-const SAME: Near = Near(0.0);
-const SUM: Near = Near(1e-12);
-const DEVIATION: Near = Near(1e-7);
+const SAME: Near = Near { share: 0.0, scale: 0.0 };
+const SUM: Near = Near { share: 1e-12, scale: 0.0 };
+const DEVIATION: Near = Near { share: 1e-7, scale: 0.0 };
+/// Of increases of `v`, whose values are up to 1.6e11: where a window begins with such a one, two of them cancel out.
+const INCREASE_SCALE: f64 = 1e9;
+
+impl Near {
+    /// The same, of an increase or a rate over a window.
+    fn of_increases(self, field: &str, function: &str, width_ns: i64) -> Self {
+        let scale = match (field, function) {
+            ("v", "increase") => INCREASE_SCALE,
+            ("v", "rate") => INCREASE_SCALE * SECOND_NS as f64 / width_ns as f64,
+            _ => self.scale,
+        };
+        Self { scale, ..self }
+    }
+}
 
 /// A query and how exact it has to be.
 #[derive(Debug)]
@@ -263,6 +281,7 @@ fn question(random: &mut Random, grid_ns: i64) -> Question {
             ("stddev_over_time", DEVIATION),
             ("stdvar_over_time", DEVIATION),
         ]);
+        let near = near.of_increases(field, function, width_ns);
         let leaf = format!("{function}(m_{field}{{{selector}}}[{range}]{offset})");
         match random.below(8) {
             0 => (format!("max by (dc) ({leaf})"), near),
@@ -387,7 +406,9 @@ fn point(sample: &Sample) -> Point {
 
 fn is_near(left: f64, right: f64, near: Near) -> bool {
     let both_nan = left.is_nan() && right.is_nan();
-    both_nan || left == right || (left - right).abs() <= near.0 * left.abs().max(right.abs())
+    both_nan
+        || left == right
+        || (left - right).abs() <= near.share * left.abs().max(right.abs()).max(near.scale)
 }
 
 fn agree(left: &Point, right: &Point, near: Near) -> bool {

@@ -12,6 +12,7 @@ use icecore_storage::Engine;
 use icecore_storage::clock::ManualClock;
 use icecore_storage::engine::Env;
 use icecore_storage::fs::SimFs;
+use icecore_storage::model::ValueRef;
 use icecore_storage::options::Options;
 
 /// Seeds of a law: so many for `cargo test`, for `ICECORE_TEST_SCALE=long` and `=nightly`, or the one in
@@ -30,9 +31,11 @@ pub(super) fn seeds(short: u64, long: u64, nightly: u64) -> RangeInclusive<u64> 
 pub(super) struct Random(pub(super) u64);
 
 impl Random {
+    /// Any number less than `bound`, however large that is; 0 of 0. From the high bits, as the low ones of this generator
+    /// repeat soon.
     pub(super) fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % bound
+        ((u128::from(self.0) * u128::from(bound)) >> 64) as u64
     }
 
     /// Less than `bound_ns`, in steps of a microsecond.
@@ -56,10 +59,18 @@ pub(super) fn open(clock: &Arc<ManualClock>, retention: Retention) -> Engine {
     Engine::open(env, Path::new("/db"), options, retention).unwrap()
 }
 
+/// Stands for NaN, which line protocol does not take and remote write does.
+pub(super) const NAN_MARK: f64 = 1e300;
+
 /// Writes line protocol in nanoseconds; all of it is taken.
 pub(super) fn write(engine: &Engine, lines: &str) {
-    let decoded = decode(lines.as_bytes(), Precision::Ns, 0, &LineLimits::default());
+    let mut decoded = decode(lines.as_bytes(), Precision::Ns, 0, &LineLimits::default());
     assert_eq!(decoded.rejected_count, 0, "{lines}");
+    for field in &mut decoded.batch.fields {
+        if field.value == ValueRef::Float(NAN_MARK) {
+            field.value = ValueRef::Float(f64::NAN);
+        }
+    }
     let report = engine.write(&decoded.batch).unwrap();
     assert_eq!(report.rejected, []);
 }

@@ -12,11 +12,11 @@ use icecore_storage::cell_set::{CellRule, CellSet};
 use icecore_storage::clock::ManualClock;
 use icecore_storage::model::{SeriesKey, SeriesSet, TimeRange, Value};
 
-use super::super::sim::{Random, open, write};
+use super::super::sim::{NAN_MARK, Random, open, write};
 use super::plain::{Fields, Plain, PlainSeries};
 
 const SECOND_NS: i64 = 1_000_000_000;
-pub(super) const MINUTE_NS: i64 = 60 * SECOND_NS;
+const MINUTE_NS: i64 = 60 * SECOND_NS;
 pub(super) const HOUR_NS: i64 = 60 * MINUTE_NS;
 /// 2026-01-01T00:00:00Z.
 pub(super) const START_NS: i64 = 1_767_225_600 * SECOND_NS;
@@ -72,7 +72,9 @@ pub(super) struct Estate {
     /// Whether sums of floats are exact in any order: all are eighths.
     pub(super) is_exact: bool,
     /// Whether there are whole numbers that no float holds.
-    is_large: bool,
+    pub(super) is_large: bool,
+    /// Whether some floats are NaN.
+    has_nan: bool,
 }
 
 impl Estate {
@@ -106,6 +108,7 @@ impl Estate {
             gap_ns: gap_s * SECOND_NS,
             is_exact: random.below(4) > 0,
             is_large: random.below(6) == 0,
+            has_nan: random.below(4) == 0,
             random,
         }
     }
@@ -206,7 +209,7 @@ impl Estate {
             Value::UInt(value) => *value as f64,
             Value::Bool(_) | Value::Str(_) => f64::NAN,
         };
-        let mut values: Vec<&Value> = values.collect();
+        let mut values: Vec<&Value> = values.filter(|value| !float(value).is_nan()).collect();
         values.sort_by(|left, right| float(left).total_cmp(&float(right)));
         let value = if self.random.below(2) == 0 { values.first()? } else { values.last()? };
         Some(text(value).trim_end_matches(['i', 'u']).to_owned())
@@ -273,7 +276,9 @@ impl Estate {
         let random = &mut self.random;
         let whole = |random: &mut Random, bits: u32| i64::try_from(random.below(1 << bits)).unwrap();
         let is_large = self.is_large && random.below(20) == 0;
+        let is_nan = self.has_nan && random.below(10) == 0;
         match field {
+            "v" | "w" if is_nan => Value::Float(f64::NAN),
             "v" | "w" => Value::Float(match random.below(6) {
                 0 => 0.0,
                 1 => random.one_of(&[-0.5, 1.0, 2.5]),
@@ -309,6 +314,7 @@ fn key(series: &str) -> SeriesKey {
 /// As line protocol has it.
 fn text(value: &Value) -> String {
     match value {
+        Value::Float(value) if value.is_nan() => format!("{NAN_MARK:?}"),
         Value::Float(value) => format!("{value:?}"),
         Value::Int(value) => format!("{value}i"),
         Value::UInt(value) => format!("{value}u"),

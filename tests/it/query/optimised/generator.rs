@@ -313,7 +313,7 @@ impl Generator<'_> {
         outer.items.push(match self.below(6) {
             0 => "x".to_owned(),
             1 if is_number => "max(x)".to_owned(),
-            2 if is_number => "p90(x)".replace("p90", "p95"),
+            2 if is_number => "p95(x)".to_owned(),
             3 => "count(distinct(x))".to_owned(),
             _ => format!("{}(x)", self.one_of(&["count", "first", "last"])),
         });
