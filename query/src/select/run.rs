@@ -12,7 +12,7 @@ use super::ast::{Fill, Order, Page, Select};
 use super::finish::Finish;
 use super::frame::{Buckets, Frame};
 use super::node::{Leaves, Row};
-use super::scalar::{Cell, row_bytes};
+use super::scalar::{Cell, order_cells, row_bytes};
 use super::stages::Stages;
 use super::time::{TimeSplit, rfc3339, split_time};
 use super::{Context, Table, TableSeries, distinct, in_order, raw, rows, several, subquery, windows};
@@ -392,7 +392,7 @@ impl Runner<'_> {
             self.coverage.rows += read.rows;
             self.coverage.pages += read.pages;
             let row = picked.into_iter().nth(group).and_then(|group| group.into_values().next());
-            let row = row.filter(|row| row.value == extreme.value);
+            let row = row.filter(|row| order_cells(&row.value, &extreme.value).is_eq());
             let ts_ns = row.map_or_else(|| frame.bucket(frame.start_ns), |row| row.ts_ns);
             all_rows.push(vec![selected_row(plan, ts_ns, &extreme.value)]);
         }

@@ -18,7 +18,7 @@ use super::analyze::Plan;
 use super::ast::Function;
 use super::frame::{Buckets, Frame};
 use super::run::Groups;
-use super::scalar::{Cell, row_bytes};
+use super::scalar::{Cell, order_cells, row_bytes};
 use crate::budget::Held;
 use crate::{ErrorKind, Result};
 
@@ -161,7 +161,9 @@ pub(crate) fn read_extremes(
         found.for_each(|partial| merge_across(&mut sum, partial));
         let value = partial_cell(function, &sum, field.field_type);
         let holds = |partial: &Option<Partial>| {
-            partial.as_ref().is_some_and(|one| partial_cell(function, one, field.field_type) == value)
+            let cell = |one| partial_cell(function, one, field.field_type);
+            // NaN is the extreme of what is all NaN.
+            partial.as_ref().is_some_and(|one| order_cells(&cell(one), &value).is_eq())
         };
         let place = partials.iter().position(holds);
         let range = place

@@ -68,6 +68,19 @@ fn numbers_come_before_nan_at_one_time_and_only_there() {
     }
 }
 
+/// Of partials it had the time at which the range begins.
+#[test]
+fn extreme_of_nothing_but_nan_has_the_time_of_its_row() {
+    let mut scan = TestScan::default();
+    for second in [7, 9] {
+        scan.push("cpu", &[("host", "a")], at(second), &[("load", Value::Float(f64::NAN))]);
+    }
+    for condition in ["", "WHERE host = 'a'", "WHERE host = 'a' OR load > 1"] {
+        let text = format!("SELECT max(load) FROM cpu {condition}");
+        check_on(&scan, &text, &["cpu{}: time max", "7s NaN"]);
+    }
+}
+
 /// `last` of rows was the larger, `last` of partials, and beside another call, what came last.
 #[test]
 fn first_and_last_of_a_subquery_are_the_larger_at_one_time() {
