@@ -6,7 +6,7 @@ use std::sync::Arc;
 use icecore::ingest::line::LineLimits;
 use icecore::ingest::{Precision, decode};
 use icecore_storage::clock::ManualClock;
-use icecore_storage::codec::{self, Source};
+use icecore_storage::codec::{self, Packing, Source};
 use icecore_storage::engine::{Engine, Env};
 use icecore_storage::fs::{Fs, SimFs};
 use icecore_storage::model::{Uniques, UniquesColumn, ValueRef, Values};
@@ -75,7 +75,9 @@ fn keep_sketches() -> Result<(), Box<dyn std::error::Error>> {
             column.push(uniques.view());
         }
         let mut seed = vec![u8::try_from(counts.len())?];
-        codec::encode(&Source { values: &Values::Uniques(column), valid: None, codes: None }, &mut seed)?;
+        let values = Values::Uniques(column);
+        let source = Source { values: &values, valid: None, codes: None, packing: Packing::Fast };
+        codec::encode(&source, &mut seed)?;
         keep("uniques", name, &seed)?;
     }
     Ok(())
