@@ -8,12 +8,14 @@
 use super::build::CellBuilder;
 use super::cell::{CellField, CellNumber, CellReader, keeps_hist, without_hist_max};
 use crate::Result;
-use crate::model::partial::mean_of;
-use crate::model::partial::{Compensated, Sum, greater, lesser};
+use crate::model::partial::{TwoSum, mean_of};
 use crate::model::{
     Column, ColumnKey, FieldType, Histogram, HistogramRef, HistogramScratch, Partial, RowBlock, SeriesId,
     StatSet, Stats, TextStats, Tier, Uniques, ValueRef, Values, floor_to,
 };
+
+/// Rows of a cell that are passed over at once.
+const STRIDE: usize = 32;
 
 /// Folds raw rows of one measurement into cells of one tier.
 #[derive(Debug)]
@@ -155,24 +157,28 @@ impl Folder {
     fn find_runs(&mut self, series: &[SeriesId], ts_ns: &[i64]) {
         let width_ns = self.width_ns;
         self.runs.clear();
-        let mut last = self.builder.last_row();
-        for (at, (series, ts_ns)) in series.iter().zip(ts_ns).enumerate() {
-            let goes_on = last.is_some_and(|(last_series, left_ns)| {
-                last_series == *series && left_ns <= *ts_ns && ts_ns.wrapping_sub(left_ns) < width_ns
-            });
-            match self.runs.last_mut() {
-                Some(run) if goes_on => run.end = at + 1,
-                _ if goes_on => {
-                    let (row, left_ns) = (self.builder.len() - 1, last.map_or(0, |(_, left_ns)| left_ns));
-                    self.runs.push(Run { row, left_ns, start: at, end: at + 1 });
-                }
-                _ => {
-                    let left_ns = floor_to(*ts_ns, width_ns);
-                    last = Some((*series, left_ns));
-                    let row = self.builder.start_row(*series, left_ns);
-                    self.runs.push(Run { row, left_ns, start: at, end: at + 1 });
-                }
+        let Self { builder, runs, .. } = self;
+        let mut start = 0;
+        while let Some((first, first_ns)) = series.get(start).copied().zip(ts_ns.get(start).copied()) {
+            let left_ns = floor_to(first_ns, width_ns);
+            let is_same = |at: usize| {
+                let distance_ns = ts_ns.get(at).map(|ts_ns| ts_ns.wrapping_sub(left_ns));
+                series.get(at) == Some(&first) && distance_ns.is_some_and(|ns| (0..width_ns).contains(&ns))
+            };
+            // Rows ascend: between two of one cell all are of that cell.
+            let mut end = start + 1;
+            while is_same(end + STRIDE) {
+                end += STRIDE + 1;
             }
+            while is_same(end) {
+                end += 1;
+            }
+            let row = match builder.last_row() == Some((first, left_ns)) {
+                true => builder.len() - 1,
+                false => builder.start_row(first, left_ns),
+            };
+            runs.push(Run { row, left_ns, start, end });
+            start = end;
         }
     }
 }
@@ -290,19 +296,21 @@ fn press<'a, N: CellNumber>(
 ) -> Option<(Stats<N>, HistogramRef<'a>)> {
     let (first, last) = (*values.first()?, *values.last()?);
     let (first_ns, last_ns) = (*ts_ns.first()?, *ts_ns.last()?);
-    let (mut min, mut max) = (first, first);
-    for value in values {
-        min = lesser(min, *value);
-        max = greater(max, *value);
-    }
-    let (mut reset_sum, mut resets, mut changes) = (Compensated::default(), 0, 0);
-    for (before, value) in values.iter().zip(values.iter().skip(1)) {
-        if value < before {
-            resets += 1;
-            reset_sum.add(before.to_f64());
-        }
-        let both_nan = before.to_f64().is_nan() && value.to_f64().is_nan();
-        changes += u64::from(value != before && !both_nan);
+    // NaN only where there is no number: from one on comparisons with NaN, which are false, keep it.
+    let number = values.iter().copied().find(|value| !value.to_f64().is_nan()).unwrap_or(first);
+    let (mut min, mut max) = (number, number);
+    let (mut falls, mut resets, mut changes) = (TwoSum::default(), 0, 0);
+    let mut before = first;
+    // Without branches: whether numbers fall or rise is as good as chance to the processor.
+    for value in values.iter().copied() {
+        min = if value < min { value } else { min };
+        max = if value > max { value } else { max };
+        let falls_here = u64::from(value < before);
+        resets += falls_here;
+        falls.add(f64::from_bits(before.to_f64().to_bits() & falls_here.wrapping_neg()));
+        let both_nan = before.to_f64().is_nan() & value.to_f64().is_nan();
+        changes += u64::from((value != before) & !both_nan);
+        before = value;
     }
     let count = values.len() as u64;
     let sum = N::sum_of(values);
@@ -321,7 +329,7 @@ fn press<'a, N: CellNumber>(
         first_ns,
         last,
         last_ns,
-        reset_sum,
+        reset_sum: falls.total(),
         resets,
         changes,
         mean,

@@ -14,6 +14,8 @@
 //! A long series comes in slices of time ([`Presser`]): its first rows wait until there are more than a sparse series
 //! may have, and then it is pressed hour by hour.
 
+use std::sync::Arc;
+
 use super::cell::CellField;
 use super::fold::{Folder, coarsen};
 use crate::Result;
@@ -38,8 +40,8 @@ pub(crate) struct Layers {
 
 /// Presses the rows of a span of whole hours, which come in pieces: of whole series, or slices of one.
 #[derive(Debug)]
-pub(crate) struct Presser<'a> {
-    fields: &'a [CellField],
+pub(crate) struct Presser {
+    fields: Arc<[CellField]>,
     /// A series with more rows in the span is dense, wherever they are.
     sparse_max: usize,
     /// Rows of a series that goes on, until it is known to be dense.
@@ -49,9 +51,9 @@ pub(crate) struct Presser<'a> {
     hour: Option<(i64, Folder)>,
 }
 
-impl<'a> Presser<'a> {
+impl Presser {
     /// A presser of rows with these fields.
-    pub(crate) fn new(span: TimeRange, fields: &'a [CellField]) -> Self {
+    pub(crate) fn new(span: TimeRange, fields: Arc<[CellField]>) -> Self {
         let [(tier, rows_max), ..] = SPARSE;
         let windows = span.end_ns.saturating_sub(span.start_ns) / tier.width_ns();
         let sparse_max = usize::try_from(windows).unwrap_or(0).saturating_mul(rows_max);
@@ -65,7 +67,7 @@ impl<'a> Presser<'a> {
     /// None for rows that have the fields' types.
     pub(crate) fn push(&mut self, rows: RowBlock, goes_on: bool, out: &mut Vec<Layers>) -> Result<()> {
         if !goes_on && self.waiting_rows == 0 {
-            return layers(rows, self.fields, out);
+            return layers(rows, &self.fields, out);
         }
         self.waiting_rows += rows.len();
         self.waiting.push(rows);
@@ -80,7 +82,7 @@ impl<'a> Presser<'a> {
         self.waiting_rows = 0;
         self.end_hour(out)?;
         let rows = merge_sorted(&std::mem::take(&mut self.waiting));
-        layers(rows, self.fields, out)
+        layers(rows, &self.fields, out)
     }
 
     /// Folds rows of a dense series; appends the hours that end in them.
@@ -94,7 +96,7 @@ impl<'a> Presser<'a> {
             if self.hour.as_ref().is_some_and(|(before_ns, _)| *before_ns != hour_ns) {
                 self.end_hour(out)?;
             }
-            let (_, folder) = self.hour.get_or_insert_with(|| (hour_ns, Folder::new(self.fields, Tier::M1)));
+            let (_, folder) = self.hour.get_or_insert_with(|| (hour_ns, Folder::new(&self.fields, Tier::M1)));
             if start == 0 && end == rows.len() {
                 folder.push(rows);
             } else {
@@ -110,8 +112,8 @@ impl<'a> Presser<'a> {
     fn end_hour(&mut self, out: &mut Vec<Layers>) -> Result<()> {
         let Some((_, folder)) = self.hour.take() else { return Ok(()) };
         let minutes = folder.finish();
-        let fives = coarsen(&minutes, self.fields, Tier::M5)?;
-        let hours = coarsen(&fives, self.fields, Tier::H1)?;
+        let fives = coarsen(&minutes, &self.fields, Tier::M5)?;
+        let hours = coarsen(&fives, &self.fields, Tier::H1)?;
         out.push(Layers { minutes, fives: Some(fives), hours });
         Ok(())
     }

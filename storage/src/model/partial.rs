@@ -42,6 +42,27 @@ pub struct Compensated {
     pub rest: f64,
 }
 
+/// A sum on its way to [`Compensated`], bit for bit that of adding there: Knuth's two-sum has the error of each addition
+/// exactly, without a branch.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct TwoSum {
+    sum: f64,
+    rest: f64,
+}
+
+impl TwoSum {
+    pub(crate) fn add(&mut self, number: f64) {
+        let next = self.sum + number;
+        let added = next - self.sum;
+        self.rest += (self.sum - (next - added)) + (number - added);
+        self.sum = next;
+    }
+
+    pub(crate) fn total(self) -> Compensated {
+        Compensated { sum: self.sum, rest: if self.sum.is_finite() { self.rest } else { 0.0 } }
+    }
+}
+
 impl Sum<f64> for Compensated {
     fn add(&mut self, value: f64) {
         let sum = self.sum + value;
@@ -390,6 +411,34 @@ impl Partial {
                 stats.add(ts_ns, text, wants)
             }
             _ => debug_assert!(false, "values of one field have one type"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_sum_is_what_adding_gives_to_the_last_bit() {
+        let (inf, huge) = (f64::INFINITY, f64::MAX);
+        let cases: [&[f64]; 7] = [
+            &[],
+            &[-0.0, 0.0],
+            &[1e16, 1.0, -1e16, 0.1, 0.1, 0.1],
+            &[0.1, 1e300, -1e300, 3.0],
+            &[1.0, inf, 2.0],
+            &[huge, huge, -huge],
+            &[5e-324, 1e-310, -5e-324],
+        ];
+        for numbers in cases {
+            let (mut direct, mut two) = (Compensated::default(), TwoSum::default());
+            for number in numbers {
+                direct.add(*number);
+                two.add(*number);
+            }
+            let bits = |total: Compensated| (total.sum.to_bits(), total.rest.to_bits());
+            assert_eq!(bits(two.total()), bits(direct), "{numbers:?}");
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::manifest::RolledSpan;
 use crate::model::{FieldInfo, FieldType, MeasurementId, RowBlock, Schema, StatSet, Tier, TimeRange};
 use crate::pipeline::{Sink, pipe};
 use crate::rows::append_rows;
-use crate::scan::merge::{Piece, PieceSize, measurements, merged};
+use crate::scan::merge::{PieceSize, measurements, merged};
 use crate::segment::Texts;
 use crate::version::{Edit, FileNumbers, LiveSegment, Store, Version, Written};
 
@@ -71,16 +71,32 @@ fn write(
     size: PieceSize,
 ) -> Result<Edit> {
     let mut drafts: Vec<SpanDrafts> = spans.iter().map(|span| SpanDrafts::new(numbers, *span)).collect();
-    let press = |sink: &mut Sink<'_, Pressed>| {
+    let hull = spans.first().zip(spans.last());
+    let hull = hull.map_or(TimeRange::new(0, 0), |(first, last)| TimeRange::new(first.start_ns, last.end_ns));
+    let read = |sink: &mut Sink<'_, Read>| {
         measurements(inputs).into_iter().try_for_each(|measurement| {
-            let of = CellSchema::of(store, inputs, measurement)?;
-            press_measurement(version, (spans, inputs), &Arc::new(of), size, sink)
+            let of = Arc::new(CellSchema::of(store, inputs, measurement)?);
+            let of_finest = of_tier(inputs, measurement, of.finest);
+            merged(version, &of_finest, measurement, (hull, of.texts()), size, &mut |piece| {
+                sink(Read { of: Arc::clone(&of), parts: cut(piece.rows, spans), goes_on: piece.goes_on })
+            })
         })
     };
-    pipe(press, |pressed| {
-        let Some(drafts) = drafts.get_mut(pressed.span) else { return Ok(()) };
-        let mut layers = pressed.layers.iter();
-        layers.try_for_each(|layers| drafts.push(store, (&pressed.of.schema, &pressed.of.kept), layers))
+    let mut pressers = Vec::new();
+    let mut last = None;
+    pipe(read, |Read { of, parts, goes_on }| {
+        if last.replace(of.schema.measurement) != Some(of.schema.measurement) {
+            pressers = spans.iter().map(|span| Presser::new(*span, Arc::clone(&of.fields))).collect();
+        }
+        for ((presser, draft), rows) in pressers.iter_mut().zip(&mut drafts).zip(parts) {
+            let mut layers = Vec::new();
+            match of.finest {
+                Tier::Raw => presser.push(rows, goes_on, &mut layers)?,
+                Tier::M1 | Tier::M5 | Tier::H1 => layers.push(coarser(rows, of.finest, &of.fields)?),
+            }
+            layers.iter().try_for_each(|layers| draft.push(store, (&of.schema, &of.kept), layers))?;
+        }
+        Ok(())
     })?;
     let generation = store.next_file();
     let mut edit = Edit::default();
@@ -95,18 +111,33 @@ fn write(
     Ok(edit)
 }
 
-/// A measurement, and which groups of statistics cells keep of each of its fields.
+/// Rows of a measurement on their way to the pressers.
+struct Read {
+    of: Arc<CellSchema>,
+    /// Those of each span.
+    parts: Vec<RowBlock>,
+    /// As [`Piece::goes_on`](crate::scan::merge::Piece::goes_on).
+    goes_on: bool,
+}
+
+/// A measurement, and what its cells are made of.
 struct CellSchema {
     schema: Schema,
+    /// Which groups of statistics cells keep of each field.
     kept: Vec<StatSet>,
+    fields: Arc<[CellField]>,
+    /// Of the inputs that have the measurement, only those of this tier are read.
+    finest: Tier,
 }
 
 impl CellSchema {
     /// By the rules where rows are folded; what the finest cells keep where cells are merged.
     fn of(store: &Store, inputs: &[&LiveSegment], measurement: MeasurementId) -> Result<Self> {
+        let holders = inputs.iter().filter(|live| live.segment.section(measurement).is_some());
+        let finest = holders.map(|live| live.meta.tier).min().unwrap_or(Tier::Raw);
         let schema = schema_of(store, measurement)?;
-        let finest = finest(inputs, measurement);
-        let cells = finest.iter().filter(|live| live.meta.tier != Tier::Raw);
+        let of_finest = of_tier(inputs, measurement, finest);
+        let cells = of_finest.iter().filter(|live| live.meta.tier != Tier::Raw);
         let sections: Vec<_> = cells.filter_map(|live| live.segment.section(measurement)).collect();
         let manifest = store.manifest();
         let kept_of = |info: &FieldInfo| {
@@ -114,68 +145,25 @@ impl CellSchema {
             let kept = sections.iter().filter_map(|section| section.field(info.id)).map(|(_, kept)| kept);
             kept.reduce(StatSet::shared).unwrap_or_else(|| cell_set::kept(rules, &schema.name, info))
         };
-        let kept = schema.fields.iter().map(kept_of).collect();
-        Ok(Self { schema, kept })
-    }
-
-    fn fields(&self) -> Vec<CellField> {
-        let fields = self.schema.fields.iter().zip(&self.kept);
-        fields.map(|(info, kept)| CellField { info: info.clone(), kept: *kept }).collect()
+        let kept: Vec<StatSet> = schema.fields.iter().map(kept_of).collect();
+        let fields = schema.fields.iter().zip(&kept);
+        let fields = fields.map(|(info, kept)| CellField { info: info.clone(), kept: *kept }).collect();
+        Ok(Self { schema, kept, fields, finest })
     }
 
     /// Whether texts must be read.
-    fn texts(&self, finest: Tier) -> Texts {
-        let mut fields = self.schema.fields.iter().zip(&self.kept);
+    fn texts(&self) -> Texts {
         let keeps_text =
-            fields.any(|(info, kept)| info.field_type == FieldType::Str && *kept != StatSet::COUNT);
-        if finest == Tier::Raw && !keeps_text { Texts::Presence } else { Texts::Whole }
+            |field: &CellField| field.info.field_type == FieldType::Str && field.kept != StatSet::COUNT;
+        let needs_them = self.finest != Tier::Raw || self.fields.iter().any(keeps_text);
+        if needs_them { Texts::Whole } else { Texts::Presence }
     }
 }
 
-/// The inputs of the finest tier that has a measurement.
-fn finest<'a>(inputs: &[&'a LiveSegment], measurement: MeasurementId) -> Vec<&'a LiveSegment> {
-    let holders = inputs.iter().copied().filter(|live| live.segment.section(measurement).is_some());
-    let finest = holders.clone().map(|live| live.meta.tier).min();
-    holders.filter(|live| Some(live.meta.tier) == finest).collect()
-}
-
-/// Cells of some series of a measurement in one of the spans.
-struct Pressed {
-    of: Arc<CellSchema>,
-    span: usize,
-    layers: Vec<Layers>,
-}
-
-/// The layers of each span for rows of a measurement, piece by piece, from the finest of the inputs that have it.
-fn press_measurement(
-    version: &Version,
-    (spans, inputs): (&[TimeRange], &[&LiveSegment]),
-    of: &Arc<CellSchema>,
-    size: PieceSize,
-    sink: &mut Sink<'_, Pressed>,
-) -> Result<()> {
-    let measurement = of.schema.measurement;
-    let of_finest = finest(inputs, measurement);
-    let Some(finest) = of_finest.first().map(|live| live.meta.tier) else { return Ok(()) };
-    let fields = of.fields();
-    let hull = spans.first().zip(spans.last());
-    let hull = hull.map_or(TimeRange::new(0, 0), |(first, last)| TimeRange::new(first.start_ns, last.end_ns));
-    let mut pressers: Vec<Presser<'_>> = spans.iter().map(|span| Presser::new(*span, &fields)).collect();
-    let mut press = |piece: Piece| {
-        let parts = pressers.iter_mut().zip(cut(piece.rows, spans));
-        for (span, (presser, rows)) in parts.enumerate() {
-            let mut layers = Vec::new();
-            match finest {
-                Tier::Raw => presser.push(rows, piece.goes_on, &mut layers)?,
-                Tier::M1 | Tier::M5 | Tier::H1 => layers.push(coarser(rows, finest, &fields)?),
-            }
-            if !layers.is_empty() {
-                sink(Pressed { of: Arc::clone(of), span, layers })?;
-            }
-        }
-        Ok(())
-    };
-    merged(version, &of_finest, measurement, (hull, of.texts(finest)), size, &mut press)
+/// The inputs of a tier that have a measurement.
+fn of_tier<'a>(inputs: &[&'a LiveSegment], measurement: MeasurementId, tier: Tier) -> Vec<&'a LiveSegment> {
+    let of_tier = inputs.iter().copied().filter(|live| live.meta.tier == tier);
+    of_tier.filter(|live| live.segment.section(measurement).is_some()).collect()
 }
 
 /// The rows of each of the ascending spans, which are sorted by (series, time).

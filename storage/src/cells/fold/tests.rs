@@ -283,3 +283,19 @@ fn m2_of_near_integers_is_rounded_once() {
     let edges = [i64::MIN, i64::MAX];
     assert_eq!(i64::m2_of(&edges, -0.5), 2.0 * (i64::MAX as f64).powi(2));
 }
+
+#[test]
+fn cells_of_many_rows_begin_and_end_where_their_minutes_do() {
+    let lengths = [1, STRIDE, STRIDE + 1, STRIDE + 2, 2 * STRIDE + 2, 2 * STRIDE + 3, 100, 2];
+    let mut rows: Vec<Seed> = Vec::new();
+    for series in 0..2 {
+        for (minute, length) in (0_i64..).zip(lengths) {
+            let places = (0..length as i64).map(|place| minute * MINUTE_NS + place * (MINUTE_NS / 100));
+            rows.extend(places.map(|ts_ns| (series, ts_ns, 0, [Some(ts_ns % 53); 5])));
+        }
+    }
+    let whole = block(&rows);
+    let cells = fold(std::slice::from_ref(&whole));
+    assert_eq!(cells.len(), 2 * lengths.len());
+    check_cells(&cells, &whole, Tier::M1);
+}
