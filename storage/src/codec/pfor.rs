@@ -104,43 +104,49 @@ impl Shape {
     }
 }
 
-/// Reads exactly `count` numbers, which must use up all of `bytes`.
-pub(super) fn decode(bytes: &[u8], count: usize) -> Result<Vec<u64>> {
+/// Reads exactly `count` numbers, which must use up all of `bytes`; `finish` makes of those of each block, in order,
+/// what is wanted.
+pub(super) fn decode(bytes: &[u8], count: usize, mut finish: impl FnMut(&mut [u64])) -> Result<Vec<u64>> {
+    let blocks = count.div_ceil(BLOCK);
     // Each block has a byte at least: the input earns the memory.
-    if bytes.len() < count.div_ceil(BLOCK) {
+    if bytes.len() < blocks {
         return Err(Error::corruption(format!("{} bytes for blocks of {count} numbers", bytes.len())));
     }
     let mut reader = Reader::new(bytes);
-    let mut values = vec![0; count];
-    for block in values.chunks_mut(BLOCK) {
-        read_block(&mut reader, block)?;
+    let mut values = Vec::with_capacity(count);
+    let mut block = [0; BLOCK];
+    while values.len() < count {
+        let len = BLOCK.min(count - values.len());
+        read_block(&mut reader, &mut block, len)?;
+        let block = block.get_mut(..len).unwrap_or_default();
+        finish(block);
+        values.extend_from_slice(block);
     }
     reader.finish()?;
     Ok(values)
 }
 
-fn read_block(reader: &mut Reader<'_>, block: &mut [u64]) -> Result<()> {
+/// Reads the first `len` numbers of a block; what stands behind them is of no meaning.
+fn read_block(reader: &mut Reader<'_>, block: &mut [u64; BLOCK], len: usize) -> Result<()> {
     let head = reader.u8()?;
     let width = usize::from(head & !IS_PATCHED);
     let (patched, above) = match head & IS_PATCHED {
         0 => (0, 0),
         _ => (usize::from(reader.u8()?), usize::from(reader.u8()?)),
     };
-    if 64 < width + above || block.len() < patched {
+    if 64 < width + above || len < patched {
         return Err(Error::corruption(format!("a block of {width} and {above} bits, {patched} times")));
     }
-    get_bits(reader.take(bytes_of(width, block.len()))?, width, block);
+    get_bits(reader, width, block, len)?;
     if patched == 0 {
         return Ok(());
     }
     let places = reader.take(patched)?;
     let mut highs = [0; BLOCK];
-    if let Some(highs) = highs.get_mut(..patched) {
-        get_bits(reader.take(bytes_of(above, patched))?, above, highs);
-    }
+    get_bits(reader, above, &mut highs, patched)?;
     for (place, high) in places.iter().zip(highs) {
-        let Some(value) = block.get_mut(usize::from(*place)) else {
-            return Err(Error::corruption(format!("number {place} of a block of {}", block.len())));
+        let Some(value) = block.get_mut(..len).and_then(|block| block.get_mut(usize::from(*place))) else {
+            return Err(Error::corruption(format!("number {place} of a block of {len}")));
         };
         // Without bits above there is nothing to shift, maybe by 64.
         *value |= high.checked_shl(width as u32).unwrap_or(0);
@@ -163,32 +169,65 @@ fn put_bits(values: impl Iterator<Item = u64>, width: usize, out: &mut Vec<u8>) 
     out.extend(word.to_le_bytes().into_iter().take(filled.div_ceil(8)));
 }
 
-/// Reads a number for each place of `out` (64 at most), from as many bytes as they take.
-fn get_bits(bytes: &[u8], width: usize, out: &mut [u64]) {
-    let mut padded = [0; PADDED];
-    if let Some(start) = padded.get_mut(..bytes.len()) {
-        start.copy_from_slice(bytes);
-    }
-    let mask = mask(width);
-    // A load of eight bytes holds a whole number of 57 bits wherever it begins.
-    if width <= 57 {
-        for (index, value) in out.iter_mut().enumerate() {
-            let bit = index * width;
-            *value = (u64::from_le_bytes(load(&padded, bit)) >> (bit % 8)) & mask;
+/// Takes the bytes of `len` numbers and reads a number for each place of `out`, of which these come first.
+fn get_bits(reader: &mut Reader<'_>, width: usize, out: &mut [u64; BLOCK], len: usize) -> Result<()> {
+    let ahead = reader.rest().first_chunk();
+    let bytes = reader.take(bytes_of(width, len))?;
+    match ahead {
+        Some(ahead) => unpack(ahead, width, out),
+        // Near the end of the input nothing may be behind these bytes.
+        None => {
+            let mut padded = [0; PADDED];
+            padded.iter_mut().zip(bytes).for_each(|(padded, byte)| *padded = *byte);
+            unpack(&padded, width, out);
         }
-    } else {
+    }
+    Ok(())
+}
+
+/// Reads numbers of `width` bits.
+fn unpack(bytes: &[u8; PADDED], width: usize, out: &mut [u64; BLOCK]) {
+    macro_rules! unpack_each {
+        ($($width:literal)*) => {
+            match width {
+                $($width => unpack_of::<$width>(bytes, out),)*
+                _ => unpack_wide(bytes, width, out),
+            }
+        };
+    }
+    unpack_each!(
+        0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31 32 33 34 35 36 37 38
+        39 40 41 42 43 44 45 46 47 48 49 50 51 52 53 54 55 56 57
+    );
+}
+
+/// As [`unpack`]. A load of eight bytes holds a whole number of 57 bits wherever it begins; which it is and how far it
+/// is shifted is known when this is compiled.
+fn unpack_of<const WIDTH: usize>(bytes: &[u8; PADDED], out: &mut [u64; BLOCK]) {
+    let mask = mask(WIDTH);
+    let (groups, _) = out.as_chunks_mut::<8>();
+    for (group, out) in groups.iter_mut().enumerate() {
         for (index, value) in out.iter_mut().enumerate() {
-            let bit = index * width;
-            *value = (u128::from_le_bytes(load(&padded, bit)) >> (bit % 8)) as u64 & mask;
+            let word = u64::from_le_bytes(load(bytes, group * WIDTH + index * WIDTH / 8));
+            *value = (word >> (index * WIDTH % 8)) & mask;
         }
     }
 }
 
-/// The bytes from that of `bit` on.
+/// As [`unpack`], of any width; meant for those above 57.
+fn unpack_wide(bytes: &[u8; PADDED], width: usize, out: &mut [u64; BLOCK]) {
+    let mask = mask(width);
+    for (index, value) in out.iter_mut().enumerate() {
+        let bit = index * width;
+        *value = (u128::from_le_bytes(load(bytes, bit / 8)) >> (bit % 8)) as u64 & mask;
+    }
+}
+
+/// The bytes from a place on.
 #[inline]
-fn load<const BYTES: usize>(padded: &[u8; PADDED], bit: usize) -> [u8; BYTES] {
+fn load<const BYTES: usize>(bytes: &[u8; PADDED], place: usize) -> [u8; BYTES] {
     // The remainder only says to the compiler that no check is needed.
-    let rest = padded.get((bit / 8) % (BLOCK * 8)..).and_then(<[u8]>::first_chunk);
+    let rest = bytes.get(place % (BLOCK * 8)..).and_then(<[u8]>::first_chunk);
     rest.copied().unwrap_or([0; BYTES])
 }
 
@@ -224,7 +263,11 @@ mod tests {
                 let values: Vec<u64> = (0..count)
                     .map(|index: u64| (index + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15) & mask(width))
                     .collect();
-                assert_eq!(decode(&written(&values), values.len()).unwrap(), values, "{width} bits, {count}");
+                assert_eq!(
+                    decode(&written(&values), values.len(), |_| {}).unwrap(),
+                    values,
+                    "{width} bits, {count}"
+                );
             }
         }
     }
@@ -239,7 +282,11 @@ mod tests {
                 for place in places {
                     values[*place] = long;
                 }
-                assert_eq!(decode(&written(&values), 100).unwrap(), values, "{width} {long} {places:?}");
+                assert_eq!(
+                    decode(&written(&values), 100, |_| {}).unwrap(),
+                    values,
+                    "{width} {long} {places:?}"
+                );
             }
         }
     }
@@ -279,7 +326,7 @@ mod tests {
             (&[0], 65),
             (&[0], usize::MAX),
         ] {
-            let error = decode(bytes, count).unwrap_err();
+            let error = decode(bytes, count, |_| {}).unwrap_err();
             assert_eq!(error.kind(), crate::ErrorKind::Corruption, "{bytes:?} {count}: {error}");
         }
     }

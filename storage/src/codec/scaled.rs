@@ -64,22 +64,28 @@ pub(super) fn decode(payload: &[u8], count: usize) -> Result<Vec<u64>> {
 pub(super) fn decode_pfor(payload: &[u8], count: usize) -> Result<Vec<u64>> {
     let mut reader = Reader::new(payload);
     let (minimum, step, order) = (reader.varint()?, reader.varint()?, reader.u8()?);
-    let mut values = pfor::decode(reader.rest(), count)?;
+    let rest = reader.rest();
     let mut before = 0u64;
     match order {
-        PLAIN => {}
-        ZIGZAG => values.iter_mut().for_each(|value| {
-            before = before.wrapping_add_signed(unzigzag(*value));
-            *value = before;
+        PLAIN => pfor::decode(rest, count, |values| unscale(values, minimum, step)),
+        ZIGZAG => pfor::decode(rest, count, |values| {
+            sum(values, &mut before, |difference| unzigzag(difference).cast_unsigned());
+            unscale(values, minimum, step);
         }),
-        RISING => values.iter_mut().for_each(|value| {
-            before = before.wrapping_add(*value);
-            *value = before;
+        RISING => pfor::decode(rest, count, |values| {
+            sum(values, &mut before, |difference| difference);
+            unscale(values, minimum, step);
         }),
-        order => return Err(Error::corruption(format!("differences of order {order}"))),
+        order => Err(Error::corruption(format!("differences of order {order}"))),
     }
-    unscale(&mut values, minimum, step);
-    Ok(values)
+}
+
+/// Differences become what they are of; `before` is the last of these.
+fn sum(values: &mut [u64], before: &mut u64, difference_of: impl Fn(u64) -> u64) {
+    for value in values {
+        *before = before.wrapping_add(difference_of(*value));
+        *value = *before;
+    }
 }
 
 fn unscale(values: &mut [u64], minimum: u64, step: u64) {

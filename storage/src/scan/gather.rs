@@ -63,15 +63,19 @@ impl Samples {
         }
     }
 
-    /// Appends the values as floats to `out`.
-    pub(crate) fn floats(&self, out: &mut Vec<f64>) {
+    /// The values as floats, which are made in `numbers` where they are something else.
+    pub(crate) fn floats<'a>(&'a self, numbers: &'a mut Vec<f64>) -> &'a [f64] {
+        numbers.clear();
         match &self.values {
-            SampleValues::Float(values) => out.extend_from_slice(values),
-            SampleValues::Int(values) => out.extend(values.iter().map(|value| *value as f64)),
-            SampleValues::UInt(values) => out.extend(values.iter().map(|value| *value as f64)),
-            SampleValues::Bool(values) => out.extend(values.iter().map(|value| f64::from(u8::from(*value)))),
+            SampleValues::Float(values) => return values,
+            SampleValues::Int(values) => numbers.extend(values.iter().map(|value| *value as f64)),
+            SampleValues::UInt(values) => numbers.extend(values.iter().map(|value| *value as f64)),
+            SampleValues::Bool(values) => {
+                numbers.extend(values.iter().map(|value| f64::from(u8::from(*value))));
+            }
             SampleValues::Text(_) => {}
         }
+        numbers
     }
 
     /// Adds the samples `rows` to a slot of the same type.

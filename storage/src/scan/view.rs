@@ -207,7 +207,7 @@ impl Scan for View {
             sources.iter().map(|source| Cursor::new(source, request.measurement, &keys)).collect();
         let mut coverage = Coverage { raw_gone_before_ns, ..Coverage::default() };
         let mut found = Samples::new(field_type, StatSet::COUNT);
-        let mut values = Vec::new();
+        let mut numbers = Vec::new();
         for (series_idx, series) in request.series.iter().enumerate() {
             let range = ranges.get(classes.class(series_idx)).copied().unwrap_or(request.range);
             gather::samples(&mut cursors, *series, &[range], &mut found, meter)?;
@@ -215,9 +215,8 @@ impl Scan for View {
             meter.charge(rows)?;
             coverage.rows += rows;
             if rows > 0 {
-                values.clear();
-                found.floats(&mut values);
-                sink(SampleSlice { series_idx, ts_ns: &found.ts_ns, values: &values })?;
+                let values = found.floats(&mut numbers);
+                sink(SampleSlice { series_idx, ts_ns: &found.ts_ns, values })?;
             }
         }
         coverage.pages = cursors.iter().map(Cursor::pages).sum();

@@ -495,6 +495,7 @@ fn decode_keys(bytes: &[u8], page: &PageInfo) -> Result<PageKeys> {
     let ts_ns = take_times(&mut reader, rows)?;
     reader.finish()?;
     let mut series: Vec<(SeriesId, u32)> = Vec::with_capacity(runs_count);
+    let (mut min_ts_ns, mut max_ts_ns) = (i64::MAX, i64::MIN);
     let mut start = 0usize;
     for (id, length) in ids.into_iter().zip(lengths) {
         let id = SeriesId(u32::try_from(id).map_err(|_| Error::corruption(format!("series id {id}")))?);
@@ -508,16 +509,14 @@ fn decode_keys(bytes: &[u8], page: &PageInfo) -> Result<PageKeys> {
             return Err(Error::corruption("rows are out of order"));
         }
         series.push((id, u32::try_from(end).unwrap_or(u32::MAX)));
+        // They ascend.
+        min_ts_ns = times.first().map_or(min_ts_ns, |first| min_ts_ns.min(*first));
+        max_ts_ns = times.last().map_or(max_ts_ns, |last| max_ts_ns.max(*last));
         start = end;
     }
-    let found = (
-        series.first().map(|(series, _)| *series),
-        series.last().map(|(series, _)| *series),
-        ts_ns.iter().min().copied(),
-        ts_ns.iter().max().copied(),
-    );
-    let expected =
-        (Some(page.first_series), Some(page.last_series), Some(page.min_ts_ns), Some(page.max_ts_ns));
+    let ends = (series.first().map(|(series, _)| *series), series.last().map(|(series, _)| *series));
+    let found = (ends, min_ts_ns, max_ts_ns);
+    let expected = ((Some(page.first_series), Some(page.last_series)), page.min_ts_ns, page.max_ts_ns);
     if start != rows || found != expected {
         return Err(Error::corruption("series and times of a page are not those of the index"));
     }
