@@ -97,49 +97,44 @@ pub(super) fn decode(bytes: &[u8], count: usize) -> Result<HistogramColumn> {
     let counts = integers::decode(reader.slice()?, buckets_count)?;
     reader.finish()?;
     let (mut firsts, mut gaps, mut counts) = (firsts.into_iter(), gaps.into_iter(), counts.into_iter());
-    let mut histograms = HistogramColumn::default();
-    let (mut above, mut below) = (Vec::new(), Vec::new());
-    for ((positive, negative), zero) in positive.into_iter().zip(negative).zip(zeros) {
-        side_of(positive, &mut above, &mut firsts, &mut gaps, &mut counts)?;
-        side_of(negative, &mut below, &mut firsts, &mut gaps, &mut counts)?;
-        let buckets = above.iter().chain(&below);
-        let total = buckets.map(|bucket| bucket.count).try_fold(zero, u64::checked_add);
-        if total.is_none() {
-            return Err(Error::corruption("the counts of a histogram do not fit 64 bits"));
-        }
-        histograms.push(HistogramRef { zero, positive: &above, negative: &below });
+    let mut buckets = Vec::with_capacity(buckets_count);
+    for size in positive.iter().zip(&negative).flat_map(|(positive, negative)| [*positive, *negative]) {
+        read_side(size, &mut firsts, &mut gaps, &mut counts, &mut buckets)
+            .ok_or_else(|| Error::corruption("a histogram bucket is empty or out of order"))?;
+    }
+    // At most BUCKETS_MAX.
+    let sizes = positive.into_iter().zip(negative).map(|(above, below)| (above as usize, below as usize));
+    let histograms = HistogramColumn::of_parts(zeros, sizes, buckets);
+    let total = |histogram: HistogramRef<'_>| {
+        let buckets = histogram.positive.iter().chain(histogram.negative);
+        buckets.map(|bucket| bucket.count).try_fold(histogram.zero, u64::checked_add)
+    };
+    if histograms.iter().any(|histogram| total(histogram).is_none()) {
+        return Err(Error::corruption("the counts of a histogram do not fit 64 bits"));
     }
     Ok(histograms)
 }
 
-/// Takes the buckets of one side off the streams; `buckets` holds them and nothing else afterwards.
-fn side_of(
+/// Takes the buckets of one side off the streams; `None` when they are none.
+fn read_side(
     size: u64,
-    buckets: &mut Vec<Bucket>,
     firsts: &mut impl Iterator<Item = u64>,
     gaps: &mut impl Iterator<Item = u64>,
     counts: &mut impl Iterator<Item = u64>,
-) -> Result<()> {
-    buckets.clear();
+    buckets: &mut Vec<Bucket>,
+) -> Option<()> {
     let mut before: Option<i64> = None;
     for _ in 0..size {
         let index = match before {
-            None => firsts.next().map(integers::unordered),
-            Some(before) => gaps
-                .next()
-                .and_then(|gap| i64::try_from(gap).ok())
-                .filter(|gap| 1 <= *gap)
-                .and_then(|gap| before.checked_add(gap)),
+            None => integers::unordered(firsts.next()?),
+            Some(before) => {
+                let gap = i64::try_from(gaps.next()?).ok().filter(|gap| 1 <= *gap)?;
+                before.checked_add(gap)?
+            }
         };
-        let bucket = index.and_then(|index| {
-            let count = counts.next().filter(|count| 1 <= *count)?;
-            Some(Bucket { index: i32::try_from(index).ok()?, count })
-        });
-        let Some(bucket) = bucket else {
-            return Err(Error::corruption("a histogram bucket is empty or out of order"));
-        };
-        before = Some(i64::from(bucket.index));
-        buckets.push(bucket);
+        let count = counts.next().filter(|count| 1 <= *count)?;
+        buckets.push(Bucket { index: i32::try_from(index).ok()?, count });
+        before = Some(index);
     }
-    Ok(())
+    Some(())
 }

@@ -314,7 +314,7 @@ pub fn decode(kind: Kind, rows: usize, dictionary: Option<&StrColumn>, bytes: &[
         Values::U64(values) => Values::U64(spread(values, &valid)),
         Values::Bool(values) => Values::Bool(spread(values, &valid)),
         Values::Str(texts) => Values::Str(spread_texts(texts, &valid)),
-        Values::Hist(values) => Values::Hist(spread_histograms(&values, &valid)),
+        Values::Hist(values) => Values::Hist(values.spread(&valid)),
         Values::Uniques(values) => Values::Uniques(spread_uniques(&values, &valid)),
     };
     Ok((values, Some(valid)))
@@ -399,16 +399,6 @@ fn spread_texts(texts: StrColumn, valid: &[bool]) -> StrColumn {
         end
     });
     StrColumn { ends: rows.collect(), bytes: texts.bytes }
-}
-
-fn spread_histograms(histograms: &HistogramColumn, valid: &[bool]) -> HistogramColumn {
-    let mut rows = HistogramColumn::default();
-    let mut histograms = histograms.iter();
-    for valid in valid {
-        let histogram = if *valid { histograms.next() } else { None };
-        rows.push(histogram.unwrap_or_default());
-    }
-    rows
 }
 
 fn spread_uniques(uniques: &UniquesColumn, valid: &[bool]) -> UniquesColumn {

@@ -22,6 +22,39 @@ struct Ends {
 }
 
 impl HistogramColumn {
+    /// Of the count of zeros and the numbers of buckets above and below zero of each row, and all buckets in this order.
+    pub(crate) fn of_parts(
+        zeros: Vec<u64>,
+        sizes: impl Iterator<Item = (usize, usize)>,
+        buckets: Vec<Bucket>,
+    ) -> Self {
+        let mut end = 0;
+        let mut ends_behind = |(above, below)| {
+            let positive = end + above;
+            end = positive + below;
+            Ends { positive, negative: end }
+        };
+        let mut ends = Vec::with_capacity(zeros.len());
+        ends.extend(sizes.map(&mut ends_behind));
+        Self { zeros, ends, buckets }
+    }
+
+    /// Puts the histograms to the valid rows, and empty ones to the others.
+    pub(crate) fn spread(self, valid: &[bool]) -> Self {
+        let (mut zeros, mut ends) = (self.zeros.into_iter(), self.ends.into_iter());
+        let mut end = Ends::default();
+        let zero_of = |valid: &bool| if *valid { zeros.next().unwrap_or_default() } else { 0 };
+        let end_of = |valid: &bool| {
+            end = match valid {
+                true => ends.next().unwrap_or(end),
+                false => Ends { positive: end.negative, ..end },
+            };
+            end
+        };
+        let (zeros, ends) = (valid.iter().map(zero_of).collect(), valid.iter().map(end_of).collect());
+        Self { zeros, ends, buckets: self.buckets }
+    }
+
     /// Number of rows.
     pub fn len(&self) -> usize {
         self.zeros.len()
@@ -143,6 +176,17 @@ mod tests {
             joined.extend_from(&column, cut..column.len() + 9);
             assert_eq!(joined, column, "cut at {cut}");
         }
+    }
+
+    #[test]
+    fn column_spread_has_empty_rows_between() {
+        let all = [&[1.0, -2.0, 0.0][..], &[-1.0], &[3.0, 3.0]].map(histogram);
+        let column: HistogramColumn = all.iter().cloned().collect();
+        let [first, second, third] = all;
+        let none = Histogram::default;
+        let valid = [false, true, false, false, true, true, false];
+        let expected = [none(), first, none(), none(), second, third, none()];
+        assert_eq!(column.spread(&valid), expected.into_iter().collect());
     }
 
     #[test]

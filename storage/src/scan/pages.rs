@@ -1,5 +1,5 @@
-//! Cells of one file, page by page: which rows go to which slots, and their columns. A page that lies over two batches
-//! of series is kept for the second.
+//! Cells of one file, page by page: which rows go to which slots, and their columns. No page is held beside the next one:
+//! a read may be of many hundred files.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::cells::{CellReader, Run};
 use crate::model::{
     Column, ColumnKey, FieldId, FieldType, MeasurementId, NO_SLOT, SeriesId, Slots, Stat, StatSet, TimeRange,
 };
-use crate::segment::{ColumnInfo, PageInfo, PageKeys, Section, Segment};
+use crate::segment::{PageInfo, PageKeys, Section, Segment};
 use crate::tombstone::Mask;
 
 /// A table of slots has at most so many places for each series of the batch.
@@ -68,14 +68,6 @@ impl<'a> Batch<'a> {
     }
 }
 
-struct Page {
-    index: usize,
-    keys: Arc<PageKeys>,
-    listing: Arc<[ColumnInfo]>,
-    /// Loaded when a row of the page is wanted.
-    columns: Option<Vec<Option<Arc<Column>>>>,
-}
-
 /// The pages of a file.
 pub(super) struct Pages<'a> {
     segment: &'a Segment,
@@ -84,7 +76,6 @@ pub(super) struct Pages<'a> {
     mask: Option<&'a Mask>,
     kept: StatSet,
     wanted: Wanted<'a>,
-    page: Option<Page>,
     /// Pages whose columns were read.
     pub(super) read: u64,
 }
@@ -96,7 +87,7 @@ impl<'a> Pages<'a> {
         let section = segment.section(wanted.measurement)?;
         let kept = section.field(wanted.field).map_or(StatSet::ALL, |(_, kept)| kept);
         let mask = (!mask.is_empty()).then_some(mask);
-        Some(Self { segment, section, mask, kept, wanted, page: None, read: 0 })
+        Some(Self { segment, section, mask, kept, wanted, read: 0 })
     }
 
     /// Adds the cells of a batch in a hull of time that zones want to slots; `runs` is room to work in. Tells `charge`
@@ -115,28 +106,19 @@ impl<'a> Pages<'a> {
             if !reaches(info, hull) || held_of(info, batch.series) == 0 {
                 continue;
             }
-            if self.page.as_ref().is_none_or(|page| page.index != index) {
-                // A page may turn out to hold none of the rows.
-                charge(0)?;
-                let (keys, listing) = self.segment.head(self.section, index)?;
-                self.page = Some(Page { index, keys, listing, columns: None });
-            }
-            let Some(page) = &mut self.page else { continue };
+            // A page may turn out to hold none of the rows.
+            charge(0)?;
+            let (keys, listing) = self.segment.head(self.section, index)?;
             runs.clear();
-            let rows = runs_of((&page.keys, info), self.mask, hull, batch, zones, runs);
+            let rows = runs_of((&keys, info), self.mask, hull, batch, zones, runs);
             if runs.is_empty() {
                 continue;
             }
             charge(rows)?;
-            let columns = match &mut page.columns {
-                Some(columns) => columns,
-                slot => {
-                    let column =
-                        |key: &ColumnKey| self.segment.column_of(self.section, index, &page.listing, *key);
-                    self.read += 1;
-                    slot.insert(self.wanted.columns.iter().map(column).collect::<Result<_>>()?)
-                }
-            };
+            self.read += 1;
+            let column = |key: &ColumnKey| self.segment.column_of(self.section, index, &listing, *key);
+            let columns: Vec<Option<Arc<Column>>> =
+                self.wanted.columns.iter().map(column).collect::<Result<_>>()?;
             let column = |stat: Stat| {
                 let place = self.wanted.columns.iter().position(|key| key.stat == stat)?;
                 columns.get(place)?.as_deref()
@@ -145,7 +127,7 @@ impl<'a> Pages<'a> {
             let end = runs.last().map_or(0, |run| run.rows().end);
             let kept = (self.kept, self.wanted.wants);
             let reader = CellReader::new(self.wanted.field_type, kept, start..end, column)?;
-            reader.add_runs(runs, &page.keys.ts_ns, slots);
+            reader.add_runs(runs, &keys.ts_ns, slots);
         }
         Ok(())
     }
