@@ -157,6 +157,11 @@ impl Reads {
         }
     }
 
+    /// Files of cells that are read.
+    pub(super) fn cell_files(&self) -> usize {
+        self.cells.iter().map(Vec::len).sum()
+    }
+
     /// Whether some cells finer than hours are read.
     pub(super) fn reads_fine_cells(&self) -> bool {
         let [m1, m5, _] = &self.zones;
@@ -197,7 +202,18 @@ fn join(ranges: &mut Vec<TimeRange>, range: TimeRange) {
     }
 }
 
-/// Reads batches of series, one after the other, in ascending order.
+/// Some of a list: one of so many, from a place on.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Every {
+    pub(super) place: usize,
+    pub(super) step: usize,
+}
+
+impl Every {
+    pub(super) const ONE: Self = Self { place: 0, step: 1 };
+}
+
+/// Reads a batch of series, in ascending order.
 pub(super) struct Presser<'a> {
     reads: &'a Reads,
     rows: Vec<Cursor<'a>>,
@@ -224,14 +240,18 @@ impl<'a> Presser<'a> {
         }
     }
 
-    /// Adds all that the plan reads of the series of a batch to their slots.
-    pub(super) fn press(&mut self, batch: &Batch<'_>, slots: &mut Slots, meter: &dyn Meter) -> Result<()> {
-        self.press_rows(batch, slots, meter)?;
-        meter.buffers(slots.heap_bytes())?;
+    /// Adds the cells that the plan reads of the series of a batch, in some of its files, to their slots.
+    pub(super) fn press_cells(
+        &mut self,
+        batch: &Batch<'_>,
+        files: Every,
+        slots: &mut Slots,
+        meter: &dyn Meter,
+    ) -> Result<()> {
         for ((sources, zones), counted) in
             self.cells.iter_mut().zip(&self.reads.zones).zip(&mut self.coverage.cells)
         {
-            for pages in sources {
+            for pages in sources.iter_mut().skip(files.place).step_by(files.step) {
                 pages.add_to((slots, &mut self.runs), batch, (zones.hull(), zones), &mut |cells| {
                     *counted += cells;
                     meter.charge(cells)
@@ -242,7 +262,13 @@ impl<'a> Presser<'a> {
         Ok(())
     }
 
-    fn press_rows(&mut self, batch: &Batch<'_>, slots: &mut Slots, meter: &dyn Meter) -> Result<()> {
+    /// Adds the raw rows that the plan reads of the series of a batch to their slots.
+    pub(super) fn press_rows(
+        &mut self,
+        batch: &Batch<'_>,
+        slots: &mut Slots,
+        meter: &dyn Meter,
+    ) -> Result<()> {
         if self.rows.is_empty() {
             return Ok(());
         }
@@ -265,7 +291,7 @@ impl<'a> Presser<'a> {
             self.coverage.rows += read;
             meter.charge(read)?;
         }
-        Ok(())
+        meter.buffers(slots.heap_bytes())
     }
 
     /// What was read.

@@ -12,7 +12,7 @@ use super::cover::{self, Available, Plan};
 use super::kept::{Gone, Lacking};
 use super::meters::{Above, SharedMeter};
 use super::pages::{Batch, Wanted};
-use super::press::{Presser, Reads};
+use super::press::{Every, Presser, Reads};
 use super::view::View;
 use super::{Coverage, GroupRequest, Meter, WindowRequest, WindowSlice, groups, sliding};
 use crate::cells::columns_of;
@@ -32,6 +32,9 @@ pub(super) const SPREAD_PAGES: u64 = 16;
 const CELL_PAGES_MIN: u64 = 32;
 /// Parts of a read for each thread: series that came first often have more rows than others.
 pub(super) const PARTS_EACH: usize = 2;
+
+/// Files of cells for each part, from which on parts are told apart by files.
+const FILES_EACH: usize = 2;
 
 /// Carries out a window request.
 pub(super) fn run(
@@ -54,7 +57,7 @@ pub(super) fn run(
             starts.by_ref().take(parts).map(|start| start..(start + size).min(request.series.len()));
         let batches: Vec<(usize, Range<usize>)> = batches.enumerate().collect();
         let pressed = pipeline::spread(batches, |(part, series)| {
-            let slots = read.press(series.clone(), None, &shared.of(part))?;
+            let slots = read.press(&Part::of_series(series.clone()), None, &shared.of(part))?;
             Ok((series, slots))
         })?;
         for (series, slots) in pressed {
@@ -87,11 +90,15 @@ pub(super) fn run_groups(
     let parts = (read.slots_max() / (group_count * reads.slots()).max(1)).clamp(1, read.parts());
     let ranges = reads.parts_of(windows.measurement, windows.series, parts);
     let shared = SharedMeter::new(meter, ranges.len());
-    let parts = ranges.into_iter().enumerate().collect();
-    let pressed = pipeline::spread(parts, |(part, series): (usize, Range<usize>)| {
-        let groups = groups.get(series.clone()).unwrap_or_default();
-        let mut slots = read.press(series, Some((groups, group_count)), &shared.of(part))?;
-        Ok(slots.pop())
+    let parts = ranges.len();
+    // A page of a file has many series: where there are files enough, each page is read by one part.
+    let part_of = |(place, series): (usize, Range<usize>)| match FILES_EACH * parts <= reads.cell_files() {
+        true => Part { rows: series, cells: 0..windows.series.len(), files: Every { place, step: parts } },
+        false => Part::of_series(series),
+    };
+    let parts: Vec<(usize, Part)> = ranges.into_iter().enumerate().map(part_of).enumerate().collect();
+    let pressed = pipeline::spread(parts, |(place, part)| {
+        Ok(read.press(&part, Some((groups, group_count)), &shared.of(place))?.pop())
     })?;
     let mut pressed = pressed.into_iter().flatten();
     let Some(mut slots) = pressed.next() else { return Ok(read.coverage()) };
@@ -104,6 +111,23 @@ pub(super) fn run_groups(
         }
     }
     Ok(read.coverage())
+}
+
+/// A part of a request, of which others are read beside it.
+struct Part {
+    /// Series of which raw rows are read.
+    rows: Range<usize>,
+    /// Series of which cells are read.
+    cells: Range<usize>,
+    /// The files of cells that are read.
+    files: Every,
+}
+
+impl Part {
+    /// All that is read of some series.
+    fn of_series(series: Range<usize>) -> Self {
+        Self { rows: series.clone(), cells: series, files: Every::ONE }
+    }
 }
 
 /// What is read of which series, and how.
@@ -164,39 +188,39 @@ impl<'a> Read<'a> {
         if is_heavy { HEAVY_SLOTS_MAX } else { SLOTS_MAX }
     }
 
-    /// The slots of a batch of series, class by class: those of each series, or of each group of the series of the only
-    /// class.
-    fn press(
-        &self,
-        series: Range<usize>,
-        groups: Option<(&[u32], usize)>,
-        meter: &dyn Meter,
-    ) -> Result<Vec<Slots>> {
+    /// The slots of a part, class by class: those of each of its series, or of each group where the only class is in
+    /// groups.
+    fn press(&self, part: &Part, groups: Option<(&[u32], usize)>, meter: &dyn Meter) -> Result<Vec<Slots>> {
         let (mut pressed, mut held) = (Vec::with_capacity(self.planned.len()), 0_u64);
         for (class, (_, reads)) in self.planned.iter().enumerate() {
-            let ids = self.request.series.get(series.clone()).unwrap_or_default();
-            let own: Vec<SeriesId>;
-            let ids = if self.planned.len() == 1 {
-                ids
-            } else {
-                let both = series.clone().zip(ids);
-                own = both.filter(|(idx, _)| self.classes.class(*idx) == class).map(|(_, id)| *id).collect();
-                &own
-            };
-            let units = groups.map_or(ids.len(), |(_, count)| count);
             let each = reads.slots();
             let slot_of = |unit: usize| u32::try_from(unit * each).unwrap_or(NO_SLOT);
-            let first_slots: Vec<u32> = match groups {
-                Some((groups, _)) => groups.iter().map(|group| slot_of(*group as usize)).collect(),
-                None => (0..ids.len()).map(slot_of).collect(),
+            let of_class = |series: &Range<usize>| -> (Vec<SeriesId>, Vec<u32>) {
+                let ids = self.request.series.get(series.clone()).unwrap_or_default();
+                let ids = series.clone().zip(ids).filter(|(idx, _)| self.classes.class(*idx) == class);
+                let unit_of = |(place, (idx, id)): (usize, (usize, &SeriesId))| {
+                    let group = groups.and_then(|(groups, _)| groups.get(idx));
+                    (*id, slot_of(group.map_or(place, |group| *group as usize)))
+                };
+                ids.enumerate().map(unit_of).unzip()
             };
+            let (ids, first_slots) = of_class(&part.cells);
+            let units = groups.map_or(ids.len(), |(_, count)| count);
             // Before there are so many.
             let slots_bytes = Slots::bytes_of(units.saturating_mul(each));
             meter.buffers(held.saturating_add(slots_bytes))?;
             held += slots_bytes;
             let mut slots = Slots::new(self.wanted.field_type, self.wanted.wants, units * each);
             let mut presser = Presser::new(reads, self.wanted, &self.row_keys);
-            presser.press(&Batch::new(ids, &first_slots), &mut slots, &Above { meter, bytes: held })?;
+            let above = Above { meter, bytes: held };
+            let cells = Batch::new(&ids, &first_slots);
+            if part.rows == part.cells {
+                presser.press_rows(&cells, &mut slots, &above)?;
+            } else {
+                let (ids, first_slots) = of_class(&part.rows);
+                presser.press_rows(&Batch::new(&ids, &first_slots), &mut slots, &above)?;
+            }
+            presser.press_cells(&cells, part.files, &mut slots, &above)?;
             held += slots.heap_bytes();
             let mut coverage = self.coverage.lock().unwrap_or_else(PoisonError::into_inner);
             coverage.absorb(&presser.coverage());
