@@ -14,8 +14,9 @@ use crate::model::{Column, ColumnKey, MeasurementId, SeriesId, StrColumn, Values
 
 /// What an entry takes beside its values.
 const ENTRY_BYTES: usize = 128;
-/// A guess, from which the cache sizes its tables.
-const PAGE_BYTES_GUESS: usize = 32 << 10;
+/// A guess at the size of a part, on the small side: from it the cache sizes its tables, and how many of the parts that
+/// left it remembers. With too few of these a read that goes through more than that is never admitted.
+const PAGE_BYTES_GUESS: usize = 8 << 10;
 
 /// Series and times of the rows of a page.
 #[derive(Debug, Clone, PartialEq, Eq)]
