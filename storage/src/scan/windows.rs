@@ -33,7 +33,7 @@ const CELL_PAGES_MIN: u64 = 32;
 /// Parts of a read for each thread: series that came first often have more rows than others.
 pub(super) const PARTS_EACH: usize = 2;
 
-/// Files of cells for each part, from which on parts are told apart by files.
+/// Files of cells for each part, from which on parts may be told apart by files.
 const FILES_EACH: usize = 2;
 
 /// Carries out a window request.
@@ -91,8 +91,10 @@ pub(super) fn run_groups(
     let ranges = reads.parts_of(windows.measurement, windows.series, parts);
     let shared = SharedMeter::new(meter, ranges.len());
     let parts = ranges.len();
-    // A page of a file has many series: where there are files enough, each page is read by one part.
-    let part_of = |(place, series): (usize, Range<usize>)| match FILES_EACH * parts <= reads.cell_files() {
+    // A page may have series of several parts: where files have few pages, each is read by one part.
+    let files = reads.cell_files();
+    let is_by_files = FILES_EACH * parts <= files && 4 * read.pages < 3 * (parts * files) as u64;
+    let part_of = |(place, series): (usize, Range<usize>)| match is_by_files {
         true => Part { rows: series, cells: 0..windows.series.len(), files: Every { place, step: parts } },
         false => Part::of_series(series),
     };
