@@ -297,7 +297,7 @@ fn press<'a, N: CellNumber>(
     let (first, last) = (*values.first()?, *values.last()?);
     let (first_ns, last_ns) = (*ts_ns.first()?, *ts_ns.last()?);
     // NaN only where there is no number: from one on comparisons with NaN, which are false, keep it.
-    let number = values.iter().copied().find(|value| !value.to_f64().is_nan()).unwrap_or(first);
+    let number = values.iter().copied().find(|value| !value.to_f64().is_nan()).unwrap_or(last);
     let (mut min, mut max) = (number, number);
     let (mut falls, mut resets, mut changes) = (TwoSum::default(), 0, 0);
     let mut before = first;

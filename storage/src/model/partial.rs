@@ -42,8 +42,8 @@ pub struct Compensated {
     pub rest: f64,
 }
 
-/// A sum on its way to [`Compensated`], bit for bit that of adding there: Knuth's two-sum has the error of each addition
-/// exactly, without a branch.
+/// A sum on its way to [`Compensated`], bit for bit that of adding there where it is a number: Knuth's two-sum has the error
+/// of each addition exactly, without a branch.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct TwoSum {
     sum: f64,

@@ -98,7 +98,7 @@ impl Slots {
         bytes as u64
     }
 
-    /// Adds the slots of another one, of other series of the same groups: the order of samples must not matter.
+    /// Adds the slots of another one, of other series, or files, of the same groups: the order of samples must not matter.
     pub fn absorb(&mut self, other: Self) {
         match (self, other) {
             (Self::Float(mine), Self::Float(other)) => mine.absorb(other),

@@ -2,7 +2,8 @@
 //! elementary interval and each series or group, and slide the windows over those.
 //!
 //! Series are read batch by batch: as many as there may be slots, or parts of the request side by side where it reads
-//! much. What a batch holds is bounded by slots, not by series.
+//! much: parts of the series, or of the files of cells where groups of many series are read from many small files. What a
+//! batch holds is bounded by slots, not by series.
 
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
@@ -57,7 +58,7 @@ pub(super) fn run(
             starts.by_ref().take(parts).map(|start| start..(start + size).min(request.series.len()));
         let batches: Vec<(usize, Range<usize>)> = batches.enumerate().collect();
         let pressed = pipeline::spread(batches, |(part, series)| {
-            let slots = read.press(&Part::of_series(series.clone()), None, &shared.of(part))?;
+            let slots = read.press(&Part { series: series.clone(), cells: None }, None, &shared.of(part))?;
             Ok((series, slots))
         })?;
         for (series, slots) in pressed {
@@ -91,14 +92,17 @@ pub(super) fn run_groups(
     let ranges = reads.parts_of(windows.measurement, windows.series, parts);
     let shared = SharedMeter::new(meter, ranges.len());
     let parts = ranges.len();
-    // A page may have series of several parts: where files have few pages, each is read by one part.
+    // A page may have series of several parts: where files have fewer pages than there are parts, about, each is read by
+    // one part.
     let files = reads.cell_files();
     let is_by_files = FILES_EACH * parts <= files && 4 * read.pages < 3 * (parts * files) as u64;
-    let part_of = |(place, series): (usize, Range<usize>)| match is_by_files {
-        true => Part { rows: series, cells: 0..windows.series.len(), files: Every { place, step: parts } },
-        false => Part::of_series(series),
+    let all = is_by_files.then(|| read.first_slots(0, 0..windows.series.len(), Some(groups)));
+    let all = all.as_ref().map(|(ids, first_slots)| Batch::new(ids, first_slots));
+    let part_of = |(place, series): (usize, Range<usize>)| match &all {
+        Some(all) => Part { series, cells: Some((all, Every { place, step: parts })) },
+        None => Part { series, cells: None },
     };
-    let parts: Vec<(usize, Part)> = ranges.into_iter().enumerate().map(part_of).enumerate().collect();
+    let parts: Vec<(usize, Part<'_>)> = ranges.into_iter().enumerate().map(part_of).enumerate().collect();
     let pressed = pipeline::spread(parts, |(place, part)| {
         Ok(read.press(&part, Some((groups, group_count)), &shared.of(place))?.pop())
     })?;
@@ -116,20 +120,10 @@ pub(super) fn run_groups(
 }
 
 /// A part of a request, of which others are read beside it.
-struct Part {
-    /// Series of which raw rows are read.
-    rows: Range<usize>,
-    /// Series of which cells are read.
-    cells: Range<usize>,
-    /// The files of cells that are read.
-    files: Every,
-}
-
-impl Part {
-    /// All that is read of some series.
-    fn of_series(series: Range<usize>) -> Self {
-        Self { rows: series.clone(), cells: series, files: Every::ONE }
-    }
+struct Part<'a> {
+    series: Range<usize>,
+    /// Other series of which cells are read, and in which files; `None`: those of the part, in all.
+    cells: Option<(&'a Batch<'a>, Every)>,
 }
 
 /// What is read of which series, and how.
@@ -192,21 +186,17 @@ impl<'a> Read<'a> {
 
     /// The slots of a part, class by class: those of each of its series, or of each group where the only class is in
     /// groups.
-    fn press(&self, part: &Part, groups: Option<(&[u32], usize)>, meter: &dyn Meter) -> Result<Vec<Slots>> {
+    fn press(
+        &self,
+        part: &Part<'_>,
+        groups: Option<(&[u32], usize)>,
+        meter: &dyn Meter,
+    ) -> Result<Vec<Slots>> {
         let (mut pressed, mut held) = (Vec::with_capacity(self.planned.len()), 0_u64);
         for (class, (_, reads)) in self.planned.iter().enumerate() {
             let each = reads.slots();
-            let slot_of = |unit: usize| u32::try_from(unit * each).unwrap_or(NO_SLOT);
-            let of_class = |series: &Range<usize>| -> (Vec<SeriesId>, Vec<u32>) {
-                let ids = self.request.series.get(series.clone()).unwrap_or_default();
-                let ids = series.clone().zip(ids).filter(|(idx, _)| self.classes.class(*idx) == class);
-                let unit_of = |(place, (idx, id)): (usize, (usize, &SeriesId))| {
-                    let group = groups.and_then(|(groups, _)| groups.get(idx));
-                    (*id, slot_of(group.map_or(place, |group| *group as usize)))
-                };
-                ids.enumerate().map(unit_of).unzip()
-            };
-            let (ids, first_slots) = of_class(&part.cells);
+            let of_series = groups.map(|(groups, _)| groups);
+            let (ids, first_slots) = self.first_slots(class, part.series.clone(), of_series);
             let units = groups.map_or(ids.len(), |(_, count)| count);
             // Before there are so many.
             let slots_bytes = Slots::bytes_of(units.saturating_mul(each));
@@ -215,20 +205,33 @@ impl<'a> Read<'a> {
             let mut slots = Slots::new(self.wanted.field_type, self.wanted.wants, units * each);
             let mut presser = Presser::new(reads, self.wanted, &self.row_keys);
             let above = Above { meter, bytes: held };
-            let cells = Batch::new(&ids, &first_slots);
-            if part.rows == part.cells {
-                presser.press_rows(&cells, &mut slots, &above)?;
-            } else {
-                let (ids, first_slots) = of_class(&part.rows);
-                presser.press_rows(&Batch::new(&ids, &first_slots), &mut slots, &above)?;
-            }
-            presser.press_cells(&cells, part.files, &mut slots, &above)?;
+            let own = Batch::new(&ids, &first_slots);
+            presser.press_rows(&own, &mut slots, &above)?;
+            let (cells, files) = part.cells.unwrap_or((&own, Every::ONE));
+            presser.press_cells(cells, files, &mut slots, &above)?;
             held += slots.heap_bytes();
             let mut coverage = self.coverage.lock().unwrap_or_else(PoisonError::into_inner);
             coverage.absorb(&presser.coverage());
             pressed.push(slots);
         }
         Ok(pressed)
+    }
+
+    /// The series of a class among some, and the first slot of each, or of its group.
+    fn first_slots(
+        &self,
+        class: usize,
+        series: Range<usize>,
+        groups: Option<&[u32]>,
+    ) -> (Vec<SeriesId>, Vec<u32>) {
+        let each = self.planned.get(class).map_or(0, |(_, reads)| reads.slots());
+        let ids = self.request.series.get(series.clone()).unwrap_or_default();
+        let ids = series.zip(ids).filter(|(idx, _)| self.classes.class(*idx) == class);
+        let unit_of = |(place, (idx, id)): (usize, (usize, &SeriesId))| {
+            let unit = groups.and_then(|groups| groups.get(idx)).map_or(place, |group| *group as usize);
+            (*id, u32::try_from(unit * each).unwrap_or(NO_SLOT))
+        };
+        ids.enumerate().map(unit_of).unzip()
     }
 
     /// Hands over the windows of a batch, series by series.

@@ -6,17 +6,22 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use quick_cache::Weighter;
-use quick_cache::sync::Cache;
+use quick_cache::sync::{Cache, DefaultLifecycle};
+use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
 
 use super::layout::ColumnInfo;
 use crate::model::{Column, ColumnKey, MeasurementId, SeriesId, StrColumn, Values};
+use crate::pipeline;
 
 /// What an entry takes beside its values.
 const ENTRY_BYTES: usize = 128;
 /// A guess at the size of a part, on the small side: from it the cache sizes its tables, and how many of the parts that
 /// left it remembers. With too few of these a read that goes through more than that is never admitted.
 const PAGE_BYTES_GUESS: usize = 8 << 10;
+/// Shards have so many bytes: none takes a part that is larger than itself.
+const SHARD_BYTES_MIN: usize = 1 << 20;
+/// Shards for each processor.
+const SHARDS_EACH: usize = 4;
 
 /// Series and times of the rows of a page.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,7 +118,15 @@ impl PageCache {
     /// A cache of at most `bytes_max` bytes; 0 keeps nothing.
     pub fn new(bytes_max: usize) -> Self {
         let entries = (bytes_max / PAGE_BYTES_GUESS).max(16);
-        let cache = Cache::with_weighter(entries, bytes_max as u64, Bytes);
+        let shards = (bytes_max / SHARD_BYTES_MIN).clamp(1, SHARDS_EACH * pipeline::processors());
+        let (hasher, lifecycle) = (DefaultHashBuilder::default(), DefaultLifecycle::default());
+        let mut options = OptionsBuilder::new();
+        options.estimated_items_capacity(entries).weight_capacity(bytes_max as u64).shards(shards);
+        let cache = match options.build() {
+            Ok(options) => Cache::with_options(options, Bytes, hasher, lifecycle),
+            // Both capacities are given: there is nothing else to refuse.
+            Err(_) => Cache::with_weighter(entries, bytes_max as u64, Bytes),
+        };
         Self { cache, corrupt_reads: AtomicU64::new(0), hits: AtomicU64::new(0), misses: AtomicU64::new(0) }
     }
 
