@@ -1,4 +1,4 @@
-//! Work on more than one thread. [`pipe`]: two halves of a job, one reads and computes, the other encodes and writes;
+//! Work on more than one thread. [`pipe`]: two halves of a job, one reads and merges, the other writes what is made of it;
 //! blocks pass in order, and few wait at a time. [`spread`]: parts of a read, side by side. The threads live as long as
 //! the work; where there is one processor, there are none.
 //!
