@@ -147,7 +147,7 @@ fn noise() -> Vec<u8> {
 fn shape(shape: &Shape, rows: usize) {
     println!("\n{}: {rows} rows", shape.name);
     let scratch = tempfile::tempdir().expect("a temporary directory");
-    let engine = open(scratch.path());
+    let engine = open(scratch.path(), CACHE_BYTES);
     let limits = LineLimits::default();
     let mut flush = Cost::default();
     for (place, body) in batches::batches(&shape.lines).iter().enumerate() {
@@ -202,33 +202,45 @@ fn memtable(shape: &Shape, rows: usize) {
     println!("  memtable: {per_value:.1} ns/value of one core");
 }
 
-fn open(dir: &Path) -> Engine {
+/// Room for all decoded pages.
+const CACHE_BYTES: usize = 1 << 30;
+
+fn open(dir: &Path, cache_bytes_max: usize) -> Engine {
     let env = Env { fs: Arc::new(OsFs), clock: Arc::new(SystemClock::default()) };
-    let options = Options { cache_bytes_max: 1 << 30, ..Options::default() };
+    let options = Options { cache_bytes_max, ..Options::default() };
     Engine::open(env, dir, options, Retention::FOREVER).expect("a database")
 }
 
-/// How often a field is scanned; each time in an engine that was opened anew, so that nothing is in the cache of decoded
-/// pages.
+/// How often a field is scanned in each state.
 const SCANS: usize = 15;
 
+/// Scans of one field: by an engine that keeps no decoded page, so that each is decoded again; by engines that were opened
+/// anew, which also take the memory for what they decode from the system; and of the pages that these keep.
 fn scans(shape: &Shape, dir: &Path, rows: usize) {
-    let states =
-        ["times and values, cold", "times and values, decoded pages cached", "values, decoded pages cached"];
-    let mut costs = [const { Vec::new() }; 3];
+    let states = [
+        "times and values, no page kept",
+        "times and values, first after opening",
+        "times and values, decoded pages cached",
+        "values, decoded pages cached",
+    ];
+    let mut costs = [const { Vec::new() }; 4];
+    let forgetful = open(dir, 0);
     for _ in 0..SCANS {
-        let engine = open(dir);
-        for (state, costs) in states.iter().zip(&mut costs) {
+        let fresh = open(dir, CACHE_BYTES);
+        for ((state, engine), costs) in
+            states.iter().zip([&forgetful, &fresh, &fresh, &fresh]).zip(&mut costs)
+        {
             costs.push(scan(shape, &*engine.view(), state.starts_with("times"), rows));
         }
     }
+    drop(forgetful);
     for (state, mut costs) in states.iter().zip(costs) {
         costs.sort_unstable();
         let rate = |place: usize| rows as f64 / costs[place].as_secs_f64() / 1e6;
         let (median, least, most) = (rate(SCANS / 2), rate(SCANS - 1), rate(0));
         println!("  scan of one field, {state}: {median:.0} M rows/s of one core ({least:.0} to {most:.0})");
     }
-    let engine = open(dir);
+    let engine = open(dir, CACHE_BYTES);
     let view = engine.view();
     let schema = view.schema(shape.measurement).expect("the measurement was written");
     windows(shape, &*view, &series_of(&*view, schema.measurement));

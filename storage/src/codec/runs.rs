@@ -15,6 +15,8 @@ use crate::{Error, Result};
 const LEVEL: i32 = 1;
 /// Longest a run can be in bytes: two varints.
 const RUN_BYTES_MAX: usize = 20;
+/// Values of a run that are made at a time.
+const STRIDE: usize = 8;
 
 /// Number of runs; 0 for fewer than two values.
 pub(super) fn count(values: &[u64]) -> usize {
@@ -57,6 +59,11 @@ pub(super) fn encode(values: &[u64], out: &mut Vec<u8>) -> Result<()> {
     squeeze(&plain, LEVEL, out)
 }
 
+/// The value that comes so many differences after this one.
+fn ahead(value: u64, delta: u64, steps: usize) -> u64 {
+    value.wrapping_add(delta.wrapping_mul(steps as u64))
+}
+
 /// Reads `count` values.
 pub(super) fn decode(payload: &[u8], count: usize) -> Result<Vec<u64>> {
     let mut reader = Reader::new(payload);
@@ -64,18 +71,24 @@ pub(super) fn decode(payload: &[u8], count: usize) -> Result<Vec<u64>> {
     // The plain form has no length of its own: runs cannot be more than the values.
     let plain = unsqueeze(reader.rest(), count.saturating_mul(RUN_BYTES_MAX))?;
     let mut reader = Reader::new(&plain);
-    let mut values = vec![value; count];
-    let mut slots = values.iter_mut().skip(1);
+    let mut values = Vec::with_capacity(count);
+    values.push(value);
     while !reader.rest().is_empty() {
         let delta = unzigzag(reader.varint()?).cast_unsigned();
-        let length = reader.bounded(slots.len())?;
-        for slot in slots.by_ref().take(length) {
-            value = value.wrapping_add(delta);
-            *slot = value;
+        let mut length = reader.bounded(count.saturating_sub(values.len()))?;
+        // Side by side: no value of a stride waits for the one before.
+        let mut lanes: [u64; STRIDE] = std::array::from_fn(|lane| ahead(value, delta, lane + 1));
+        while STRIDE <= length {
+            values.extend_from_slice(&lanes);
+            value = ahead(value, delta, STRIDE);
+            lanes = lanes.map(|lane| ahead(lane, delta, STRIDE));
+            length -= STRIDE;
         }
+        values.extend(lanes.iter().take(length));
+        value = ahead(value, delta, length);
     }
-    if slots.len() > 0 {
-        return Err(Error::corruption(format!("runs end {} values early", slots.len())));
+    if values.len() < count {
+        return Err(Error::corruption(format!("runs end {} values early", count - values.len())));
     }
     Ok(values)
 }

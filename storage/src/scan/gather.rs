@@ -11,6 +11,8 @@ use crate::{Error, Result};
 /// Values of samples in the type of their field.
 #[derive(Debug)]
 pub(crate) enum SampleValues {
+    /// Those of a field of any type of numbers.
+    AsFloats(FieldType, Vec<f64>),
     Float(Vec<f64>),
     Int(Vec<i64>),
     UInt(Vec<u64>),
@@ -40,6 +42,12 @@ impl Samples {
         Self { keeps_texts, ts_ns: Vec::new(), values }
     }
 
+    /// Values become floats as they are taken over.
+    pub(crate) fn as_floats(field_type: FieldType) -> Self {
+        let values = SampleValues::AsFloats(field_type, Vec::new());
+        Self { keeps_texts: false, ts_ns: Vec::new(), values }
+    }
+
     /// Bytes of texts that are kept, with those of a slice.
     fn text_bytes(&self, slice: &Slice<'_>) -> u64 {
         let SampleValues::Text(kept) = &self.values else { return 0 };
@@ -52,7 +60,7 @@ impl Samples {
     fn clear(&mut self) {
         self.ts_ns.clear();
         match &mut self.values {
-            SampleValues::Float(values) => values.clear(),
+            SampleValues::AsFloats(_, values) | SampleValues::Float(values) => values.clear(),
             SampleValues::Int(values) => values.clear(),
             SampleValues::UInt(values) => values.clear(),
             SampleValues::Bool(values) => values.clear(),
@@ -63,19 +71,12 @@ impl Samples {
         }
     }
 
-    /// The values as floats, which are made in `numbers` where they are something else.
-    pub(crate) fn floats<'a>(&'a self, numbers: &'a mut Vec<f64>) -> &'a [f64] {
-        numbers.clear();
+    /// The values; none where they are something else.
+    pub(crate) fn floats(&self) -> &[f64] {
         match &self.values {
-            SampleValues::Float(values) => return values,
-            SampleValues::Int(values) => numbers.extend(values.iter().map(|value| *value as f64)),
-            SampleValues::UInt(values) => numbers.extend(values.iter().map(|value| *value as f64)),
-            SampleValues::Bool(values) => {
-                numbers.extend(values.iter().map(|value| f64::from(u8::from(*value))));
-            }
-            SampleValues::Text(_) => {}
+            SampleValues::AsFloats(_, values) | SampleValues::Float(values) => values,
+            _ => &[],
         }
-        numbers
     }
 
     /// Adds the samples `rows` to a slot of the same type.
@@ -103,18 +104,29 @@ impl Samples {
     /// Takes over the valid values of a slice.
     fn take(&mut self, slice: &Slice<'_>) -> Result<()> {
         let Some(column) = slice.column(0) else { return Ok(()) };
+        let ts_ns = &mut self.ts_ns;
         match (&mut self.values, &column.values) {
-            (SampleValues::Float(into), Values::F64(from)) => {
-                extend(&mut self.ts_ns, into, slice, column, from)
-            }
+            (
+                SampleValues::Float(into) | SampleValues::AsFloats(FieldType::Float, into),
+                Values::F64(from),
+            ) => extend(ts_ns, into, slice, column, from, |value| value),
             (SampleValues::Int(into), Values::I64(from)) => {
-                extend(&mut self.ts_ns, into, slice, column, from)
+                extend(ts_ns, into, slice, column, from, |value| value)
             }
             (SampleValues::UInt(into), Values::U64(from)) => {
-                extend(&mut self.ts_ns, into, slice, column, from)
+                extend(ts_ns, into, slice, column, from, |value| value)
             }
             (SampleValues::Bool(into), Values::Bool(from)) => {
-                extend(&mut self.ts_ns, into, slice, column, from)
+                extend(ts_ns, into, slice, column, from, |value| value)
+            }
+            (SampleValues::AsFloats(FieldType::Int, into), Values::I64(from)) => {
+                extend(ts_ns, into, slice, column, from, |value| value as f64)
+            }
+            (SampleValues::AsFloats(FieldType::UInt, into), Values::U64(from)) => {
+                extend(ts_ns, into, slice, column, from, |value| value as f64)
+            }
+            (SampleValues::AsFloats(FieldType::Bool, into), Values::Bool(from)) => {
+                extend(ts_ns, into, slice, column, from, |value| f64::from(u8::from(value)))
             }
             (SampleValues::Text(into), Values::Str(from)) => {
                 for (row, ts_ns) in
@@ -146,7 +158,7 @@ impl Samples {
             (0..order.len()).filter(is_last_of_time).filter_map(|place| order.get(place).copied()).collect();
         self.ts_ns = pick(&self.ts_ns, &kept);
         match &mut self.values {
-            SampleValues::Float(values) => *values = pick(values, &kept),
+            SampleValues::AsFloats(_, values) | SampleValues::Float(values) => *values = pick(values, &kept),
             SampleValues::Int(values) => *values = pick(values, &kept),
             SampleValues::UInt(values) => *values = pick(values, &kept),
             SampleValues::Bool(values) => *values = pick(values, &kept),
@@ -163,19 +175,27 @@ fn pick<T: Copy>(values: &[T], kept: &[usize]) -> Vec<T> {
     kept.iter().filter_map(|index| values.get(*index).copied()).collect()
 }
 
-fn extend<T: Copy>(ts_ns: &mut Vec<i64>, into: &mut Vec<T>, slice: &Slice<'_>, column: &Column, from: &[T]) {
+/// Appends the times and values of a slice, these as `convert` makes them.
+fn extend<T: Copy, V>(
+    ts_ns: &mut Vec<i64>,
+    into: &mut Vec<V>,
+    slice: &Slice<'_>,
+    column: &Column,
+    from: &[T],
+    convert: impl Fn(T) -> V,
+) {
     let Some(values) = from.get(slice.rows.clone()) else { return };
     match column.valid.as_ref().and_then(|valid| valid.get(slice.rows.clone())) {
         None => {
             ts_ns.extend_from_slice(slice.ts_ns);
-            into.extend_from_slice(values);
+            into.extend(values.iter().copied().map(convert));
         }
         Some(valid) => {
             for ((ts, value), _) in
                 slice.ts_ns.iter().zip(values).zip(valid).filter(|(_, is_valid)| **is_valid)
             {
                 ts_ns.push(*ts);
-                into.push(*value);
+                into.push(convert(*value));
             }
         }
     }

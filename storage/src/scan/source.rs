@@ -361,6 +361,13 @@ fn load(
 /// The part of `rows` (ascending times) that lies in the range.
 fn narrow(ts_ns: &[i64], rows: Range<usize>, range: TimeRange) -> Range<usize> {
     let times = ts_ns.get(rows.clone()).unwrap_or_default();
+    // Most rows that are read lie inside as a whole.
+    if let (Some(first), Some(last)) = (times.first(), times.last())
+        && range.start_ns <= *first
+        && *last < range.end_ns
+    {
+        return rows;
+    }
     let start = times.partition_point(|ts| *ts < range.start_ns);
     let end = times.partition_point(|ts| *ts < range.end_ns);
     rows.start + start..rows.start + end.max(start)

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::memtable::Snapshot;
 use crate::model::{
-    ColumnKey, FieldId, FieldType, MeasurementId, RowBlock, SeriesId, SeriesKey, StatSet, Tier, TimeRange,
+    ColumnKey, FieldId, FieldType, MeasurementId, RowBlock, SeriesId, SeriesKey, Tier, TimeRange,
 };
 use crate::rules::RuleSet;
 use crate::series::Catalog;
@@ -206,8 +206,7 @@ impl Scan for View {
         let mut cursors: Vec<Cursor<'_>> =
             sources.iter().map(|source| Cursor::new(source, request.measurement, &keys)).collect();
         let mut coverage = Coverage { raw_gone_before_ns, ..Coverage::default() };
-        let mut found = Samples::new(field_type, StatSet::COUNT);
-        let mut numbers = Vec::new();
+        let mut found = Samples::as_floats(field_type);
         for (series_idx, series) in request.series.iter().enumerate() {
             let range = ranges.get(classes.class(series_idx)).copied().unwrap_or(request.range);
             gather::samples(&mut cursors, *series, &[range], &mut found, meter)?;
@@ -215,8 +214,7 @@ impl Scan for View {
             meter.charge(rows)?;
             coverage.rows += rows;
             if rows > 0 {
-                let values = found.floats(&mut numbers);
-                sink(SampleSlice { series_idx, ts_ns: &found.ts_ns, values })?;
+                sink(SampleSlice { series_idx, ts_ns: &found.ts_ns, values: found.floats() })?;
             }
         }
         coverage.pages = cursors.iter().map(Cursor::pages).sum();
