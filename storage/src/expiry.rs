@@ -20,7 +20,7 @@ pub(crate) fn take_named<'a>(
     for segment in segments.rev().map(|live| &live.segment) {
         for section in segment.sections() {
             if is_concerned(section, ids) {
-                segment.take_series_from(section, ids)?;
+                *ids -= segment.read_series_ids(section)?;
             }
         }
     }

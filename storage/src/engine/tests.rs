@@ -1,5 +1,6 @@
 //! The engine as a whole, on a simulated disk and a clock that is moved by hand.
 
+mod active;
 mod ages;
 mod damage;
 mod deletes;

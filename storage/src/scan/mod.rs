@@ -9,9 +9,10 @@
 //! Inside: `view` is the one implementation; `source` reads rows of a series from segments and memtable runs,
 //! `gather` merges them, `rows` hands over whole rows, `distinct` the texts in them, `windows` carries out what [`cover`] plans, of the cells that
 //! `kept` leaves: `press` reads batches of series (cells by `pages`, which `zones` tell apart), and [`sliding`] merges;
-//! `classes` tells which past of which series the rules of retention hide;
+//! `active` tells which series have something in a stretch of time, `classes` which past of which series the rules of retention hide;
 //! `merge` reads whole partitions for the jobs; `slices` cuts the time of long series for both.
 
+mod active;
 mod classes;
 pub mod cover;
 mod distinct;

@@ -12,7 +12,7 @@ use super::source::{Cursor, Source};
 use super::{
     Coverage, Distinct, DistinctRequest, Flow, GroupRequest, HistogramSlice, Meter, RowRequest,
     SampleRequest, SampleSlice, Scan, Schema, SeriesInfo, TagCodes, TagMatcher, WindowRequest, WindowSlice,
-    distinct, native, rows, windows,
+    active, distinct, native, rows, windows,
 };
 use crate::memtable::Snapshot;
 use crate::model::{
@@ -59,6 +59,13 @@ impl View {
         sources
     }
 
+    /// Runs of the memtables that reach into a range, oldest first.
+    pub(super) fn memory_runs(&self, measurement: MeasurementId, range: TimeRange) -> Vec<Arc<RowBlock>> {
+        let reaches =
+            |memtable: &&Snapshot| memtable.time_range().is_some_and(|times| times.overlaps(&range));
+        self.memtables.iter().filter(reaches).flat_map(|memtable| memtable.runs(measurement)).collect()
+    }
+
     /// Files of a cell tier that may hold cells of a measurement in a range, by time: their spans are disjoint.
     pub(super) fn cell_sources(
         &self,
@@ -86,7 +93,12 @@ impl View {
     }
 
     /// Segments of a tier that hold the measurement and reach into a range, oldest first.
-    fn segments(&self, tier: Tier, measurement: MeasurementId, range: TimeRange) -> Vec<&LiveSegment> {
+    pub(super) fn segments(
+        &self,
+        tier: Tier,
+        measurement: MeasurementId,
+        range: TimeRange,
+    ) -> Vec<&LiveSegment> {
         let reaching = self.version.of_tier(tier).filter(|live| {
             live.meta.min_ts_ns < range.end_ns
                 && range.start_ns <= live.meta.max_ts_ns
@@ -162,20 +174,23 @@ impl Scan for View {
         &self,
         measurement: MeasurementId,
         matchers: &[TagMatcher],
-        _range: TimeRange,
+        range: TimeRange,
         limit: usize,
     ) -> Result<Vec<SeriesInfo>> {
-        self.catalog.select(measurement, matchers, limit)
+        Ok(self.catalog.infos(self.series_ids(measurement, matchers, range, limit)?))
     }
 
     fn series_ids(
         &self,
         measurement: MeasurementId,
         matchers: &[TagMatcher],
-        _range: TimeRange,
+        range: TimeRange,
         limit: usize,
     ) -> Result<Vec<SeriesId>> {
-        self.catalog.select_ids(measurement, matchers, limit)
+        let mut ids = self.catalog.select_ids(measurement, matchers, usize::MAX)?;
+        active::retain(self, measurement, range, &mut ids)?;
+        self.catalog.check_count(measurement, ids.len(), limit)?;
+        Ok(ids)
     }
 
     fn keys(&self, series: &[SeriesId]) -> Result<Vec<SeriesKey>> {

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
+use roaring::RoaringBitmap;
 
 use super::layout::ColumnInfo;
 use crate::model::{Column, ColumnKey, MeasurementId, SeriesId, StrColumn, Values};
@@ -61,6 +62,7 @@ pub(super) enum Part {
     Listing { page: usize },
     Column { page: usize, key: ColumnKey },
     Dictionary { key: ColumnKey },
+    Series,
 }
 
 /// A decoded part, shared.
@@ -70,6 +72,7 @@ pub(super) enum Entry {
     Listing(Arc<[ColumnInfo]>),
     Column(Arc<Column>),
     Dictionary(Arc<StrColumn>),
+    Series(Arc<RoaringBitmap>),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -84,6 +87,7 @@ impl Weighter<Slot, Entry> for Bytes {
                 bytes_of(&column.values) + column.valid.as_ref().map_or(0, |valid| valid.len())
             }
             Entry::Dictionary(texts) => bytes_of_texts(texts),
+            Entry::Series(ids) => ids.serialized_size(),
         };
         (ENTRY_BYTES + bytes) as u64
     }

@@ -257,20 +257,31 @@ impl Segment {
         Ok(all)
     }
 
-    /// Takes the series of a section out of `ids`: reads the series table from the file, and decodes no key.
+    /// Which series a section has, from the cache or the series table; no key is decoded.
     ///
     /// # Errors
     /// As [`Segment::keys`].
-    pub(crate) fn take_series_from(&self, section: &Section, ids: &mut RoaringBitmap) -> Result<()> {
-        for block in &section.series_blocks {
-            self.read(&Origin::File, block.blob, |bytes| {
-                for id in decode_series_ids(&mut Reader::new(bytes), block)? {
-                    ids.remove(id.0);
-                }
-                Ok(())
-            })?;
+    pub(crate) fn series_ids(&self, section: &Section) -> Result<Arc<RoaringBitmap>> {
+        let slot = self.slot(section, Part::Series);
+        if let Some(Entry::Series(ids)) = self.cache.get(&slot) {
+            return Ok(ids);
         }
-        Ok(())
+        let ids = Arc::new(self.read_series_ids(section)?);
+        self.cache.insert(slot, Entry::Series(Arc::clone(&ids)));
+        Ok(ids)
+    }
+
+    /// As [`Segment::series_ids`], past the cache.
+    ///
+    /// # Errors
+    /// As [`Segment::keys`].
+    pub(crate) fn read_series_ids(&self, section: &Section) -> Result<RoaringBitmap> {
+        let mut ids = RoaringBitmap::new();
+        for block in &section.series_blocks {
+            let decode = |bytes: &[u8]| decode_series_ids(&mut Reader::new(bytes), block);
+            ids.extend(self.read(&Origin::File, block.blob, decode)?.into_iter().map(|id| id.0));
+        }
+        Ok(ids)
     }
 
     fn slot(&self, section: &Section, part: Part) -> Slot {

@@ -313,10 +313,14 @@ impl Catalog {
         matchers: &[TagMatcher],
         limit: usize,
     ) -> Result<Vec<SeriesInfo>> {
-        let ids = self.select_ids(measurement, matchers, limit)?;
+        Ok(self.infos(self.select_ids(measurement, matchers, limit)?))
+    }
+
+    /// Series with their keys; those that have left are passed over.
+    pub(crate) fn infos(&self, ids: Vec<SeriesId>) -> Vec<SeriesInfo> {
         let state = self.read();
         let info = |id| Some(SeriesInfo { id, key: self.key_in(&state, id)? });
-        Ok(ids.into_iter().filter_map(info).collect())
+        ids.into_iter().filter_map(info).collect()
     }
 
     /// As [`Catalog::select`], without the keys: four bytes for each series.
@@ -332,14 +336,19 @@ impl Catalog {
         let state = self.read();
         let Some(entry) = state.measurement(measurement) else { return Ok(Vec::new()) };
         let ids = entry.postings.select(matchers);
-        let found = usize::try_from(ids.len()).unwrap_or(usize::MAX);
-        if limit < found {
-            let name = &entry.name;
-            let message =
-                format!("{found} series of measurement \"{name}\" match, more than the limit of {limit}");
-            return Err(Error::new(ErrorKind::LimitExceeded, message));
-        }
+        check_count(&entry.name, usize::try_from(ids.len()).unwrap_or(usize::MAX), limit)?;
         Ok(ids.into_iter().map(SeriesId).collect())
+    }
+
+    /// Refuses more series of a measurement than a limit.
+    ///
+    /// # Errors
+    /// `LimitExceeded`.
+    pub(crate) fn check_count(&self, measurement: MeasurementId, found: usize, limit: usize) -> Result<()> {
+        match self.read().measurement(measurement) {
+            Some(entry) => check_count(&entry.name, found, limit),
+            None => Ok(()),
+        }
     }
 
     /// Measurement and tags of some series, in the order asked, past the cache: for readers of very many.
@@ -376,6 +385,15 @@ impl Catalog {
         self.keys.insert(id, Arc::clone(&key));
         Some(key)
     }
+}
+
+fn check_count(measurement: &str, found: usize, limit: usize) -> Result<()> {
+    if limit < found {
+        let message =
+            format!("{found} series of measurement \"{measurement}\" match, more than the limit of {limit}");
+        return Err(Error::new(ErrorKind::LimitExceeded, message));
+    }
+    Ok(())
 }
 
 fn schema_in(state: &State, id: MeasurementId) -> Option<Schema> {

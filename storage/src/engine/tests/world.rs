@@ -90,8 +90,21 @@ pub(super) fn content(view: &dyn Scan) -> Content {
             Ok(Flow::Continue)
         };
         view.rows(&request, &Unmetered, &mut sink).unwrap();
+        for info in &series {
+            let host = info.key.tag("host").unwrap();
+            let of_host = content.keys().filter(|(of, name, ..)| **of == *measurement && name == host);
+            for ts_ns in of_host.map(|(_, _, ts_ns, _)| *ts_ns).step_by(7) {
+                assert_is_named(view, (schema.measurement, info.id), TimeRange::new(ts_ns, ts_ns + 1));
+            }
+        }
     }
     content
+}
+
+/// A series that has something in a range is among those that the view names for it.
+fn assert_is_named(view: &dyn Scan, (measurement, series): (MeasurementId, SeriesId), range: TimeRange) {
+    let named = view.series_ids(measurement, &[], range, 1000).unwrap();
+    assert!(named.contains(&series), "series {} is not named for {range:?}, only {named:?}", series.0);
 }
 
 /// The windows of one field of one series; empty where there is no such series.
@@ -139,6 +152,15 @@ pub(super) fn try_windows(
         Ok(())
     };
     let coverage = view.windows(&request, &Unmetered, &mut sink)?;
+    for (window, _) in windows.iter().zip(&found).filter(|(_, partial)| 0 < partial.count()) {
+        let asked = match bounds {
+            Bounds::LeftOpen => {
+                TimeRange::new(window.start_ns.saturating_add(1), window.end_ns.saturating_add(1))
+            }
+            Bounds::RightOpen => TimeRange::new(window.start_ns, window.end_ns),
+        };
+        assert_is_named(&*view, (schema.measurement, series.id), asked);
+    }
     Ok((found, coverage))
 }
 
