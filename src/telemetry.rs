@@ -86,6 +86,7 @@ pub(crate) struct Telemetry {
     segment_rows: IntGaugeVec,
     written_bytes: IntCounterVec,
     tombstones: IntGaugeVec,
+    delete_seconds: IntGaugeVec,
     cache_bytes: IntGaugeVec,
     cache_reads: IntCounterVec,
     results: ResultMetrics,
@@ -206,6 +207,7 @@ impl Telemetry {
                 &["db", "job"],
             )?,
             tombstones: gauges("icecore_tombstones", "Deletes that are hidden and not purged yet.", &["db"])?,
+            delete_seconds: gauges("icecore_tombstone_age_seconds", "Age of the oldest one.", &["db"])?,
             cache_bytes: gauges("icecore_cache_bytes", "Bytes of decoded pages that are kept.", &["db"])?,
             cache_reads: counters(
                 "icecore_cache_reads_total",
@@ -284,6 +286,7 @@ impl Telemetry {
             set(&self.wal_bytes, &[name], stats.wal_bytes);
             set(&self.replayed_records, &[name], stats.replayed_records);
             set(&self.tombstones, &[name], stats.tombstones);
+            set(&self.delete_seconds, &[name], stats.oldest_delete_ns / 1_000_000_000);
             set(&self.durability, &[name, stats.durability.name()], 1);
             set(&self.is_poisoned, &[name], u64::from(stats.is_poisoned));
             let tiers = [Tier::Raw, Tier::M1, Tier::M5, Tier::H1].map(Tier::name);
@@ -324,6 +327,7 @@ impl Telemetry {
             &self.segment_bytes,
             &self.segment_rows,
             &self.tombstones,
+            &self.delete_seconds,
             &self.is_poisoned,
             &self.durability,
         ] {

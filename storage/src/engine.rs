@@ -80,6 +80,8 @@ pub struct EngineStats {
     pub rolled_bytes: u64,
     /// Deletes whose rows are hidden and not purged yet.
     pub tombstones: u64,
+    /// Nanoseconds that the oldest of these has waited since then, or since the engine was opened.
+    pub oldest_delete_ns: u64,
     /// Log records replayed when the engine was opened.
     pub replayed_records: u64,
     /// Bytes of an unacknowledged torn tail that were dropped when the engine was opened.
@@ -122,6 +124,8 @@ pub struct Engine {
     is_retired: AtomicBool,
     /// Whether a flush or a delete came to an end since the jobs were last looked for.
     has_jobs: AtomicBool,
+    /// Monotonic time since which the oldest delete waits to be purged; `i64::MAX`: none does.
+    delete_waits_since_ns: AtomicI64,
     /// Monotonic time of the newest flush since the engine was opened; `i64::MIN` before it.
     flushed_ns: AtomicI64,
     /// Shared by writers, from resolving rows to their being applied. Held alone, for a moment, when series leave.
@@ -195,6 +199,7 @@ impl Engine {
             flushes: LaneLock::new(Flushes::new(mark)),
             is_retired: AtomicBool::new(false),
             has_jobs: AtomicBool::new(true),
+            delete_waits_since_ns: AtomicI64::new(i64::MAX),
             flushed_ns: AtomicI64::new(i64::MIN),
             writing: RwLock::new(()),
             gate: Mutex::new(()),
@@ -298,6 +303,7 @@ impl Engine {
             compacted_bytes: self.store.written.compacted.load(Ordering::Relaxed),
             rolled_bytes: self.store.written.rolled.load(Ordering::Relaxed),
             tombstones: version.tombstones.len() as u64,
+            oldest_delete_ns: self.oldest_delete_ns().unwrap_or(0).cast_unsigned(),
             replayed_records: self.replayed_records,
             torn_bytes: self.torn_bytes,
             cache_bytes: self.store.cache.bytes(),

@@ -4,7 +4,7 @@
 //!
 //! Knows nothing of the jobs.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::clock::Clock;
@@ -22,6 +22,8 @@ pub(crate) struct Pace {
     /// Monotonic time at which the rate would have let through all that was written.
     paid_ns: Mutex<i64>,
     hurries: AtomicUsize,
+    /// Monotonic time from which on jobs hurry although nobody waits.
+    hurried_from_ns: AtomicI64,
     is_stopped: AtomicBool,
 }
 
@@ -39,13 +41,19 @@ impl Pace {
     /// `None`: no limit.
     pub(crate) fn new(bytes_per_second_max: Option<u64>) -> Self {
         let (paid_ns, hurries) = (Mutex::new(i64::MIN), AtomicUsize::new(0));
-        Self { bytes_per_second_max, paid_ns, hurries, is_stopped: AtomicBool::new(false) }
+        let hurried_from_ns = AtomicI64::new(i64::MAX);
+        Self { bytes_per_second_max, paid_ns, hurries, hurried_from_ns, is_stopped: AtomicBool::new(false) }
     }
 
     /// Somebody waits for a job.
     pub(crate) fn hurry(&self) -> Hurry<'_> {
         self.hurries.fetch_add(1, Ordering::AcqRel);
         Hurry(&self.hurries)
+    }
+
+    /// Jobs hurry from a monotonic time on, until this is called again; `i64::MAX`: they do not.
+    pub(crate) fn hurry_from(&self, monotonic_ns: i64) {
+        self.hurried_from_ns.store(monotonic_ns, Ordering::Release);
     }
 
     /// No job shall go on: what is half done is done again another time.
@@ -67,7 +75,7 @@ impl Pace {
     /// After `bytes` were written: sleeps until the rate lets them through.
     pub(crate) fn spend(&self, clock: &dyn Clock, bytes: u64) {
         let Some(rate) = self.bytes_per_second_max else { return };
-        if self.is_hurried() {
+        if self.is_hurried(clock) {
             return;
         }
         let cost_ns = u128::from(bytes) * u128::from(SECOND_NS.unsigned_abs()) / u128::from(rate.max(1));
@@ -76,7 +84,7 @@ impl Pace {
         *paid_ns = clock.monotonic_ns().max(*paid_ns).saturating_add(cost_ns);
         let until_ns = *paid_ns;
         drop(paid_ns);
-        while !self.is_hurried() && !self.is_stopped() {
+        while !self.is_hurried(clock) && !self.is_stopped() {
             let left_ns = until_ns.saturating_sub(clock.monotonic_ns());
             if left_ns <= 0 {
                 return;
@@ -89,8 +97,9 @@ impl Pace {
         self.is_stopped.load(Ordering::Acquire)
     }
 
-    fn is_hurried(&self) -> bool {
-        0 < self.hurries.load(Ordering::Acquire)
+    fn is_hurried(&self, clock: &dyn Clock) -> bool {
+        let from_ns = self.hurried_from_ns.load(Ordering::Acquire);
+        0 < self.hurries.load(Ordering::Acquire) || from_ns <= clock.monotonic_ns()
     }
 }
 

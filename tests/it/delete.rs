@@ -53,6 +53,8 @@ fn delete_by_selector_hides_at_once_and_purges() {
         assert!(Instant::now() < until, "the purge comes by itself");
         std::thread::park_timeout(Duration::from_millis(20));
     }
+    let metrics = server.get("/metrics", &[]).body;
+    assert!(metrics.contains("icecore_tombstone_age_seconds{db=\"default\"} 0"), "{metrics}");
     server.promql(total, &now).expect_text(200, "\"100\"");
     let data_dir = server.data_dir.clone();
     server.kill();

@@ -2,7 +2,7 @@
 //! snapshots, retention). One job runs at a time, under the `jobs` lock; flushes have a lane of their own beside it
 //! (`flushes`). The jobs themselves are rooms of their own.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -30,6 +30,9 @@ const LATENESS_NS: i64 = 10 * MINUTE_NS;
 /// Passes that merge partitions into one segment each: enough for tens of thousands, and an end when more are flushed
 /// meanwhile.
 const PASSES_MAX: usize = 4;
+/// A delete that has waited for so long is purged before what else there is to do, and jobs do not keep to their rate
+/// until it is.
+pub(super) const PURGE_WAIT_MAX_NS: i64 = 10 * MINUTE_NS;
 
 /// State of the jobs.
 #[derive(Debug)]
@@ -40,12 +43,22 @@ pub(super) struct Jobs {
     /// Segments that a job found damaged. Their partitions are left to retention: a segment never changes, so
     /// that trying again could only fail again, and hold up what else there is to do.
     damaged: BTreeSet<u64>,
+    /// Since when each delete waits to be purged, by number of the tombstone: monotonic time, of this life.
+    deletes: BTreeMap<u64, i64>,
+    /// Monotonic time from which on the oldest of them that no damage holds up has waited for too long.
+    purge_due_ns: i64,
 }
 
 impl Jobs {
     /// After opening: no job has run.
     pub(super) fn new() -> Self {
-        Self { retention_ran_ns: i64::MIN, expiry_looked_ns: None, damaged: BTreeSet::new() }
+        Self {
+            retention_ran_ns: i64::MIN,
+            expiry_looked_ns: None,
+            damaged: BTreeSet::new(),
+            deletes: BTreeMap::new(),
+            purge_due_ns: i64::MAX,
+        }
     }
 
     /// Whether a job may read these segments.
@@ -105,6 +118,7 @@ impl Engine {
             return Ok(());
         }
         self.has_jobs.store(false, Ordering::Release);
+        self.note_deletes(&mut jobs);
         let now_ns = self.store.env.clock.now_ns();
         let receiving = self.receiving_hour();
         let compacted = self.compact(&mut jobs, now_ns.saturating_sub(LATENESS_NS), receiving);
@@ -155,7 +169,7 @@ impl Engine {
             // What the log holds behind a failed append is not known, and would come back at the restart.
             return Err(Error::new(ErrorKind::Poisoned, "deletes are refused after a failed append or sync"));
         }
-        let _jobs = self.jobs()?;
+        let mut jobs = self.jobs()?;
         let mut flushes = self.flushes()?;
         // Afterwards all rows acknowledged before are in segments, and the log does not bring them back.
         self.flush_all(&mut flushes)?;
@@ -163,6 +177,7 @@ impl Engine {
         self.log.end_file()?;
         self.log.release(self.store.manifest().wal_floor)?;
         let report = delete::mark(&self.store, targets, range)?;
+        self.note_deletes(&mut jobs);
         self.wake_jobs();
         Ok(report)
     }
@@ -329,7 +344,7 @@ impl Engine {
             }
             let merged = compact::run(&self.store, &merge);
             jobs.note_damage(&self.store, &merge.inputs, &merged);
-            outcome = outcome.and(merged).and(self.flush_between());
+            outcome = outcome.and(merged).and(self.between(jobs));
         }
         outcome
     }
@@ -361,7 +376,7 @@ impl Engine {
                 break;
             }
             let rolled = self.roll_together(jobs, works);
-            outcome = outcome.and(rolled).and(self.flush_between());
+            outcome = outcome.and(rolled).and(self.between(jobs));
         }
         outcome
     }
@@ -415,6 +430,37 @@ impl Engine {
         outcome
     }
 
+    /// What does not wait for the next job: a flush that is due where no thread is there for it, and deletes that have waited
+    /// for too long.
+    fn between(&self, jobs: &mut Jobs) -> Result<()> {
+        let flushed = self.flush_between();
+        let is_due = jobs.purge_due_ns <= self.store.env.clock.monotonic_ns();
+        let purged = if is_due { self.purge(jobs) } else { Ok(()) };
+        flushed.and(purged)
+    }
+
+    /// How long the oldest delete that is not purged has waited in this life; `None` when there is none.
+    pub(super) fn oldest_delete_ns(&self) -> Option<i64> {
+        let since_ns = self.delete_waits_since_ns.load(Ordering::Acquire);
+        (since_ns != i64::MAX).then(|| self.store.env.clock.monotonic_ns().saturating_sub(since_ns))
+    }
+
+    /// Keeps the account of the deletes that wait.
+    fn note_deletes(&self, jobs: &mut Jobs) {
+        let now_ns = self.store.env.clock.monotonic_ns();
+        let tombstones = &self.store.manifest().tombstones;
+        jobs.deletes.retain(|id, _| tombstones.iter().any(|tombstone| tombstone.id == *id));
+        for tombstone in tombstones {
+            jobs.deletes.entry(tombstone.id).or_insert(now_ns);
+        }
+        let oldest_ns = jobs.deletes.values().copied().min();
+        self.delete_waits_since_ns.store(oldest_ns.unwrap_or(i64::MAX), Ordering::Release);
+        let movable = tombstones.iter().filter(|tombstone| jobs.may_read(&tombstone.pending));
+        let oldest_ns = movable.filter_map(|tombstone| jobs.deletes.get(&tombstone.id)).copied().min();
+        jobs.purge_due_ns = oldest_ns.map_or(i64::MAX, |since_ns| since_ns.saturating_add(PURGE_WAIT_MAX_NS));
+        self.store.pace.hurry_from(jobs.purge_due_ns);
+    }
+
     /// Takes deleted rows out of the files; the first failure, after all steps have been tried.
     fn purge(&self, jobs: &mut Jobs) -> Result<()> {
         let mut outcome = Ok(());
@@ -431,6 +477,7 @@ impl Engine {
             jobs.note_damage(&self.store, &inputs, &purged);
             outcome = outcome.and(purged).and(self.flush_between());
         }
+        self.note_deletes(jobs);
         outcome
     }
 

@@ -1,8 +1,11 @@
 //! What steady loads cost: how often a byte is written, and that background work keeps to its rate.
 
-use super::world::{Random, TestRow, env, write};
+use std::sync::{OnceLock, Weak};
+
+use super::world::{Random, TestRow, delete, env, write};
 use super::*;
-use crate::clock::Clock as _;
+use crate::clock::Clock;
+use crate::engine::jobs::PURGE_WAIT_MAX_NS;
 use crate::model::Value;
 
 /// Writes what `rows_of` gives for each minute of some hours, a memtable and a pass of the jobs a minute, and lets the
@@ -99,4 +102,61 @@ fn background_rate_spreads_jobs_over_time_but_no_flush_and_no_order() {
     engine.seal().unwrap();
     assert!(written < engine.stats().rolled_bytes.cast_signed());
     assert_eq!(clock.monotonic_ns(), before_ns, "flushes and what is asked for do not wait");
+}
+
+/// A clock moved by who sleeps, which looks at each sleep whether the deletes of an engine are purged.
+#[derive(Debug)]
+struct Watch {
+    clock: ManualClock,
+    engine: OnceLock<Weak<Engine>>,
+    purged_ns: OnceLock<i64>,
+}
+
+impl Clock for Watch {
+    fn now_ns(&self) -> i64 {
+        self.clock.now_ns()
+    }
+
+    fn monotonic_ns(&self) -> i64 {
+        self.clock.monotonic_ns()
+    }
+
+    fn sleep(&self, time: Duration) {
+        let engine = self.engine.get().and_then(Weak::upgrade);
+        if engine.is_some_and(|engine| engine.stats().tombstones == 0) {
+            self.purged_ns.get_or_init(|| self.clock.monotonic_ns());
+        }
+        self.clock.sleep(time);
+    }
+}
+
+#[test]
+fn delete_that_waits_behind_slow_jobs_is_purged_by_its_deadline() {
+    let clock = ManualClock::new(START_NS + 20 * HOUR_NS);
+    let clock = Arc::new(Watch { clock, engine: OnceLock::new(), purged_ns: OnceLock::new() });
+    let env = Env { fs: Arc::new(SimFs::default()), clock: Arc::clone(&clock) as Arc<dyn Clock> };
+    let options = Options { background_bytes_per_second_max: Some(2), ..Options::default() };
+    let retention = Retention { raw: Some(Duration::from_hours(72)), ..Retention::FOREVER };
+    let engine = Arc::new(Engine::open(env, Path::new("/db"), options, retention).unwrap());
+    let row = |hour| TestRow {
+        measurement: "m",
+        host: "a",
+        ts_ns: START_NS + hour * HOUR_NS,
+        fields: vec![("v", Value::Int(1))],
+    };
+    write(&engine, &(0..12).map(row).collect::<Vec<_>>()).unwrap();
+    engine.flush().unwrap();
+    let first_hour = TimeRange::new(START_NS, START_NS + HOUR_NS);
+    assert_eq!(delete(&engine, "m", None, first_hour).unwrap().segments, 1);
+    let deleted_ns = clock.monotonic_ns();
+    clock.clock.advance(2 * MINUTE_NS);
+    assert_eq!(engine.stats().oldest_delete_ns, 2 * MINUTE_NS.unsigned_abs());
+    clock.engine.set(Arc::downgrade(&engine)).unwrap();
+    engine.run_jobs().unwrap();
+    let stats = engine.stats();
+    assert_eq!((stats.tombstones, stats.oldest_delete_ns, stats.segment_rows[0]), (0, 0, 11));
+    let (purged_ns, ended_ns) =
+        (clock.purged_ns.get().unwrap() - deleted_ns, clock.monotonic_ns() - deleted_ns);
+    assert!((PURGE_WAIT_MAX_NS..=PURGE_WAIT_MAX_NS + SECOND_NS).contains(&purged_ns), "{purged_ns} ns");
+    assert!(3 * PURGE_WAIT_MAX_NS < ended_ns, "{ended_ns} ns: what was not deleted kept to its rate");
 }
