@@ -87,8 +87,18 @@ class Server:
         cls.started = []
 
     def log_text(self):
-        self.log.seek(0)
-        return self.log.read()
+        # The server writes at the position of this very file: reading must not move it.
+        return os.pread(self.log.fileno(), os.fstat(self.log.fileno()).st_size, 0).decode(errors="replace")
+
+    def warnings(self):
+        """The lines of its log that are warnings or errors."""
+        return [line for line in self.log_text().splitlines() if re.match(r"\S+ +(WARN|ERROR) ", line)]
+
+    def metric(self, name):
+        """A number of /metrics that has no other label than the database."""
+        status, body = self.ask("GET", "/metrics")
+        need(status == 200, f"/metrics answers {status} {body[:300]}")
+        return int(re.search(rf'^{name}{{db="default"}} (\d+)$', body, re.MULTILINE)[1])
 
     def tail(self):
         return self.log_text()[-2000:]
@@ -98,11 +108,11 @@ class Server:
         status, text, _ = self.ask_whole(method, path, body, **parameters)
         return status, text
 
-    def ask_whole(self, method, path, body=None, **parameters):
-        """Status, body and headers."""
+    def ask_whole(self, method, path, body=None, head=(), **parameters):
+        """Status, body and headers; `head` are headers of the request."""
         connection = http.client.HTTPConnection(self.address, timeout=30)
         try:
-            connection.request(method, f"{path}?{urllib.parse.urlencode(parameters)}", body)
+            connection.request(method, f"{path}?{urllib.parse.urlencode(parameters)}", body, dict(head))
             response = connection.getresponse()
             return response.status, response.read().decode(), response.headers
         finally:
