@@ -21,6 +21,7 @@ mod rules;
 #[cfg(shuttle)]
 mod schedules;
 mod sets;
+mod shortage;
 mod snapshots;
 mod world;
 

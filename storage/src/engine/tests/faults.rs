@@ -303,41 +303,6 @@ fn flush_that_keeps_failing_does_not_fill_the_disk_and_holds_up_no_retention() {
 }
 
 #[test]
-fn full_disk_refuses_writes_by_name_and_they_resume() {
-    let (fs, clock) = (Arc::new(SimFs::default()), clock());
-    let options = Options { free_bytes_min: 1000, ..Options::default() };
-    let engine = Engine::open(env(&fs, &clock), Path::new("/db"), options, RETENTION).unwrap();
-    write(&engine, &batch(0)).unwrap();
-    fs.set_free_bytes(999);
-    clock.advance(2 * SECOND_NS);
-    let refused = write(&engine, &batch(1)).unwrap_err();
-    assert!(refused.kind() == ErrorKind::Unavailable && refused.to_string().contains("disk"), "{refused}");
-    assert_eq!(engine.stats().limit_hits.last(), Some(&("free_bytes_min", 1)));
-    engine.seal().unwrap();
-    assert_eq!(content(&*engine.view()).len(), 3);
-    fs.set_free_bytes(1000);
-    clock.advance(2 * SECOND_NS);
-    write(&engine, &batch(1)).unwrap();
-}
-
-#[test]
-fn full_memory_refuses_writes_until_a_flush() {
-    let (fs, clock) = (Arc::new(SimFs::default()), clock());
-    let options = Options {
-        free_bytes_min: 0,
-        memory_bytes_max: 1,
-        write_wait_max: Duration::ZERO,
-        ..Options::default()
-    };
-    let engine = Engine::open(env(&fs, &clock), Path::new("/db"), options, RETENTION).unwrap();
-    write(&engine, &batch(0)).unwrap();
-    assert_eq!(write(&engine, &batch(1)).map_err(|error| error.kind()), Err(ErrorKind::Unavailable));
-    assert!(engine.stats().limit_hits.contains(&("memory_bytes_max", 1)));
-    engine.flush().unwrap();
-    write(&engine, &batch(1)).unwrap();
-}
-
-#[test]
 fn limits_of_the_catalog_refuse_rows_and_are_counted() {
     type Lower = fn(&mut Options);
     let limits: [(&str, Lower); 5] = [
