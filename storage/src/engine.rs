@@ -111,6 +111,15 @@ impl EngineStats {
     }
 }
 
+/// Why writes wait for a flush.
+#[derive(Debug, Clone, Copy)]
+enum Shortage {
+    /// The memtables are full.
+    Memory,
+    /// The log is.
+    Log,
+}
+
 /// Rows of a batch, by measurement.
 type Blocks = Vec<(MeasurementId, RowBlock)>;
 
@@ -137,6 +146,7 @@ pub struct Engine {
     is_closed: AtomicBool,
     rows_written: AtomicU64,
     memory_refusals: AtomicU64,
+    log_refusals: AtomicU64,
     disk_refusals: AtomicU64,
     /// Monotonic time of the first row in the active memtable; `i64::MAX` while it is empty.
     active_since_ns: AtomicI64,
@@ -208,6 +218,7 @@ impl Engine {
             is_closed: AtomicBool::new(false),
             rows_written: AtomicU64::new(0),
             memory_refusals: AtomicU64::new(0),
+            log_refusals: AtomicU64::new(0),
             disk_refusals: AtomicU64::new(0),
             active_since_ns: AtomicI64::new(if is_empty { i64::MAX } else { env.clock.monotonic_ns() }),
             disk_checked_ns: AtomicI64::new(i64::MIN),
@@ -333,6 +344,7 @@ impl Engine {
     fn limit_hits(&self) -> Vec<(&'static str, u64)> {
         let mut hits = self.store.catalog.limit_hits();
         hits.push(("memory_bytes_max", self.memory_refusals.load(Ordering::Relaxed)));
+        hits.push(("wal_bytes_max", self.log_refusals.load(Ordering::Relaxed)));
         hits.push(("free_bytes_min", self.disk_refusals.load(Ordering::Relaxed)));
         hits
     }
@@ -390,7 +402,8 @@ impl Engine {
     fn note_rows(&self) {
         let now_ns = self.store.env.clock.monotonic_ns();
         self.active_since_ns.fetch_min(now_ns, Ordering::AcqRel);
-        if self.store.version().active.bytes() >= self.store.options.memtable_bytes_max {
+        let is_large = self.store.version().active.bytes() >= self.store.options.memtable_bytes_max;
+        if is_large || self.is_log_long() {
             drop(lock(&self.gate));
             self.has_work.notify_all();
         }
@@ -403,25 +416,63 @@ impl Engine {
         let age_ns = self.store.env.clock.monotonic_ns().saturating_sub(since_ns);
         !version.frozen.is_empty()
             || version.active.bytes() >= options.memtable_bytes_max
-            || (!version.active.is_empty() && age_ns >= duration_ns(options.flush_age))
+            || (!version.active.is_empty()
+                && (age_ns >= duration_ns(options.flush_age) || self.is_log_long()))
     }
 
-    /// Waits until the memtables fit their bound.
+    /// Rows may take more in the log than in memory: one in a batch, or one that is written again and again.
+    fn is_log_long(&self) -> bool {
+        self.store.options.wal_bytes_flush() <= self.log.bytes()
+    }
+
+    /// What writes have to wait for a flush for.
+    fn shortage(&self) -> Option<Shortage> {
+        let version = self.store.version();
+        // Without rows in memory there is nothing to wait for: what log there is goes with the next flush.
+        let has_rows = !version.active.is_empty() || !version.frozen.is_empty();
+        if version.memtable_bytes() >= self.store.options.memory_bytes_max {
+            Some(Shortage::Memory)
+        } else if has_rows && self.store.options.wal_bytes_max() <= self.log.bytes() {
+            Some(Shortage::Log)
+        } else {
+            None
+        }
+    }
+
+    fn refuse(&self, shortage: Shortage) -> Error {
+        let options = &self.store.options;
+        let message = match shortage {
+            Shortage::Memory => {
+                self.memory_refusals.fetch_add(1, Ordering::Relaxed);
+                format!(
+                    "memtables are full ({} bytes, limit memory_bytes_max); try again",
+                    options.memory_bytes_max
+                )
+            }
+            Shortage::Log => {
+                self.log_refusals.fetch_add(1, Ordering::Relaxed);
+                let max = options.wal_bytes_max();
+                format!(
+                    "the log of what is not flushed is full ({max} bytes, limit wal_bytes_max); try again"
+                )
+            }
+        };
+        Error::new(ErrorKind::Unavailable, message)
+    }
+
+    /// Waits until memtables and log fit their bounds.
     fn wait_for_memory(&self) -> Result<()> {
         let options = &self.store.options;
         let clock = &self.store.env.clock;
-        if self.store.version().memtable_bytes() < options.memory_bytes_max {
+        if self.shortage().is_none() {
             return Ok(());
         }
         let start_ns = clock.monotonic_ns();
         let mut gate = lock(&self.gate);
-        while self.store.version().memtable_bytes() >= options.memory_bytes_max {
+        while let Some(shortage) = self.shortage() {
             let waited_ns = clock.monotonic_ns().saturating_sub(start_ns);
             if waited_ns >= duration_ns(options.write_wait_max) || self.is_closed.load(Ordering::Acquire) {
-                self.memory_refusals.fetch_add(1, Ordering::Relaxed);
-                let max = options.memory_bytes_max;
-                let message = format!("memtables are full ({max} bytes, limit memory_bytes_max); try again");
-                return Err(Error::new(ErrorKind::Unavailable, message));
+                return Err(self.refuse(shortage));
             }
             self.has_work.notify_all();
             let step = Duration::from_millis(50);

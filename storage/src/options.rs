@@ -91,7 +91,7 @@ pub struct Options {
     pub memtable_bytes_max: usize,
     /// A memtable of this age is frozen and flushed; bounds the replay after a crash.
     pub flush_age: Duration,
-    /// All memtables together; writes wait, then are refused beyond it.
+    /// All memtables together; writes wait, then are refused beyond it. Bounds the log, too: [`Options::wal_bytes_max`].
     pub memory_bytes_max: usize,
     /// How long a write waits for memory before it is refused.
     pub write_wait_max: Duration,
@@ -150,5 +150,18 @@ impl Default for Options {
             free_bytes_min: 256 << 20,
             cells: Vec::new(),
         }
+    }
+}
+
+impl Options {
+    /// Log files, in bytes: as much as all memtables, and one file, of which a part may be flushed. Beyond it writes wait
+    /// and are refused as for memory. So the next start has no more to replay, whatever the rows take in memory.
+    pub fn wal_bytes_max(&self) -> u64 {
+        self.wal_file_bytes_max.saturating_add(self.memory_bytes_max as u64)
+    }
+
+    /// With a log of this length a flush is due.
+    pub(crate) fn wal_bytes_flush(&self) -> u64 {
+        self.wal_file_bytes_max.saturating_add(self.memory_bytes_max as u64 / 2)
     }
 }

@@ -1,4 +1,4 @@
-//! What a full disk and full memory refuse, and what goes on meanwhile.
+//! What a full disk and full memory refuse, what goes on meanwhile, and how much the next start has to replay.
 
 use super::world::{Content, TestRow, add, content, delete, env, write};
 use super::*;
@@ -113,4 +113,79 @@ fn full_memory_refuses_writes_until_a_flush() {
     assert!(engine.stats().limit_hits.contains(&("memory_bytes_max", 1)));
     engine.flush().unwrap();
     write(&engine, &batch(1)).unwrap();
+}
+
+const MEMORY_BYTES_MAX: usize = 64 << 10;
+const WAL_FILE_BYTES_MAX: u64 = 16 << 10;
+
+fn try_open_small(fs: &Arc<SimFs>, clock: &Arc<ManualClock>) -> Result<Engine> {
+    let options = Options {
+        free_bytes_min: 0,
+        memory_bytes_max: MEMORY_BYTES_MAX,
+        wal_file_bytes_max: WAL_FILE_BYTES_MAX,
+        write_wait_max: Duration::ZERO,
+        ..Options::default()
+    };
+    Engine::open(env(fs, clock), Path::new("/db"), options, RETENTION)
+}
+
+/// Writes batches without a flush until one is refused; returns by which limit. The log is within its bound, and the
+/// next start has all of it.
+fn fill(batch: &dyn Fn(i64) -> Vec<TestRow>) -> &'static str {
+    let (fs, clock) = (Arc::new(SimFs::default()), clock());
+    let engine = try_open_small(&fs, &clock).unwrap();
+    let mut acked = Content::new();
+    let mut batches = 0;
+    let refused = loop {
+        assert!(batches < 20_000, "never refused: {:?}", engine.stats());
+        let rows = batch(batches);
+        match write(&engine, &rows) {
+            Ok(_) => rows.iter().for_each(|row| add(&mut acked, row)),
+            Err(error) => break error,
+        }
+        batches += 1;
+    };
+    let stats = engine.stats();
+    let hit = *stats.limit_hits.iter().find(|(_, hits)| *hits == 1).unwrap();
+    assert!(refused.to_string().contains(&format!("limit {}", hit.0)), "{refused}");
+    assert_eq!((refused.kind(), stats.segments), (ErrorKind::Unavailable, [0; 4]));
+    // The batch that met the bound, with the names that it brought, comes on top.
+    let bound = MEMORY_BYTES_MAX as u64 + WAL_FILE_BYTES_MAX + 4096;
+    assert!(stats.wal_bytes <= bound, "{} bytes of log, {bound} allowed", stats.wal_bytes);
+    drop(engine);
+    fs.crash_losing_unsynced();
+    let engine = try_open_small(&fs, &clock).unwrap();
+    assert!(batches.cast_unsigned() <= engine.stats().replayed_records);
+    assert_eq!(content(&*engine.view()), acked);
+    write(&engine, &batch(batches)).unwrap_err();
+    engine.flush().unwrap();
+    write(&engine, &batch(batches)).unwrap();
+    hit.0
+}
+
+#[test]
+fn log_without_flushes_is_bounded_by_memory() {
+    let at = |k: i64| START_NS + 2 * HOUR_NS + k * 1_000_000;
+    assert_eq!(
+        fill(&|n| (0..100).map(|k| row("cpu", "a", at(n * 100 + k), k * 37)).collect()),
+        "memory_bytes_max"
+    );
+    assert_eq!(fill(&|n| vec![row("cpu", "a", at(n), n)]), "wal_bytes_max");
+    // In memory it is one row.
+    assert_eq!(fill(&|n| vec![row("cpu", "a", at(0), n)]), "wal_bytes_max");
+}
+
+#[test]
+fn log_that_grows_faster_than_memory_is_flushed_before_it_is_full() {
+    let (fs, clock) = (Arc::new(SimFs::default()), clock());
+    let engine = try_open_small(&fs, &clock).unwrap();
+    let mut longest = 0;
+    for number in 0..5_000 {
+        write(&engine, &[row("cpu", "a", START_NS + 2 * HOUR_NS, number)]).unwrap();
+        longest = longest.max(engine.stats().wal_bytes);
+        engine.flush_due().unwrap();
+    }
+    let due = WAL_FILE_BYTES_MAX + MEMORY_BYTES_MAX as u64 / 2;
+    assert!((due..due + 4096).contains(&longest), "{longest} bytes of log, flushed at {due}");
+    assert!((2..10).contains(&engine.stats().segments[0]), "{:?}", engine.stats().segments);
 }
