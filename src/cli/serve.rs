@@ -58,6 +58,10 @@ pub(super) struct ServeArgs {
     /// memory group has, at most 1G, when it is not given.
     #[arg(long, env = "ICECORE_MEMORY")]
     memory: Option<String>,
+    /// Bytes a second that the background work of each database writes at most, such as 20M: merges, layers and purges then
+    /// sleep while they write. Flushes, and what somebody waits for, do not. No limit when it is not given.
+    #[arg(long, value_name = "BYTES", env = "ICECORE_BACKGROUND_RATE")]
+    background_rate: Option<String>,
     /// Listen on an address that others can reach although there is no authentication.
     #[arg(long)]
     insecure_no_auth: bool,
@@ -115,7 +119,9 @@ fn config(args: &ServeArgs) -> Result<Config, Ended> {
     tracing::info!(mib = memory_bytes >> 20, "memory to do with");
     let cells = args.cells.iter().map(|text| parse_cell_rule(text)).collect::<Result<_, _>>();
     let cells = cells.map_err(|error| Ended::usage(format!("--cells: {error}")))?;
-    let options = Options { durability, cells, ..Options::default() };
+    let rate = args.background_rate.as_deref().map(parse_bytes).transpose();
+    let rate = rate.map_err(|error| Ended::usage(format!("--background-rate: {error}")))?;
+    let options = Options { durability, cells, background_bytes_per_second_max: rate, ..Options::default() };
     let config = Config {
         data_dir: args.data_dir.clone(),
         listen: args.listen,

@@ -102,6 +102,21 @@ fn cli_import_lines_into_directory_and_query() {
 }
 
 #[test]
+fn serve_takes_a_background_rate_that_is_a_size() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let serve = |rate: &str| {
+        let mut command = serve_command(&dir.path().join("data"), "127.0.0.1:0");
+        command.args(["--background-rate", rate]).output().expect("it runs")
+    };
+    let output = serve("20X");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("--background-rate: `20X` is not a size"), "{}", stderr(&output));
+    let mut server = TestServer::start_with(&dir.path().join("data"), &["--background-rate", "20M"]);
+    server.post("/write", b"cpu v=1").expect(204);
+    server.stop();
+}
+
+#[test]
 fn cli_import_csv_into_server_and_query() {
     let server = TestServer::start();
     let dir = tempfile::tempdir().expect("a temporary directory");
