@@ -40,6 +40,15 @@ impl About {
     pub(super) fn pages(&self) -> u64 {
         self.cell_pages + self.row_pages
     }
+
+    /// This and another.
+    pub(super) fn with(self, other: Self) -> Self {
+        Self {
+            cell_pages: self.cell_pages + other.cell_pages,
+            row_pages: self.row_pages + other.row_pages,
+            rows: self.rows + other.rows,
+        }
+    }
 }
 
 /// What a plan reads, and where it lies. The same for all series.

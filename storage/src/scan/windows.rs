@@ -13,7 +13,7 @@ use super::cover::{self, Available, Plan};
 use super::kept::{Gone, Lacking};
 use super::meters::{Above, SharedMeter};
 use super::pages::{Batch, Wanted};
-use super::press::{Every, Presser, Reads};
+use super::press::{About, Every, Presser, Reads};
 use super::view::View;
 use super::{Coverage, GroupRequest, Meter, WindowRequest, WindowSlice, groups, sliding};
 use crate::cells::columns_of;
@@ -29,6 +29,10 @@ const SLOTS_MAX: usize = 32 << 10;
 const HEAVY_SLOTS_MAX: usize = 8 << 10;
 /// A read of fewer pages is not worth a second thread.
 pub(super) const SPREAD_PAGES: u64 = 16;
+/// Nor is one of fewer rows and cells, where it is of fewer than [`SPREAD_PAGES_OF_FEW`] pages: mostly these are in
+/// the cache. Tests have few rows, and are to meet parts.
+const SPREAD_ROWS: u64 = if cfg!(test) { 1 } else { 2048 };
+const SPREAD_PAGES_OF_FEW: u64 = 128;
 /// Where cells are read from so many pages, it is looked whether raw rows are fewer.
 const CELL_PAGES_MIN: u64 = 32;
 /// Parts of a read for each thread: series that came first often have more rows than others.
@@ -95,7 +99,7 @@ pub(super) fn run_groups(
     // A page may have series of several parts: where files have fewer pages than there are parts, about, each is read by
     // one part.
     let files = reads.cell_files();
-    let is_by_files = FILES_EACH * parts <= files && 4 * read.pages < 3 * (parts * files) as u64;
+    let is_by_files = FILES_EACH * parts <= files && 4 * read.about.pages() < 3 * (parts * files) as u64;
     let all = is_by_files.then(|| read.first_slots(0, 0..windows.series.len(), Some(groups)));
     let all = all.as_ref().map(|(ids, first_slots)| Batch::new(ids, first_slots));
     let part_of = |(place, series): (usize, Range<usize>)| match &all {
@@ -134,8 +138,8 @@ struct Read<'a> {
     row_keys: [ColumnKey; 1],
     /// The plan of each class and what it reads.
     planned: Vec<(Plan, Reads)>,
-    /// About how many pages are read for all of them.
-    pages: u64,
+    /// About how much is read for all of them.
+    about: About,
     /// What is read so far.
     coverage: Mutex<Coverage>,
 }
@@ -150,11 +154,11 @@ impl<'a> Read<'a> {
     ) -> Result<Self> {
         let WindowRequest { measurement, field, wants, .. } = *request;
         let wanted = Wanted { measurement, field, field_type, wants, columns };
-        let (mut of_classes, mut pages) = (Vec::with_capacity(classes.all().len()), 0);
+        let (mut of_classes, mut about) = (Vec::with_capacity(classes.all().len()), About::default());
         for floors_ns in classes.all() {
             let (plan, reads, of_plan) = planned(view, request, *floors_ns, &wanted)?;
             of_classes.push((plan, reads));
-            pages += of_plan;
+            about = about.with(of_plan);
         }
         let row_keys = [ColumnKey::value(field)];
         Ok(Self {
@@ -163,15 +167,17 @@ impl<'a> Read<'a> {
             wanted,
             row_keys,
             planned: of_classes,
-            pages,
+            about,
             coverage: Mutex::default(),
         })
     }
 
     /// Into how many parts the request is worth being cut.
     fn parts(&self) -> usize {
+        let (pages, rows) = (self.about.pages(), self.about.rows);
+        let is_much = SPREAD_PAGES_OF_FEW <= pages || (SPREAD_PAGES <= pages && SPREAD_ROWS <= rows);
         match pipeline::processors() {
-            processors if 1 < processors && SPREAD_PAGES <= self.pages => PARTS_EACH * processors,
+            processors if 1 < processors && is_much => PARTS_EACH * processors,
             _ => 1,
         }
     }
@@ -338,7 +344,7 @@ impl Intervals {
     }
 }
 
-/// Plans for a class of series, and finds what the plan reads, and about how many pages that is.
+/// Plans for a class of series, and finds what the plan reads, and about how much that is.
 ///
 /// Files of cells hold an hour each, and those of 1m and 5m as many rows as were written where these are sparse. Raw
 /// rows of a whole day lie together: of few series and many hours they take far fewer pages.
@@ -347,18 +353,18 @@ fn planned(
     request: &WindowRequest<'_>,
     floors_ns: Floors,
     wanted: &Wanted<'_>,
-) -> Result<(Plan, Reads, u64)> {
+) -> Result<(Plan, Reads, About)> {
     let version = view.version();
     let (mut valid, lacking) = valid_cells(version, view, request);
     let finest = plan(view, request, floors_ns, (&valid, &lacking))?;
     let reads = Reads::of(view, &finest, wanted);
     let about = |reads: &Reads| reads.about(request.measurement, request.series);
     let finest_about = about(&reads);
-    let pages = finest_about.pages();
     let [raw_floor_ns, ..] = higher(floors_ns, version.floors_ns);
     let has_raw = request.windows.first().is_some_and(|window| raw_floor_ns <= window.start_ns);
-    if !reads.reads_fine_cells() || !has_raw || !version.lost.frozen.is_empty() || pages < CELL_PAGES_MIN {
-        return Ok((finest, reads, pages));
+    let is_few = finest_about.pages() < CELL_PAGES_MIN;
+    if !reads.reads_fine_cells() || !has_raw || !version.lost.frozen.is_empty() || is_few {
+        return Ok((finest, reads, finest_about));
     }
     let [m1, m5, _] = &mut valid;
     m1.clear();
@@ -372,7 +378,7 @@ fn planned(
     let more = hours_about.row_pages.saturating_sub(finest_about.row_pages);
     let fewer = finest_about.cell_pages.saturating_sub(hours_about.cell_pages);
     let takes_rows = are_rows && 2 * more <= fewer;
-    Ok(if takes_rows { (hours, of_hours, hours_about.pages()) } else { (finest, reads, pages) })
+    Ok(if takes_rows { (hours, of_hours, hours_about) } else { (finest, reads, finest_about) })
 }
 
 /// Which cells of 1m, 5m and 1h may answer a request, and which lack what it wants.

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use super::super::ast::Expr;
-use super::super::pattern::compile;
+use super::super::pattern::{Pattern, compile};
 use super::super::value::NAME_LABEL;
 use super::series::{Series, join_equal};
 use super::{Evaluator, Grid, Value};
@@ -18,15 +18,27 @@ impl Evaluator<'_> {
         };
         let (target, source) = (self.label_name(target, "destination")?, self.string(source)?);
         let (replacement, pattern) = (self.string(replacement)?, self.string(pattern)?);
-        let regex = compile(&mut Patterns::default(), &pattern).map_err(|error| {
+        let mut patterns = Patterns::default();
+        // Only groups need a regular expression where texts are asked for.
+        let compiled = match replacement.contains('$') {
+            true => compile(&mut patterns, &pattern).map(Pattern::Regex),
+            false => Pattern::compile(&mut patterns, &pattern),
+        };
+        let compiled = compiled.map_err(|error| {
             let message = format!("invalid regular expression in label_replace(): {pattern:?}: {error}");
             Error::new(ErrorKind::Execution, message)
         })?;
+        let replaced = |value: &str| match &compiled {
+            Pattern::OneOf(_) => compiled.is_match(value).then(|| replacement.clone()),
+            Pattern::Regex(regex) => regex.captures(value).map(|captures| {
+                let mut value = String::new();
+                captures.expand(&replacement, &mut value);
+                value
+            }),
+        };
         let mut series = self.vector(vector, grid)?;
         for one in &mut series {
-            let Some(captures) = regex.captures(one.labels.get(&source)) else { continue };
-            let mut value = String::new();
-            captures.expand(&replacement, &mut value);
+            let Some(value) = replaced(one.labels.get(&source)) else { continue };
             set_label(one, &target, &value);
             self.context.budget.charge_bytes(one.labels.memory_bytes())?;
         }
