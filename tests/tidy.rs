@@ -46,6 +46,7 @@ const CRATES: &[Crate] = &[
                 "check",
                 "inspect",
                 "quarantine",
+                "rebuild",
             ],
             &["engine"],
         ],

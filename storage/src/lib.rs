@@ -5,7 +5,7 @@
 //! outside world as traits), `codec` (one column encoding per file), [`cells`], `wal`, `memtable`, `series`, `segment`
 //! (bytes on disk), `manifest`, [`tombstone`] and `version` (what is live), [`scan`] (the narrow read door), the jobs
 //! (`flush`, `compact`, `rollup`, `delete`, `retention`, `expiry`, `recovery`, `snapshot`) (whose halves run on two threads: `pipeline`; at which rate: `pace`) and [`engine`], the only door for writers. [`check`],
-//! [`inspect`] and [`quarantine`] look at a directory that no engine has open.
+//! [`inspect`], [`quarantine`] and [`rebuild`] look at a directory that no engine has open.
 
 mod applied;
 pub mod cell_set;
@@ -29,6 +29,7 @@ pub mod options;
 mod pace;
 mod pipeline;
 pub mod quarantine;
+pub mod rebuild;
 mod recovery;
 mod retention;
 mod rolled;

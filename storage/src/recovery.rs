@@ -14,7 +14,7 @@ use crate::wal::frame::file_path;
 use crate::wal::reader::file_numbers;
 use crate::wal::record::Record;
 use crate::wal::{self, ReplayReport};
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 
 /// A database as found on disk, its log replayed into the active memtable.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ pub(crate) fn open(env: Env, dir: &Path, options: Options, retention: Retention)
     };
     let catalog = Arc::new(Catalog::new(limits_of(&options)));
     for number in &manifest.catalog_files {
-        catalog.load(&*fs, &series_dir(dir), *number)?;
+        catalog.load(&*fs, &series_dir(dir), *number).map_err(lost_catalog)?;
     }
     catalog.note_saved();
     let mark = catalog.mark();
@@ -68,6 +68,16 @@ pub(crate) fn open(env: Env, dir: &Path, options: Options, retention: Retention)
 pub(crate) fn set_cell_rules(store: &Store, rules: Vec<CellRule>) -> Result<()> {
     cell_set::check(&rules)?;
     store.commit(Edit { cell_rules: Some(rules.into()), ..Edit::default() })
+}
+
+/// Says what an operator can do about a catalog file that is damaged, or named by the manifest and missing.
+fn lost_catalog(error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::Corruption | ErrorKind::NotFound => Error::corruption(format!(
+            "{error}; `icecore check --rebuild-catalog` makes the catalog anew from segments and log"
+        )),
+        _ => error,
+    }
 }
 
 fn limits_of(options: &Options) -> CatalogLimits {

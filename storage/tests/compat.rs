@@ -22,6 +22,7 @@ use icecore_storage::model::{
     FieldType, HOUR_NS, MINUTE_NS, Partial, RowBlock, SECOND_NS, SeriesId, StatSet, Stats, Tier, TimeRange,
     Value,
 };
+use icecore_storage::rebuild::rebuild_catalog;
 use icecore_storage::scan::{
     Bounds, Coverage, Flow, Resolution, RowRequest, Scan, Unmetered, Window, WindowRequest,
 };
@@ -302,6 +303,27 @@ fn copy(version: &str) -> (tempfile::TempDir, PathBuf) {
 fn fixtures_of_all_versions_hold_what_they_were_given() {
     for version in VERSIONS {
         let (_home, dir) = copy(version);
+        verify(&dir);
+    }
+}
+
+#[test]
+fn fixtures_of_all_versions_get_a_lost_catalog_from_segments_and_log() {
+    let disk: Arc<dyn Fs> = Arc::new(OsFs);
+    let ids = |dir: &Path| listed(&*program::open(dir, NOW_NS).unwrap().0.view());
+    for version in VERSIONS {
+        let (_home, whole) = copy(version);
+        let (_home, dir) = copy(version);
+        for number in Manifest::load(&OsFs, &dir).unwrap().unwrap().catalog_files {
+            fs::remove_file(dir.join(format!("series/series-{number:016x}.cat"))).unwrap();
+        }
+        let report = rebuild_catalog(&disk, &dir).unwrap().unwrap();
+        assert!(report.moved.is_empty() && report.stand_ins.is_empty(), "{version}: {report:?}");
+        let (_home, copied) = copy(version);
+        for (path, bytes) in files(&dir) {
+            fs::write(copied.join(path.strip_prefix(&dir).unwrap()), bytes).unwrap();
+        }
+        assert_eq!(ids(&copied), ids(&whole), "{version}");
         verify(&dir);
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::{Checker, Severity};
+use super::{CatalogState, Checker, Severity};
 use crate::fs::Fs;
 use crate::manifest::{FILE_NAME, Manifest};
 use crate::recovery::is_ours;
@@ -48,6 +48,7 @@ impl Checker<'_> {
     /// Reads the catalog as opening does.
     pub(super) fn catalog_files(&mut self, manifest: &Manifest) -> Result<()> {
         let dir = series_dir(self.dir);
+        self.report.catalog = CatalogState::Whole;
         for number in &manifest.catalog_files {
             let path = dir.join(catalog_file::file_name(*number));
             self.count(&path);
@@ -56,6 +57,7 @@ impl Checker<'_> {
                 Err(error) if error.kind() == ErrorKind::Conflict => return Err(error),
                 Err(error) => {
                     self.is_catalog_whole = false;
+                    self.report.catalog = CatalogState::Damaged;
                     self.report.damage(&path, &named(error), None);
                 }
             }

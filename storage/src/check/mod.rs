@@ -17,7 +17,8 @@ mod tests;
 use std::path::Path;
 use std::sync::Arc;
 
-pub use report::{Affected, CheckReport, Finding, Severity};
+pub use report::{Affected, CatalogState, CheckReport, Finding, Severity};
+pub(crate) use segments::judge_summary;
 
 use crate::Result;
 use crate::fs::Fs;

@@ -66,6 +66,20 @@ pub struct CheckReport {
     /// Ids of live segments whose files are missing or are not what was written. Those that merely contradict
     /// another file are not among them.
     pub damaged_segments: BTreeSet<u64>,
+    /// What became of the catalog files.
+    pub catalog: CatalogState,
+}
+
+/// Whether the catalog files give a catalog.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum CatalogState {
+    /// There is no manifest that could name them.
+    #[default]
+    Unknown,
+    /// All of it could be read.
+    Whole,
+    /// One of them is missing, is not what was written, or does not go with those before it.
+    Damaged,
 }
 
 impl CheckReport {

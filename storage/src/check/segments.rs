@@ -113,7 +113,7 @@ impl Checker<'_> {
 }
 
 /// Checks a segment against its entry in the manifest.
-fn judge_summary(meta: &SegmentMeta, found: &SegmentSummary) -> Result<()> {
+pub(crate) fn judge_summary(meta: &SegmentMeta, found: &SegmentSummary) -> Result<()> {
     let SegmentMeta { bytes, footer_crc, rows, min_ts_ns, max_ts_ns, .. } = *meta;
     let expected = SegmentSummary { bytes, footer_crc, rows, min_ts_ns, max_ts_ns };
     if *found != expected {

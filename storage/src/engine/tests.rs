@@ -16,6 +16,7 @@ mod machine;
 mod moments;
 mod pieces;
 mod programs;
+mod rebuild;
 mod rows;
 mod rules;
 #[cfg(shuttle)]
