@@ -1,4 +1,5 @@
-//! `icecore check`: verifies a directory line by line, and on demand takes damaged segments out of it.
+//! `icecore check`: verifies a directory line by line, and on demand takes damaged segments out of it, or makes a damaged
+//! catalog anew.
 //!
 //! Exit codes: 0 nothing is damaged (or all of it was taken out); 1 damage; 2 the directory cannot be checked: it is
 //! none of ours, a server has it open, or a newer version wrote it.
@@ -7,10 +8,11 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use icecore_storage::check::{Affected, CheckReport, Finding, Severity, check};
+use icecore_storage::check::{Affected, CatalogState, CheckReport, Finding, Severity, check};
 use icecore_storage::fs::{Fs, OsFs};
 use icecore_storage::model::{Tier, TimeRange};
 use icecore_storage::quarantine::{Loss, QuarantineReport, quarantine};
+use icecore_storage::rebuild::{RebuildReport, rebuild_catalog};
 
 use super::{Ended, say};
 use crate::databases::Offline;
@@ -24,6 +26,10 @@ pub(super) struct CheckArgs {
     /// Move damaged segments to quarantine/ in their database, and say what is lost. Nothing is deleted.
     #[arg(long)]
     quarantine: bool,
+    /// Make damaged or missing catalog files anew from segments and log; the old ones go to quarantine/. A catalog that is
+    /// whole is left alone. With --quarantine, damaged segments are taken out first.
+    #[arg(long)]
+    rebuild_catalog: bool,
 }
 
 /// Sums over all databases.
@@ -53,7 +59,7 @@ pub(super) fn run(args: &CheckArgs) -> Result<(), Ended> {
         if !name.is_empty() {
             say(format_args!("database {name:?} in {}", dir.display()));
         }
-        sums.add(&one(&fs, dir, args.quarantine)?);
+        sums.add(&one(&fs, dir, args)?);
     }
     let Sums { files, bytes, damaged } = sums;
     say(format_args!("{files} files, {bytes} bytes checked; {damaged} damaged"));
@@ -65,18 +71,47 @@ pub(super) fn run(args: &CheckArgs) -> Result<(), Ended> {
 }
 
 /// Checks one database; gives what is found in the end.
-fn one(fs: &Arc<dyn Fs>, dir: &Path, takes_out: bool) -> Result<CheckReport, Ended> {
+fn one(fs: &Arc<dyn Fs>, dir: &Path, args: &CheckArgs) -> Result<CheckReport, Ended> {
     let refused = |error: icecore_storage::Error| unusable(&Error::from(error));
     let report = check(fs, dir).map_err(refused)?;
     report.findings.iter().for_each(|finding| say(describe(finding)));
     if report.unlisted > 0 {
         say(format_args!("damage: {} more places in these files", report.unlisted));
     }
-    if !takes_out || report.damaged_segments.is_empty() {
-        return Ok(report);
+    let takes_out = args.quarantine && !report.damaged_segments.is_empty();
+    if takes_out {
+        describe_quarantine(&quarantine(fs, dir).map_err(refused)?);
     }
-    describe_quarantine(&quarantine(fs, dir).map_err(refused)?);
-    check(fs, dir).map_err(refused)
+    let rebuilds = args.rebuild_catalog && rebuild(fs, dir, report.catalog)?;
+    match takes_out || rebuilds {
+        true => check(fs, dir).map_err(refused),
+        false => Ok(report),
+    }
+}
+
+/// Makes the catalog of a database anew where it is damaged; tells whether it did. A database whose names are not all
+/// known stays damaged, and the others are gone on with.
+fn rebuild(fs: &Arc<dyn Fs>, dir: &Path, catalog: CatalogState) -> Result<bool, Ended> {
+    let rebuilt = match catalog {
+        CatalogState::Unknown => return Ok(false),
+        CatalogState::Whole => Ok(None),
+        CatalogState::Damaged => rebuild_catalog(fs, dir),
+    };
+    match rebuilt {
+        Ok(Some(report)) => {
+            describe_rebuild(dir, &report);
+            Ok(true)
+        }
+        Ok(None) => {
+            say(format_args!("kept: the catalog of {} is whole", dir.display()));
+            Ok(false)
+        }
+        Err(error) if error.kind() == icecore_storage::ErrorKind::Corruption => {
+            say(format_args!("refused: {error}; nothing was changed for that"));
+            Ok(false)
+        }
+        Err(error) => Err(unusable(&Error::from(error))),
+    }
 }
 
 impl Sums {
@@ -139,6 +174,20 @@ fn describe_quarantine(report: &QuarantineReport) {
         };
         say(format_args!("lost: {rows} {} of {of}, {}; {rest}", rows_of(Some(*tier)), range_text(*range)));
     }
+}
+
+fn describe_rebuild(dir: &Path, report: &RebuildReport) {
+    let RebuildReport { measurements, fields, series, stand_ins, moved } = report;
+    for file in moved {
+        say(format_args!("moved: {}", file.display()));
+    }
+    for stand_in in stand_ins {
+        say(format_args!("note: {stand_in}: its name is lost, and no row is of it"));
+    }
+    say(format_args!(
+        "rebuilt: the catalog of {} has {measurements} measurements, {fields} fields and {series} series",
+        dir.display()
+    ));
 }
 
 fn rows_of(tier: Option<Tier>) -> &'static str {

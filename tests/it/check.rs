@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::support::{TestServer, now_s, run, stderr, stdout};
+use crate::support::{TestServer, now_s, run, serve_command, stderr, stdout};
 
 fn text(path: &Path) -> &str {
     path.to_str().expect("temporary paths are UTF-8")
@@ -83,6 +83,45 @@ fn check_damage_is_named_and_taken_out_on_demand() {
     let again = TestServer::start_in(&server.data_dir);
     again.get("/health", &[]).expect(200);
     assert!(kept.exists());
+}
+
+/// What the server answers to a few questions.
+fn answers(server: &TestServer) -> Vec<String> {
+    let texts = ["SELECT usage, state FROM cpu", "SHOW SERIES", "SHOW FIELD KEYS FROM cpu"];
+    texts.map(|text| server.select(text).expect(200).body).into()
+}
+
+#[test]
+fn check_lost_catalog_is_made_anew_on_demand() {
+    let server = stopped();
+    let mut again = TestServer::start_in(&server.data_dir);
+    again.post("/write?db=default", b"disk,host=b,path=/ used=1i\n").expect(204);
+    let expected = answers(&again);
+    assert!(expected.iter().all(|answer| answer.contains("cpu")), "{expected:?}");
+    again.kill();
+    let series = server.data_dir.join("db/1/series");
+    let files: Vec<PathBuf> = fs::read_dir(&series)
+        .expect("it can be listed")
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
+    assert!(!files.is_empty());
+    files.iter().for_each(|path| fs::remove_file(path).expect("a file can be removed"));
+
+    let refused = serve_command(&server.data_dir, "127.0.0.1:0").output().expect("the binary runs");
+    assert!(!refused.status.success());
+    assert!(stderr(&refused).contains("icecore check --rebuild-catalog"), "{}", stderr(&refused));
+    let output = run(&["check", text(&server.data_dir)]);
+    assert_eq!(output.status.code(), Some(1), "a check changes nothing: {}", stdout(&output));
+
+    let output = run(&["check", "--rebuild-catalog", text(&server.data_dir)]);
+    assert_eq!(output.status.code(), Some(0), "{}{}", stdout(&output), stderr(&output));
+    let line = "rebuilt: the catalog of ";
+    assert!(stdout(&output).contains(line) && stdout(&output).contains("2 series"), "{}", stdout(&output));
+    let output = run(&["check", "--rebuild-catalog", text(&server.data_dir)]);
+    assert_eq!(output.status.code(), Some(0), "{}", stdout(&output));
+    assert!(stdout(&output).contains("kept: the catalog of "), "{}", stdout(&output));
+    let again = TestServer::start_in(&server.data_dir);
+    assert_eq!(answers(&again), expected);
 }
 
 #[test]
