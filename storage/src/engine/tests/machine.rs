@@ -6,6 +6,7 @@
 
 use super::ages::Ages;
 use super::expiry::listed;
+use super::rebuild::{lose_catalog_files, rebuild};
 use super::world::{Content, Random, TestRow, add, content, delete, env, try_windows, write};
 use super::*;
 use crate::clock::Clock;
@@ -37,6 +38,9 @@ struct Machine {
     has_faults: bool,
     /// A fault is armed or has struck since the last start.
     is_faulty: bool,
+    /// Copies whose catalog was made anew, and those where the log had rows of what only a lost file named.
+    rebuilt_count: u64,
+    refused_count: u64,
     place: String,
 }
 
@@ -68,6 +72,8 @@ impl Machine {
             has_cell_rules: false,
             has_faults,
             is_faulty: false,
+            rebuilt_count: 0,
+            refused_count: 0,
             place: format!("seed {seed}"),
         }
     }
@@ -308,8 +314,10 @@ impl Machine {
     }
 
     fn reopen(&mut self) {
+        let copy = Arc::new(self.fs.fork());
         self.engine = open(&self.fs, &self.clock).unwrap_or_else(|error| panic!("{}: {error}", self.place));
         self.is_faulty = false;
+        self.lose_catalog(&copy);
         self.ages.note_restart(&self.engine, &self.place);
         // What was not applied before retention passed it never comes to be seen.
         let floor_ns = self.engine.store.version().floors_ns[0];
@@ -330,6 +338,33 @@ impl Machine {
             self.model = content;
         }
         self.check();
+    }
+
+    /// A copy that lost catalog files gets them back: the same rows and ids, or it is said what has no name any more.
+    fn lose_catalog(&mut self, copy: &Arc<SimFs>) {
+        let mut random = Random(self.fs.operations());
+        let is_chosen = random.below(Scale::asked().of(4, 1, 1)) == 0;
+        if !is_chosen || !lose_catalog_files(copy, &mut random) {
+            return;
+        }
+        match rebuild(copy) {
+            Ok(report) => assert!(report.is_some(), "{}", self.place),
+            Err(error) => {
+                assert!(error.to_string().contains("rows of the log are of"), "{}: {error}", self.place);
+                self.refused_count += 1;
+                return;
+            }
+        }
+        self.rebuilt_count += 1;
+        let rebuilt = open(copy, &self.clock).unwrap_or_else(|error| panic!("{}: {error}", self.place));
+        let (found, expected) = (content(&*rebuilt.view()), content(&*self.engine.view()));
+        assert!(found == expected, "{}: {}", self.place, difference(&found, &expected));
+        for measurement in MEASUREMENTS {
+            let (found, known) = (listed(&rebuilt, measurement), listed(&self.engine, measurement));
+            assert!(found.iter().all(|(host, id)| known.get(host) == Some(id)), "{}: {found:?}", self.place);
+            let mut hosts = expected.keys().filter(|(of, ..)| of == measurement).map(|(_, host, ..)| host);
+            assert!(hosts.all(|host| found.contains_key(host)), "{}: {found:?}", self.place);
+        }
     }
 
     /// Whether the database may hold this, dropped rows that only cells know of included.
@@ -461,6 +496,7 @@ fn difference(found: &Content, expected: &Content) -> String {
 
 #[test]
 fn state_machine_equals_map_at_every_step() {
+    let (mut rebuilt, mut refused) = (0, 0);
     for seed in seeds(Scale::asked().of(256, 3000, 10_000)) {
         let mut machine = Machine::new(seed, false);
         for step in 0..100 {
@@ -468,11 +504,15 @@ fn state_machine_equals_map_at_every_step() {
             machine.step();
             machine.check();
         }
+        rebuilt += machine.rebuilt_count;
+        refused += machine.refused_count;
     }
+    assert!(refused < rebuilt, "{rebuilt} catalogs were made anew, {refused} were not");
 }
 
 #[test]
 fn state_machine_with_faults_keeps_what_was_acknowledged() {
+    let (mut rebuilt, mut refused) = (0, 0);
     for seed in seeds(Scale::asked().of(200, 2000, 10_000)) {
         let mut machine = Machine::new(seed, true);
         for step in 0..500 {
@@ -483,5 +523,8 @@ fn state_machine_with_faults_keeps_what_was_acknowledged() {
             }
         }
         machine.crash();
+        rebuilt += machine.rebuilt_count;
+        refused += machine.refused_count;
     }
+    assert!(refused < rebuilt, "{rebuilt} catalogs were made anew, {refused} were not");
 }

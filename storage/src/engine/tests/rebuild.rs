@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use super::world::{Content, TestRow, content, delete, env, windows, write};
+use super::world::{Content, Random, TestRow, content, delete, env, windows, write};
 use super::*;
 use crate::check::{CatalogState, check};
 use crate::fs::Fs;
@@ -84,7 +84,19 @@ fn flip(fs: &SimFs, path: &Path) {
     fs.put(path, &bytes);
 }
 
-fn rebuild(fs: &Arc<SimFs>) -> Result<Option<RebuildReport>> {
+/// Takes all catalog files away, or takes or damages one; tells whether there was one.
+pub(super) fn lose_catalog_files(fs: &SimFs, random: &mut Random) -> bool {
+    let paths = catalog_paths(fs);
+    let Some(path) = paths.get(random.below(paths.len().max(1) as u64) as usize) else { return false };
+    match random.below(3) {
+        0 => paths.iter().for_each(|path| fs.remove(path).unwrap()),
+        1 => fs.remove(path).unwrap(),
+        _ => flip(fs, path),
+    }
+    true
+}
+
+pub(super) fn rebuild(fs: &Arc<SimFs>) -> Result<Option<RebuildReport>> {
     rebuild_catalog(&shared(fs), Path::new(DIR))
 }
 
