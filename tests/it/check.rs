@@ -91,6 +91,33 @@ fn answers(server: &TestServer) -> Vec<String> {
     texts.map(|text| server.select(text).expect(200).body).into()
 }
 
+fn remove_catalog(data_dir: &Path) {
+    let files: Vec<PathBuf> = fs::read_dir(data_dir.join("db/1/series"))
+        .expect("it can be listed")
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
+    assert!(!files.is_empty());
+    files.iter().for_each(|path| fs::remove_file(path).expect("a file can be removed"));
+}
+
+#[test]
+fn check_lost_catalog_beside_a_damaged_segment_is_refused_until_that_is_taken_out() {
+    let server = stopped();
+    remove_catalog(&server.data_dir);
+    let segment = raw_segment(&server.data_dir);
+    let mut bytes = fs::read(&segment).expect("a segment can be read");
+    bytes.truncate(bytes.len() - 20);
+    fs::write(&segment, bytes).expect("a file can be written");
+    let output = run(&["check", "--rebuild-catalog", text(&server.data_dir)]);
+    assert_eq!(output.status.code(), Some(1), "{}{}", stdout(&output), stderr(&output));
+    let found = stdout(&output);
+    assert!(found.contains("refused: ") && found.contains("icecore check --quarantine"), "{found}");
+    let output = run(&["check", "--quarantine", "--rebuild-catalog", text(&server.data_dir)]);
+    assert_eq!(output.status.code(), Some(0), "{}{}", stdout(&output), stderr(&output));
+    assert!(stdout(&output).contains("rebuilt: the catalog of "), "{}", stdout(&output));
+    TestServer::start_in(&server.data_dir).get("/health", &[]).expect(200);
+}
+
 #[test]
 fn check_lost_catalog_is_made_anew_on_demand() {
     let server = stopped();
@@ -99,13 +126,7 @@ fn check_lost_catalog_is_made_anew_on_demand() {
     let expected = answers(&again);
     assert!(expected.iter().all(|answer| answer.contains("cpu")), "{expected:?}");
     again.kill();
-    let series = server.data_dir.join("db/1/series");
-    let files: Vec<PathBuf> = fs::read_dir(&series)
-        .expect("it can be listed")
-        .map(|entry| entry.expect("an entry").path())
-        .collect();
-    assert!(!files.is_empty());
-    files.iter().for_each(|path| fs::remove_file(path).expect("a file can be removed"));
+    remove_catalog(&server.data_dir);
 
     let refused = serve_command(&server.data_dir, "127.0.0.1:0").output().expect("the binary runs");
     assert!(!refused.status.success());

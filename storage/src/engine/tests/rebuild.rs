@@ -270,8 +270,8 @@ fn rebuild_lost_names_that_nothing_has_are_stand_ins_that_nobody_sees() {
     rebuilds_to(&fork, &clock, &expected, "lost again");
 }
 
-#[test]
-fn rebuild_rows_of_the_log_whose_series_only_a_lost_file_names_are_refused_by_name() {
+/// Two catalog files; in the log alone is a row of a series that nothing but the first of them names.
+fn database_that_needs_its_first_file() -> (Arc<SimFs>, Arc<ManualClock>) {
     let (fs, clock, engine) = new_engine();
     write(&engine, &[row("cpu", "a", 1), row("cpu", "b", 1)]).unwrap();
     engine.flush().unwrap();
@@ -284,6 +284,12 @@ fn rebuild_rows_of_the_log_whose_series_only_a_lost_file_names_are_refused_by_na
     write(&engine, &[row("cpu", "a", 2)]).unwrap();
     drop(engine);
     fs.restart();
+    (fs, clock)
+}
+
+#[test]
+fn rebuild_rows_of_the_log_whose_series_only_a_lost_file_names_are_refused_by_name() {
+    let (fs, clock) = database_that_needs_its_first_file();
     let expected = before(&fs, &clock);
     let paths = catalog_paths(&fs);
     assert_eq!(paths.len(), 2);
@@ -412,10 +418,15 @@ fn rebuild_with_a_damaged_log_or_another_file_in_the_way_changes_nothing() {
 
 #[test]
 fn rebuild_interrupted_anywhere_leaves_what_is_refused_or_whole() {
-    let (whole, clock) = database();
-    let expected = before(&whole, &clock);
-    let paths = catalog_paths(&whole);
-    flip(&whole, &paths[1]);
+    for (whole, clock) in [database(), database_that_needs_its_first_file()] {
+        interrupt_anywhere(&whole, &clock);
+    }
+}
+
+fn interrupt_anywhere(whole: &SimFs, clock: &Arc<ManualClock>) {
+    let expected = before(whole, clock);
+    let paths = catalog_paths(whole);
+    flip(whole, &paths[1]);
     let damaged = whole.get(&paths[1]).unwrap();
     let aside = Path::new(DIR).join("quarantine").join(paths[1].file_name().unwrap());
     for fault in Fault::ALL {
@@ -438,13 +449,13 @@ fn rebuild_interrupted_anywhere_leaves_what_is_refused_or_whole() {
             match check(&shared(&fs), Path::new(DIR)).unwrap().catalog {
                 CatalogState::Damaged => {
                     assert!(first.is_err(), "{place}: it was said to be mended");
-                    refuses(&fs, &clock, &place);
+                    refuses(&fs, clock, &place);
                     assert!(rebuild(&fs).unwrap().is_some(), "{place}");
                     refused += 1;
                 }
                 // A process that died may have left it undurable, and then it may be as it was.
                 CatalogState::Whole if first.is_err() => {
-                    goes_on(&fs, &clock, &expected, &place);
+                    goes_on(&fs, clock, &expected, &place);
                     mended += 1;
                     continue;
                 }
@@ -453,7 +464,7 @@ fn rebuild_interrupted_anywhere_leaves_what_is_refused_or_whole() {
             }
             fs.crash(operation);
             assert_eq!(fs.get(&aside).as_ref(), Some(&damaged), "{place}");
-            goes_on(&fs, &clock, &expected, &place);
+            goes_on(&fs, clock, &expected, &place);
             if first.is_ok() && operation % 2 == 1 {
                 break;
             }
