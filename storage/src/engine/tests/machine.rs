@@ -496,8 +496,8 @@ fn difference(found: &Content, expected: &Content) -> String {
 
 #[test]
 fn state_machine_equals_map_at_every_step() {
-    let (mut rebuilt, mut refused) = (0, 0);
-    for seed in seeds(Scale::asked().of(256, 3000, 10_000)) {
+    let (seeds, mut rebuilt, mut refused) = (seeds(Scale::asked().of(256, 3000, 10_000)), 0, 0);
+    for seed in seeds.clone() {
         let mut machine = Machine::new(seed, false);
         for step in 0..100 {
             machine.place = format!("seed {seed}, step {step}");
@@ -507,13 +507,14 @@ fn state_machine_equals_map_at_every_step() {
         rebuilt += machine.rebuilt_count;
         refused += machine.refused_count;
     }
-    assert!(refused < rebuilt, "{rebuilt} catalogs were made anew, {refused} were not");
+    let is_one = seeds.start() == seeds.end();
+    assert!(is_one || 10 * refused < rebuilt, "{rebuilt} catalogs were made anew, {refused} were not");
 }
 
 #[test]
 fn state_machine_with_faults_keeps_what_was_acknowledged() {
-    let (mut rebuilt, mut refused) = (0, 0);
-    for seed in seeds(Scale::asked().of(200, 2000, 10_000)) {
+    let (seeds, mut rebuilt, mut refused) = (seeds(Scale::asked().of(200, 2000, 10_000)), 0, 0);
+    for seed in seeds.clone() {
         let mut machine = Machine::new(seed, true);
         for step in 0..500 {
             machine.place = format!("seed {seed}, step {step}");
@@ -526,5 +527,6 @@ fn state_machine_with_faults_keeps_what_was_acknowledged() {
         rebuilt += machine.rebuilt_count;
         refused += machine.refused_count;
     }
-    assert!(refused < rebuilt, "{rebuilt} catalogs were made anew, {refused} were not");
+    let is_one = seeds.start() == seeds.end();
+    assert!(is_one || 10 * refused < rebuilt, "{rebuilt} catalogs were made anew, {refused} were not");
 }
