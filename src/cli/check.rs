@@ -106,12 +106,18 @@ fn rebuild(fs: &Arc<dyn Fs>, dir: &Path, catalog: CatalogState) -> Result<bool, 
             say(format_args!("kept: the catalog of {} is whole", dir.display()));
             Ok(false)
         }
-        Err(error) if error.kind() == icecore_storage::ErrorKind::Corruption => {
+        // What is refused for one database says nothing of the next.
+        Err(error) if is_refusal(error.kind()) => {
             say(format_args!("refused: {error}; nothing was changed for that"));
             Ok(false)
         }
         Err(error) => Err(unusable(&Error::from(error))),
     }
+}
+
+fn is_refusal(kind: icecore_storage::ErrorKind) -> bool {
+    use icecore_storage::ErrorKind::{Conflict, Corruption, LimitExceeded};
+    matches!(kind, Corruption | Conflict | LimitExceeded)
 }
 
 impl Sums {

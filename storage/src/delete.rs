@@ -7,7 +7,7 @@
 //! kept, and raw segments are written anew, all through the mask. A segment that is replaced leaves the
 //! tombstone, and the last one takes it along.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::compact::{self, Merge, reaches};
 use crate::manifest::{Manifest, SegmentMeta};
@@ -162,6 +162,13 @@ impl Step {
             }
         }
     }
+}
+
+/// Whether a delete may have to wait for damaged segments, which its steps would read.
+pub(crate) fn is_held_up(manifest: &Manifest, tombstone: &Tombstone, damaged: &BTreeSet<u64>) -> bool {
+    let pending = || manifest.segments.iter().filter(|meta| tombstone.is_pending(meta.id));
+    let damaged = manifest.segments.iter().filter(|meta| damaged.contains(&meta.id));
+    damaged.into_iter().any(|damaged| pending().any(|pending| reaches(damaged, pending.partition)))
 }
 
 /// Chooses the steps that end all tombstones. Cells come first: rolls name raw segments, and rewriting those changes

@@ -34,6 +34,13 @@ fn write(store: &Store, numbers: &mut FileNumbers<'_>, merge: &Merge, size: Piec
     let (manifest, version) = store.live();
     let inputs: Vec<_> =
         version.of_tier(Tier::Raw).filter(|live| merge.inputs.contains(&live.meta.id)).collect();
+    // Without one of them later rows might come before earlier ones.
+    if inputs.len() != merge.inputs.len() {
+        return Err(Error::new(
+            ErrorKind::Internal,
+            format!("not all segments of {:?} are live", merge.inputs),
+        ));
+    }
     let (Some(first), Some(last)) = (inputs.first(), inputs.last()) else { return Ok(()) };
     let mut draft = Draft::in_background(numbers, Tier::Raw, first.meta.partition);
     let read = |sink: &mut Sink<'_, (Arc<Schema>, Piece)>| {

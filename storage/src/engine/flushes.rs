@@ -91,10 +91,12 @@ impl Engine {
             flushes.mark = flush::run(&self.store, &frozen, flushes.mark)?;
             self.flushed_ns.store(self.store.env.clock.monotonic_ns(), Ordering::Relaxed);
             self.has_jobs.store(true, Ordering::Release);
+            let released = self.log.release(frozen.end_seq);
+            // Who waits for memory, or for a shorter log, looks again.
             drop(lock(&self.gate));
             self.has_work.notify_all();
             self.has_memory.notify_all();
-            self.log.release(frozen.end_seq)?;
+            released?;
         }
         Ok(())
     }

@@ -22,6 +22,7 @@ use crate::rules::{self, Rule};
 use crate::segment::Segment;
 use crate::snapshot::{self, Moment, SnapshotReport};
 use crate::sync::{MutexGuard, PoisonError};
+use crate::tombstone::Tombstone;
 use crate::version::{Edit, Store};
 use crate::{Error, ErrorKind, Result};
 
@@ -47,6 +48,10 @@ pub(super) struct Jobs {
     deletes: BTreeMap<u64, i64>,
     /// Monotonic time from which on the oldest of them that no damage holds up has waited for too long.
     purge_due_ns: i64,
+    /// Not before this monotonic time, after a purge that failed.
+    purge_retry_ns: i64,
+    /// Whether merges and rolls make way for it: not while somebody waits for all of them.
+    yields_to_purge: bool,
 }
 
 impl Jobs {
@@ -58,6 +63,8 @@ impl Jobs {
             damaged: BTreeSet::new(),
             deletes: BTreeMap::new(),
             purge_due_ns: i64::MAX,
+            purge_retry_ns: i64::MIN,
+            yields_to_purge: false,
         }
     }
 
@@ -121,8 +128,12 @@ impl Engine {
         self.note_deletes(&mut jobs);
         let now_ns = self.store.env.clock.now_ns();
         let receiving = self.receiving_hour();
+        jobs.yields_to_purge = true;
         let compacted = self.compact(&mut jobs, now_ns.saturating_sub(LATENESS_NS), receiving);
         let rolled = self.roll(&mut jobs, false, receiving);
+        // What a purge that was due kept from running is there in the next pass.
+        self.has_jobs.fetch_or(self.ends_for_purge(&jobs), Ordering::AcqRel);
+        jobs.yields_to_purge = false;
         let purged = self.purge(&mut jobs);
         let retained = self.retain(&mut jobs, now_ns);
         let expired = self.expire_due(&mut jobs);
@@ -336,7 +347,7 @@ impl Engine {
     fn merge(&self, jobs: &mut Jobs, merges: Vec<Merge>) -> Result<()> {
         let mut outcome = Ok(());
         for merge in merges {
-            if self.is_closed() {
+            if self.is_closed() || self.ends_for_purge(jobs) {
                 break;
             }
             if !jobs.may_read(&merge.inputs) {
@@ -344,7 +355,7 @@ impl Engine {
             }
             let merged = compact::run(&self.store, &merge);
             jobs.note_damage(&self.store, &merge.inputs, &merged);
-            outcome = outcome.and(merged).and(self.between(jobs));
+            outcome = outcome.and(merged).and(self.flush_between());
         }
         outcome
     }
@@ -372,11 +383,11 @@ impl Engine {
     fn roll_all(&self, jobs: &mut Jobs, works: &[Work]) -> Result<()> {
         let mut outcome = Ok(());
         for works in rollup::together(works) {
-            if self.is_closed() {
+            if self.is_closed() || self.ends_for_purge(jobs) {
                 break;
             }
             let rolled = self.roll_together(jobs, works);
-            outcome = outcome.and(rolled).and(self.between(jobs));
+            outcome = outcome.and(rolled).and(self.flush_between());
         }
         outcome
     }
@@ -430,13 +441,10 @@ impl Engine {
         outcome
     }
 
-    /// What does not wait for the next job: a flush that is due where no thread is there for it, and deletes that have waited
-    /// for too long.
-    fn between(&self, jobs: &mut Jobs) -> Result<()> {
-        let flushed = self.flush_between();
-        let is_due = jobs.purge_due_ns <= self.store.env.clock.monotonic_ns();
-        let purged = if is_due { self.purge(jobs) } else { Ok(()) };
-        flushed.and(purged)
+    /// Whether merges and rolls end here: what is left of them was chosen among segments that a purge replaces, and is chosen
+    /// anew in the next pass.
+    fn ends_for_purge(&self, jobs: &Jobs) -> bool {
+        jobs.yields_to_purge && jobs.purge_due_ns <= self.store.env.clock.monotonic_ns()
     }
 
     /// How long the oldest delete that is not purged has waited in this life; `None` when there is none.
@@ -448,16 +456,18 @@ impl Engine {
     /// Keeps the account of the deletes that wait.
     fn note_deletes(&self, jobs: &mut Jobs) {
         let now_ns = self.store.env.clock.monotonic_ns();
-        let tombstones = &self.store.manifest().tombstones;
+        let manifest = self.store.manifest();
+        let tombstones = &manifest.tombstones;
         jobs.deletes.retain(|id, _| tombstones.iter().any(|tombstone| tombstone.id == *id));
         for tombstone in tombstones {
             jobs.deletes.entry(tombstone.id).or_insert(now_ns);
         }
         let oldest_ns = jobs.deletes.values().copied().min();
         self.delete_waits_since_ns.store(oldest_ns.unwrap_or(i64::MAX), Ordering::Release);
-        let movable = tombstones.iter().filter(|tombstone| jobs.may_read(&tombstone.pending));
-        let oldest_ns = movable.filter_map(|tombstone| jobs.deletes.get(&tombstone.id)).copied().min();
-        jobs.purge_due_ns = oldest_ns.map_or(i64::MAX, |since_ns| since_ns.saturating_add(PURGE_WAIT_MAX_NS));
+        let is_free = |one: &&Tombstone| !delete::is_held_up(&manifest, one, &jobs.damaged);
+        let free = tombstones.iter().filter(is_free).filter_map(|one| jobs.deletes.get(&one.id));
+        let due_ns = free.copied().min().map(|since_ns| since_ns.saturating_add(PURGE_WAIT_MAX_NS));
+        jobs.purge_due_ns = due_ns.map_or(i64::MAX, |due_ns| due_ns.max(jobs.purge_retry_ns));
         self.store.pace.hurry_from(jobs.purge_due_ns);
     }
 
@@ -477,6 +487,11 @@ impl Engine {
             jobs.note_damage(&self.store, &inputs, &purged);
             outcome = outcome.and(purged).and(self.flush_between());
         }
+        // After a failure the other jobs have their turn first: retention may free the disk that is missing.
+        jobs.purge_retry_ns = match outcome {
+            Ok(()) => i64::MIN,
+            Err(_) => self.store.env.clock.monotonic_ns().saturating_add(PURGE_WAIT_MAX_NS),
+        };
         self.note_deletes(jobs);
         outcome
     }

@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use super::Work;
 use super::drafts::SpanDrafts;
-use crate::Result;
 use crate::cell_set;
 use crate::cells::{CellField, Layers, Presser, coarsen};
 use crate::draft::schema_of;
@@ -20,6 +19,7 @@ use crate::rows::append_rows;
 use crate::scan::merge::{PieceSize, measurements, merged};
 use crate::segment::Texts;
 use crate::version::{Edit, FileNumbers, LiveSegment, Store, Version, Written};
+use crate::{Error, ErrorKind, Result};
 
 /// Rolls spans that follow one another, replacing the cells they had.
 ///
@@ -36,6 +36,12 @@ pub(crate) fn run_in_pieces(store: &Store, works: &[Work], size: PieceSize) -> R
         let is_input = |id: &u64| works.iter().any(|work| work.inputs.contains(id));
         let inputs: Vec<&LiveSegment> =
             version.of_tier(Tier::Raw).filter(|live| is_input(&live.meta.id)).collect();
+        // A span that covers what it was not rolled from would count as one whose rows were lost.
+        let is_live = |id: &u64| inputs.iter().any(|live| live.meta.id == *id);
+        if let Some(work) = works.iter().find(|work| !work.inputs.iter().all(is_live)) {
+            let message = format!("not all segments of {:?} are live", work.inputs);
+            return Err(Error::new(ErrorKind::Internal, message));
+        }
         let spans: Vec<TimeRange> = works.iter().map(|work| work.span).collect();
         let mut edit = write(store, numbers, &version, (&spans, &inputs), size)?;
         let mut rolled = version.rolled.clone();

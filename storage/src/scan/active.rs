@@ -7,7 +7,7 @@
 use roaring::RoaringBitmap;
 
 use super::view::View;
-use crate::model::{MeasurementId, RowBlock, SeriesId, Tier, TimeRange};
+use crate::model::{HOUR_NS, MeasurementId, RowBlock, SeriesId, Tier, TimeRange, ceil_to, floor_to};
 use crate::version::LiveSegment;
 use crate::{ErrorKind, Result};
 
@@ -27,7 +27,8 @@ pub(super) fn retain(
     if range == TimeRange::ALL || series.is_empty() {
         return Ok(());
     }
-    let files = files(view, measurement, range);
+    let (tiers, range) = reach(view, range);
+    let files = files(view, measurement, tiers, range);
     if FILES_MAX < files.len() {
         return Ok(());
     }
@@ -54,11 +55,25 @@ pub(super) fn retain(
     Ok(())
 }
 
-/// The files that hold what there is of a measurement in a range, cells only where raw rows may be gone.
-fn files(view: &View, measurement: MeasurementId, range: TimeRange) -> Vec<&LiveSegment> {
+/// The tiers that know of everything in a range, and what of time is read for it: where rows may be gone cells answer, and windows
+/// may be widened to whole ones.
+fn reach(view: &View, range: TimeRange) -> (&'static [Tier], TimeRange) {
     let version = view.version();
     let has_all_rows = version.floors_ns[0] <= range.start_ns && version.lost.frozen.is_empty();
-    let tiers = if has_all_rows { &[Tier::Raw][..] } else { &[Tier::H1, Tier::M5, Tier::M1, Tier::Raw] };
+    if has_all_rows && version.rule_sets.is_empty() {
+        return (&[Tier::Raw], range);
+    }
+    let hours = TimeRange::new(floor_to(range.start_ns, HOUR_NS), ceil_to(range.end_ns, HOUR_NS));
+    (&[Tier::H1, Tier::M5, Tier::M1, Tier::Raw], hours)
+}
+
+/// The files of some tiers that reach into a range.
+fn files<'a>(
+    view: &'a View,
+    measurement: MeasurementId,
+    tiers: &[Tier],
+    range: TimeRange,
+) -> Vec<&'a LiveSegment> {
     let reaching = |tier: &Tier| {
         // A cell has the time of its left edge, and ends before that of the next.
         let start_ns = range.start_ns.saturating_sub((tier.width_ns() - 1).max(0));

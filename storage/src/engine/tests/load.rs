@@ -155,6 +155,9 @@ fn delete_that_waits_behind_slow_jobs_is_purged_by_its_deadline() {
     engine.run_jobs().unwrap();
     let stats = engine.stats();
     assert_eq!((stats.tombstones, stats.oldest_delete_ns, stats.segment_rows[0]), (0, 0, 11));
+    assert!(engine.has_jobs.load(Ordering::Relaxed), "what made way goes on");
+    engine.run_jobs().unwrap();
+    assert_eq!(engine.stats().segment_rows[3], 11, "all is rolled");
     let (purged_ns, ended_ns) =
         (clock.purged_ns.get().unwrap() - deleted_ns, clock.monotonic_ns() - deleted_ns);
     assert!((PURGE_WAIT_MAX_NS..=PURGE_WAIT_MAX_NS + SECOND_NS).contains(&purged_ns), "{purged_ns} ns");
