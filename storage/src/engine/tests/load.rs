@@ -163,3 +163,39 @@ fn delete_that_waits_behind_slow_jobs_is_purged_by_its_deadline() {
     assert!((PURGE_WAIT_MAX_NS..=PURGE_WAIT_MAX_NS + SECOND_NS).contains(&purged_ns), "{purged_ns} ns");
     assert!(3 * PURGE_WAIT_MAX_NS < ended_ns, "{ended_ns} ns: what was not deleted kept to its rate");
 }
+
+#[test]
+fn delete_that_waits_for_a_damaged_segment_hurries_nobody() {
+    let (fs, clock) = (Arc::new(SimFs::default()), Arc::new(ManualClock::new(START_NS + 20 * HOUR_NS)));
+    let options = Options { background_bytes_per_second_max: Some(100), ..Options::default() };
+    let retention = Retention { raw: Some(Duration::from_hours(72)), ..Retention::FOREVER };
+    let engine = Engine::open(env(&fs, &clock), Path::new("/db"), options, retention).unwrap();
+    let row = |host, hour, second| TestRow {
+        measurement: "m",
+        host,
+        ts_ns: START_NS + hour * HOUR_NS + second * SECOND_NS,
+        fields: vec![("v", Value::Int(1))],
+    };
+    write(&engine, &[row("a", 0, 1), row("b", 0, 1)]).unwrap();
+    engine.seal().unwrap();
+    // A late row of another series, in a file that the cells of the hour would be rolled from.
+    write(&engine, &[row("b", 0, 2)]).unwrap();
+    engine.flush().unwrap();
+    let late = engine.store.version().of_tier(Tier::Raw).map(|live| live.meta.id).max().unwrap();
+    let path = engine.store.segment_path(late);
+    let mut bytes = fs.get(&path).unwrap();
+    bytes[9] ^= 1;
+    fs.put(&path, &bytes);
+    assert!(0 < delete(&engine, "m", Some("a"), TimeRange::ALL).unwrap().segments);
+    assert_eq!(engine.run_jobs().unwrap_err().kind(), ErrorKind::Corruption);
+    write(&engine, &[row("c", 5, 0)]).unwrap();
+    engine.flush().unwrap();
+    clock.advance(2 * PURGE_WAIT_MAX_NS);
+    let before_ns = clock.monotonic_ns();
+    engine.run_jobs().unwrap();
+    assert!(before_ns < clock.monotonic_ns(), "the new hour is rolled, at its rate");
+    let stats = engine.stats();
+    assert_eq!(stats.tombstones, 1);
+    assert!(2 * PURGE_WAIT_MAX_NS.unsigned_abs() <= stats.oldest_delete_ns, "{stats:?}");
+    assert!(2 <= stats.segments[3], "and is there");
+}
