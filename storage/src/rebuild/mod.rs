@@ -43,7 +43,8 @@ pub struct RebuildReport {
 /// # Errors
 /// `Corruption` when there is no manifest, or a damaged one; when a segment or the log cannot be read, two sources
 /// disagree, or the log has rows of something whose name is nowhere left: nothing is changed then. `Conflict` when a
-/// newer version wrote a file, or `quarantine/` has another file of the same name. Those of the file system, and then the
+/// newer version wrote a file, or `quarantine/` has another file of the same name; `LimitExceeded` when too many ids have no
+/// name. Those of the file system, and then the
 /// call can be repeated.
 pub fn rebuild_catalog(fs: &Arc<dyn Fs>, dir: &Path) -> Result<Option<RebuildReport>> {
     let Some(mut manifest) = Manifest::load(&**fs, dir)? else {

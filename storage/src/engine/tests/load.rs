@@ -6,6 +6,7 @@ use super::world::{Random, TestRow, delete, env, write};
 use super::*;
 use crate::clock::Clock;
 use crate::engine::jobs::PURGE_WAIT_MAX_NS;
+use crate::fs::Fs;
 use crate::model::Value;
 
 /// Writes what `rows_of` gives for each minute of some hours, a memtable and a pass of the jobs a minute, and lets the
@@ -198,4 +199,33 @@ fn delete_that_waits_for_a_damaged_segment_hurries_nobody() {
     assert_eq!(stats.tombstones, 1);
     assert!(2 * PURGE_WAIT_MAX_NS.unsigned_abs() <= stats.oldest_delete_ns, "{stats:?}");
     assert!(2 <= stats.segments[3], "and is there");
+}
+
+#[test]
+fn purge_that_fails_lets_the_other_jobs_go_first() {
+    let (fs, clock) = (Arc::new(SimFs::default()), Arc::new(ManualClock::new(START_NS + 20 * HOUR_NS)));
+    let retention = Retention { raw: Some(Duration::from_hours(72)), ..Retention::FOREVER };
+    let engine = Engine::open(env(&fs, &clock), Path::new("/db"), Options::default(), retention).unwrap();
+    let row = |host, hour| TestRow {
+        measurement: "m",
+        host,
+        ts_ns: START_NS + hour * HOUR_NS,
+        fields: vec![("v", Value::Int(1))],
+    };
+    write(&engine, &[row("a", 0), row("b", 0)]).unwrap();
+    engine.seal().unwrap();
+    delete(&engine, "m", Some("a"), TimeRange::ALL).unwrap();
+    let path = engine.store.version().of_tier(Tier::Raw).next().unwrap().segment.path().to_owned();
+    let bytes = fs.get(&path).unwrap();
+    fs.remove(&path).unwrap();
+    clock.advance(2 * PURGE_WAIT_MAX_NS);
+    engine.run_jobs().unwrap_err();
+    write(&engine, &[row("c", 5)]).unwrap();
+    engine.flush().unwrap();
+    clock.advance(2 * MINUTE_NS);
+    engine.run_jobs().unwrap_err();
+    assert_eq!((engine.stats().segments[3], engine.stats().tombstones), (2, 1), "the new hour is rolled");
+    fs.put(&path, &bytes);
+    engine.run_jobs().unwrap();
+    assert_eq!(engine.stats().tombstones, 0);
 }

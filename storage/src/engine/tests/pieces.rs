@@ -147,3 +147,22 @@ fn files_of_sliced_series_of_a_day_are_those_of_whole_ones() {
         }
     }
 }
+
+#[test]
+fn jobs_refuse_segments_that_are_not_live() {
+    let rig = Rig::new(Retention { raw: Some(Duration::from_hours(72)), ..Retention::FOREVER });
+    rig.write(&[("a", START_NS, 1.0), ("a", START_NS + 1, 2.0)]);
+    rig.engine.flush().unwrap();
+    let store = &rig.engine.store;
+    let before = store.manifest();
+    let inputs = vec![before.segments[0].id, before.next_file + 7];
+    let merged = compact::run(store, &compact::Merge { inputs: inputs.clone() }).unwrap_err();
+    let span = TimeRange::new(START_NS, START_NS + HOUR_NS);
+    let rolled = rollup::job::run(store, &[Work { span, inputs, replaces: None }]).unwrap_err();
+    for error in [merged, rolled] {
+        assert_eq!(error.kind(), ErrorKind::Internal);
+        assert!(error.to_string().contains("are live"), "{error}");
+    }
+    let after = store.manifest();
+    assert_eq!((&after.segments, &after.rolled), (&before.segments, &before.rolled), "nothing has changed");
+}
