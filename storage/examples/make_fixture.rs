@@ -1,4 +1,4 @@
-//! Writes a fixture of the disk format: `cargo run -p icecore-storage --example make_fixture -- DIR [dense]`. What is in
+//! Writes a fixture of the disk format: `cargo run -p icecore-storage --example make_fixture -- DIR [dense|skewed]`. What is in
 //! it says `tests/compat/program.rs`; when it is made anew says `docs/format.md`.
 
 #![expect(unreachable_pub, dead_code, reason = "the program is shared with the test, which uses all of it")]
@@ -14,14 +14,15 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let mut args = std::env::args_os().skip(1);
     let (Some(dir), kind) = (args.next().map(PathBuf::from), args.next()) else {
-        eprintln!("usage: make_fixture DIR [dense]");
+        eprintln!("usage: make_fixture DIR [dense|skewed]");
         return ExitCode::from(2);
     };
     let make = match kind.as_deref().map(OsStr::to_str) {
         None => program::make,
         Some(Some("dense")) => program::make_dense,
+        Some(Some("skewed")) => program::make_skewed,
         Some(_) => {
-            eprintln!("the second argument can only be `dense`");
+            eprintln!("the second argument can only be `dense` or `skewed`");
             return ExitCode::from(2);
         }
     };

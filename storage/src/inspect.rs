@@ -230,6 +230,7 @@ fn encoding_name(number: u8) -> String {
         Some(Encoding::Runs) => "runs",
         Some(Encoding::Scaled) => "scaled",
         Some(Encoding::Pfor) => "pfor",
+        Some(Encoding::Huffman) => "huffman",
         Some(Encoding::Decimal) => "decimal",
         Some(Encoding::FloatBits) => "float bits",
         Some(Encoding::Float) => "float",

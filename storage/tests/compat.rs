@@ -2,7 +2,7 @@
 //! of format version 1 of all files, `v2` of segments in version 2, `v2-dense` one with cells of one minute, `v3` of
 //! catalog and log files in version 2, with series that left, `v4` and `v4-dense` of segments in version 3,
 //! `v5` and `v5-dense` in version 4, `v6` of a manifest in version 4, with rules for cells, `v7` in version 5, which names the
-//! newest log file, `v8` and `v8-dense` of segments in version 5; `tests/compat/program.rs` says what is in them.
+//! newest log file, `v8` and `v8-dense` of segments in version 5, `v9`, `v9-dense` and `v9-skewed` in version 6; `tests/compat/program.rs` says what is in them.
 
 #![expect(unreachable_pub, reason = "the program is shared with the example that makes the fixture")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panic, its helpers too")]
@@ -257,14 +257,15 @@ fn listed(view: &dyn Scan) -> BTreeMap<String, SeriesId> {
 }
 
 /// The fixtures, and the one in the format that is written now.
-const VERSIONS: [&str; 8] = ["v1", "v2", "v3", "v4", "v5", "v6", "v7", NEWEST];
-const NEWEST: &str = "v8";
+const VERSIONS: [&str; 9] = ["v1", "v2", "v3", "v4", "v5", "v6", "v7", "v8", NEWEST];
+const NEWEST: &str = "v9";
 /// Those with cells of one minute, and what they keep of texts.
-const DENSE: [(&str, StatSet); 4] = [
+const DENSE: [(&str, StatSet); 5] = [
     ("v2-dense", StatSet::COUNT),
     ("v4-dense", StatSet::COUNT),
     ("v5-dense", StatSet::ENDS.with(StatSet::UNIQUES)),
     ("v8-dense", StatSet::ENDS.with(StatSet::UNIQUES)),
+    ("v9-dense", StatSet::ENDS.with(StatSet::UNIQUES)),
 ];
 
 fn fixture(version: &str) -> PathBuf {
@@ -384,6 +385,34 @@ fn dense_fixture_of_then_and_of_now_holds_what_it_was_given() {
     let dir = home.path().join("db");
     program::make_dense(&dir).unwrap();
     verify_dense(&dir, StatSet::ENDS.with(StatSet::UNIQUES));
+}
+
+/// All that must hold of a skewed fixture, old or new.
+fn verify_skewed(dir: &Path) {
+    let disk: Arc<dyn Fs> = Arc::new(OsFs);
+    let rows = program::skewed();
+    let columns = inspect::directory(&disk, dir).unwrap().columns;
+    for column in ["level", "total", "code"] {
+        let found = columns.iter().find(|(name, _)| name.column == column);
+        assert!(found.is_some_and(|(_, sum)| sum.encodings.contains_key("huffman")), "{column}: {found:?}");
+    }
+    let (engine, _) = program::open(dir, NOW_NS).unwrap();
+    assert!(content(&*engine.view()) == expected(&rows), "rows differ");
+    engine.seal().unwrap();
+    assert!(content(&*engine.view()) == expected(&rows), "rows differ after a merge");
+    engine.close().unwrap();
+    let report = check(&disk, dir).unwrap();
+    assert!(report.findings.is_empty(), "{report:?}");
+}
+
+#[test]
+fn skewed_fixture_of_then_and_of_now_holds_what_it_was_given() {
+    let (_home, dir) = copy("v9-skewed");
+    verify_skewed(&dir);
+    let home = tempfile::tempdir().unwrap();
+    let dir = home.path().join("db");
+    program::make_skewed(&dir).unwrap();
+    verify_skewed(&dir);
 }
 
 #[test]

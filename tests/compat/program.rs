@@ -5,7 +5,7 @@
 //! Order of events of [`make`]: an hour that is rolled up and then dropped by retention, so that cells alone are left;
 //! two series whose rows were deleted and that left, of which one comes back (from fixture v3 on); two hours in rows and
 //! cells; rows that came late and are in a segment, not in cells; rows in the log alone. Its rows are sparse; those of
-//! [`make_dense`] are dense enough for cells of one minute.
+//! [`make_dense`] are dense enough for cells of one minute, those of [`make_skewed`] have numbers that are best told by Huffman codes.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -173,6 +173,24 @@ fn dense_from(start_ns: i64, step_ns: i64, first: i64) -> Vec<Row> {
     rows
 }
 
+/// Numbers of which few are frequent: a walk up and down, one that rises, and numbers without order.
+pub fn skewed() -> Vec<Row> {
+    let (mut level, mut total) = (0, 0);
+    let row = |k: i64| {
+        // Each length half as often as the one before.
+        let rare = |salt: i64| i64::from(mixed(4 * k + salt).trailing_zeros());
+        level += rare(0) * if mixed(4 * k + 1).is_multiple_of(2) { 1 } else { -1 };
+        total += rare(2);
+        let fields = vec![
+            ("level", Value::Int(level)),
+            ("total", Value::UInt(total.unsigned_abs())),
+            ("code", Value::Int(100 * rare(3))),
+        ];
+        Row { measurement: "skewed", host: "a", ts_ns: START_NS + k * SECOND_NS, fields }
+    };
+    (0..1000).map(row).collect()
+}
+
 /// All text fields.
 const TEXTS: [&str; 4] = ["state", "note", "text", "body"];
 
@@ -241,6 +259,16 @@ pub fn make_dense(dir: &Path) -> Result<()> {
     write(&engine, &dense())?;
     engine.seal()?;
     engine.apply_retention(Guard::Forced)?;
+    engine.close()
+}
+
+/// Makes the skewed fixture in a directory that is not there yet.
+///
+/// # Errors
+/// Those of the engine.
+pub fn make_skewed(dir: &Path) -> Result<()> {
+    let (engine, _) = open(dir, NOW_NS)?;
+    write(&engine, &skewed())?;
     engine.close()
 }
 

@@ -1,4 +1,4 @@
-//! Picks the encoding of whole numbers: const, affine, runs or scaled (by pco or pfor), by counting runs and, where that leaves a
+//! Picks the encoding of whole numbers: const, affine, runs or scaled (by pfor, Huffman codes or pco), by counting runs and, where that leaves a
 //! doubt, by trying both; plain where that is shorter. All other encodings nest their numbers here. Signed numbers come as
 //! [`ordered`] unsigned ones, so that small ones of either sign lie close together.
 //!
@@ -77,6 +77,7 @@ pub(super) fn decode(bytes: &[u8], count: usize) -> Result<Vec<u64>> {
         Encoding::Runs => runs::decode(payload, count),
         Encoding::Scaled => scaled::decode(payload, count),
         Encoding::Pfor => scaled::decode_pfor(payload, count),
+        Encoding::Huffman => scaled::decode_huffman(payload, count),
         Encoding::Plain => plain::decode(payload, count),
         other => Err(Error::corruption(format!("encoding {other:?} does not hold whole numbers"))),
     }

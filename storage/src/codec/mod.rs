@@ -4,18 +4,20 @@
 //! A column is written as its validity, then one encoding byte and a payload that holds the valid values only.
 //! The reader knows from elsewhere how many rows there are, so no count in the bytes decides how much memory is
 //! taken. Read in this order: this file (ids, validity), `integers` (where all numbers end up) with `affine`,
-//! `runs`, `scaled`, `pfor`, `plain`, `entropy` and `squeeze`, then `floats` with `decimal`, `bools`, `texts`,
+//! `runs`, `scaled`, `pfor`, `huffman`, `plain`, `entropy` and `squeeze`, then `floats` with `decimal`, `bools`, `texts`,
 //! `histograms`, `uniques` and, for series tables, `keys`.
 
 #![warn(clippy::indexing_slicing)]
 
 mod affine;
+mod bits;
 mod bools;
 pub(crate) mod bytes;
 mod decimal;
 mod entropy;
 mod floats;
 mod histograms;
+mod huffman;
 mod integers;
 pub(crate) mod keys;
 mod pfor;
@@ -86,17 +88,19 @@ pub enum Encoding {
     Uniques = 15,
     /// Whole numbers: minimum, greatest common divisor, patched frame of reference.
     Pfor = 16,
+    /// Whole numbers: minimum, greatest common divisor, Huffman codes.
+    Huffman = 17,
 }
 
 impl Encoding {
     /// Reads the number written in a file; `None` for one this version does not know.
     pub fn from_u8(number: u8) -> Option<Self> {
         #[rustfmt::skip]
-        const ALL: [Encoding; 17] = [
+        const ALL: [Encoding; 18] = [
             Encoding::Empty, Encoding::Const, Encoding::Affine, Encoding::Runs, Encoding::Scaled,
             Encoding::Decimal, Encoding::FloatBits, Encoding::Float, Encoding::Bits, Encoding::BoolNumbers,
             Encoding::Codes, Encoding::Texts, Encoding::Histograms, Encoding::Plain, Encoding::Keys,
-            Encoding::Uniques, Encoding::Pfor,
+            Encoding::Uniques, Encoding::Pfor, Encoding::Huffman,
         ];
         ALL.get(usize::from(number)).copied()
     }

@@ -10,6 +10,7 @@
 
 #![warn(clippy::indexing_slicing)]
 
+use super::bits::{mask, put_bits};
 use super::bytes::Reader;
 use crate::{Error, Result};
 
@@ -96,10 +97,10 @@ impl Shape {
         if patched > 0 {
             out.extend_from_slice(&[patched as u8, above as u8]);
         }
-        put_bits(block.iter().map(|value| value & mask(width)), width, out);
+        put_bits(block.iter().map(|value| (value & mask(width), width)), out);
         if patched > 0 {
             out.extend(longer().map(|(place, _)| place as u8));
-            put_bits(longer().map(|(_, value)| value >> width), above, out);
+            put_bits(longer().map(|(_, value)| (value >> width, above)), out);
         }
     }
 }
@@ -152,21 +153,6 @@ fn read_block(reader: &mut Reader<'_>, block: &mut [u64; BLOCK], len: usize) -> 
         *value |= high.checked_shl(width as u32).unwrap_or(0);
     }
     Ok(())
-}
-
-/// Appends the numbers, which have `width` bits at most.
-fn put_bits(values: impl Iterator<Item = u64>, width: usize, out: &mut Vec<u8>) {
-    let (mut word, mut filled) = (0u64, 0);
-    for value in values {
-        word |= value << filled;
-        filled += width;
-        if 64 <= filled {
-            out.extend_from_slice(&word.to_le_bytes());
-            filled -= 64;
-            word = if filled == 0 { 0 } else { value >> (width - filled) };
-        }
-    }
-    out.extend(word.to_le_bytes().into_iter().take(filled.div_ceil(8)));
 }
 
 /// Takes the bytes of `len` numbers and reads a number for each place of `out`, of which these come first.
@@ -238,11 +224,6 @@ fn bytes_of(width: usize, count: usize) -> usize {
 /// Bits of a number, 0 to 64.
 fn length_of(value: u64) -> usize {
     (64 - value.leading_zeros()) as usize
-}
-
-/// The lowest `width` bits, 0 to 64.
-fn mask(width: usize) -> u64 {
-    u64::MAX.checked_shr(64 - width as u32).unwrap_or(0)
 }
 
 #[cfg(test)]

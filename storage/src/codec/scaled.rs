@@ -1,17 +1,17 @@
 //! Numbers on a grid: `minimum + step * k`. The step is the greatest common divisor; it turns timestamps of
-//! millisecond precision in nanoseconds back into what they are. The `k` go through [`pfor`], where that is not much longer
-//! than what [`entropy`] promises, because it is read and written several times as fast.
+//! millisecond precision in nanoseconds back into what they are. The `k` go through [`pfor`], else [`huffman`], where that is
+//! not much longer than what [`entropy`] promises, because these are read and written several times as fast.
 //!
-//! Payload: varint minimum, varint step; with pfor u8 order (0: the `k`, 1: zigzag difference of each from the one
+//! Payload: varint minimum, varint step; with pfor and huffman u8 order (0: the `k`, 1: zigzag difference of each from the one
 //! before, of the first from 0, 2: these differences as they are, wrapping); packed `k`.
 
 #![warn(clippy::indexing_slicing)]
 
 use super::bytes::{Reader, put_varint, unzigzag, zigzag};
-use super::{Encoding, Packing, entropy, pfor};
+use super::{Encoding, Packing, entropy, huffman, pfor};
 use crate::{Error, Result};
 
-/// The orders of pfor.
+/// The orders of pfor and huffman.
 const PLAIN: u8 = 0;
 const ZIGZAG: u8 = 1;
 const RISING: u8 = 2;
@@ -39,9 +39,18 @@ pub(super) fn encode(values: &[u64], packing: Packing, out: &mut Vec<u8>) -> Res
         };
     let differences = (0 < promise.order).then(|| differences_of(&scaled));
     let differences = differences.as_ref().map(|(order, differences)| (*order, differences));
-    for (order, numbers) in differences.into_iter().chain([(PLAIN, &scaled)]) {
+    let shapes = || differences.into_iter().chain([(PLAIN, &scaled)]);
+    for (order, numbers) in shapes() {
         if let Some(plan) = pfor::Plan::of(numbers, bytes_max) {
             begin(Encoding::Pfor, out);
+            out.push(order);
+            plan.write(numbers, out);
+            return Ok(());
+        }
+    }
+    for (order, numbers) in shapes() {
+        if let Some(plan) = huffman::Plan::of(numbers, bytes_max) {
+            begin(Encoding::Huffman, out);
             out.push(order);
             plan.write(numbers, out);
             return Ok(());
@@ -62,21 +71,44 @@ pub(super) fn decode(payload: &[u8], count: usize) -> Result<Vec<u64>> {
 
 /// Reads `count` values of [`Encoding::Pfor`].
 pub(super) fn decode_pfor(payload: &[u8], count: usize) -> Result<Vec<u64>> {
-    let mut reader = Reader::new(payload);
-    let (minimum, step, order) = (reader.varint()?, reader.varint()?, reader.u8()?);
-    let rest = reader.rest();
-    let mut before = 0u64;
-    match order {
-        PLAIN => pfor::decode(rest, count, |values| unscale(values, minimum, step)),
-        ZIGZAG => pfor::decode(rest, count, |values| {
-            sum(values, &mut before, |difference| unzigzag(difference).cast_unsigned());
-            unscale(values, minimum, step);
-        }),
-        RISING => pfor::decode(rest, count, |values| {
-            sum(values, &mut before, |difference| difference);
-            unscale(values, minimum, step);
-        }),
-        order => Err(Error::corruption(format!("differences of order {order}"))),
+    let (mut grid, rest) = Grid::read(payload)?;
+    pfor::decode(rest, count, |values| grid.restore(values))
+}
+
+/// Reads `count` values of [`Encoding::Huffman`].
+pub(super) fn decode_huffman(payload: &[u8], count: usize) -> Result<Vec<u64>> {
+    let (mut grid, rest) = Grid::read(payload)?;
+    huffman::decode(rest, count, |values| grid.restore(values))
+}
+
+/// What makes values of the numbers that are packed.
+struct Grid {
+    minimum: u64,
+    step: u64,
+    order: u8,
+    /// The last `k`.
+    before: u64,
+}
+
+impl Grid {
+    /// Splits it off.
+    fn read(payload: &[u8]) -> Result<(Self, &[u8])> {
+        let mut reader = Reader::new(payload);
+        let (minimum, step, order) = (reader.varint()?, reader.varint()?, reader.u8()?);
+        if !matches!(order, PLAIN | ZIGZAG | RISING) {
+            return Err(Error::corruption(format!("differences of order {order}")));
+        }
+        Ok((Self { minimum, step, order, before: 0 }, reader.rest()))
+    }
+
+    /// The next numbers become values.
+    fn restore(&mut self, values: &mut [u64]) {
+        match self.order {
+            PLAIN => {}
+            ZIGZAG => sum(values, &mut self.before, |difference| unzigzag(difference).cast_unsigned()),
+            _ => sum(values, &mut self.before, |difference| difference),
+        }
+        unscale(values, self.minimum, self.step);
     }
 }
 

@@ -95,6 +95,13 @@ fn integers_of_each_shape_take_their_encoding() {
         Some(*at)
     });
     assert_eq!(check(Values::I64(walk.take(4096).collect())), Encoding::Pfor);
+    let gauge = noise(8).scan(50i64, |at, n| {
+        *at += i64::from(n.trailing_zeros()) - 1;
+        Some(*at)
+    });
+    assert_eq!(check(Values::I64(gauge.take(4096).collect())), Encoding::Huffman, "small steps");
+    let rare: Vec<u64> = noise(9).take(4096).map(|n| u64::from(n.trailing_zeros())).collect();
+    assert_eq!(check(Values::U64(rare)), Encoding::Huffman, "large numbers are rare");
     assert_eq!(check(Values::U64(noise(1).take(4096).map(|n| 1 << (n % 40)).collect())), Encoding::Scaled);
     let few: Vec<u64> = noise(9).take(10).map(|n| n >> 32).collect();
     let few_large = noise(1).take(4096).map(|n| few[n as usize % few.len()]).collect();
@@ -250,6 +257,15 @@ fn any_integers() -> impl Strategy<Value = Vec<i64>> {
         vec(any::<i64>(), 1..400),
         vec(-100i64..100, 1..400),
         vec(prop_oneof![Just(i64::MIN), Just(i64::MAX), Just(0)], 1..100),
+        vec(any::<u64>().prop_map(|n| i64::from(n.trailing_zeros()) << (n >> 60)), 60..400),
+        vec(any::<u64>().prop_map(|n| (n >> 40 >> n.leading_zeros().min(23)).cast_signed()), 60..400),
+        vec(any::<u64>().prop_map(|n| i64::from(n.trailing_zeros()) - 1), 60..400).prop_map(|mut steps| {
+            steps.iter_mut().fold(0, |at, step| {
+                *step += at;
+                *step
+            });
+            steps
+        }),
         (any::<i64>(), any::<i64>(), 1..500i64)
             .prop_map(|(start, step, n)| (0..n).map(|i| start.wrapping_add(step.wrapping_mul(i))).collect()),
         (any::<i64>(), 1..1_000_000_000i64, vec(0..100_000i64, 1..400))

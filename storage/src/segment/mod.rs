@@ -39,8 +39,8 @@ const SERIES_BLOCK_BYTES_FULL: usize = 4 << 20;
 /// First bytes of a segment; the format version follows as a u16.
 const MAGIC: &[u8; 6] = b"ICESEG";
 /// The format that this version writes.
-const VERSION: u16 = 5;
-/// The oldest that it reads: series tables without encoding 14, numbers without encoding 16.
+const VERSION: u16 = 6;
+/// The oldest that it reads: series tables without encoding 14, numbers without encodings 16 and 17.
 const VERSION_MIN: u16 = 1;
 /// The first whose pages list their columns themselves.
 const VERSION_OF_LISTINGS: u16 = 3;
