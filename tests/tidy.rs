@@ -31,7 +31,7 @@ const CRATES: &[Crate] = &[
         layers: &[
             &["model", "error", "fs", "clock", "sync", "testing", "pipeline"],
             &["codec", "options", "cell_set", "rules"],
-            &["wal", "memtable", "rows", "series", "segment", "cells"],
+            &["wal", "memtable", "rows", "series", "segment", "cells", "memory"],
             &["version", "manifest", "rolled", "tombstone", "pace", "applied"],
             &["scan", "view", "draft"],
             &[

@@ -7,7 +7,8 @@
 //!   `flushes` lock, and all else (`engine/jobs.rs`), one at a time under the `jobs` lock.
 //!
 //! Lock order: `jobs`, then `flushes`, then `writing`, then the log's own lock, then that of batch application, then that
-//! of the manifest, then the version slot and the memtable's. No lock is held across I/O except `jobs`, `flushes`,
+//! of the manifest, then the gate, then this engine's share of the memory of all databases, the version slot and the
+//! memtable's, then the account of all. No lock is held across I/O except `jobs`, `flushes`,
 //! `writing` (shared, by the writes that wait for the log), the log's and the manifest's. Nothing after the append of a
 //! write can fail it.
 
@@ -17,13 +18,14 @@ mod jobs;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use self::flushes::Flushes;
 use self::jobs::Jobs;
 pub use self::jobs::Retired;
 pub use crate::delete::DeleteReport;
+use crate::memory::{Gate, Memory};
 use crate::model::{
     DAY_NS, MeasurementId, RowBlock, RowError, SECOND_NS, TIMESTAMP_MAX, TIMESTAMP_MIN, TimeRange,
     WriteBatch, ceil_to, floor_to,
@@ -41,6 +43,9 @@ pub use crate::version::{Env, Seen};
 use crate::version::{Store, Version, wal_dir};
 use crate::wal::{self, GroupCommit, Hooks};
 use crate::{Error, ErrorKind, Result};
+
+/// How long a write that waits for memory goes without a look for it.
+const WAIT_STEP: Duration = Duration::from_millis(50);
 
 /// What became of a batch.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -86,7 +91,7 @@ pub struct EngineStats {
     pub replayed_records: u64,
     /// Bytes of an unacknowledged torn tail that were dropped when the engine was opened.
     pub torn_bytes: u64,
-    /// Bytes of decoded pages that are kept.
+    /// Bytes of decoded pages that are kept; of all engines that share them ([`Engine::open_sharing`]).
     pub cache_bytes: u64,
     /// Looks for a decoded page that found it, since the engine was opened.
     pub cache_hits: u64,
@@ -116,6 +121,8 @@ impl EngineStats {
 enum Shortage {
     /// The memtables are full.
     Memory,
+    /// Those of all databases together are.
+    MemoryOfAll,
     /// The log is.
     Log,
 }
@@ -139,13 +146,12 @@ pub struct Engine {
     flushed_ns: AtomicI64,
     /// Shared by writers, from resolving rows to their being applied. Held alone, for a moment, when series leave.
     writing: RwLock<()>,
-    /// Guards nothing but the waiting: work and memory are looked at anew after each signal.
-    gate: Mutex<()>,
-    has_work: Condvar,
-    has_memory: Condvar,
+    /// Where services wait for work, and writers for memory.
+    gate: Arc<Gate>,
     is_closed: AtomicBool,
     rows_written: AtomicU64,
     memory_refusals: AtomicU64,
+    memory_of_all_refusals: AtomicU64,
     log_refusals: AtomicU64,
     disk_refusals: AtomicU64,
     /// Monotonic time of the first row in the active memtable; `i64::MAX` while it is empty.
@@ -179,11 +185,8 @@ impl Hooks<Blocks> for Store {
         for (_, blocks) in &items {
             Store::apply(self, &active, blocks);
         }
+        self.note_memory();
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Engine {
@@ -192,7 +195,24 @@ impl Engine {
     /// # Errors
     /// `Conflict` when the directory holds something else; `Corruption` when acknowledged data is damaged.
     pub fn open(env: Env, dir: &Path, options: Options, retention: Retention) -> Result<Self> {
-        let Recovered { store, mark, replay } = recovery::open(env, dir, options, retention)?;
+        let memory = Memory::of_one(options.cache_bytes_max);
+        Self::open_sharing(env, dir, options, retention, &memory)
+    }
+
+    /// As [`Engine::open`], one of several in a process, which keep to the bounds of `memory` together, too, and have one
+    /// cache: `cache_bytes_max` of the options is not looked at. The services of all must run: where one takes memory, all
+    /// may have to flush.
+    ///
+    /// # Errors
+    /// As [`Engine::open`].
+    pub fn open_sharing(
+        env: Env,
+        dir: &Path,
+        options: Options,
+        retention: Retention,
+        memory: &Arc<Memory>,
+    ) -> Result<Self> {
+        let Recovered { store, mark, replay } = recovery::open(env, dir, options, retention, memory)?;
         let env = store.env.clone();
         let (durability, file_bytes_max) = (store.options.durability, store.options.wal_file_bytes_max);
         let is_empty = store.version().active.is_empty();
@@ -202,6 +222,8 @@ impl Engine {
         let writer =
             wal::Writer::open(Arc::clone(&env.fs), &wal_dir(dir), &replay, file_bytes_max, name_file)?;
         let log = GroupCommit::new(writer, durability, Arc::clone(&env.clock));
+        let gate = Arc::default();
+        memory.admit(&gate);
         Ok(Self {
             store,
             log,
@@ -212,12 +234,11 @@ impl Engine {
             delete_waits_since_ns: AtomicI64::new(i64::MAX),
             flushed_ns: AtomicI64::new(i64::MIN),
             writing: RwLock::new(()),
-            gate: Mutex::new(()),
-            has_work: Condvar::new(),
-            has_memory: Condvar::new(),
+            gate,
             is_closed: AtomicBool::new(false),
             rows_written: AtomicU64::new(0),
             memory_refusals: AtomicU64::new(0),
+            memory_of_all_refusals: AtomicU64::new(0),
             log_refusals: AtomicU64::new(0),
             disk_refusals: AtomicU64::new(0),
             active_since_ns: AtomicI64::new(if is_empty { i64::MAX } else { env.clock.monotonic_ns() }),
@@ -294,9 +315,7 @@ impl Engine {
     }
 
     fn wait(&self, wait_max: Duration, is_due: impl Fn() -> bool) {
-        let gate = lock(&self.gate);
-        let waited = self.has_work.wait_timeout_while(gate, wait_max, |()| !self.is_closed() && !is_due());
-        drop(waited);
+        self.gate.wait_for_work(wait_max, || !self.is_closed() && !is_due());
     }
 
     /// Sizes and counters.
@@ -344,6 +363,7 @@ impl Engine {
     fn limit_hits(&self) -> Vec<(&'static str, u64)> {
         let mut hits = self.store.catalog.limit_hits();
         hits.push(("memory_bytes_max", self.memory_refusals.load(Ordering::Relaxed)));
+        hits.push(("memtables_bytes_max", self.memory_of_all_refusals.load(Ordering::Relaxed)));
         hits.push(("wal_bytes_max", self.log_refusals.load(Ordering::Relaxed)));
         hits.push(("free_bytes_min", self.disk_refusals.load(Ordering::Relaxed)));
         hits
@@ -370,9 +390,7 @@ impl Engine {
     fn begin_close(&self) -> bool {
         let was_closed = self.is_closed.swap(true, Ordering::AcqRel);
         self.store.pace.stop();
-        drop(lock(&self.gate));
-        self.has_work.notify_all();
-        self.has_memory.notify_all();
+        self.gate.wake_all();
         was_closed
     }
 
@@ -402,11 +420,16 @@ impl Engine {
     fn note_rows(&self) {
         let now_ns = self.store.env.clock.monotonic_ns();
         self.active_since_ns.fetch_min(now_ns, Ordering::AcqRel);
-        let is_large = self.store.version().active.bytes() >= self.store.options.memtable_bytes_max;
-        if is_large || self.is_log_long() {
-            drop(lock(&self.gate));
-            self.has_work.notify_all();
+        let version = self.store.version();
+        let is_large = version.active.bytes() >= self.store.options.memtable_bytes_max;
+        if is_large || self.is_log_long() || self.is_turn(&version) {
+            self.gate.wake_workers();
         }
+    }
+
+    /// Whether all databases take much memory together, and this one no less than the average of them.
+    fn is_turn(&self, version: &Version) -> bool {
+        self.store.memory.memtables.is_turn_of(version.memtable_bytes())
     }
 
     fn is_flush_due(&self) -> bool {
@@ -417,7 +440,7 @@ impl Engine {
         !version.frozen.is_empty()
             || version.active.bytes() >= options.memtable_bytes_max
             || (!version.active.is_empty()
-                && (age_ns >= duration_ns(options.flush_age) || self.is_log_long()))
+                && (age_ns >= duration_ns(options.flush_age) || self.is_log_long() || self.is_turn(&version)))
     }
 
     /// Rows may take more in the log than in memory: one in a batch, or one that is written again and again.
@@ -432,6 +455,8 @@ impl Engine {
         let has_rows = !version.active.is_empty() || !version.frozen.is_empty();
         if version.memtable_bytes() >= self.store.options.memory_bytes_max {
             Some(Shortage::Memory)
+        } else if self.store.memory.memtables.is_full() {
+            Some(Shortage::MemoryOfAll)
         } else if has_rows && self.store.options.wal_bytes_max() <= self.log.bytes() {
             Some(Shortage::Log)
         } else {
@@ -447,6 +472,13 @@ impl Engine {
                 format!(
                     "memtables are full ({} bytes, limit memory_bytes_max); try again",
                     options.memory_bytes_max
+                )
+            }
+            Shortage::MemoryOfAll => {
+                self.memory_of_all_refusals.fetch_add(1, Ordering::Relaxed);
+                let max = self.store.memory.memtables.bytes_max();
+                format!(
+                    "memtables of all databases are full ({max} bytes, limit memtables_bytes_max); try again"
                 )
             }
             Shortage::Log => {
@@ -468,17 +500,15 @@ impl Engine {
             return Ok(());
         }
         let start_ns = clock.monotonic_ns();
-        let mut gate = lock(&self.gate);
-        while let Some(shortage) = self.shortage() {
+        let mut lasting = None;
+        self.gate.wait_for_memory(WAIT_STEP, || {
             let waited_ns = clock.monotonic_ns().saturating_sub(start_ns);
-            if waited_ns >= duration_ns(options.write_wait_max) || self.is_closed.load(Ordering::Acquire) {
-                return Err(self.refuse(shortage));
-            }
-            self.has_work.notify_all();
-            let step = Duration::from_millis(50);
-            gate = self.has_memory.wait_timeout(gate, step).unwrap_or_else(PoisonError::into_inner).0;
-        }
-        Ok(())
+            let is_last = waited_ns >= duration_ns(options.write_wait_max) || self.is_closed();
+            let shortage = self.shortage();
+            lasting = shortage.filter(|_| is_last);
+            is_last || shortage.is_none()
+        });
+        lasting.map_or(Ok(()), |shortage| Err(self.refuse(shortage)))
     }
 
     /// Refuses writes while the disk is almost full, so that no append can fail half way. Looks once a second.

@@ -43,6 +43,7 @@ fn write(
     mark: CatalogMark,
 ) -> Result<CatalogMark> {
     frozen.memtable.settle();
+    store.note_memory();
     let manifest = store.manifest();
     let (catalog_files, mark) = write_catalog(store, &manifest.catalog_files, numbers, mark)?;
     let mut edit = Edit {

@@ -3,7 +3,7 @@
 //!
 //! Rooms, bottom up: [`model`] (values that the whole workspace shares), [`error`], [`clock`] and [`fs`] (the
 //! outside world as traits), `codec` (one column encoding per file), [`cells`], `wal`, `memtable`, `series`, `segment`
-//! (bytes on disk), `manifest`, [`tombstone`] and `version` (what is live), [`scan`] (the narrow read door), the jobs
+//! (bytes on disk), [`memory`] (what several databases take together), `manifest`, [`tombstone`] and `version` (what is live), [`scan`] (the narrow read door), the jobs
 //! (`flush`, `compact`, `rollup`, `delete`, `retention`, `expiry`, `recovery`, `snapshot`) (whose halves run on two threads: `pipeline`; at which rate: `pace`) and [`engine`], the only door for writers. [`check`],
 //! [`inspect`], [`quarantine`] and [`rebuild`] look at a directory that no engine has open.
 
@@ -23,6 +23,7 @@ mod flush;
 pub mod fs;
 pub mod inspect;
 pub mod manifest;
+pub mod memory;
 pub mod memtable;
 pub mod model;
 pub mod options;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::cell_set::{self, CellRule};
 use crate::manifest::{FILE_NAME as MANIFEST, Manifest};
+use crate::memory::Memory;
 use crate::options::{Options, Retention};
 use crate::series::{Catalog, CatalogLimits, CatalogMark, file as catalog_file};
 use crate::version::{Edit, Env, Store, segment_name, segments_dir, series_dir, wal_dir};
@@ -29,7 +30,13 @@ pub(crate) struct Recovered {
 ///
 /// # Errors
 /// `Corruption` when something the manifest names is missing or damaged, or acknowledged log records are.
-pub(crate) fn open(env: Env, dir: &Path, options: Options, retention: Retention) -> Result<Recovered> {
+pub(crate) fn open(
+    env: Env,
+    dir: &Path,
+    options: Options,
+    retention: Retention,
+    memory: &Arc<Memory>,
+) -> Result<Recovered> {
     let fs = Arc::clone(&env.fs);
     for part in [segments_dir(dir), series_dir(dir), wal_dir(dir)] {
         fs.create_dir_all(&part)?;
@@ -43,13 +50,13 @@ pub(crate) fn open(env: Env, dir: &Path, options: Options, retention: Retention)
         }
         None => create(&env, dir, retention)?,
     };
-    let catalog = Arc::new(Catalog::new(limits_of(&options)));
+    let catalog = Arc::new(Catalog::with_share(limits_of(&options), memory.catalogs.join()));
     for number in &manifest.catalog_files {
         catalog.load(&*fs, &series_dir(dir), *number).map_err(lost_catalog)?;
     }
     catalog.note_saved();
     let mark = catalog.mark();
-    let store = Store::new(env, dir.to_owned(), options, catalog, manifest)?;
+    let store = Store::new(env, dir.to_owned(), options, catalog, manifest, memory)?;
     let manifest = store.manifest();
     let replay = replay(&store, &manifest)?;
     if !store.options.cells.is_empty() && *store.options.cells != *manifest.cell_rules {
@@ -161,6 +168,7 @@ fn replay(store: &Store, manifest: &Manifest) -> Result<ReplayReport> {
         }
         Ok(())
     })?;
+    store.note_memory();
     let left = store.catalog.left();
     if !left.is_empty()
         && let Some(id) = active.held(&left).min()

@@ -19,6 +19,7 @@ use crate::cell_set::CellRule;
 use crate::clock::Clock;
 use crate::fs::Fs;
 use crate::manifest::{Manifest, RolledSpan, SegmentMeta};
+use crate::memory::{Memory, Share, Standing};
 use crate::memtable::{Memtable, Snapshot};
 use crate::model::{MeasurementId, RowBlock, Tier, TimeRange};
 use crate::options::{Options, Retention};
@@ -199,6 +200,8 @@ pub(crate) struct Store {
     pub(crate) options: Options,
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) cache: Arc<PageCache>,
+    /// What all databases take together.
+    pub(crate) memory: Arc<Memory>,
     pub(crate) written: Written,
     /// Whether rows were dropped since the last look for series to leave, or may have been before the start.
     pub(crate) has_dropped: AtomicBool,
@@ -208,6 +211,8 @@ pub(crate) struct Store {
     /// What is durably live. Held by a commit from its first look to the publishing.
     manifest: Mutex<Arc<Manifest>>,
     version: RwLock<Arc<Version>>,
+    /// What the memtables of the current version take of it. Held while they are measured: no I/O.
+    share: Mutex<Share>,
     /// Held while a batch is applied and while a reader notes how far the memtables are: for moments, no I/O.
     applying: Mutex<Applied>,
     /// Numbers of files that a failed commit may have named; nobody needs them after the next that succeeds.
@@ -221,8 +226,9 @@ impl Store {
         options: Options,
         catalog: Arc<Catalog>,
         manifest: Manifest,
+        memory: &Arc<Memory>,
     ) -> Result<Self> {
-        let cache = Arc::new(PageCache::new(options.cache_bytes_max));
+        let cache = Arc::new(memory.pages());
         let mut segments = Vec::with_capacity(manifest.segments.len());
         for meta in &manifest.segments {
             segments.push(open_segment(&env, &dir, meta, &cache)?);
@@ -249,12 +255,14 @@ impl Store {
             options,
             catalog,
             cache,
+            memory: Arc::clone(memory),
             written: Written::default(),
             has_dropped: AtomicBool::new(true),
             pace,
             next_file,
             manifest: Mutex::new(Arc::new(manifest)),
             version,
+            share: Mutex::new(memory.memtables.join()),
             applying: Mutex::new(Applied::default()),
             doubtful: Mutex::new(Vec::new()),
         })
@@ -307,6 +315,24 @@ impl Store {
         (Arc::clone(&manifest), self.version())
     }
 
+    /// Brings the account of all databases up to date with the memtables. Called after every change of their sizes, and one
+    /// call measures at a time: when all have returned, the account is exact. Costs a look at each memtable.
+    pub(crate) fn note_memory(&self) {
+        self.change_share(|share| share.set_bytes(self.version().memtable_bytes()));
+    }
+
+    /// Notes in that account whether the memtables can be flushed.
+    pub(crate) fn note_flushed(&self, standing: Standing) {
+        self.change_share(|share| share.set_standing(standing));
+    }
+
+    fn change_share(&self, change: impl FnOnce(&mut Share) -> bool) {
+        let is_turn_of_others = change(&mut self.share.lock().unwrap_or_else(PoisonError::into_inner));
+        if is_turn_of_others {
+            self.memory.wake_all();
+        }
+    }
+
     /// Replaces the version by what `change` makes of it.
     pub(crate) fn publish(&self, change: impl FnOnce(&mut Version)) {
         let mut slot = self.version.write().unwrap_or_else(PoisonError::into_inner);
@@ -314,6 +340,7 @@ impl Store {
         change(&mut next);
         let before = std::mem::replace(&mut *slot, Arc::new(next));
         drop(slot);
+        self.note_memory();
         // It may have been the last hold on a large memtable: readers do not wait for that.
         drop(before);
     }

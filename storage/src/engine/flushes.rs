@@ -4,8 +4,9 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{Engine, duration_ns, lock};
+use super::{Engine, duration_ns};
 use crate::flush;
+use crate::memory::Standing;
 use crate::memtable::Memtable;
 use crate::model::TimeRange;
 use crate::options::Durability;
@@ -68,6 +69,13 @@ impl Engine {
     /// Freezes the active memtable and writes all frozen ones, oldest first. While those of an earlier failure
     /// cannot be written, nothing more is frozen.
     pub(super) fn flush_all(&self, flushes: &mut Flushes) -> Result<()> {
+        let flushed = self.freeze_and_flush(flushes);
+        let standing = if flushed.is_ok() { Standing::Able } else { Standing::Stuck };
+        self.store.note_flushed(standing);
+        flushed
+    }
+
+    fn freeze_and_flush(&self, flushes: &mut Flushes) -> Result<()> {
         if self.log.is_half_applied() {
             let message = "the memtable may hold part of a batch; the log has it whole, for the restart";
             return Err(Error::new(ErrorKind::Poisoned, message));
@@ -93,9 +101,7 @@ impl Engine {
             self.has_jobs.store(true, Ordering::Release);
             let released = self.log.release(frozen.end_seq);
             // Who waits for memory, or for a shorter log, looks again.
-            drop(lock(&self.gate));
-            self.has_work.notify_all();
-            self.has_memory.notify_all();
+            self.gate.wake_all();
             released?;
         }
         Ok(())

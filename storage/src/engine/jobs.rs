@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
-use super::{Engine, lock};
+use super::Engine;
 use crate::cell_set::CellRule;
 use crate::compact::{self, Merge};
 use crate::delete::{self, DeleteReport};
@@ -196,8 +196,7 @@ impl Engine {
     /// There is something for [`Engine::run_jobs`].
     fn wake_jobs(&self) {
         self.has_jobs.store(true, Ordering::Release);
-        drop(lock(&self.gate));
-        self.has_work.notify_all();
+        self.gate.wake_workers();
     }
 
     /// Writes a second database to `to`, which must not be there, or be empty: everything acknowledged before the

@@ -24,6 +24,7 @@ mod schedules;
 mod sets;
 mod shortage;
 mod snapshots;
+mod together;
 mod world;
 
 use std::collections::BTreeMap;

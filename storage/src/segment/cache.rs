@@ -1,10 +1,14 @@
-//! Decoded pages, bounded by their bytes and shared by all segments of an engine. Scans of much data do not drive
-//! out what is read often (`quick_cache` admits by frequency). Dropping it at any moment changes nothing but speed.
+//! Decoded pages, bounded by their bytes and shared by all segments of an engine, or of several. Scans of much data do not
+//! drive out what is read often (`quick_cache` admits by frequency). Dropping it at any moment changes nothing but speed.
+//!
+//! Segments of two databases may have the same number. Each database has a handle of its own, and with it a number that no
+//! other handle of these pages ever had: it is part of the name of each page. What a database that is gone has left is
+//! asked for no more, and leaves as other pages come.
 
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
@@ -50,9 +54,10 @@ impl PageKeys {
 /// Names a decoded part of a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Slot {
-    pub(super) segment: u64,
-    pub(super) measurement: MeasurementId,
-    pub(super) part: Part,
+    owner: u32,
+    segment: u64,
+    measurement: MeasurementId,
+    part: Part,
 }
 
 /// A decoded part of a section.
@@ -109,9 +114,17 @@ fn bytes_of_texts(texts: &StrColumn) -> usize {
     texts.bytes.len() + size_of_val(&*texts.ends)
 }
 
-/// Decoded pages of many segments.
-pub struct PageCache {
+/// Pages of all owners.
+struct Pages {
     cache: Cache<Slot, Entry, Bytes>,
+    /// How many there were. Each has opened a database: 32 bits last for the life of any process.
+    owners: AtomicU32,
+}
+
+/// Decoded pages of many segments: those of one database, in a room that it may share with others.
+pub struct PageCache {
+    pages: Arc<Pages>,
+    owner: u32,
     /// How often a page was asked for that is damaged. Such pages never come into the cache.
     corrupt_reads: AtomicU64,
     hits: AtomicU64,
@@ -131,12 +144,28 @@ impl PageCache {
             // Both capacities are given: there is nothing else to refuse.
             Err(_) => Cache::with_weighter(entries, bytes_max as u64, Bytes),
         };
-        Self { cache, corrupt_reads: AtomicU64::new(0), hits: AtomicU64::new(0), misses: AtomicU64::new(0) }
+        Self::of(Arc::new(Pages { cache, owners: AtomicU32::new(0) }))
     }
 
-    /// Bytes held now.
+    /// Another handle of the same room, for the segments of another database. Neither sees pages or counts of the other.
+    pub fn for_another(&self) -> Self {
+        Self::of(Arc::clone(&self.pages))
+    }
+
+    fn of(pages: Arc<Pages>) -> Self {
+        let owner = pages.owners.fetch_add(1, Ordering::Relaxed);
+        let [corrupt_reads, hits, misses] = [const { AtomicU64::new(0) }; 3];
+        Self { pages, owner, corrupt_reads, hits, misses }
+    }
+
+    /// Names a part of a segment of this database.
+    pub(super) fn slot(&self, segment: u64, measurement: MeasurementId, part: Part) -> Slot {
+        Slot { owner: self.owner, segment, measurement, part }
+    }
+
+    /// Bytes held now, by all that share the room.
     pub fn bytes(&self) -> u64 {
-        self.cache.weight()
+        self.pages.cache.weight()
     }
 
     /// How often a part was asked for that was here, and that was not.
@@ -154,20 +183,20 @@ impl PageCache {
     }
 
     pub(super) fn get(&self, slot: &Slot) -> Option<Entry> {
-        let found = self.cache.get(slot);
+        let found = self.pages.cache.get(slot);
         let counter = if found.is_some() { &self.hits } else { &self.misses };
         counter.fetch_add(1, Ordering::Relaxed);
         found
     }
 
     pub(super) fn insert(&self, slot: Slot, entry: Entry) {
-        self.cache.insert(slot, entry);
+        self.pages.cache.insert(slot, entry);
     }
 }
 
 impl fmt::Debug for PageCache {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (entries, bytes) = (self.cache.len(), self.bytes());
+        let (entries, bytes) = (self.pages.cache.len(), self.bytes());
         out.debug_struct("PageCache").field("entries", &entries).field("bytes", &bytes).finish()
     }
 }

@@ -285,7 +285,7 @@ impl Segment {
     }
 
     fn slot(&self, section: &Section, part: Part) -> Slot {
-        Slot { segment: self.id, measurement: section.measurement, part }
+        self.cache.slot(self.id, section.measurement, part)
     }
 
     fn page<'a>(&self, section: &'a Section, page: usize) -> Result<&'a PageInfo> {

@@ -13,18 +13,22 @@ use crate::model::{FieldType, MeasurementId, SeriesKey};
 const FIELD_IDS: usize = 1 << 16;
 
 impl State {
-    /// Whether anything new may become known. What is there decides, not what would come: a row goes beyond the bound
-    /// by its names at most.
+    /// Whether anything new may become known, here and in all databases together. What is there decides, not what would
+    /// come: a row goes beyond the bound by its names at most.
     pub(super) fn judge_bytes(&self, key: &SeriesKey) -> Result<(), Refusal> {
-        let CatalogLimits { catalog_bytes_max, .. } = self.limits;
-        if self.bytes() < catalog_bytes_max {
+        let (of_all, of_one) = (self.share.account(), self.limits.catalog_bytes_max);
+        let (limit, whose, bytes_max) = if of_one <= self.bytes() {
+            (CatalogLimit::CatalogBytes, "", of_one)
+        } else if of_all.is_full() {
+            (CatalogLimit::CatalogsBytes, " of all databases", of_all.bytes_max())
+        } else {
             return Ok(());
-        }
-        let measurement = key.measurement();
+        };
+        let (measurement, name) = (key.measurement(), limit.name());
         let reason = format!(
-            "names of series, tags and fields take {catalog_bytes_max} bytes of memory (limit catalog_bytes_max): nothing new is taken; the row is of measurement \"{measurement}\""
+            "names of series, tags and fields{whose} take {bytes_max} bytes of memory (limit {name}): nothing new is taken; the row is of measurement \"{measurement}\""
         );
-        Err(Refusal::limit(CatalogLimit::CatalogBytes, None, reason))
+        Err(Refusal::limit(limit, None, reason))
     }
 
     /// Whether one more series may become known.

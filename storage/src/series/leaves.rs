@@ -108,9 +108,10 @@ impl State {
     }
 
     /// Whether what is kept of series that left is worth giving back: more keys are of them than of others, or names take
-    /// nearly as much as they may.
+    /// nearly as much as they may, here or in all databases together.
     pub(super) fn is_mostly_left(&self) -> bool {
-        let is_nearly_full = self.limits.catalog_bytes_max / 4 * 3 <= self.bytes();
+        let is_nearly_full =
+            self.limits.catalog_bytes_max / 4 * 3 <= self.bytes() || self.share.account().is_nearly_full();
         self.keys.len() < self.keys.removed() || (is_nearly_full && 0 < self.keys.removed())
     }
 

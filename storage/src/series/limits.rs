@@ -47,20 +47,22 @@ pub(super) enum CatalogLimit {
     TagValues,
     Fields,
     CatalogBytes,
+    CatalogsBytes,
 }
 
 impl CatalogLimit {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Series,
         Self::MeasurementSeries,
         Self::NewSeriesPerMinute,
         Self::TagValues,
         Self::Fields,
         Self::CatalogBytes,
+        Self::CatalogsBytes,
     ];
 
     /// The name of the option, as messages and metrics say it.
-    fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Series => "series_max",
             Self::MeasurementSeries => "measurement_series_max",
@@ -68,6 +70,7 @@ impl CatalogLimit {
             Self::TagValues => "tag_values_max",
             Self::Fields => "fields_max",
             Self::CatalogBytes => "catalog_bytes_max",
+            Self::CatalogsBytes => "catalogs_bytes_max",
         }
     }
 }

@@ -22,6 +22,7 @@ use super::leaves::Copied;
 use super::state::State;
 use super::{CatalogLimits, RefusedRows};
 use crate::fs::Fs;
+use crate::memory::Share;
 use crate::model::{FieldInfo, Schema, SeriesInfo, TagMatcher};
 use crate::model::{MeasurementId, SeriesId, SeriesKey};
 use crate::{Error, ErrorKind, Result};
@@ -88,8 +89,13 @@ impl fmt::Debug for Catalog {
 impl Catalog {
     /// An empty catalog.
     pub fn new(limits: CatalogLimits) -> Self {
+        Self::with_share(limits, Share::of_none())
+    }
+
+    /// An empty catalog whose names count in an account of several databases.
+    pub(crate) fn with_share(limits: CatalogLimits, share: Share) -> Self {
         let keys_cached = KEYS_CACHED.min(limits.series_max);
-        let (state, now_ns) = (RwLock::new(State::new(limits)), AtomicI64::new(0));
+        let (state, now_ns) = (RwLock::new(State::new(limits, share)), AtomicI64::new(0));
         Self { state, now_ns, keys: Cache::with_weighter(keys_cached, KEYS_CACHED_BYTES, KeyBytes) }
     }
 

@@ -17,6 +17,7 @@ use super::names::RawNames;
 use super::postings::{Postings, Size};
 use super::raw_keys::RawKeys;
 use super::{CatalogLimits, CatalogMark, Definition};
+use crate::memory::Share;
 use crate::model::{FieldId, FieldType, MeasurementId, SeriesId, SeriesKey, ValueRef};
 use crate::{Error, ErrorKind, Result};
 
@@ -53,6 +54,8 @@ pub(super) struct State {
     pub(super) unswept: RoaringBitmap,
     pub(super) new_series: NewSeries,
     hits: LimitHits,
+    /// What [`State::bytes`] says, of what all databases take.
+    pub(super) share: Share,
 }
 
 pub(super) struct Measurement {
@@ -105,7 +108,7 @@ impl Measurement {
 }
 
 impl State {
-    pub(super) fn new(limits: CatalogLimits) -> Self {
+    pub(super) fn new(limits: CatalogLimits, share: Share) -> Self {
         Self {
             limits,
             pending: Vec::new(),
@@ -121,6 +124,7 @@ impl State {
             unswept: RoaringBitmap::new(),
             new_series: NewSeries::default(),
             hits: LimitHits::default(),
+            share,
         }
     }
 
@@ -157,6 +161,12 @@ impl State {
             memory: sum.memory + size.memory,
             plain: sum.plain + size.plain,
         });
+        self.note_bytes();
+    }
+
+    /// Keeps the account of all databases: after every change of [`State::bytes`].
+    fn note_bytes(&mut self) {
+        self.share.set_bytes(self.bytes());
     }
 
     /// Which series raw keys stand for, as far as that is cached.
@@ -311,6 +321,7 @@ impl State {
         let raw_fields = RawNames::new(self.limits.fields_max.saturating_mul(SPELLINGS));
         let (fields, field_ids, postings) = (Vec::new(), HashMap::default(), Postings::default());
         self.measurements.push(Measurement { name, fields, postings, field_ids, raw_fields });
+        self.note_bytes();
         id
     }
 
@@ -327,6 +338,7 @@ impl State {
         entry.field_ids.insert(Arc::clone(&name), id);
         entry.fields.push(FieldEntry { name, field_type });
         self.fields.push((measurement, id));
+        self.note_bytes();
         Some(id)
     }
 
@@ -342,6 +354,7 @@ impl State {
             self.postings_size.memory += after.memory - before.memory;
             self.postings_size.plain += after.plain - before.plain;
         }
+        self.note_bytes();
         let pushed = self.keys.push(&PackedKey::new(&numbers));
         assert_eq!(pushed, id, "ids are dense");
         id
