@@ -26,6 +26,7 @@ pub struct Config {
     /// Measurements that keep every event, in databases that are created: see [`NewDatabase::keep_duplicates`].
     pub keep_duplicates: Vec<String>,
     /// Options of each database's engine. `durability` is that of databases that are created: each keeps its own.
+    /// `cache_bytes_max` is that of all databases together: they share one cache.
     pub options: Options,
     /// Bounds of the server.
     pub limits: Limits,
@@ -52,19 +53,23 @@ const MEMTABLE_BYTES_MAX: usize = 64 << 20;
 const BODY_BYTES_MAX: usize = 64 << 20;
 
 impl Config {
-    /// Cuts all sizes from one: the memory that everything together is to take. A quarter is for the memtables of a
-    /// database, three eighths are for queries and the answers that are kept of them, an eighth is for decoded pages, an eighth for bodies on their way and an
-    /// eighth for those that are being decoded. The catalog of series, the jobs and what the allocator needs beyond what
-    /// is asked of it come on top: twice as much again should be there.
+    /// Cuts all sizes from one: the memory that everything together is to take, however many databases there are. A
+    /// quarter is for the memtables of all databases, three eighths are for queries and the answers that are kept of them,
+    /// an eighth is for decoded pages, an eighth for bodies on their way and an eighth for those that are being decoded.
+    /// The names of all databases (half as much again at most), the jobs and what the allocator needs beyond what is asked
+    /// of it come on top: twice as much again should be there. A database takes at most three quarters of what is for
+    /// memtables, and for names, so that one whose flushes fail, or that is full of names, leaves the others some.
     #[must_use]
     pub fn with_memory(mut self, bytes: u64) -> Self {
         let share = |eighths: u64| bytes / 8 * eighths;
         let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
         let limits = &mut self.limits;
-        self.options.memory_bytes_max = size(share(2));
+        limits.memtables_bytes_max = size(share(2));
+        limits.catalogs_bytes_max = size(share(4));
+        self.options.memory_bytes_max = limits.memtables_bytes_max / 4 * 3;
+        self.options.catalog_bytes_max = limits.catalogs_bytes_max / 4 * 3;
         self.options.memtable_bytes_max = size(share(1) / 2).min(MEMTABLE_BYTES_MAX);
         self.options.cache_bytes_max = size(share(1));
-        self.options.catalog_bytes_max = size(share(4));
         limits.results_bytes_max = share(1) / 4;
         limits.queries_memory_bytes_max = share(3) - limits.results_bytes_max;
         limits.query.memory_bytes_max = share(2);
@@ -324,7 +329,7 @@ mod tests {
         for bytes in [MEMORY_BYTES_MIN, 128 << 20, 1 << 30, 16 << 30] {
             let Config { options, limits, .. } = Config::default().with_memory(bytes);
             let on_their_way = limits.bodies_bytes_max + limits.decoding_bytes_max;
-            let sizes = [options.memory_bytes_max, options.cache_bytes_max, on_their_way];
+            let sizes = [limits.memtables_bytes_max, options.cache_bytes_max, on_their_way];
             let sum = limits.queries_memory_bytes_max
                 + limits.results_bytes_max
                 + limits.exemplars_bytes_max
@@ -332,6 +337,8 @@ mod tests {
             assert_eq!(sum, bytes);
             assert!(limits.query.memory_bytes_max <= limits.queries_memory_bytes_max);
             assert!(2 * options.memtable_bytes_max <= options.memory_bytes_max);
+            assert!(options.memory_bytes_max < limits.memtables_bytes_max);
+            assert!(options.catalog_bytes_max < limits.catalogs_bytes_max);
         }
     }
 

@@ -27,6 +27,7 @@ use icecore_storage::Engine;
 use icecore_storage::clock::SystemClock;
 use icecore_storage::engine::{Env, Retired};
 use icecore_storage::fs::{Fs, Lock, OsFs, read_all, replace};
+use icecore_storage::memory::{Memory, MemoryLimits};
 use icecore_storage::options::{Durability, Options};
 
 use self::catalog::{Catalog, Entry};
@@ -59,6 +60,8 @@ pub struct Databases {
     dir: PathBuf,
     config: Config,
     env: Env,
+    /// Of memtables, names and decoded pages.
+    memory: Arc<Memory>,
     /// Of all running queries.
     queries_memory: Arc<MemoryPool>,
     results: Arc<Results>,
@@ -105,6 +108,11 @@ impl Databases {
         remove_dropped(fs, dir, &catalog);
         let databases = Self {
             dir: dir.to_owned(),
+            memory: Memory::new(MemoryLimits {
+                memtables_bytes_max: config.limits.memtables_bytes_max,
+                catalogs_bytes_max: config.limits.catalogs_bytes_max,
+                cache_bytes_max: config.options.cache_bytes_max,
+            }),
             queries_memory: MemoryPool::new(config.limits.queries_memory_bytes_max),
             results: Arc::new(Results::new(config.limits.results_bytes_max)),
             config,
@@ -215,7 +223,7 @@ impl Databases {
         let place = || format!("database {name:?} in {}", dir.display());
         self.env.fs.create_dir_all(&dir)?;
         let options = Options { durability: new.durability, ..self.config.options.clone() };
-        let engine = Engine::open(self.env.clone(), &dir, options, new.retention)
+        let engine = Engine::open_sharing(self.env.clone(), &dir, options, new.retention, &self.memory)
             .map_err(|error| Error::from(error).context(place()))?;
         let engine = Arc::new(engine);
         // The threads that were started end when it is closed.
@@ -278,6 +286,11 @@ impl Databases {
     /// What became of range queries, and what of their answers is kept.
     pub fn result_stats(&self) -> ResultStats {
         self.results.stats()
+    }
+
+    /// Bytes of the decoded pages of all databases.
+    pub fn cache_bytes(&self) -> u64 {
+        self.memory.cache_bytes()
     }
 
     /// Settings this directory was opened with.

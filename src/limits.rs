@@ -29,6 +29,12 @@ pub struct Limits {
     pub query_queue_max: usize,
     /// How long a query waits for its turn.
     pub query_wait_max: Duration,
+    /// Memtables of all databases together; larger ones are flushed early from half of it on, and writes wait, then are
+    /// refused, beyond it. [`Options::memory_bytes_max`](icecore_storage::options::Options::memory_bytes_max) bounds each.
+    pub memtables_bytes_max: usize,
+    /// Memory of the names of all databases together, by estimate.
+    /// [`Options::catalog_bytes_max`](icecore_storage::options::Options::catalog_bytes_max) bounds those of each.
+    pub catalogs_bytes_max: usize,
     /// Memory of all running queries together.
     pub queries_memory_bytes_max: u64,
     /// Memory of the answers to range queries that are kept, of all databases, by estimate; 0 keeps none.
@@ -65,6 +71,8 @@ impl Default for Limits {
             queries_max: 0,
             query_queue_max: 32,
             query_wait_max: Duration::from_secs(1),
+            memtables_bytes_max: 768 << 20,
+            catalogs_bytes_max: 768 << 20,
             queries_memory_bytes_max: 512 << 20,
             results_bytes_max: 32 << 20,
             bodies_bytes_max: 256 << 20,

@@ -87,14 +87,32 @@ pub(crate) struct Telemetry {
     written_bytes: IntCounterVec,
     tombstones: IntGaugeVec,
     delete_seconds: IntGaugeVec,
-    cache_bytes: IntGaugeVec,
-    cache_reads: IntCounterVec,
+    cache: CacheMetrics,
     results: ResultMetrics,
     corrupt_reads: IntCounterVec,
     is_poisoned: IntGaugeVec,
     durability: IntGaugeVec,
     /// Held while a page is made: the counters of the engines are set anew for each.
     page: Mutex<()>,
+}
+
+/// Decoded pages that are kept.
+#[derive(Debug)]
+struct CacheMetrics {
+    bytes: IntGauge,
+    reads: IntCounterVec,
+}
+
+impl CacheMetrics {
+    fn new(registry: &Registry) -> Result<Self> {
+        let bytes = "Bytes of decoded pages that are kept, of all databases.";
+        let reads =
+            Opts::new("icecore_cache_reads_total", "Looks for a decoded page, by outcome: hit or miss.");
+        Ok(Self {
+            bytes: register(registry, IntGauge::new("icecore_cache_bytes", bytes))?,
+            reads: register(registry, IntCounterVec::new(reads, &["db", "outcome"]))?,
+        })
+    }
 }
 
 /// Answers to range queries that are kept.
@@ -208,12 +226,7 @@ impl Telemetry {
             )?,
             tombstones: gauges("icecore_tombstones", "Deletes that are hidden and not purged yet.", &["db"])?,
             delete_seconds: gauges("icecore_tombstone_age_seconds", "Age of the oldest one.", &["db"])?,
-            cache_bytes: gauges("icecore_cache_bytes", "Bytes of decoded pages that are kept.", &["db"])?,
-            cache_reads: counters(
-                "icecore_cache_reads_total",
-                "Looks for a decoded page, by outcome: hit or miss.",
-                &["db", "outcome"],
-            )?,
+            cache: CacheMetrics::new(&registry)?,
             results: ResultMetrics::new(&registry)?,
             corrupt_reads: counters(
                 "icecore_corrupt_reads_total",
@@ -253,11 +266,17 @@ impl Telemetry {
         self.limit_hits.with_label_values(&[limit.name()]).inc();
     }
 
-    /// The page of /metrics, with the sizes of each database by name, and what is kept of answers.
+    /// The page of /metrics, with the sizes of each database by name, of the cache that all share, and what is kept of
+    /// answers.
     ///
     /// # Errors
     /// `Internal` when a metric cannot be written.
-    pub(crate) fn page(&self, databases: &[(String, EngineStats)], results: ResultStats) -> Result<Vec<u8>> {
+    pub(crate) fn page(
+        &self,
+        databases: &[(String, EngineStats)],
+        cache_bytes: u64,
+        results: ResultStats,
+    ) -> Result<Vec<u8>> {
         let _page = self.page.lock().unwrap_or_else(PoisonError::into_inner);
         self.forget_databases();
         for (name, stats) in databases {
@@ -266,8 +285,8 @@ impl Telemetry {
             let rows = self.rows.with_label_values(&[name]);
             rows.inc_by(stats.rows_written);
             self.corrupt_reads.with_label_values(&[name]).inc_by(stats.corrupt_reads);
-            self.cache_reads.with_label_values(&[name, "hit"]).inc_by(stats.cache_hits);
-            self.cache_reads.with_label_values(&[name, "miss"]).inc_by(stats.cache_misses);
+            self.cache.reads.with_label_values(&[name, "hit"]).inc_by(stats.cache_hits);
+            self.cache.reads.with_label_values(&[name, "miss"]).inc_by(stats.cache_misses);
             for (job, bytes) in [
                 ("flush", stats.flushed_bytes),
                 ("compaction", stats.compacted_bytes),
@@ -279,7 +298,6 @@ impl Telemetry {
                 let labels = [name, refused.limit, &refused.measurement, &refused.tag_key];
                 self.refused_rows.with_label_values(&labels).inc_by(refused.rows);
             }
-            set(&self.cache_bytes, &[name], stats.cache_bytes);
             set(&self.series, &[name], stats.series);
             set(&self.catalog_bytes, &[name], stats.catalog_bytes);
             set(&self.memtable_bytes, &[name], stats.memtable_bytes);
@@ -301,6 +319,7 @@ impl Telemetry {
             }
         }
         self.engine_limits(databases);
+        self.cache.bytes.set(i64::try_from(cache_bytes).unwrap_or(i64::MAX));
         self.results.set(results);
         let mut page = Vec::new();
         TextEncoder::new()
@@ -313,13 +332,12 @@ impl Telemetry {
     fn forget_databases(&self) {
         self.rows.reset();
         self.corrupt_reads.reset();
-        self.cache_reads.reset();
+        self.cache.reads.reset();
         self.written_bytes.reset();
         self.refused_rows.reset();
         for gauge in [
             &self.series,
             &self.catalog_bytes,
-            &self.cache_bytes,
             &self.memtable_bytes,
             &self.wal_bytes,
             &self.replayed_records,

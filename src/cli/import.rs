@@ -236,6 +236,7 @@ impl Sink {
         config.options.new_series_per_minute_max = usize::MAX;
         // What the server may hold is not known here.
         config.options.catalog_bytes_max = usize::MAX;
+        config.limits.catalogs_bytes_max = usize::MAX;
         let databases = super::open_directory(&dir, config)?;
         let is_new = is_new_directory || databases.get(&args.db).is_none();
         let database = databases

@@ -126,7 +126,11 @@ pub(super) async fn ready_v2(State(app): State<Arc<App>>) -> Response {
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
     let databases = app.databases.all();
     let stats = databases.iter().map(|database| (database.name().to_owned(), database.stats()));
-    match app.telemetry.page(&stats.collect::<Vec<_>>(), app.databases.result_stats()) {
+    match app.telemetry.page(
+        &stats.collect::<Vec<_>>(),
+        app.databases.cache_bytes(),
+        app.databases.result_stats(),
+    ) {
         Ok(page) => {
             let mut response = Response::new(axum::body::Body::from(page));
             let form = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");

@@ -91,13 +91,14 @@ pub struct Options {
     pub memtable_bytes_max: usize,
     /// A memtable of this age is frozen and flushed; bounds the replay after a crash.
     pub flush_age: Duration,
-    /// All memtables together; writes wait, then are refused beyond it. Bounds the log, too: [`Options::wal_bytes_max`].
+    /// All memtables of the engine together; writes wait, then are refused beyond it. Bounds the log, too:
+    /// [`Options::wal_bytes_max`].
     pub memory_bytes_max: usize,
     /// How long a write waits for memory before it is refused.
     pub write_wait_max: Duration,
     /// A log file of this size is followed by a new one.
     pub wal_file_bytes_max: u64,
-    /// Decoded pages kept in memory.
+    /// Decoded pages kept in memory. Engines that share a [`Memory`](crate::memory::Memory) have its bound instead.
     pub cache_bytes_max: usize,
     /// Series of the database.
     pub series_max: usize,

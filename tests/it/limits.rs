@@ -108,3 +108,36 @@ fn limit_connections_wait_for_room() {
     assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
     server.get("/metrics", &[]).expect_text(200, r#"icecore_limit_hits_total{limit="connections_max"}"#);
 }
+
+#[test]
+fn limit_memory_of_many_databases_is_that_of_one() {
+    const DATABASES: usize = 16;
+    const ROUNDS: usize = 8;
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    // A quarter is for memtables, and one of 4 MiB is flushed for its size: none of these becomes so large.
+    let server = TestServer::start_with(&dir.path().join("data"), &["--memory", "64M"]);
+    let databases: Vec<String> = (0..DATABASES).map(|number| format!("d{number}")).collect();
+    for name in &databases {
+        server.form("/query", &[("q", &format!("CREATE DATABASE {name}"))]).expect(200);
+    }
+    let fields: Vec<String> = (0..30).map(|field| format!("f{field}={field}.5")).collect();
+    let (fields, end_s) = (fields.join(","), crate::support::now_s());
+    let mut most = 0;
+    for round in 0..ROUNDS as u64 {
+        let lines = (0..1_000).map(|row| format!("wide {fields} {}\n", end_s - 1_000 * round - row));
+        let body: String = lines.collect();
+        for name in &databases {
+            server.post(&format!("/write?precision=s&db={name}"), body.as_bytes()).expect(204);
+        }
+        let page = server.get("/metrics", &[]).expect(200).body;
+        let sizes = page.lines().filter(|line| line.starts_with("icecore_memtable_bytes{"));
+        let sizes = sizes.filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok());
+        most = most.max(sizes.sum());
+    }
+    // From half on they are flushed; a batch in each comes on top.
+    assert!((6 << 20..=16 << 20).contains(&most), "{most} bytes of memtables");
+    for name in &databases {
+        let params = [("db", &**name), ("q", "SELECT count(f0) FROM wide")];
+        server.get("/query", &params).expect_text(200, &format!(",{}]", 1_000 * ROUNDS));
+    }
+}
