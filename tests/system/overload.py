@@ -15,8 +15,9 @@ class Flood(Writer):
 
     ROWS, FIELDS, PARTS = 1_000, 60, 100
 
-    def __init__(self, name, base_ms):
+    def __init__(self, name, base_ms, database="default"):
         super().__init__(name, base_ms)
+        self.database = database
         values = random.Random(name)
         # Half are counters and half measured: what a segment of them takes is far less than what they take in memory.
         wide = lambda row: (f"f{n}={row * n if n % 2 else values.gauss(50, 9):.3f}" for n in range(self.FIELDS))
@@ -35,7 +36,7 @@ class Flood(Writer):
             batch, self.next = self.next, self.next + 1
             try:
                 connection = http.client.HTTPConnection(address, timeout=30)
-                connection.request("POST", "/write?precision=ms", self.body(batch))
+                connection.request("POST", f"/write?precision=ms&db={self.database}", self.body(batch))
                 response = connection.getresponse()
                 answer = response.read().decode()
                 if response.status == 204:
@@ -67,7 +68,8 @@ class Flood(Writer):
         """Rows, values of the last field and sum of the values, by batch."""
         rows = server.select(
             f"SELECT count(value), count(f{self.FIELDS - 1}), sum(value) FROM flood "
-            f"WHERE writer = '{self.name}' AND {times} GROUP BY time({self.ROWS}ms) fill(none)"
+            f"WHERE writer = '{self.name}' AND {times} GROUP BY time({self.ROWS}ms) fill(none)",
+            self.database,
         )
         return {(at_ms - self.base_ms) // self.ROWS: counts for at_ms, *counts in rows if counts[0]}
 
@@ -141,6 +143,46 @@ def need_refusals(load):
     need(all(text.startswith("503 ") for text in refused), f"refused otherwise than with 503: {refused}")
     need(not any(writer.late for writer in load.writers), f"503 without Retry-After: {refused}")
     need(all(writer.acked for writer in load.writers), "some writer was never acknowledged")
+
+
+def databases_rig(scratch, full):
+    """More rows than the engine can take, each sender's to a database of its own: memory stays under the cap, as with one
+    database, and nothing that was acknowledged is lost when it ends with SIGKILL."""
+    cap_mib, seconds, databases = 256, 120 if full else 18, 32
+    group = Group(cap_mib, core_percent=50)
+    data, load = scratch / "data", Load(now_ms(), writers=0)
+    try:
+        base_ms = (now_ms() - 12 * 3_600_000) // 1_000 * 1_000
+        load.writers = [Flood(f"w{number}", base_ms, f"d{number}") for number in range(databases)]
+        start = lambda: Server(data, before=group.enter)
+        server = start()
+        for writer in load.writers:
+            status, body = server.ask("POST", "/query", q=f"CREATE DATABASE {writer.database}")
+            need(status == 200, f"a database cannot be made: {status} {body[:300]}")
+        load.start(server, flush_every_s=None)
+        rss = sample_rss(server, seconds)
+        server.kill()
+        load.end()
+        need(max(rss) <= cap_mib, f"{max(rss):.0f} MiB resident")
+        need(all(writer.acked for writer in load.writers), "some writer was never acknowledged")
+        refused = {text for writer in load.writers for text in writer.refused}
+        need(all(text.startswith("503 ") for text in refused), f"refused otherwise than with 503: {refused}")
+        need(not any(writer.late for writer in load.writers), f"503 without Retry-After: {refused}")
+        server = start()
+        lost = load.lost(server)
+        peak = server.rss_peak_mib()
+        server.stop()
+        check_files(data)
+        need(lost == 0, f"{lost} acknowledged batches lost")
+        count = sum(sum(writer.refused.values()) for writer in load.writers)
+        return (
+            f"{seconds} s, {load.count()} batches of {Flood.ROWS} rows in {databases} databases acknowledged, {count} refused "
+            f"with 503, 0 lost; at most {max(rss):.0f} of {cap_mib} MiB, {peak:.0f} after the restart"
+        )
+    finally:
+        load.end()
+        Server.end_all()
+        group.close()
 
 
 class Namer(Writer):

@@ -118,9 +118,9 @@ class Server:
         finally:
             connection.close()
 
-    def select(self, text):
+    def select(self, text, database="default"):
         """The rows of a SELECT, as lists; times in milliseconds."""
-        status, body = self.ask("GET", "/query", q=text, epoch="ms")
+        status, body = self.ask("GET", "/query", q=text, epoch="ms", db=database)
         need(status == 200, f"{text}: {status} {body[:300]}")
         series = json.loads(body)["results"][0].get("series", [])
         return [row for one in series for row in one["values"]]
