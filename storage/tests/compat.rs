@@ -1,8 +1,9 @@
 //! Databases that an earlier build wrote are opened, and hold what they were given. `tests/compat/v1` is a fixture
 //! of format version 1 of all files, `v2` of segments in version 2, `v2-dense` one with cells of one minute, `v3` of
 //! catalog and log files in version 2, with series that left, `v4` and `v4-dense` of segments in version 3,
-//! `v5` and `v5-dense` in version 4, `v6` of a manifest in version 4, with rules for cells, `v7` in version 5, which names the
-//! newest log file, `v8` and `v8-dense` of segments in version 5, `v9`, `v9-dense` and `v9-skewed` in version 6; `tests/compat/program.rs` says what is in them.
+//! `v5` and `v5-dense` in version 4, `v6` of a manifest in version 4, with rules for cells, `v7` in version 5, which
+//! names the newest log file, `v8` and `v8-dense` of segments in version 5, `v9`, `v9-dense` and `v9-skewed` in version
+//! 6; `tests/compat/program.rs` says what is in them.
 
 #![expect(unreachable_pub, reason = "the program is shared with the example that makes the fixture")]
 #![expect(clippy::unwrap_used, reason = "a test fails by panic, its helpers too")]
@@ -392,7 +393,7 @@ fn verify_skewed(dir: &Path) {
     let disk: Arc<dyn Fs> = Arc::new(OsFs);
     let rows = program::skewed();
     let columns = inspect::directory(&disk, dir).unwrap().columns;
-    for column in ["level", "total", "code"] {
+    for column in ["level", "total", "code", "micros", "bytes"] {
         let found = columns.iter().find(|(name, _)| name.column == column);
         assert!(found.is_some_and(|(_, sum)| sum.encodings.contains_key("huffman")), "{column}: {found:?}");
     }

@@ -5,7 +5,8 @@
 //! Order of events of [`make`]: an hour that is rolled up and then dropped by retention, so that cells alone are left;
 //! two series whose rows were deleted and that left, of which one comes back (from fixture v3 on); two hours in rows and
 //! cells; rows that came late and are in a segment, not in cells; rows in the log alone. Its rows are sparse; those of
-//! [`make_dense`] are dense enough for cells of one minute, those of [`make_skewed`] have numbers that are best told by Huffman codes.
+//! [`make_dense`] are dense enough for cells of one minute, those of [`make_skewed`] have numbers that are best told by
+//! Huffman codes.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -173,7 +174,7 @@ fn dense_from(start_ns: i64, step_ns: i64, first: i64) -> Vec<Row> {
     rows
 }
 
-/// Numbers of which few are frequent: a walk up and down, one that rises, and numbers without order.
+/// Numbers of which few are frequent: a walk up and down, one that rises, and small, longer and long numbers without order.
 pub fn skewed() -> Vec<Row> {
     let (mut level, mut total) = (0, 0);
     let row = |k: i64| {
@@ -185,6 +186,8 @@ pub fn skewed() -> Vec<Row> {
             ("level", Value::Int(level)),
             ("total", Value::UInt(total.unsigned_abs())),
             ("code", Value::Int(100 * rare(3))),
+            ("micros", Value::Int((mixed(k) >> 44 >> (5 * rare(1)).min(63)).cast_signed())),
+            ("bytes", Value::UInt(mixed(k) >> 30 >> (8 * rare(0)).min(63))),
         ];
         Row { measurement: "skewed", host: "a", ts_ns: START_NS + k * SECOND_NS, fields }
     };

@@ -17,25 +17,29 @@ use super::bits::put_bits;
 use super::bytes::{Reader, put_varint};
 use crate::{Error, Result};
 
-/// Longer numbers are of no class.
-const NUMBER_BITS_MAX: u32 = 34;
+/// Numbers of a class agree in so many bits, from the first that is set; shorter ones are a class each.
+const LEADING_BITS: u8 = 4;
+/// What to shift by to multiply by the classes of a power of two.
+const OCTAVE: u8 = LEADING_BITS - 1;
 const CLASSES: usize = 256;
-/// Numbers up to so many bits are a class each.
-const SMALL_BITS: u32 = 4;
+/// Longer numbers are of no class.
+const NUMBER_BITS_MAX: u32 = LEADING_BITS as u32 + (CLASSES as u32 >> OCTAVE) - 2;
 /// Bits of the longest code.
 const CODE_BITS_MAX: u8 = 11;
+/// Places in the widest table.
+const SPAN: usize = 1 << CODE_BITS_MAX;
 const LANES: usize = 4;
 /// Numbers that are handed over together; of each lane as many as a load holds at best, or a multiple.
 const BLOCK: usize = 64;
 
 /// How numbers are written.
 pub(super) struct Plan {
+    /// What stands before the lanes.
+    head: Vec<u8>,
     /// Of each number.
     classes: Vec<u8>,
     /// Of the code of each class; 0: no number is of it.
     lengths: [u8; CLASSES],
-    /// Of each lane.
-    bytes: [usize; LANES],
 }
 
 impl Plan {
@@ -60,45 +64,44 @@ impl Plan {
             all.iter_mut().zip(counts).for_each(|(all, count)| *all += count);
         }
         let lengths = lengths_of(all)?;
-        let bits = (0..=u8::MAX).zip(lengths).map(|(class, length)| usize::from(length + low_bits_of(class)));
-        let bytes = counts.map(|counts| {
-            let bits = counts.iter().zip(bits.clone()).map(|(count, bits)| *count as usize * bits);
+        let lane_bytes = counts.map(|counts| {
+            let classes = (0..=u8::MAX).zip(counts).zip(lengths);
+            let bits = classes.map(|((class, count), length)| count as usize * bits_of(class, length));
             bits.sum::<usize>().div_ceil(8)
         });
-        let plan = Self { classes, lengths, bytes };
-        let (first, last) = plan.used()?;
-        let head = 2 + (usize::from(last - first) + 2) / 2 + 2 * (LANES - 1);
-        (head + bytes.iter().sum::<usize>() <= bytes_max).then_some(plan)
-    }
-
-    /// The first and the last class that numbers are of.
-    fn used(&self) -> Option<(u8, u8)> {
-        let mut used = (0..=u8::MAX).zip(self.lengths).filter(|(_, length)| 0 < *length);
-        let (first, _) = used.next()?;
-        Some((first, used.next_back().map_or(first, |(last, _)| last)))
+        let head = head_of(&lengths, &lane_bytes)?;
+        let bytes = head.len() + lane_bytes.iter().sum::<usize>();
+        (bytes <= bytes_max).then_some(Self { head, classes, lengths })
     }
 
     /// Appends the `values` that it was made of.
     pub(super) fn write(&self, values: &[u64], out: &mut Vec<u8>) {
-        let Some((first, last)) = self.used() else { return };
-        out.extend_from_slice(&[first, last]);
-        let lengths = self.lengths.get(usize::from(first)..=usize::from(last)).unwrap_or_default();
-        let pairs = lengths.chunks(2);
-        out.extend(pairs.map(|pair| pair.iter().rev().fold(0, |byte, length| byte << 4 | length)));
-        for bytes in self.bytes.iter().take(LANES - 1) {
-            put_varint(out, *bytes as u64);
-        }
+        out.extend_from_slice(&self.head);
         let codes = codes_of(&self.lengths);
         for lane in 0..LANES {
             let rows = values.chunks(LANES).zip(self.classes.chunks(LANES));
             let numbers = rows.filter_map(|(values, classes)| values.get(lane).zip(classes.get(lane)));
-            put_bits(numbers.map(|(value, class)| at(&codes, *class).begin(*value)), out);
+            put_bits(numbers.map(|(value, class)| of_class(&codes, *class).begin(*value)), out);
         }
     }
 }
 
-/// How numbers of a class begin: the code, its first bit lowest; above 16 bits its length; above 24 how many bits of a number
-/// follow.
+/// The classes in use, the lengths of their codes and of the lanes; `None` when no class is in use.
+fn head_of(lengths: &[u8; CLASSES], lane_bytes: &[usize; LANES]) -> Option<Vec<u8>> {
+    let mut used = (0..=u8::MAX).zip(lengths).filter(|(_, length)| 0 < **length);
+    let (first, _) = used.next()?;
+    let last = used.next_back().map_or(first, |(last, _)| last);
+    let mut head = vec![first, last];
+    let pairs = lengths.get(usize::from(first)..=usize::from(last))?.chunks(2);
+    head.extend(pairs.map(|pair| pair.iter().rev().fold(0, |byte, length| byte << 4 | length)));
+    for bytes in lane_bytes.iter().take(LANES - 1) {
+        put_varint(&mut head, *bytes as u64);
+    }
+    Some(head)
+}
+
+/// How numbers of a class begin: the code, its first bit lowest; above 16 bits its length; above 24 how many bits of a
+/// number follow. One word, so that it is one load for each number: three cost a twentieth of all writing.
 #[derive(Debug, Clone, Copy, Default)]
 struct Code(u32);
 
@@ -125,26 +128,32 @@ impl Code {
     }
 }
 
-/// What a class has in a table.
-fn at<T: Copy + Default>(table: &[T; CLASSES], class: u8) -> T {
+/// What a table says of a class.
+fn of_class<T: Copy + Default>(table: &[T; CLASSES], class: u8) -> T {
     table.get(usize::from(class)).copied().unwrap_or_default()
 }
 
 /// The class of a number of at most [`NUMBER_BITS_MAX`] bits.
 fn class_of(value: u64) -> u8 {
-    let low_bits = (64 - SMALL_BITS).saturating_sub(value.leading_zeros());
-    // At most 30 * 8 + 15.
-    (low_bits * 8) as u8 + (value >> low_bits) as u8
+    // At most 30.
+    let low_bits = (64 - u32::from(LEADING_BITS)).saturating_sub(value.leading_zeros()) as u8;
+    // Of the number 4 bits are left, so that this is at most 30 * 8 + 15.
+    (low_bits << OCTAVE) + (value >> low_bits) as u8
 }
 
 /// Bits of a number of the class that the class does not tell.
 fn low_bits_of(class: u8) -> u8 {
-    (class / 8).saturating_sub(1)
+    (class >> OCTAVE).saturating_sub(1)
 }
 
 /// The smallest number of a class.
 fn base_of(class: u8) -> u64 {
-    u64::from(class - 8 * low_bits_of(class)) << low_bits_of(class)
+    u64::from(class - (low_bits_of(class) << OCTAVE)) << low_bits_of(class)
+}
+
+/// Bits of each number of a class whose code has that length.
+fn bits_of(class: u8, length: u8) -> usize {
+    usize::from(length + low_bits_of(class))
 }
 
 /// Lengths of the codes that take the fewest bits in all, but that no code is too long; `None` with fewer than two classes.
@@ -161,7 +170,7 @@ fn lengths_of(mut counts: [u32; CLASSES]) -> Option<[u8; CLASSES]> {
 
 /// Huffman's algorithm with two queues: leaves by count, and inner nodes, which are made in ascending order.
 fn unbounded_lengths_of(counts: &[u32; CLASSES]) -> Option<[u8; CLASSES]> {
-    let mut leaves: Vec<(u32, u8)> = (0..=u8::MAX).map(|class| (at(counts, class), class)).collect();
+    let mut leaves: Vec<(u32, u8)> = (0..=u8::MAX).map(|class| (of_class(counts, class), class)).collect();
     leaves.retain(|(count, _)| 0 < *count);
     if leaves.len() < 2 {
         return None;
@@ -234,6 +243,7 @@ pub(super) fn decode(bytes: &[u8], count: usize, mut finish: impl FnMut(&mut [u6
     let mut values = Vec::with_capacity(count);
     let mut block = [0; BLOCK];
     for _ in 0..count / BLOCK {
+        // As many as fit the 57 bits of a load.
         match table.number_bits_max {
             0..=14 => lanes.read_block::<4>(&table, &mut block),
             15..=28 => lanes.read_block::<2>(&table, &mut block),
@@ -264,12 +274,14 @@ impl Table {
         let (first, last) = (usize::from(reader.u8()?), usize::from(reader.u8()?));
         let used = (last + 1).checked_sub(first).ok_or_else(|| Error::corruption("codes of no classes"))?;
         let pairs = reader.take(used.div_ceil(2))?;
+        // An unused half of a byte is 0.
+        let is_odd = pairs.last().is_some_and(|pair| used % 2 == 1 && 15 < *pair);
         let mut lengths = [0; CLASSES];
         let nibbles = pairs.iter().flat_map(|pair| [pair & 15, pair >> 4]);
         lengths.iter_mut().skip(first).zip(nibbles).for_each(|(length, nibble)| *length = nibble);
         // Every row of bits must begin with a code.
         let room: usize = lengths.iter().filter(|length| 0 < **length).map(|length| SPAN >> *length).sum();
-        if lengths.iter().any(|length| CODE_BITS_MAX < *length) || room != SPAN {
+        if lengths.iter().any(|length| CODE_BITS_MAX < *length) || room != SPAN || is_odd {
             return Err(Error::corruption("the codes of numbers do not fit together"));
         }
         let code_bits_max = lengths.iter().copied().max().unwrap_or(0);
@@ -302,10 +314,7 @@ impl Table {
     }
 }
 
-/// Places in the widest table.
-const SPAN: usize = 1 << CODE_BITS_MAX;
-
-/// The lowest `width` bits, fewer than 64.
+/// The lowest `width` bits, fewer than 64: that saves a look at the width.
 #[inline]
 fn mask_of(width: u8) -> u64 {
     (1 << (width & 63)) - 1
@@ -423,8 +432,8 @@ mod tests {
                 values[1] = 0;
                 let bytes = written(&values);
                 assert_eq!(decode(&bytes, values.len(), |_| {}).unwrap(), values, "{bits} bits, {count}");
-                assert!(Plan::of(&values, bytes.len() - 8).is_none(), "more than allowed");
-                assert!(Plan::of(&values, bytes.len() + 8).is_some(), "{bits} bits, {count}");
+                assert!(Plan::of(&values, bytes.len() - 1).is_none(), "a byte too many");
+                assert!(Plan::of(&values, bytes.len()).is_some(), "{bits} bits, {count}");
             }
         }
     }
@@ -458,7 +467,8 @@ mod tests {
     /// The bytes are part of the file format.
     #[test]
     fn bytes_are_those_of_the_format() {
-        // Classes 0 and 1 with codes 0 and 10, class 18 (20 and 21) with code 11 and a bit below: twelve numbers, three of each lane.
+        // Classes 0 and 1 with codes 0 and 10, class 18 (20 and 21) with code 11 and a bit below: twelve numbers, three
+        // of each lane.
         let values = [0, 0, 0, 0, 0, 0, 1, 0, 20, 0, 1, 21];
         // Lengths 1 and 2, nothing for 2 to 17, 2.
         let head = [0, 18, 0x21, 0, 0, 0, 0, 0, 0, 0, 0, 2, 1, 1, 1];
@@ -487,9 +497,15 @@ mod tests {
             (&with(12, 2), 12),
             (&with(14, 9), 12),
             (&[&good[..], &[0]].concat(), 12),
+            // A class behind the last.
+            (&vec![0, 0, 0x11, 1, 0, 0, 1], 1),
         ] {
             let error = decode(bytes, count, |_| {}).unwrap_err();
             assert_eq!(error.kind(), crate::ErrorKind::Corruption, "{bytes:?} {count}: {error}");
+        }
+        for len in 0..good.len() {
+            let error = decode(&good[..len], 12, |_| {}).unwrap_err();
+            assert_eq!(error.kind(), crate::ErrorKind::Corruption, "cut to {len}: {error}");
         }
     }
 }

@@ -1,6 +1,6 @@
-//! Picks the encoding of whole numbers: const, affine, runs or scaled (by pfor, Huffman codes or pco), by counting runs and, where that leaves a
-//! doubt, by trying both; plain where that is shorter. All other encodings nest their numbers here. Signed numbers come as
-//! [`ordered`] unsigned ones, so that small ones of either sign lie close together.
+//! Picks the encoding of whole numbers: const, affine, runs or scaled (by pfor, Huffman codes or pco), by counting runs
+//! and, where that leaves a doubt, by trying both; plain where that is shorter. All other encodings nest their numbers
+//! here. Signed numbers come as [`ordered`] unsigned ones, so that small ones of either sign lie close together.
 //!
 //! Bytes: encoding byte, payload. No numbers at all: encoding [`Empty`](Encoding::Empty) without payload.
 

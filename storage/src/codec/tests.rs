@@ -223,6 +223,7 @@ fn cut_bytes_are_corruption() {
         Values::F64(noise(11).take(300).map(f64::from_bits).collect()),
         Values::Str(texts_of(&noise(12).take(300).map(|n| format!("user-{}", n % 40)).collect::<Vec<_>>())),
         Values::Bool(noise(13).take(300).map(|n| n & 1 == 1).collect()),
+        Values::U64(noise(14).take(300).map(|n| u64::from(n.trailing_zeros())).collect()),
     ];
     for values in columns {
         let (encoding, bytes) = encoded(&values, None);
