@@ -16,6 +16,7 @@ mod machine;
 mod moments;
 mod pieces;
 mod programs;
+mod reads;
 mod rebuild;
 mod rows;
 mod rules;

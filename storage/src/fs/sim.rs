@@ -1,5 +1,5 @@
-//! A file system in memory for tests: it keeps apart what is written and what is durable, fails the operation it
-//! is told to fail, and forgets on a crash whatever the contract of [`Fs`] allows it to forget. Deterministic: the
+//! A file system in memory for tests: it keeps apart what is written and what is durable, fails the operation or the read
+//! that it is told to fail, and forgets on a crash whatever the contract of [`Fs`] allows it to forget. Deterministic: the
 //! same operations and seeds give the same bytes.
 //!
 //! What a crash may do: appended and not synced bytes are lost, kept, cut anywhere, or torn (each 512-byte sector
@@ -97,6 +97,9 @@ struct World {
     life: u64,
     operations: u64,
     fault: Option<(u64, Fault)>,
+    reads: u64,
+    read_fault: Option<u64>,
+    unreadable: Option<PathBuf>,
     is_off: bool,
     free_bytes: Option<u64>,
     has_no_links: bool,
@@ -145,6 +148,21 @@ impl SimFs {
     /// Makes the mutating operation with this number (counted from 0, over all lives) fail.
     pub fn fail_at(&self, operation: u64, fault: Fault) {
         self.lock_world().fault = Some((operation, fault));
+    }
+
+    /// Operations that change nothing so far: list, look for, open, look at the length, read.
+    pub fn reads(&self) -> u64 {
+        self.lock_world().reads
+    }
+
+    /// Makes the one of them with this number (counted from 0, over all lives) fail with an input/output error, once.
+    pub fn fail_read_at(&self, read: u64) {
+        self.lock_world().read_fault = Some(read);
+    }
+
+    /// From now on every one of them on this path fails so, until another path or none is told.
+    pub fn fail_reads_of(&self, path: Option<&Path>) {
+        self.lock_world().unreadable = path.map(Path::to_owned);
     }
 
     /// Before the creation, renaming or removal of a file in `dir`, `after` such changes from now, lets something else
@@ -267,6 +285,19 @@ impl World {
         }
     }
 
+    /// Counts an operation that changes nothing, and fails when the machine is off or its fault is due.
+    fn look(&mut self, operation: &str, path: &Path) -> Result<()> {
+        if self.is_off {
+            return Err(failed(operation, path, Fault::PowerCut.error()));
+        }
+        let number = self.reads;
+        self.reads += 1;
+        if self.read_fault == Some(number) || self.unreadable.as_deref() == Some(path) {
+            return Err(failed(operation, path, Fault::Io.error()));
+        }
+        Ok(())
+    }
+
     fn add_node(&mut self, node: Node) -> u64 {
         self.next_node += 1;
         self.nodes.insert(self.next_node, node);
@@ -285,9 +316,6 @@ impl World {
     }
 
     fn node_of(&self, operation: &str, path: &Path) -> Result<u64> {
-        if self.is_off {
-            return Err(failed(operation, path, Fault::PowerCut.error()));
-        }
         let node = self.names.get(path).copied();
         node.ok_or_else(|| failed(operation, path, io::ErrorKind::NotFound.into()))
     }
@@ -303,7 +331,7 @@ impl World {
     fn begin_life(&mut self) {
         self.life += 1;
         self.locks.clear();
-        self.fault = None;
+        (self.fault, self.read_fault) = (None, None);
         self.is_off = false;
     }
 
@@ -424,8 +452,9 @@ impl Fs for SimFs {
     }
 
     fn list(&self, path: &Path) -> Result<Vec<String>> {
-        let world = self.lock_world();
-        if world.is_off || !(path.as_os_str().is_empty() || world.dirs.contains(path)) {
+        let mut world = self.lock_world();
+        world.look("list", path)?;
+        if !(path.as_os_str().is_empty() || world.dirs.contains(path)) {
             return Err(failed("list", path, io::ErrorKind::NotFound.into()));
         }
         let entries = world.names.keys().chain(&world.dirs);
@@ -437,10 +466,8 @@ impl Fs for SimFs {
     }
 
     fn has(&self, path: &Path) -> Result<bool> {
-        let world = self.lock_world();
-        if world.is_off {
-            return Err(failed("look for", path, Fault::PowerCut.error()));
-        }
+        let mut world = self.lock_world();
+        world.look("look for", path)?;
         Ok(world.names.contains_key(path) || world.dirs.contains(path))
     }
 
@@ -458,7 +485,8 @@ impl Fs for SimFs {
     }
 
     fn open(&self, path: &Path) -> Result<Box<dyn File>> {
-        let world = self.lock_world();
+        let mut world = self.lock_world();
+        world.look("open", path)?;
         let node = world.node_of("open", path)?;
         Ok(self.handle(&world, path, node))
     }

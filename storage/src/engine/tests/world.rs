@@ -64,10 +64,15 @@ pub(super) fn write(engine: &Engine, rows: &[TestRow]) -> Result<WriteReport> {
 
 /// All rows of one view.
 pub(super) fn content(view: &dyn Scan) -> Content {
+    try_content(view).unwrap()
+}
+
+/// As [`content`], where reads may fail.
+pub(super) fn try_content(view: &dyn Scan) -> Result<Content> {
     let mut content = Content::new();
     for measurement in view.measurements() {
         let schema = view.schema(&measurement).unwrap();
-        let series = view.series(schema.measurement, &[], TimeRange::ALL, 1000).unwrap();
+        let series = view.series(schema.measurement, &[], TimeRange::ALL, 1000)?;
         let ids: Vec<SeriesId> = series.iter().map(|info| info.id).collect();
         let fields: Vec<FieldId> = schema.fields.iter().map(|field| field.id).collect();
         let request = RowRequest {
@@ -89,22 +94,27 @@ pub(super) fn content(view: &dyn Scan) -> Content {
             }
             Ok(Flow::Continue)
         };
-        view.rows(&request, &Unmetered, &mut sink).unwrap();
+        view.rows(&request, &Unmetered, &mut sink)?;
         for info in &series {
             let host = info.key.tag("host").unwrap();
             let of_host = content.keys().filter(|(of, name, ..)| **of == *measurement && name == host);
             for ts_ns in of_host.map(|(_, _, ts_ns, _)| *ts_ns).step_by(7) {
-                assert_is_named(view, (schema.measurement, info.id), TimeRange::new(ts_ns, ts_ns + 1));
+                check_is_named(view, (schema.measurement, info.id), TimeRange::new(ts_ns, ts_ns + 1))?;
             }
         }
     }
-    content
+    Ok(content)
 }
 
 /// A series that has something in a range is among those that the view names for it.
-fn assert_is_named(view: &dyn Scan, (measurement, series): (MeasurementId, SeriesId), range: TimeRange) {
-    let named = view.series_ids(measurement, &[], range, 1000).unwrap();
+fn check_is_named(
+    view: &dyn Scan,
+    (measurement, series): (MeasurementId, SeriesId),
+    range: TimeRange,
+) -> Result<()> {
+    let named = view.series_ids(measurement, &[], range, 1000)?;
     assert!(named.contains(&series), "series {} is not named for {range:?}, only {named:?}", series.0);
+    Ok(())
 }
 
 /// The windows of one field of one series; empty where there is no such series.
@@ -130,7 +140,7 @@ pub(super) fn try_windows(
     let Some(field) = schema.fields.iter().find(|info| &*info.name == field) else {
         return Ok(Default::default());
     };
-    let series = view.series(schema.measurement, &[], TimeRange::ALL, 1000).unwrap();
+    let series = view.series(schema.measurement, &[], TimeRange::ALL, 1000)?;
     let Some(series) = series.iter().find(|info| info.key.tag("host") == Some(host)) else {
         return Ok(Default::default());
     };
@@ -159,7 +169,7 @@ pub(super) fn try_windows(
             }
             Bounds::RightOpen => TimeRange::new(window.start_ns, window.end_ns),
         };
-        assert_is_named(&*view, (schema.measurement, series.id), asked);
+        check_is_named(&*view, (schema.measurement, series.id), asked)?;
     }
     Ok((found, coverage))
 }

@@ -44,12 +44,14 @@ impl SimFile {
 impl File for SimFile {
     fn len(&self) -> Result<u64> {
         self.with("look at", |world, node| {
+            world.look("look at", &self.path)?;
             Ok(world.nodes.get(&node).map_or(0, |node| node.bytes.len() as u64))
         })
     }
 
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> Result<()> {
         self.with("read", |world, node| {
+            world.look("read", &self.path)?;
             let bytes = world.nodes.get(&node).map(|node| node.bytes.as_slice()).unwrap_or_default();
             let start = usize::try_from(offset).unwrap_or(usize::MAX);
             let Some(source) = start.checked_add(buffer.len()).and_then(|end| bytes.get(start..end)) else {
