@@ -32,7 +32,10 @@ pub(super) fn retain(
     if FILES_MAX < files.len() {
         return Ok(());
     }
-    let mut idle: RoaringBitmap = series.iter().map(|series| series.0).collect();
+    // In another order none is left out.
+    let Ok(mut idle) = RoaringBitmap::from_sorted_iter(series.iter().map(|series| series.0)) else {
+        return Ok(());
+    };
     for run in view.memory_runs(measurement, range).iter().rev() {
         strike(run, &mut idle);
         if idle.is_empty() {

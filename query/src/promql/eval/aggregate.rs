@@ -28,7 +28,7 @@ struct Group {
 
 impl Evaluator<'_> {
     pub(super) fn aggregate(&self, expr: &Expr, aggregate: &Aggregate, grid: &Grid) -> Result<Value> {
-        if let Some(value) = self.grouped(aggregate, grid)? {
+        if let Some(value) = self.grouped(expr, aggregate, grid)? {
             return Ok(value);
         }
         if let Some(value) = self.streamed(expr, aggregate, grid)? {

@@ -14,7 +14,7 @@
 
 use std::sync::Arc;
 
-use icecore_storage::model::{Partial, SeriesId};
+use icecore_storage::model::{Partial, SeriesId, StatSet};
 use icecore_storage::scan::{Bounds, Coverage, GroupRequest, TagCodes, Window, WindowRequest};
 
 use super::super::ast::{Aggregate, AggregateOp, Edge, Expr, ExprKind, Selector};
@@ -52,6 +52,9 @@ struct Pushed<'e> {
     drops_name: bool,
 }
 
+/// The points of each group.
+type GroupPoints = Vec<Vec<Point>>;
+
 /// The groups of some series.
 pub(super) struct Grouping {
     /// The group of each series.
@@ -85,6 +88,19 @@ fn statistic_of_group(
     })
 }
 
+/// What tells aggregations apart that differ in more than what they read off windows, and what this one reads off: those
+/// that agree in the first are read together. An error rate is a sum over a count of the same samples.
+pub(super) fn kinship(aggregate: &Aggregate) -> Option<(String, Statistic)> {
+    let ExprKind::Call { name, args } = &aggregate.expr.unwrapped().kind else { return None };
+    let range = args.as_slice().first()?.unwrapped();
+    let ExprKind::Range { selector, .. } = &range.kind else { return None };
+    // A selector with a statistic of its own has no other.
+    let is_plain = matches!(statistic_of(selector), Ok(None));
+    let statistic = statistic_of_group(aggregate.op, None, Some(*name)).filter(|_| is_plain)?;
+    let Aggregate { is_without, grouping, .. } = aggregate;
+    Some((format!("{is_without} {grouping:?} {range}"), statistic))
+}
+
 /// Whether a partial of many series says what theirs say one by one. A series of NaN alone has no smallest and no largest
 /// value, and then neither has the sum of its histogram with others.
 fn is_exact(statistic: Statistic, partial: &Partial) -> bool {
@@ -95,15 +111,24 @@ fn is_exact(statistic: Statistic, partial: &Partial) -> bool {
 
 impl Evaluator<'_> {
     /// The value of an aggregation that storage can carry out; `None` where another way must be taken.
-    pub(super) fn grouped(&self, aggregate: &Aggregate, grid: &Grid) -> Result<Option<Value>> {
+    pub(super) fn grouped(&self, expr: &Expr, aggregate: &Aggregate, grid: &Grid) -> Result<Option<Value>> {
         let Some(pushed) = self.pushed(aggregate, grid)? else { return Ok(None) };
+        if let Some(value) = self.recalled_kin(expr, pushed.statistic, grid) {
+            return Ok(Some(value));
+        }
         let before = self.held_bytes();
         let mut targets = self.targets(pushed.selector, &pushed.windows)?;
         if let (Some(target), true) = (targets.pop(), targets.is_empty())
             && !self.has_histograms(&target)
-            && let Some(series) = self.groups_of(&pushed, aggregate, &target, grid)?
         {
-            return Ok(Some(Value::Vector(series)));
+            let statistics = self.kin_of(expr, pushed.statistic);
+            if let Some(mut found) = self.groups_of(&pushed, &statistics, (aggregate, &target), grid)? {
+                let own = found.remove(0);
+                for (statistic, series) in statistics.into_iter().skip(1).zip(found) {
+                    self.keep_kin(expr, statistic, grid, Value::Vector(series));
+                }
+                return Ok(Some(Value::Vector(own)));
+            }
         }
         self.settle(before, 0)?;
         Ok(None)
@@ -137,38 +162,41 @@ impl Evaluator<'_> {
         Ok(Some(Pushed { selector, windows, statistic, is_rate, drops_name: range.is_some() }))
     }
 
-    /// The groups that have points, by labels.
+    /// Of each statistic the groups that have points, by labels.
     fn groups_of(
         &self,
         pushed: &Pushed<'_>,
-        aggregate: &Aggregate,
-        target: &Target,
+        statistics: &[Statistic],
+        (aggregate, target): (&Aggregate, &Target),
         grid: &Grid,
-    ) -> Result<Option<Vec<Series>>> {
+    ) -> Result<Option<Vec<Vec<Series>>>> {
         let budget = self.context.budget;
         let mut held = budget.hold_bytes(0)?;
         let Some(Grouping { groups, labels }) = self.grouping(aggregate, target, &target.ids, &mut held)?
         else {
             return Ok(None);
         };
-        let Some((points, coverage)) = self.points_of_groups(pushed, target, &groups, labels.len())? else {
-            return Ok(None);
-        };
+        let points = self.points_of_groups(pushed, statistics, target, (&groups, labels.len()))?;
+        let Some((points, coverage)) = points else { return Ok(None) };
         self.absorb(&coverage);
-        let mut found = Vec::new();
-        for (labels, mut points) in labels.into_iter().zip(points) {
-            if points.iter().all(Option::is_none) {
-                continue;
+        let mut all = Vec::with_capacity(statistics.len());
+        for points in points {
+            let mut found = Vec::new();
+            for (labels, mut points) in labels.iter().zip(points) {
+                if points.iter().all(Option::is_none) {
+                    continue;
+                }
+                // One window serves all steps when `@` fixes it.
+                let rest = if pushed.windows.len() == 1 { points.first().cloned().flatten() } else { None };
+                points.resize(grid.count, rest);
+                let one = Series { labels: labels.clone(), drops_name: pushed.drops_name, points };
+                budget.charge_bytes(one.memory_bytes())?;
+                found.push(one);
             }
-            // One window serves all steps when `@` fixes it.
-            let rest = if pushed.windows.len() == 1 { points.first().cloned().flatten() } else { None };
-            points.resize(grid.count, rest);
-            let one = Series { labels, drops_name: pushed.drops_name, points };
-            budget.charge_bytes(one.memory_bytes())?;
-            found.push(one);
+            found.sort_by(|a, b| a.labels.cmp(&b.labels));
+            all.push(found);
         }
-        found.sort_by(|a, b| a.labels.cmp(&b.labels));
-        Ok(Some(found))
+        Ok(Some(all))
     }
 
     /// The groups of some series of a target, given in ascending order; `None` where they are too many for this.
@@ -206,21 +234,22 @@ impl Evaluator<'_> {
         Ok(Some(Grouping { groups, labels }))
     }
 
-    /// The points of each group, one for each window; none for groups without any. `None` where partials do not say what
-    /// is asked.
+    /// Of each statistic the points of each group, one for each window; none for groups without any. `None` where partials
+    /// do not say what is asked.
     fn points_of_groups(
         &self,
         pushed: &Pushed<'_>,
+        statistics: &[Statistic],
         target: &Target,
-        groups: &[u32],
-        group_count: usize,
-    ) -> Result<Option<(Vec<Vec<Point>>, Coverage)>> {
+        (groups, group_count): (&[u32], usize),
+    ) -> Result<Option<(Vec<GroupPoints>, Coverage)>> {
         let budget = self.context.budget;
         let each = if pushed.statistic == Statistic::Hist { HISTOGRAM_POINTS } else { PARTIAL_POINTS };
         let portion = (self.points_max / each / group_count.max(1)).max(1);
         let partials = group_count.saturating_mul(portion.min(pushed.windows.len()));
         let _held = budget.hold_bytes(partials.saturating_mul(size_of::<Partial>()) as u64)?;
-        let mut points: Vec<Vec<Point>> = vec![Vec::new(); group_count];
+        let wants = statistics.iter().fold(StatSet::COUNT, |wants, one| wants.with(wants_of(*one)));
+        let mut points: Vec<GroupPoints> = vec![vec![Vec::new(); group_count]; statistics.len()];
         let (mut coverage, mut read, mut is_all_exact) = (Coverage::default(), 0, true);
         for windows in pushed.windows.chunks(portion) {
             let request = WindowRequest {
@@ -229,24 +258,27 @@ impl Evaluator<'_> {
                 series: &target.ids,
                 windows,
                 bounds: Bounds::LeftOpen,
-                wants: wants_of(pushed.statistic),
+                wants,
                 resolution: self.context.resolution,
             };
             let request = GroupRequest { read: request, groups, group_count };
             let outcome = self.context.scan.groups(&request, budget, &mut |slice| {
-                let Some(points) = points.get_mut(slice.series_idx) else { return Ok(()) };
-                is_all_exact &= slice.partials.iter().all(|partial| is_exact(pushed.statistic, partial));
-                points.resize(read, None);
-                points.extend(slice.windows.iter().zip(slice.partials).map(|(window, partial)| {
-                    let sample = statistic(pushed.statistic, partial)?;
-                    Some(if pushed.is_rate { per_second(sample, *window) } else { sample })
-                }));
-                let heap: u64 =
-                    points.get(read..).into_iter().flatten().flatten().map(Sample::heap_bytes).sum();
-                let charged = budget.charge_samples(windows.len() as u64);
-                charged
-                    .and_then(|()| budget.charge_bytes(series_bytes(windows.len()) + heap))
-                    .map_err(|error| budget.stop_scan(error))
+                for (asked, points) in statistics.iter().zip(&mut points) {
+                    let Some(points) = points.get_mut(slice.series_idx) else { continue };
+                    is_all_exact &= slice.partials.iter().all(|partial| is_exact(*asked, partial));
+                    points.resize(read, None);
+                    points.extend(slice.windows.iter().zip(slice.partials).map(|(window, partial)| {
+                        let sample = statistic(*asked, partial)?;
+                        Some(if pushed.is_rate { per_second(sample, *window) } else { sample })
+                    }));
+                    let heap: u64 =
+                        points.get(read..).into_iter().flatten().flatten().map(Sample::heap_bytes).sum();
+                    let charged = budget.charge_samples(windows.len() as u64);
+                    charged
+                        .and_then(|()| budget.charge_bytes(series_bytes(windows.len()) + heap))
+                        .map_err(|error| budget.stop_scan(error))?;
+                }
+                Ok(())
             });
             coverage.absorb(&budget.scanned(outcome)?);
             // The windows of series may have been widened each in its own way.

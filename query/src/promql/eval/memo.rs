@@ -1,5 +1,6 @@
 //! What stands in a query more than once is evaluated once: a panel that asks for three quantiles of one sum reads it
-//! once. Knows nothing of how values are made.
+//! once. And aggregations that differ only in what they read off the same samples ([`kinship`]) are read together: an error
+//! rate is a sum over a count. Knows nothing of how values are made.
 //!
 //! Order of events: [`Memo::of`] finds the aggregations and the functions over ranges that are written alike, before
 //! anything is evaluated; the first evaluation of such a one keeps a copy, the last one that is due takes it away. What
@@ -10,6 +11,8 @@ use std::collections::HashMap;
 
 use super::super::ast::{Expr, ExprKind, ValueType};
 use super::super::check::type_of;
+use super::grouped::kinship;
+use super::select::Statistic;
 use super::{Evaluator, Grid, Value};
 use crate::Result;
 
@@ -20,10 +23,23 @@ const SHARE: u64 = 8;
 #[derive(Debug, Default)]
 pub(super) struct Memo {
     /// The slot of each, by its first and last byte in the text.
-    places: HashMap<(usize, usize), usize>,
+    places: HashMap<Place, usize>,
     slots: RefCell<Vec<Slot>>,
+    /// The family of each aggregation that has kin, by its place.
+    families: HashMap<Place, usize>,
+    kin: RefCell<Vec<Vec<Kin>>>,
     /// Bytes of all copies, which are charged.
     bytes: Cell<u64>,
+}
+
+/// First and last byte of an expression in the text.
+type Place = (usize, usize);
+
+/// One of the aggregations that are read together.
+#[derive(Debug)]
+struct Kin {
+    statistic: Statistic,
+    kept: Option<Kept>,
 }
 
 /// What is written more than once.
@@ -47,11 +63,25 @@ type Asked = (Grid, bool);
 impl Memo {
     /// Finds what is written more than once.
     pub(super) fn of(expr: &Expr) -> Self {
-        let mut found = HashMap::new();
-        find(expr, false, &mut found);
+        let mut found = Found::default();
+        find(expr, (false, None), &mut found);
         let mut memo = Self::default();
+        let mut kin = Vec::new();
+        for members in found.akin.into_values() {
+            let mut family: Vec<Kin> = Vec::new();
+            for (_, statistic) in &members {
+                if family.iter().all(|one| one.statistic != *statistic) {
+                    family.push(Kin { statistic: *statistic, kept: None });
+                }
+            }
+            if 1 < family.len() {
+                memo.families.extend(members.iter().map(|(place, _)| (*place, kin.len())));
+                kin.push(family);
+            }
+        }
+        memo.kin = kin.into();
         let mut slots = Vec::new();
-        for places in found.into_values().filter(|places| 1 < places.len()) {
+        for places in found.alike.into_values().filter(|places| 1 < places.len()) {
             memo.places.extend(places.iter().map(|place| (*place, slots.len())));
             slots.push(Slot { due: places.len(), kept: None });
         }
@@ -85,9 +115,22 @@ impl Slot {
     }
 }
 
-/// Where each expression that can be kept stands, by its text in canonical form. What stands within one that was met
+/// Where expressions stand that can be kept.
+#[derive(Default)]
+struct Found {
+    /// By their text in canonical form.
+    alike: HashMap<String, Vec<Place>>,
+    /// Aggregations, by what they have in common.
+    akin: HashMap<Common, Vec<(Place, Statistic)>>,
+}
+
+/// What kin have in common, by [`kinship`], and the subquery that they stand in: another one has other times.
+type Common = (String, Option<Place>);
+
+/// Finds expressions that can be kept. What stands within one that was met
 /// before is not asked for again. Arguments of aggregations are read without being evaluated.
-fn find(expr: &Expr, is_argument: bool, found: &mut HashMap<String, Vec<(usize, usize)>>) {
+fn find(expr: &Expr, (is_argument, subquery): (bool, Option<Place>), found: &mut Found) {
+    let place = (expr.start, expr.end);
     let is_range_call =
         |args: &[Expr]| !is_argument && args.iter().any(|arg| type_of(arg) == ValueType::Matrix);
     let can_be_kept = match &expr.kind {
@@ -96,10 +139,15 @@ fn find(expr: &Expr, is_argument: bool, found: &mut HashMap<String, Vec<(usize, 
         _ => false,
     };
     if can_be_kept {
-        let places = found.entry(expr.to_string()).or_default();
-        places.push((expr.start, expr.end));
+        let places = found.alike.entry(expr.to_string()).or_default();
+        places.push(place);
         if 1 < places.len() {
             return;
+        }
+        if let ExprKind::Aggregate(aggregate) = &expr.kind
+            && let Some((key, statistic)) = kinship(aggregate)
+        {
+            found.akin.entry((key, subquery)).or_default().push((place, statistic));
         }
     }
     match &expr.kind {
@@ -108,16 +156,20 @@ fn find(expr: &Expr, is_argument: bool, found: &mut HashMap<String, Vec<(usize, 
         | ExprKind::Bytes(_)
         | ExprKind::Selector(_)
         | ExprKind::Range { .. } => {}
-        ExprKind::Paren(inner) | ExprKind::Unary { expr: inner, .. } => find(inner, is_argument, found),
-        ExprKind::Subquery { expr: inner, .. } => find(inner, false, found),
+        ExprKind::Paren(inner) | ExprKind::Unary { expr: inner, .. } => {
+            find(inner, (is_argument, subquery), found);
+        }
+        ExprKind::Subquery { expr: inner, .. } => find(inner, (false, Some(place)), found),
         ExprKind::Binary(binary) => {
-            [&binary.left, &binary.right].into_iter().for_each(|side| find(side, is_argument, found));
+            [&binary.left, &binary.right]
+                .into_iter()
+                .for_each(|side| find(side, (is_argument, subquery), found));
         }
         ExprKind::Aggregate(aggregate) => {
-            find(&aggregate.expr, true, found);
-            aggregate.parameter.iter().for_each(|parameter| find(parameter, false, found));
+            find(&aggregate.expr, (true, subquery), found);
+            aggregate.parameter.iter().for_each(|parameter| find(parameter, (false, subquery), found));
         }
-        ExprKind::Call { args, .. } => args.iter().for_each(|arg| find(arg, is_argument, found)),
+        ExprKind::Call { args, .. } => args.iter().for_each(|arg| find(arg, (is_argument, subquery), found)),
     }
 }
 
@@ -125,7 +177,7 @@ impl Evaluator<'_> {
     /// Evaluates an expression, or gives what its like gave. After it, only the value is charged.
     pub(super) fn recalled(&self, expr: &Expr, grid: &Grid) -> Result<Value> {
         let Some(slot) = self.memo.slot(expr) else { return self.settled(expr, grid) };
-        let (asked, budget) = ((*grid, self.tells_resets.get()), self.context.budget);
+        let (asked, budget) = (self.asked(grid), self.context.budget);
         let recalled = self.memo.slots.borrow_mut().get_mut(slot).and_then(|slot| slot.recall(asked));
         match recalled {
             Some((value, bytes, true)) => {
@@ -142,6 +194,50 @@ impl Evaluator<'_> {
             self.keep(slot, asked, &value);
         }
         Ok(value)
+    }
+
+    /// The statistic, and those of the aggregations that may be read with this one and are not yet.
+    pub(super) fn kin_of(&self, expr: &Expr, statistic: Statistic) -> Vec<Statistic> {
+        let mut statistics = vec![statistic];
+        let families = self.memo.kin.borrow();
+        let family = self.memo.families.get(&(expr.start, expr.end)).and_then(|family| families.get(*family));
+        let others = family.into_iter().flatten().filter(|one| one.kept.is_none());
+        statistics.extend(others.map(|one| one.statistic).filter(|one| *one != statistic));
+        statistics
+    }
+
+    /// What was read of an aggregation with one of its kin. It is taken away.
+    pub(super) fn recalled_kin(&self, expr: &Expr, statistic: Statistic, grid: &Grid) -> Option<Value> {
+        let kept = self.with_kin(expr, statistic, |one| {
+            let is_known = one.kept.as_ref().is_some_and(|kept| kept.asked == self.asked(grid));
+            if is_known { one.kept.take() } else { None }
+        })??;
+        // The charge goes with it.
+        self.memo.bytes.set(self.memo.bytes() - kept.bytes);
+        Some(kept.value)
+    }
+
+    /// Keeps what was read with one of its kin and is charged, where there is room for it.
+    pub(super) fn keep_kin(&self, expr: &Expr, statistic: Statistic, grid: &Grid, value: Value) {
+        let bytes = value.memory_bytes();
+        let is_small = bytes <= self.context.budget.limits().memory_bytes_max / SHARE;
+        self.with_kin(expr, statistic, |one| {
+            if is_small && one.kept.is_none() {
+                self.memo.bytes.set(self.memo.bytes() + bytes);
+                one.kept = Some(Kept { asked: self.asked(grid), value, bytes });
+            }
+        });
+    }
+
+    fn with_kin<T>(&self, expr: &Expr, statistic: Statistic, act: impl FnOnce(&mut Kin) -> T) -> Option<T> {
+        let family = *self.memo.families.get(&(expr.start, expr.end))?;
+        let mut families = self.memo.kin.borrow_mut();
+        let mut family = families.get_mut(family)?.iter_mut();
+        family.find(|one| one.statistic == statistic).map(act)
+    }
+
+    fn asked(&self, grid: &Grid) -> Asked {
+        (*grid, self.tells_resets.get())
     }
 
     /// Keeps a copy where it is still of use, and where there is room for it.
@@ -252,5 +348,51 @@ mod tests {
         assert_eq!(evaluator.memo.bytes(), first.memory_bytes());
         evaluator.eval(&binary.right, &grid).unwrap();
         assert_eq!((evaluator.memo.bytes(), budget.memory_bytes()), (0, 2 * first.memory_bytes()));
+    }
+
+    #[test]
+    fn kin_are_read_together_and_give_the_same() {
+        for text in [
+            "sum by (pod) (sum_over_time(m[5m])) / sum by (pod) (count_over_time(m[5m]))",
+            "sum(count_over_time(m[5m])) - sum(sum_over_time( m [300s]))",
+            "max without (a) (max_over_time(m[5m])) - min without (a) (min_over_time(m[5m]))",
+            "sum(sum_over_time(m[5m] @ 180)) / sum(count_over_time(m[5m] @ 180))",
+        ] {
+            let ((found, few, held), (expected, many, held_alone)) = (ask(text, true), ask(text, false));
+            assert_eq!((found, held), (expected, held_alone), "{text}");
+            assert!(few < many, "{text}: {few} {many}");
+            let (scan, budget) = (scan(), Budget::untimed(Limits::default()));
+            let lookback = Duration::from_secs(300);
+            let context = Context { scan: &scan, budget: &budget, lookback, resolution: Resolution::Auto };
+            let grid = Grid { start_ns: 10 * MINUTE_NS, step_ns: MINUTE_NS, count: 5 };
+            let expr = parse(text).unwrap();
+            let evaluator = Evaluator { memo: Memo::of(&expr), ..Evaluator::new(&context, text, &grid) };
+            let ExprKind::Binary(binary) = &expr.kind else { panic!("an operator") };
+            let first = evaluator.eval(&binary.left, &grid).unwrap();
+            assert_eq!(evaluator.memo.bytes(), first.memory_bytes(), "{text}: the other is there");
+            let points = |values: &Value| format!("{values:?}");
+            let second = evaluator.eval(&binary.right, &grid).unwrap();
+            assert_eq!(evaluator.memo.bytes(), 0, "{text}");
+            assert_ne!(points(&first), points(&second), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_differs_in_more_is_not_taken_for_kin() {
+        for text in [
+            "sum(sum_over_time(m[5m])) / sum(count_over_time(m[4m]))",
+            "sum by (pod) (sum_over_time(m[5m])) / on (pod) group_left () sum by (pod, a) (count_over_time(m[5m]))",
+            "sum(sum_over_time(m[5m])) / sum(count_over_time(m[5m] offset 1m))",
+            "sum(sum_over_time(m{pod=\"a\"}[5m])) / sum(count_over_time(m[5m]))",
+            "max_over_time(sum(sum_over_time(m[2m]))[4m:1m]) / sum(count_over_time(m[2m]))",
+            "avg(sum_over_time(m[5m])) / sum(count_over_time(m[5m]))",
+        ] {
+            assert!(Memo::of(&parse(text).unwrap()).families.is_empty(), "{text}");
+            assert_eq!(ask(text, true), ask(text, false), "{text}");
+        }
+        // Kin in one subquery, and what is there again outside of it.
+        let text = "max_over_time((sum(sum_over_time(m[2m])) / sum(count_over_time(m[2m])))[4m:1m]) \
+                    - sum(sum_over_time(m[2m])) / sum(count_over_time(m[2m])) + sum(count_over_time(m[2m]))";
+        assert_eq!(ask(text, true).0, ask(text, false).0);
     }
 }

@@ -93,7 +93,7 @@ fn both_ways(scan: &VecScan, text: &str, grid: Grid, points_max: usize) -> Optio
     let series = |value| if let Value::Vector(series) = value { series } else { panic!("no vector: {text}") };
     let (short, general) = (evaluator(), evaluator());
     let before = budget.memory_bytes();
-    let Some(pushed) = short.grouped(aggregate, &grid).unwrap() else {
+    let Some(pushed) = short.grouped(&expr, aggregate, &grid).unwrap() else {
         assert_eq!(budget.memory_bytes(), before, "{text}");
         return None;
     };
