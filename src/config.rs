@@ -56,18 +56,19 @@ impl Config {
     /// Cuts all sizes from one: the memory that everything together is to take, however many databases there are. A
     /// quarter is for the memtables of all databases, three eighths are for queries and the answers that are kept of them,
     /// an eighth is for decoded pages, an eighth for bodies on their way and an eighth for those that are being decoded.
-    /// The names of all databases (half as much again at most), the jobs and what the allocator needs beyond what is asked
-    /// of it come on top: twice as much again should be there. A database takes at most three quarters of what is for
-    /// memtables, and for names, so that one whose flushes fail, or that is full of names, leaves the others some.
+    /// The names of all databases (five eighths as much again at most), the jobs and what the allocator needs beyond what
+    /// is asked of it come on top: twice as much again should be there. A database takes at most three quarters of what is
+    /// for memtables, and four fifths of what is for names, so that one whose flushes fail, or that is full of names, leaves
+    /// the others some.
     #[must_use]
     pub fn with_memory(mut self, bytes: u64) -> Self {
         let share = |eighths: u64| bytes / 8 * eighths;
         let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
         let limits = &mut self.limits;
         limits.memtables_bytes_max = size(share(2));
-        limits.catalogs_bytes_max = size(share(4));
+        limits.catalogs_bytes_max = size(share(5));
         self.options.memory_bytes_max = limits.memtables_bytes_max / 4 * 3;
-        self.options.catalog_bytes_max = limits.catalogs_bytes_max / 4 * 3;
+        self.options.catalog_bytes_max = size(share(4));
         self.options.memtable_bytes_max = size(share(1) / 2).min(MEMTABLE_BYTES_MAX);
         self.options.cache_bytes_max = size(share(1));
         limits.results_bytes_max = share(1) / 4;

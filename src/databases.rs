@@ -125,10 +125,19 @@ impl Databases {
             lock: Mutex::new(Some(lock)),
         };
         let preset = databases.config.new_database();
+        let mut opened = Vec::new();
         for (id, Entry { name, durability, keep_duplicates }) in catalog.iter() {
             let (durability, keep_duplicates) = (*durability, keep_duplicates.clone());
-            databases.open_one(id, name, &NewDatabase { durability, keep_duplicates, ..preset.clone() })?;
+            let new = NewDatabase { durability, keep_duplicates, ..preset.clone() };
+            let database = databases.open_one(id, name, &new)?;
+            // Where less memory was given than before, the logs of all may hold more than that.
+            if let Err(error) = database.engine().flush_due() {
+                tracing::error!(database = name, %error, "rows of the log could not be flushed");
+            }
+            opened.push(database);
         }
+        // Background work of those that are open does not hold up the others.
+        opened.iter().try_for_each(|database| databases.serve(database))?;
         databases.create(DEFAULT_DATABASE, preset)?;
         Ok(databases)
     }
@@ -165,7 +174,9 @@ impl Databases {
         // never used for two names.
         replace(self.env.fs.as_ref(), &self.dir.join(CATALOG), &next.encode())?;
         *catalog = next;
-        self.open_one(id, name, &new)
+        let database = self.open_one(id, name, &new)?;
+        self.serve(&database)?;
+        Ok(database)
     }
 
     /// Drops a database with all its data, durably; `false` when there is none of this name. Queries that are
@@ -226,14 +237,19 @@ impl Databases {
         let engine = Engine::open_sharing(self.env.clone(), &dir, options, new.retention, &self.memory)
             .map_err(|error| Error::from(error).context(place()))?;
         let engine = Arc::new(engine);
-        // The threads that were started end when it is closed.
-        self.services.serve(name, &engine).inspect_err(|_| drop(engine.close()))?;
         let (memory, results) = (Arc::clone(&self.queries_memory), Arc::clone(&self.results));
         let (env, keep, limits) = (self.env.clone(), &new.keep_duplicates, &self.config.limits);
-        let database = Arc::new(Database::of_engine(name, keep, engine, env, limits, memory, results));
+        Ok(Arc::new(Database::of_engine(name, keep, engine, env, limits, memory, results)))
+    }
+
+    /// Starts the background work of a database that was opened, and lets it be found.
+    fn serve(&self, database: &Arc<Database>) -> Result<()> {
+        let (name, engine) = (database.name(), database.engine());
+        // The threads that were started end when it is closed.
+        self.services.serve(name, engine).inspect_err(|_| drop(engine.close()))?;
         let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
-        open.insert(name.to_owned(), Arc::clone(&database));
-        Ok(database)
+        open.insert(name.to_owned(), Arc::clone(database));
+        Ok(())
     }
 
     /// Runs a statement: those about databases here, the others on the database that the statement or else `name`

@@ -2,7 +2,8 @@
 //!
 //! Order: a thread waits for work, does it, and after a failure waits longer before it tries again. Stopping:
 //! the stop flag is raised, the engine is closed by the caller (which ends the wait at once), the threads are joined.
-//! The threads of an engine that is closed alone end by themselves.
+//! The threads of an engine that is closed alone end by themselves. Of many databases as many work at once in each lane as
+//! there are processors ([`Turns`]).
 //! Knows nothing of what the work is.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -60,10 +61,49 @@ const LANES: [Lane; 2] = [
     Lane { thread: "icecore-jobs", wait: Engine::wait_for_jobs, work: Engine::run_jobs },
 ];
 
+/// How many databases work at once in a lane: each holds buffers, and more than there are processors only divide them.
+#[derive(Debug)]
+struct Turns {
+    free: Mutex<usize>,
+    given_back: Condvar,
+}
+
+impl Default for Turns {
+    fn default() -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        Self { free: Mutex::new(processors), given_back: Condvar::new() }
+    }
+}
+
+impl Turns {
+    /// Does the work when a turn is free; gives up, and tells so, when none was for so long.
+    fn run<T>(&self, wait_max: Duration, work: impl FnOnce() -> T) -> Option<T> {
+        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.given_back.wait_timeout_while(free, wait_max, |free| *free == 0);
+        let (mut free, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        *free = free.checked_sub(1)?;
+        drop(free);
+        let _turn = Turn(self);
+        Some(work())
+    }
+}
+
+/// Is given back when it is dropped, also by a panic.
+struct Turn<'a>(&'a Turns);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        *self.0.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.0.given_back.notify_one();
+    }
+}
+
 /// The service threads of a data directory.
 #[derive(Debug, Default)]
 pub(crate) struct Services {
     stop: Arc<StopFlag>,
+    /// Of each lane.
+    turns: [Arc<Turns>; LANES.len()],
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -73,12 +113,12 @@ impl Services {
     /// # Errors
     /// `Internal` when the system gives no thread.
     pub(crate) fn serve(&self, name: &str, engine: &Arc<Engine>) -> Result<()> {
-        for lane in LANES {
-            let (engine, stop) = (Arc::clone(engine), Arc::clone(&self.stop));
+        for (lane, turns) in LANES.into_iter().zip(&self.turns) {
+            let (engine, stop, turns) = (Arc::clone(engine), Arc::clone(&self.stop), Arc::clone(turns));
             let database = name.to_owned();
             let thread = std::thread::Builder::new()
                 .name(lane.thread.to_owned())
-                .spawn(move || run(lane, &database, &engine, &stop))
+                .spawn(move || run(lane, &turns, &database, &engine, &stop))
                 .map_err(|error| {
                     Error::new(ErrorKind::Internal, format!("cannot start a service thread: {error}"))
                 })?;
@@ -103,7 +143,7 @@ impl Services {
     }
 }
 
-fn run(lane: Lane, database: &str, engine: &Engine, stop: &StopFlag) {
+fn run(lane: Lane, turns: &Turns, database: &str, engine: &Engine, stop: &StopFlag) {
     let mut pause = WAIT_MAX;
     let is_over = || stop.is_raised() || engine.is_closed();
     while !is_over() {
@@ -111,9 +151,11 @@ fn run(lane: Lane, database: &str, engine: &Engine, stop: &StopFlag) {
         if is_over() {
             return;
         }
-        match (lane.work)(engine) {
-            Ok(()) => pause = WAIT_MAX,
-            Err(error) => {
+        match turns.run(WAIT_MAX, || (lane.work)(engine)) {
+            // The others were at work all the time: what is due still is.
+            None => {}
+            Some(Ok(())) => pause = WAIT_MAX,
+            Some(Err(error)) => {
                 if is_over() {
                     return;
                 }
@@ -125,5 +167,48 @@ fn run(lane: Lane, database: &str, engine: &Engine, stop: &StopFlag) {
                 pause = (2 * pause).min(PAUSE_MAX);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn turns_are_no_more_than_there_are_and_given_back() {
+        let turns = Turns { free: Mutex::new(2), given_back: Condvar::new() };
+        let (at_work, most, done) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for round in 0..50 {
+                        let work = || {
+                            most.fetch_max(at_work.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                            thread::yield_now();
+                            at_work.fetch_sub(1, Ordering::SeqCst);
+                            assert!(round % 7 != 3, "one that panics");
+                        };
+                        let outcome =
+                            catch_unwind(AssertUnwindSafe(|| turns.run(Duration::from_secs(60), work)));
+                        assert!(!matches!(outcome, Ok(None)), "it was its turn at some time");
+                        done.fetch_add(1, Ordering::SeqCst);
+                    }
+                });
+            }
+        });
+        assert_eq!(done.into_inner(), 400);
+        assert_eq!((most.into_inner(), turns.free.into_inner().unwrap()), (2, 2));
+    }
+
+    #[test]
+    fn turns_that_are_all_taken_are_given_up() {
+        let turns = Turns { free: Mutex::new(1), given_back: Condvar::new() };
+        let inner = turns.run(Duration::ZERO, || turns.run(Duration::from_millis(5), || 1));
+        assert_eq!(inner, Some(None));
+        assert_eq!(turns.run(Duration::ZERO, || 2), Some(2));
     }
 }

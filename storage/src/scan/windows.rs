@@ -30,8 +30,10 @@ const HEAVY_SLOTS_MAX: usize = 8 << 10;
 /// A read of fewer pages is not worth a second thread.
 pub(super) const SPREAD_PAGES: u64 = 16;
 /// Nor is one of fewer rows and cells, where it is of fewer than [`SPREAD_PAGES_OF_FEW`] pages: mostly these are in
-/// the cache. Tests have few rows, and are to meet parts.
-const SPREAD_ROWS: u64 = if cfg!(test) { 1 } else { 2048 };
+/// the cache, and a thread takes as long to wake. Tests have few rows, and are to meet parts.
+const SPREAD_ROWS: u64 = if cfg!(test) { 1 } else { 65_536 };
+/// The same of histograms, sketches or texts.
+const SPREAD_HEAVY_ROWS: u64 = if cfg!(test) { 1 } else { 2048 };
 const SPREAD_PAGES_OF_FEW: u64 = 128;
 /// Where cells are read from so many pages, it is looked whether raw rows are fewer.
 const CELL_PAGES_MIN: u64 = 32;
@@ -175,7 +177,8 @@ impl<'a> Read<'a> {
     /// Into how many parts the request is worth being cut.
     fn parts(&self) -> usize {
         let (pages, rows) = (self.about.pages(), self.about.rows);
-        let is_much = SPREAD_PAGES_OF_FEW <= pages || (SPREAD_PAGES <= pages && SPREAD_ROWS <= rows);
+        let rows_min = if self.is_heavy() { SPREAD_HEAVY_ROWS } else { SPREAD_ROWS };
+        let is_much = SPREAD_PAGES_OF_FEW <= pages || (SPREAD_PAGES <= pages && rows_min <= rows);
         match pipeline::processors() {
             processors if 1 < processors && is_much => PARTS_EACH * processors,
             _ => 1,
@@ -184,10 +187,13 @@ impl<'a> Read<'a> {
 
     /// How many slots there may be at once.
     fn slots_max(&self) -> usize {
+        if self.is_heavy() { HEAVY_SLOTS_MAX } else { SLOTS_MAX }
+    }
+
+    /// Whether what is read of a row or a cell is more than a few numbers.
+    fn is_heavy(&self) -> bool {
         let Wanted { field_type, wants, .. } = self.wanted;
-        let is_heavy =
-            wants.has(StatSet::HIST) || wants.has(StatSet::UNIQUES) || field_type == FieldType::Str;
-        if is_heavy { HEAVY_SLOTS_MAX } else { SLOTS_MAX }
+        wants.has(StatSet::HIST) || wants.has(StatSet::UNIQUES) || field_type == FieldType::Str
     }
 
     /// The slots of a part, class by class: those of each of its series, or of each group where the only class is in
