@@ -129,14 +129,15 @@ impl Databases {
         for (id, Entry { name, durability, keep_duplicates }) in catalog.iter() {
             let (durability, keep_duplicates) = (*durability, keep_duplicates.clone());
             let new = NewDatabase { durability, keep_duplicates, ..preset.clone() };
-            let database = databases.open_one(id, name, &new)?;
+            opened.push(databases.open_one(id, name, &new)?);
             // Where less memory was given than before, the logs of all may hold more than that.
-            if let Err(error) = database.engine().flush_due() {
-                tracing::error!(database = name, %error, "rows of the log could not be flushed");
+            for database in &opened {
+                if let Err(error) = database.engine().flush_due() {
+                    tracing::error!(database = database.name(), %error, "rows of the log could not be flushed");
+                }
             }
-            opened.push(database);
         }
-        // Background work of those that are open does not hold up the others.
+        // Merges and rolls of those that are open do not hold up the others.
         opened.iter().try_for_each(|database| databases.serve(database))?;
         databases.create(DEFAULT_DATABASE, preset)?;
         Ok(databases)

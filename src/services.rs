@@ -18,6 +18,9 @@ use crate::{Error, ErrorKind, Result};
 const WAIT_MAX: Duration = Duration::from_secs(1);
 /// Longest pause after a failure.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
+/// So many times a turn is waited for, for [`WAIT_MAX`] each. Then the work is done without one: a merge of hours, one that
+/// keeps to a rate, or a seal that jobs wait for, must not hold up all others.
+const TURN_LOOKS: usize = 10;
 
 /// The order to stop, which can be waited for.
 #[derive(Debug, Default)]
@@ -52,16 +55,24 @@ impl StopFlag {
 struct Lane {
     thread: &'static str,
     wait: fn(&Engine, Duration),
+    /// What is done each time, without a turn: what a durability of an interval promises waits for nobody.
+    prepare: fn(&Engine) -> icecore_storage::Result<()>,
     work: fn(&Engine) -> icecore_storage::Result<()>,
 }
 
 /// Flushes come beside the other jobs: a long roll must not keep memory from being given back.
 const LANES: [Lane; 2] = [
-    Lane { thread: "icecore-flush", wait: Engine::wait_for_flush, work: Engine::flush_due },
-    Lane { thread: "icecore-jobs", wait: Engine::wait_for_jobs, work: Engine::run_jobs },
+    Lane {
+        thread: "icecore-flush",
+        wait: Engine::wait_for_flush,
+        prepare: Engine::sync_due,
+        work: Engine::flush_due,
+    },
+    Lane { thread: "icecore-jobs", wait: Engine::wait_for_jobs, prepare: |_| Ok(()), work: Engine::run_jobs },
 ];
 
-/// How many databases work at once in a lane: each holds buffers, and more than there are processors only divide them.
+/// How many databases work at once in a lane: each holds buffers, and more than there are processors only divide them. One
+/// that waits for long does without.
 #[derive(Debug)]
 struct Turns {
     free: Mutex<usize>,
@@ -76,15 +87,13 @@ impl Default for Turns {
 }
 
 impl Turns {
-    /// Does the work when a turn is free; gives up, and tells so, when none was for so long.
-    fn run<T>(&self, wait_max: Duration, work: impl FnOnce() -> T) -> Option<T> {
+    /// A turn; `None` when none was free for so long.
+    fn take(&self, wait_max: Duration) -> Option<Turn<'_>> {
         let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = self.given_back.wait_timeout_while(free, wait_max, |free| *free == 0);
         let (mut free, _) = waited.unwrap_or_else(PoisonError::into_inner);
         *free = free.checked_sub(1)?;
-        drop(free);
-        let _turn = Turn(self);
-        Some(work())
+        Some(Turn(self))
     }
 }
 
@@ -151,11 +160,23 @@ fn run(lane: Lane, turns: &Turns, database: &str, engine: &Engine, stop: &StopFl
         if is_over() {
             return;
         }
-        match turns.run(WAIT_MAX, || (lane.work)(engine)) {
-            // The others were at work all the time: what is due still is.
-            None => {}
-            Some(Ok(())) => pause = WAIT_MAX,
-            Some(Err(error)) => {
+        let mut prepared = (lane.prepare)(engine);
+        let mut turn = None;
+        for _ in 0..TURN_LOOKS {
+            turn = turns.take(WAIT_MAX);
+            if turn.is_some() || is_over() {
+                break;
+            }
+            prepared = prepared.and((lane.prepare)(engine));
+        }
+        if is_over() {
+            return;
+        }
+        let worked = (lane.work)(engine);
+        drop(turn);
+        match prepared.and(worked) {
+            Ok(()) => pause = WAIT_MAX,
+            Err(error) => {
                 if is_over() {
                     return;
                 }
@@ -187,14 +208,13 @@ mod tests {
                 scope.spawn(|| {
                     for round in 0..50 {
                         let work = || {
+                            let _turn = turns.take(Duration::from_secs(60)).expect("at some time");
                             most.fetch_max(at_work.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
                             thread::yield_now();
                             at_work.fetch_sub(1, Ordering::SeqCst);
                             assert!(round % 7 != 3, "one that panics");
                         };
-                        let outcome =
-                            catch_unwind(AssertUnwindSafe(|| turns.run(Duration::from_secs(60), work)));
-                        assert!(!matches!(outcome, Ok(None)), "it was its turn at some time");
+                        assert_eq!(catch_unwind(AssertUnwindSafe(work)).is_err(), round % 7 == 3);
                         done.fetch_add(1, Ordering::SeqCst);
                     }
                 });
@@ -207,8 +227,9 @@ mod tests {
     #[test]
     fn turns_that_are_all_taken_are_given_up() {
         let turns = Turns { free: Mutex::new(1), given_back: Condvar::new() };
-        let inner = turns.run(Duration::ZERO, || turns.run(Duration::from_millis(5), || 1));
-        assert_eq!(inner, Some(None));
-        assert_eq!(turns.run(Duration::ZERO, || 2), Some(2));
+        let turn = turns.take(Duration::ZERO);
+        assert!(turn.is_some() && turns.take(Duration::from_millis(5)).is_none());
+        drop(turn);
+        assert!(turns.take(Duration::ZERO).is_some());
     }
 }

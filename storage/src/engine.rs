@@ -25,7 +25,7 @@ use self::flushes::Flushes;
 use self::jobs::Jobs;
 pub use self::jobs::Retired;
 pub use crate::delete::DeleteReport;
-use crate::memory::{Gate, Memory};
+use crate::memory::{Gate, Memory, Standing};
 use crate::model::{
     DAY_NS, MeasurementId, RowBlock, RowError, SECOND_NS, TIMESTAMP_MAX, TIMESTAMP_MIN, TimeRange,
     WriteBatch, ceil_to, floor_to,
@@ -376,12 +376,16 @@ impl Engine {
     /// Those of the file system; the log then still holds what was not flushed.
     pub fn close(&self) -> Result<()> {
         let was_closed = self.begin_close();
+        // Nobody flushes what is in memory from here on.
+        self.store.note_flushed(Standing::Stuck);
         if was_closed || self.log.is_poisoned() {
             return Ok(());
         }
         // What else is running may still commit: it comes to its end first, and soon.
         drop(self.jobs()?);
-        self.flush()?;
+        let flushed = self.flush();
+        self.store.note_flushed(Standing::Stuck);
+        flushed?;
         // A writer that was past the check when the engine closed is in the log alone.
         if self.store.options.durability == Durability::Interval { self.log.sync() } else { Ok(()) }
     }

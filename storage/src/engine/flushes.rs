@@ -43,12 +43,20 @@ impl Engine {
     /// # Errors
     /// The first failure; the next call tries again.
     pub fn flush_due(&self) -> Result<()> {
-        let synced = match self.store.options.durability {
-            Durability::Interval => self.log.sync(),
-            Durability::Fsync | Durability::Memory => Ok(()),
-        };
+        let synced = self.sync_due();
         let flushed = if self.is_flush_due() { self.flush() } else { Ok(()) };
         synced.and(flushed)
+    }
+
+    /// Syncs the log at level `interval`; a part of [`Engine::flush_due`] that may be called more often.
+    ///
+    /// # Errors
+    /// `Poisoned` after a failed append or sync.
+    pub fn sync_due(&self) -> Result<()> {
+        match self.store.options.durability {
+            Durability::Interval => self.log.sync(),
+            Durability::Fsync | Durability::Memory => Ok(()),
+        }
     }
 
     /// For jobs of the other lane, between two of them: flushes when it is due and nobody does.

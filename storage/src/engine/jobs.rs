@@ -423,15 +423,16 @@ impl Engine {
         Ok(())
     }
 
-    /// Rolls spans at once; when something cannot be read, those that do not need it.
+    /// Rolls spans at once; when that fails, and maybe for one file, those that do not need it.
     fn roll_together(&self, jobs: &mut Jobs, works: &[Work]) -> Result<()> {
         let rolled = rollup::job::run(&self.store, works);
         let inputs: Vec<u64> = works.iter().flat_map(|work| work.inputs.iter().copied()).collect();
         jobs.note_damage(&self.store, &inputs, &rolled);
-        let is_unread = |error: &Error| matches!(error.kind(), ErrorKind::Corruption | ErrorKind::Internal);
-        let is_unread = rolled.as_ref().is_err_and(is_unread);
+        // Damage, and errors of input and output.
+        let is_of_file = |error: &Error| matches!(error.kind(), ErrorKind::Corruption | ErrorKind::Internal);
+        let is_of_file = rolled.as_ref().is_err_and(is_of_file);
         let mut outcome = rolled;
-        if is_unread && 1 < works.len() {
+        if is_of_file && 1 < works.len() {
             for work in works.iter().filter(|work| jobs.may_read(&work.inputs)).collect::<Vec<_>>() {
                 let alone = rollup::job::run(&self.store, std::slice::from_ref(work));
                 jobs.note_damage(&self.store, &work.inputs, &alone);

@@ -24,7 +24,8 @@ use super::roster::{is_kept, position};
 use super::select::{Statistic, Target, statistic_of};
 use super::series::{Point, Series, series_bytes};
 use super::window::per_second;
-use super::{Evaluator, Grid, Value};
+
+use super::{Evaluator, Grid, Value, memo};
 use crate::Result;
 use crate::budget::Held;
 
@@ -88,8 +89,8 @@ fn statistic_of_group(
     })
 }
 
-/// What tells aggregations apart that differ in more than what they read off windows, and what this one reads off: those
-/// that agree in the first are read together. An error rate is a sum over a count of the same samples.
+/// The text of all but what an aggregation reads off its windows, and what that is. Those with the same text are read
+/// together: an error rate is a sum over a count of the same samples.
 pub(super) fn kinship(aggregate: &Aggregate) -> Option<(String, Statistic)> {
     let ExprKind::Call { name, args } = &aggregate.expr.unwrapped().kind else { return None };
     let range = args.as_slice().first()?.unwrapped();
@@ -176,6 +177,11 @@ impl Evaluator<'_> {
         else {
             return Ok(None);
         };
+        // Others are read as well where they take little.
+        let bytes =
+            (labels.len() * statistics.len()) as u64 * series_bytes(grid.count.max(pushed.windows.len()));
+        let is_little = bytes <= budget.limits().memory_bytes_max / memo::SHARE;
+        let statistics = if is_little { statistics } else { statistics.get(..1).unwrap_or_default() };
         let points = self.points_of_groups(pushed, statistics, target, (&groups, labels.len()))?;
         let Some((points, coverage)) = points else { return Ok(None) };
         self.absorb(&coverage);

@@ -17,7 +17,7 @@ use super::{Evaluator, Grid, Value};
 use crate::Result;
 
 /// A copy may take this share of the memory of a query.
-const SHARE: u64 = 8;
+pub(super) const SHARE: u64 = 8;
 
 /// Expressions that are written more than once, and their values.
 #[derive(Debug, Default)]
