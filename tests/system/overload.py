@@ -99,12 +99,7 @@ def overload_rig(scratch, full):
         sample_rss(server, 3)
         server.kill()
         load.end()
-        server = start()
-        lost = load.lost(server)
-        peak = server.rss_peak_mib()
-        server.stop()
-        check_files(data)
-        need(lost == 0, f"{lost} acknowledged batches lost")
+        peak = peak_of_restart(start, load, data)
         refused = sum(sum(writer.refused.values()) for writer in load.writers)
         unanswered = sum(writer.unanswered for writer in load.writers)
         return (
@@ -116,6 +111,17 @@ def overload_rig(scratch, full):
         load.end()
         Server.end_all()
         group.close()
+
+
+def peak_of_restart(start, load, data):
+    """Resident memory of the next start, which has all that was acknowledged."""
+    server = start()
+    lost = load.lost(server)
+    peak = server.rss_peak_mib()
+    server.stop()
+    check_files(data)
+    need(lost == 0, f"{lost} acknowledged batches lost")
+    return peak
 
 
 def sample_rss(server, seconds):
@@ -168,12 +174,7 @@ def databases_rig(scratch, full):
         refused = {text for writer in load.writers for text in writer.refused}
         need(all(text.startswith("503 ") for text in refused), f"refused otherwise than with 503: {refused}")
         need(not any(writer.late for writer in load.writers), f"503 without Retry-After: {refused}")
-        server = start()
-        lost = load.lost(server)
-        peak = server.rss_peak_mib()
-        server.stop()
-        check_files(data)
-        need(lost == 0, f"{lost} acknowledged batches lost")
+        peak = peak_of_restart(start, load, data)
         count = sum(sum(writer.refused.values()) for writer in load.writers)
         return (
             f"{seconds} s, {load.count()} batches of {Flood.ROWS} rows in {databases} databases acknowledged, {count} refused "
