@@ -480,15 +480,19 @@ fn check_keep_duplicates(measurements: &[String]) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
     use icecore_storage::clock::ManualClock;
     use icecore_storage::fs::SimFs;
     use icecore_storage::fs::sim::Fault;
     use icecore_storage::model::{RowBlock, SECOND_NS, SeriesId, TimeRange};
-    use icecore_storage::options::Options;
+    use icecore_storage::options::{Durability, Options};
     use icecore_storage::scan::{Flow, RowRequest, Unmetered};
 
     use super::*;
     use crate::Point;
+    use crate::services::StopFlag;
 
     #[test]
     fn name_rules_are_kept() {
@@ -609,6 +613,51 @@ mod tests {
         databases.close().unwrap();
         fs.crash_losing_unsynced();
         assert!(open_sim(&env).unwrap().get("shop").is_none(), "what was removed does not come back empty");
+    }
+
+    /// The thread of flushes used to sync, and did not while one ran, or paused after one that failed.
+    #[test]
+    fn interval_is_synced_while_a_flush_hangs() {
+        let (fs, env) = sim();
+        let options = Options {
+            durability: Durability::Interval,
+            memtable_bytes_max: 1,
+            free_bytes_min: 0,
+            ..Options::default()
+        };
+        let config = Config { options, ..Config::default() };
+        let databases = Databases::open_in(env.clone(), Path::new("/data"), config).unwrap();
+        let database = databases.get(DEFAULT_DATABASE).unwrap();
+        let (begun, is_begun) = mpsc::channel();
+        let (end, is_ended) = mpsc::channel::<()>();
+        fs.interrupt(Path::new("/data/db/1/segments"), 0, move || {
+            begun.send(()).unwrap();
+            is_ended.recv().unwrap_err();
+        });
+        let row =
+            |second: i64| Point::new("cpu").field("usage", 1.0).at_ns((1_700_000_000 + second) * SECOND_NS);
+        database.write(&[row(0)]).unwrap();
+        is_begun.recv_timeout(Duration::from_secs(60)).unwrap();
+        // The clock stands still, so that no write syncs for those before it.
+        database.write(&[row(1)]).unwrap();
+        let logs = Path::new("/data/db/1/wal");
+        let is_synced = || {
+            let paths: Vec<PathBuf> = fs.list(logs).unwrap().iter().map(|name| logs.join(name)).collect();
+            paths.iter().all(|path| fs.durable(path) == fs.get(path))
+        };
+        let pause = StopFlag::default();
+        for _ in 0..6_000 {
+            if is_synced() || pause.wait(Duration::from_millis(10)) {
+                break;
+            }
+        }
+        assert!(is_synced(), "nobody syncs");
+        drop(end);
+        databases.close().unwrap();
+        fs.crash_losing_unsynced();
+        let table =
+            open_sim(&env).unwrap().get(DEFAULT_DATABASE).unwrap().select("SELECT usage FROM cpu").unwrap();
+        assert_eq!(table.series[0].rows.len(), 2);
     }
 
     #[test]

@@ -1,9 +1,10 @@
-//! Background threads: two for each database, one for each lane of the engine's work, which is done when it is due.
+//! Background threads: two for each database, one for each lane of the engine's work, which is done when it is due, and
+//! a third where the log is synced by time.
 //!
 //! Order: a thread waits for work, does it, and after a failure waits longer before it tries again. Stopping:
 //! the stop flag is raised, the engine is closed by the caller (which ends the wait at once), the threads are joined.
 //! The threads of an engine that is closed alone end by themselves. Of many databases as many work at once in each lane as
-//! there are processors ([`Turns`]).
+//! there are processors ([`Turns`]). Syncs wait for nobody ([`keep_synced`]).
 //! Knows nothing of what the work is.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -11,11 +12,14 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use icecore_storage::Engine;
+use icecore_storage::options::Durability;
 
 use crate::{Error, ErrorKind, Result};
 
 /// Longest wait between two looks at an idle engine; ages and retention fall due without a write.
 const WAIT_MAX: Duration = Duration::from_secs(1);
+/// So often is a log of durability `interval` synced.
+const SYNC_EVERY: Duration = Duration::from_secs(1);
 /// Longest pause after a failure.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// So many times a turn is waited for, for [`WAIT_MAX`] each. Then the work is done without one: a merge of hours, one that
@@ -55,20 +59,13 @@ impl StopFlag {
 struct Lane {
     thread: &'static str,
     wait: fn(&Engine, Duration),
-    /// What is done each time, without a turn: what a durability of an interval promises waits for nobody.
-    prepare: fn(&Engine) -> icecore_storage::Result<()>,
     work: fn(&Engine) -> icecore_storage::Result<()>,
 }
 
 /// Flushes come beside the other jobs: a long roll must not keep memory from being given back.
 const LANES: [Lane; 2] = [
-    Lane {
-        thread: "icecore-flush",
-        wait: Engine::wait_for_flush,
-        prepare: Engine::sync_due,
-        work: Engine::flush_due,
-    },
-    Lane { thread: "icecore-jobs", wait: Engine::wait_for_jobs, prepare: |_| Ok(()), work: Engine::run_jobs },
+    Lane { thread: "icecore-flush", wait: Engine::wait_for_flush, work: Engine::flush_memtables_due },
+    Lane { thread: "icecore-jobs", wait: Engine::wait_for_jobs, work: Engine::run_jobs },
 ];
 
 /// How many databases work at once in a lane: each holds buffers, and more than there are processors only divide them. One
@@ -125,14 +122,22 @@ impl Services {
         for (lane, turns) in LANES.into_iter().zip(&self.turns) {
             let (engine, stop, turns) = (Arc::clone(engine), Arc::clone(&self.stop), Arc::clone(turns));
             let database = name.to_owned();
-            let thread = std::thread::Builder::new()
-                .name(lane.thread.to_owned())
-                .spawn(move || run(lane, &turns, &database, &engine, &stop))
-                .map_err(|error| {
-                    Error::new(ErrorKind::Internal, format!("cannot start a service thread: {error}"))
-                })?;
-            self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
+            self.start(lane.thread, move || run(lane, &turns, &database, &engine, &stop))?;
         }
+        match engine.durability() {
+            Durability::Interval => {
+                let (engine, database) = (Arc::clone(engine), name.to_owned());
+                self.start("icecore-sync", move || keep_synced(&database, &engine))
+            }
+            Durability::Fsync | Durability::Memory => Ok(()),
+        }
+    }
+
+    fn start(&self, name: &str, work: impl FnOnce() + Send + 'static) -> Result<()> {
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(work).map_err(|error| {
+            Error::new(ErrorKind::Internal, format!("cannot start a service thread: {error}"))
+        })?;
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
         Ok(())
     }
 
@@ -160,21 +165,19 @@ fn run(lane: Lane, turns: &Turns, database: &str, engine: &Engine, stop: &StopFl
         if is_over() {
             return;
         }
-        let mut prepared = (lane.prepare)(engine);
         let mut turn = None;
         for _ in 0..TURN_LOOKS {
             turn = turns.take(WAIT_MAX);
             if turn.is_some() || is_over() {
                 break;
             }
-            prepared = prepared.and((lane.prepare)(engine));
         }
         if is_over() {
             return;
         }
         let worked = (lane.work)(engine);
         drop(turn);
-        match prepared.and(worked) {
+        match worked {
             Ok(()) => pause = WAIT_MAX,
             Err(error) => {
                 if is_over() {
@@ -187,6 +190,25 @@ fn run(lane: Lane, turns: &Turns, database: &str, engine: &Engine, stop: &StopFl
                 }
                 pause = (2 * pause).min(PAUSE_MAX);
             }
+        }
+    }
+}
+
+/// What the durability `interval` promises waits neither for a flush, nor for the pause after one that failed, nor for a
+/// turn. It ends with the engine and not by the stop flag: databases are closed one after the other.
+fn keep_synced(database: &str, engine: &Engine) {
+    loop {
+        engine.wait_for_close(SYNC_EVERY);
+        if engine.is_closed() {
+            return;
+        }
+        if let Err(error) = engine.sync_due() {
+            // A close, or a drop that takes the files away, may have come in between.
+            if !engine.is_closed() {
+                tracing::error!(database, %error, "the log cannot be synced");
+            }
+            // The log is poisoned: until a restart there is nothing to sync any more.
+            return;
         }
     }
 }

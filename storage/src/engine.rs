@@ -314,8 +314,18 @@ impl Engine {
         self.wait(wait_max, || self.has_jobs.load(Ordering::Acquire));
     }
 
+    /// Blocks until [`Engine::close`] or the time is up.
+    pub fn wait_for_close(&self, wait_max: Duration) {
+        self.wait(wait_max, || false);
+    }
+
     fn wait(&self, wait_max: Duration, is_due: impl Fn() -> bool) {
         self.gate.wait_for_work(wait_max, || !self.is_closed() && !is_due());
+    }
+
+    /// What an acknowledged write has survived.
+    pub fn durability(&self) -> Durability {
+        self.store.options.durability
     }
 
     /// Sizes and counters.
@@ -323,7 +333,7 @@ impl Engine {
         let version = self.store.version();
         let (cache_hits, cache_misses) = self.store.cache.hits_and_misses();
         let mut stats = EngineStats {
-            durability: self.store.options.durability,
+            durability: self.durability(),
             series: self.store.catalog.series_count() as u64,
             catalog_bytes: self.store.catalog.bytes() as u64,
             rows_written: self.rows_written.load(Ordering::Relaxed),
@@ -373,7 +383,7 @@ impl Engine {
     /// when the database is opened. Idempotent.
     ///
     /// # Errors
-    /// Those of the file system; the log then still holds what was not flushed.
+    /// The first of the file system; the log then still holds what was not flushed, and is synced all the same.
     pub fn close(&self) -> Result<()> {
         let was_closed = self.begin_close();
         // Nobody flushes what is in memory from here on.
@@ -381,13 +391,14 @@ impl Engine {
         if was_closed || self.log.is_poisoned() {
             return Ok(());
         }
+        // The flush may take long, and fail.
+        let synced = self.sync_due();
         // What else is running may still commit: it comes to its end first, and soon.
         drop(self.jobs()?);
         let flushed = self.flush();
         self.store.note_flushed(Standing::Stuck);
-        flushed?;
         // A writer that was past the check when the engine closed is in the log alone.
-        if self.store.options.durability == Durability::Interval { self.log.sync() } else { Ok(()) }
+        synced.and(flushed).and(self.sync_due())
     }
 
     /// From here on writes are refused and jobs given up; tells whether that was so before.

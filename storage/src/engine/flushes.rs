@@ -44,11 +44,19 @@ impl Engine {
     /// The first failure; the next call tries again.
     pub fn flush_due(&self) -> Result<()> {
         let synced = self.sync_due();
-        let flushed = if self.is_flush_due() { self.flush() } else { Ok(()) };
-        synced.and(flushed)
+        synced.and(self.flush_memtables_due())
     }
 
-    /// Syncs the log at level `interval`; a part of [`Engine::flush_due`] that may be called more often.
+    /// Writes the memtables to segments when they are large or old: [`Engine::flush_due`] without the log.
+    ///
+    /// # Errors
+    /// As [`Engine::flush`].
+    pub fn flush_memtables_due(&self) -> Result<()> {
+        if self.is_flush_due() { self.flush() } else { Ok(()) }
+    }
+
+    /// Syncs the log at level `interval`: [`Engine::flush_due`] without the memtables. It waits for no flush or job, and
+    /// for writes no longer than a group of them takes.
     ///
     /// # Errors
     /// `Poisoned` after a failed append or sync.
