@@ -82,27 +82,20 @@ fn kind_of_storage(kind: StorageKind) -> ErrorKind {
         StorageKind::Conflict => ErrorKind::Conflict,
         StorageKind::Deadline => ErrorKind::Deadline,
         StorageKind::Unavailable => ErrorKind::Unavailable,
+        StorageKind::DiskFull => ErrorKind::DiskFull,
         StorageKind::Corruption => ErrorKind::Corruption,
         StorageKind::Poisoned => ErrorKind::Poisoned,
         StorageKind::Internal => ErrorKind::Internal,
     }
 }
 
-/// Whether a failure is a lack of disk space. The storage crate has one kind for all that passes by itself; the
-/// operating system's error below it, or the word in the message of the free-space floor, tells them apart.
-fn is_disk_full(error: &icecore_storage::Error) -> bool {
-    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<std::io::Error>());
-    match source.map(std::io::Error::kind) {
-        Some(std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded) => true,
-        Some(_) => false,
-        None => error.kind() == StorageKind::Unavailable && error.to_string().contains("disk"),
-    }
-}
-
 impl From<icecore_storage::Error> for Error {
     fn from(error: icecore_storage::Error) -> Self {
-        let kind = if is_disk_full(&error) { ErrorKind::DiskFull } else { kind_of_storage(error.kind()) };
-        Self { kind, message: error.to_string(), source: Some(Box::new(error)) }
+        Self {
+            kind: kind_of_storage(error.kind()),
+            message: error.to_string(),
+            source: Some(Box::new(error)),
+        }
     }
 }
 
@@ -134,13 +127,14 @@ mod tests {
     fn storage_error_of_full_disk_is_disk_full() {
         let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
         assert_eq!(Error::from(icecore_storage::Error::io("append", full)).kind(), ErrorKind::DiskFull);
-        let floor = icecore_storage::Error::new(StorageKind::Unavailable, "free disk space is below 256 MiB");
+        let floor = icecore_storage::Error::new(StorageKind::DiskFull, "less than 256 MiB free");
         assert_eq!(Error::from(floor).kind(), ErrorKind::DiskFull);
     }
 
     #[test]
-    fn storage_error_without_memory_stays_unavailable() {
-        let memory = icecore_storage::Error::new(StorageKind::Unavailable, "memtables are full");
+    fn storage_error_that_speaks_of_a_disk_stays_what_it_is() {
+        let memory =
+            icecore_storage::Error::new(StorageKind::Unavailable, "memtables are full, the disk is not");
         assert_eq!(Error::from(memory).kind(), ErrorKind::Unavailable);
     }
 

@@ -253,8 +253,8 @@ impl Engine {
     /// reported and the others kept.
     ///
     /// # Errors
-    /// `Unavailable` when memory or disk is short or the engine is closed; `Poisoned` after a failed append or
-    /// sync. Nothing of the batch is visible then; it may be sent again.
+    /// `Unavailable` when memory is short or the engine is closed; `DiskFull` when disk is short; `Poisoned` after a
+    /// failed append or sync. Nothing of the batch is visible then; it may be sent again.
     pub fn write(&self, batch: &WriteBatch<'_>) -> Result<WriteReport> {
         self.check_open()?;
         self.check_disk()?;
@@ -540,7 +540,7 @@ impl Engine {
         }
         self.disk_refusals.fetch_add(1, Ordering::Relaxed);
         let message = format!("disk is almost full: less than {min} bytes free (limit free_bytes_min)");
-        Err(Error::new(ErrorKind::Unavailable, message))
+        Err(Error::new(ErrorKind::DiskFull, message))
     }
 }
 

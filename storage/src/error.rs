@@ -18,6 +18,8 @@ pub enum ErrorKind {
     Deadline,
     /// Temporarily impossible: try again later.
     Unavailable,
+    /// The disk is full, or too full to go on: try again when there is room.
+    DiskFull,
     /// Bytes on disk are not what was written.
     Corruption,
     /// An append or sync failed earlier: writes are refused until a restart.
@@ -49,12 +51,10 @@ impl Error {
     pub fn io(what: impl fmt::Display, source: std::io::Error) -> Self {
         let kind = match source.kind() {
             std::io::ErrorKind::NotFound => ErrorKind::NotFound,
-            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => ErrorKind::Unavailable,
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => ErrorKind::DiskFull,
             _ => ErrorKind::Internal,
         };
-        // The words survive where the source cannot go along: one error may answer a whole group of writers.
-        let cause = if kind == ErrorKind::Unavailable { "the disk is full: " } else { "" };
-        Self { kind, message: format!("{what}: {cause}{source}"), source: Some(source) }
+        Self { kind, message: format!("{what}: {source}"), source: Some(source) }
     }
 
     /// Shorthand for [`ErrorKind::Corruption`].

@@ -29,7 +29,7 @@ fn full_disk_refuses_writes_by_name_and_they_resume() {
     fs.set_free_bytes(999);
     clock.advance(2 * SECOND_NS);
     let refused = write(&engine, &batch(1)).unwrap_err();
-    assert!(refused.kind() == ErrorKind::Unavailable && refused.to_string().contains("disk"), "{refused}");
+    assert!(refused.kind() == ErrorKind::DiskFull && refused.to_string().contains("disk"), "{refused}");
     assert_eq!(engine.stats().limit_hits.last(), Some(&("free_bytes_min", 1)));
     engine.seal().unwrap();
     assert_eq!(content(&*engine.view()).len(), 1);

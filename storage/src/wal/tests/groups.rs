@@ -177,6 +177,17 @@ fn commit_interval_syncs_once_a_second_or_when_told() {
 }
 
 #[test]
+fn commit_on_a_full_disk_tells_its_writer_so_and_later_ones_that_the_log_is_poisoned() {
+    let fs = SimFs::default();
+    let (commit, _) = commits(&fs, Durability::Fsync);
+    let engine = Engine::default();
+    commit.commit(&engine, rows(1), 1).unwrap();
+    fs.fail_at(fs.operations(), Fault::NoSpace);
+    let kind_of = |number| commit.commit(&engine, rows(number), number).unwrap_err().kind();
+    assert_eq!([kind_of(2), kind_of(3)], [ErrorKind::DiskFull, ErrorKind::Poisoned]);
+}
+
+#[test]
 fn commit_memory_counts_and_applies_without_a_log() {
     let fs = SimFs::default();
     let (commit, _) = commits(&fs, Durability::Memory);
