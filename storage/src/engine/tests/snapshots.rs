@@ -147,10 +147,14 @@ fn snapshot_in_the_way_of_something_is_a_conflict_and_touches_nothing() {
     let conflict = |path: &str| {
         let refused = source.snapshot(Path::new(path)).unwrap_err();
         assert_eq!(refused.kind(), ErrorKind::Conflict, "{refused}");
+        refused.to_string()
     };
     conflict("/db");
     fs.put(Path::new("/backups/two.tmp/mine"), b"x");
-    conflict("/backups/two");
+    // It may be somebody's, and is never removed; who asked is told what to do.
+    let message = conflict("/backups/two");
+    assert!(message.starts_with("/backups/two.tmp is there: left by a crash"), "{message}");
+    assert!(message.ends_with("remove it when nobody uses it"), "{message}");
     assert_eq!(fs.get(Path::new("/backups/two.tmp/mine")), Some(b"x".to_vec()));
     fs.create_dir_all(Path::new("/backups/empty")).unwrap();
     source.snapshot(Path::new("/backups/empty")).unwrap();
