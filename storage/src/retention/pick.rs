@@ -5,11 +5,16 @@ use std::collections::BTreeSet;
 use super::{Guard, Hold, TIERS};
 use crate::compact::reaches;
 use crate::manifest::{RolledSpan, SegmentMeta};
-use crate::model::{DAY_NS, HOUR_NS, Tier, TimeRange, floor_to};
+use crate::model::{DAY_NS, HOUR_NS, MINUTE_NS, Tier, TimeRange, floor_to};
 use crate::options::Retention;
 use crate::rolled::is_frozen;
 use crate::rules::{Floors, NO_FLOORS};
 use crate::tombstone::Tombstone;
+
+/// Raw rows stay so long past their age. A write is judged by the time at which its wait for memory is over, then waits for
+/// the log, and a row that a floor has passed meanwhile would be hidden without being in cells. It waits for the groups
+/// before its own: some milliseconds on a disk that works, seconds on one that is overloaded.
+pub(crate) const RAW_MARGIN_NS: i64 = MINUTE_NS;
 
 /// What is known when the choice is made.
 #[derive(Debug, Clone, Copy)]
@@ -77,8 +82,7 @@ pub(crate) fn class_floors(facts: &Facts<'_>, ages: Retention) -> Floors {
         return NO_FLOORS;
     }
     TIERS.map(|tier| {
-        let Some(age) = ages.of(tier) else { return i64::MIN };
-        let age_ns = i64::try_from(age.as_nanos()).unwrap_or(i64::MAX);
+        let Some(age_ns) = age_ns(ages, tier) else { return i64::MIN };
         let wanted_ns = floor_to(facts.now_ns.saturating_sub(age_ns), HOUR_NS);
         match tier {
             Tier::Raw => wanted_ns.min(floor_to(rolled_until(facts, wanted_ns), HOUR_NS)),
@@ -153,9 +157,15 @@ fn pick_tier(
 
 /// Whether all before a time is past the age of a tier.
 pub(super) fn is_past(facts: &Facts<'_>, tier: Tier, end_ns: i64) -> bool {
-    facts.retention.of(tier).is_some_and(|age| {
-        let age_ns = i64::try_from(age.as_nanos()).unwrap_or(i64::MAX);
-        end_ns <= facts.now_ns.saturating_sub(age_ns)
+    age_ns(facts.retention, tier).is_some_and(|age_ns| end_ns <= facts.now_ns.saturating_sub(age_ns))
+}
+
+/// The age at which a tier goes; `None` is never.
+pub(super) fn age_ns(ages: Retention, tier: Tier) -> Option<i64> {
+    let age_ns = i64::try_from(ages.of(tier)?.as_nanos()).unwrap_or(i64::MAX);
+    Some(match tier {
+        Tier::Raw => age_ns.saturating_add(RAW_MARGIN_NS),
+        Tier::M1 | Tier::M5 | Tier::H1 => age_ns,
     })
 }
 

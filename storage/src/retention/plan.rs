@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use super::pick::{Facts, is_past, pick};
+use super::pick::{Facts, age_ns, is_past, pick};
 use super::{Guard, Hold, Moment, TIERS, facts};
 use crate::fs::Fs;
 use crate::manifest::{Manifest, SegmentMeta};
@@ -65,8 +65,7 @@ impl TierPlan {
         let (goes, stay): (Vec<_>, Vec<_>) = metas.into_iter().partition(|meta| remove.contains(&meta.id));
         let (held, kept): (Vec<_>, Vec<_>) =
             stay.into_iter().partition(|meta| is_past(facts, tier, meta.partition.end_ns));
-        let age_ns = facts.retention.of(tier).map(|age| i64::try_from(age.as_nanos()).unwrap_or(i64::MAX));
-        let next = age_ns.zip(kept.first()).map(|(age_ns, first)| {
+        let next = age_ns(facts.retention, tier).zip(kept.first()).map(|(age_ns, first)| {
             let end_ns = first.partition.end_ns;
             let files = kept.iter().take_while(|meta| meta.partition.end_ns == end_ns).count();
             (end_ns.saturating_add(age_ns), files)

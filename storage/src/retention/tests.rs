@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::pick::{Facts, class_floors, pick};
+use super::pick::{Facts, RAW_MARGIN_NS, class_floors, pick};
 use super::{Guard, Hold, RetentionPlan};
 use crate::manifest::{RolledSpan, SegmentMeta};
 use crate::model::{DAY_NS, HOUR_NS, MeasurementId, Tier, TimeRange};
@@ -50,6 +50,18 @@ fn pick_raw_without_cells_stays() {
     let choice = pick(&facts(&segments, &rolled, Guard::Forced));
     assert_eq!(choice.remove, [1]);
     assert_eq!(choice.floors_ns[0], HOUR_NS, "the floor stops before the hour without cells");
+}
+
+#[test]
+fn pick_raw_goes_when_no_write_of_its_time_can_be_on_its_way() {
+    let segments = [meta(1, Tier::Raw, 0), meta(2, Tier::M1, 0)];
+    let rolled = [RolledSpan { span: segments[0].partition, covers: vec![1] }];
+    let mut facts = Facts { now_ns: 3 * HOUR_NS, ..facts(&segments, &rolled, Guard::Forced) };
+    facts.retention.m1 = facts.retention.raw;
+    for (now_ns, gone) in [(-1, &[][..]), (0, &[2]), (RAW_MARGIN_NS - 1, &[2]), (RAW_MARGIN_NS, &[1, 2])] {
+        facts.now_ns = 3 * HOUR_NS + now_ns;
+        assert_eq!(pick(&facts).remove, gone, "{now_ns}");
+    }
 }
 
 #[test]
@@ -160,7 +172,7 @@ fn plan_puts_each_file_in_one_list_and_tells_when_the_next_go() {
     let ids = |metas: &[SegmentMeta]| metas.iter().map(|meta| meta.id).collect::<Vec<_>>();
     let raw = &plan.tiers[0];
     assert_eq!((ids(&raw.goes), ids(&raw.held), ids(&raw.kept)), (vec![1], vec![2], vec![3, 4]));
-    assert_eq!((raw.hold, raw.next), (Some(Hold::NoCells), Some((7 * HOUR_NS, 2))));
+    assert_eq!((raw.hold, raw.next), (Some(Hold::NoCells), Some((7 * HOUR_NS + RAW_MARGIN_NS, 2))));
     let minutes = &plan.tiers[1];
     assert_eq!((ids(&minutes.kept), minutes.hold, minutes.next), (vec![5], None, None), "for ever");
 }
@@ -178,7 +190,7 @@ fn pick_tells_what_holds_raw_rows() {
     assert_eq!(held(&Facts { damaged: &damaged, ..base }), Some(Hold::Damaged));
     let late = [TimeRange::new(5, 6)];
     assert_eq!(held(&Facts { memtables: &late, ..base }), Some(Hold::Unflushed));
-    let young = Facts { now_ns: 3 * HOUR_NS, ..base };
+    let young = Facts { now_ns: 3 * HOUR_NS + RAW_MARGIN_NS, ..base };
     assert_eq!(held(&Facts { rolled: &rolled, ..young }), Some(Hold::Span), "the second hour is too young");
     assert_eq!(held(&Facts { rolled: &rolled, ..base }), None);
     let tombstones = [Tombstone {
@@ -201,11 +213,13 @@ fn class_floors_stand_on_hours_and_wait_for_cells() {
         let start_ns = (id as i64 - 1) * HOUR_NS;
         RolledSpan { span: TimeRange::new(start_ns, start_ns + HOUR_NS), covers: vec![id] }
     });
-    let base = Facts { now_ns: 5 * HOUR_NS + 7, ..facts(&segments, &rolled, Guard::Careful) };
+    let base = Facts { now_ns: 5 * HOUR_NS + RAW_MARGIN_NS, ..facts(&segments, &rolled, Guard::Careful) };
     let age = |hours: u64| Some(Duration::from_secs(3600 * hours));
     let ages = Retention { raw: age(3), m1: age(2), m5: age(6), h1: None };
     let raw = |facts: &Facts<'_>| class_floors(facts, ages)[0];
     assert_eq!(class_floors(&base, ages), [2 * HOUR_NS, 3 * HOUR_NS, -HOUR_NS, i64::MIN]);
+    let young = Facts { now_ns: base.now_ns - 1, ..base };
+    assert_eq!(class_floors(&young, ages), [HOUR_NS, 3 * HOUR_NS, -HOUR_NS, i64::MIN], "raw rows alone");
     assert_eq!(raw(&Facts { rolled: &rolled[..1], ..base }), HOUR_NS, "the second hour has no cells");
     assert_eq!(raw(&Facts { rolled: &rolled[1..], ..base }), hour.start_ns);
     let late = [TimeRange::new(HOUR_NS + 5, HOUR_NS + 6)];

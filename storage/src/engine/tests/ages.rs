@@ -61,6 +61,9 @@ fn fits((of, op, value, _): &Entry, measurement: &str, host: &str) -> bool {
     *of == measurement && is_host
 }
 
+/// Rows are seen so long past their age.
+const MARGIN_NS: i64 = MINUTE_NS;
+
 /// What is hidden of a series.
 #[derive(Debug, Clone, Copy)]
 struct Bounds {
@@ -164,7 +167,7 @@ impl Ages {
     /// The full hour up to which rows of a series may be hidden by now.
     fn due_ns(&self, engine: &Engine, now_ns: i64, (measurement, host): (&str, &str)) -> i64 {
         let age_ns = self.age_ns(engine, measurement, host);
-        age_ns.map_or(i64::MIN, |age_ns| floor_to(now_ns - age_ns, HOUR_NS))
+        age_ns.map_or(i64::MIN, |age_ns| floor_to(now_ns - age_ns - MARGIN_NS, HOUR_NS))
     }
 
     /// A pass of retention may have taken place.

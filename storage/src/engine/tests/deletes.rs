@@ -222,7 +222,7 @@ fn prepared() -> (Arc<SimFs>, Arc<ManualClock>) {
     let engine = try_open(&fs, &clock, hours(3)).unwrap();
     write(&engine, &rows()).unwrap();
     engine.seal().unwrap();
-    clock.set(START_NS + 4 * HOUR_NS);
+    clock.set(START_NS + 4 * HOUR_NS + MINUTE_NS);
     engine.apply_retention(Guard::Forced).unwrap();
     assert_eq!(engine.store.version().floors_ns[0], START_NS + HOUR_NS);
     // Not flushed: the delete does it.

@@ -1,7 +1,7 @@
 //! Flushes beside the other jobs: whatever a job has read and written so far, a flush and its commit in between change
 //! nothing that either of them has to keep.
 
-use super::world::{Content, TestRow, add, content, delete, windows, write};
+use super::world::{Content, TestRow, add, content, delete, env, windows, write};
 use super::*;
 use crate::fs::Fs as _;
 use crate::fs::sim::Fault;
@@ -143,6 +143,35 @@ fn flush_at_every_moment_of_the_jobs_loses_nothing_of_either() {
         let moments = (0..).take_while(|after| jobs_with_a_flush(*after, is_sealed)).count();
         assert!(10 < moments, "{moments}");
     }
+}
+
+/// A row of the last moment that is not past its age waits for the log while that moment passes, and a pass of retention
+/// runs. It was hidden by the floor of raw rows then, acknowledged, and in no cell.
+#[test]
+fn row_that_waits_for_the_log_at_the_edge_of_its_age_is_seen_and_rolled() {
+    let (fs, clock) = (Arc::new(SimFs::default()), Arc::new(ManualClock::new(START_NS + 2 * HOUR_NS)));
+    // Each write but the first begins a file of the log.
+    let options = Options { free_bytes_min: 0, wal_file_bytes_max: 1, ..Options::default() };
+    let engine = Arc::new(Engine::open(env(&fs, &clock), Path::new("/db"), options, RETENTION).unwrap());
+    let rows = [row(0, 1), row(100, 2), row(121, 3), row(59, 4)];
+    let mut expected = Content::new();
+    rows.iter().for_each(|row| add(&mut expected, row));
+    write(&engine, &rows[..2]).unwrap();
+    engine.seal().unwrap();
+    write(&engine, &rows[2..3]).unwrap();
+    clock.set(rows[3].ts_ns + 3 * HOUR_NS);
+    let (other, passing) = (Arc::clone(&engine), Arc::clone(&clock));
+    fs.interrupt(Path::new("/db/wal"), 0, move || {
+        passing.advance(MINUTE_NS + 30 * SECOND_NS);
+        assert_eq!(other.apply_retention(Guard::Forced).unwrap().dropped, [0; 4]);
+    });
+    assert_eq!(write(&engine, &rows[3..]).unwrap().accepted, 1);
+    assert!(!fs.is_interruption_due());
+    assert_eq!(check_all(&engine, &expected), i64::MIN);
+    clock.advance(MINUTE_NS);
+    engine.seal().unwrap();
+    assert_eq!(engine.apply_retention(Guard::Forced).unwrap().dropped[0], 1);
+    assert_eq!(check_all(&engine, &expected), START_NS + HOUR_NS);
 }
 
 #[test]
