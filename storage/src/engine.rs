@@ -15,9 +15,10 @@
 mod expiry;
 mod flushes;
 mod jobs;
+mod late;
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -135,6 +136,8 @@ pub struct Engine {
     store: Arc<Store>,
     log: GroupCommit<Blocks>,
     jobs: LaneLock<Jobs>,
+    /// How many wait for it, or are about to.
+    jobs_awaited: AtomicUsize,
     flushes: LaneLock<Flushes>,
     /// Nothing names the directory any more: no job may touch it.
     is_retired: AtomicBool,
@@ -228,6 +231,7 @@ impl Engine {
             store,
             log,
             jobs: LaneLock::new(Jobs::new()),
+            jobs_awaited: AtomicUsize::new(0),
             flushes: LaneLock::new(Flushes::new(mark)),
             is_retired: AtomicBool::new(false),
             has_jobs: AtomicBool::new(true),
@@ -257,8 +261,9 @@ impl Engine {
     /// failed append or sync. Nothing of the batch is visible then; it may be sent again.
     pub fn write(&self, batch: &WriteBatch<'_>) -> Result<WriteReport> {
         self.check_open()?;
-        self.check_disk()?;
         self.wait_for_memory()?;
+        // Behind the wait: jobs and other writers may have used much of it meanwhile.
+        self.check_disk()?;
         let mut rejected = Vec::new();
         self.store.catalog.tick(self.store.env.clock.monotonic_ns());
         let writing = self.writing.read().unwrap_or_else(PoisonError::into_inner);

@@ -3,6 +3,10 @@
 
 #[cfg(not(shuttle))]
 pub(crate) use std::sync::{Condvar, Mutex, MutexGuard, PoisonError, RwLock, atomic};
+#[cfg(not(shuttle))]
+pub(crate) use std::thread::yield_now;
 
 #[cfg(shuttle)]
 pub(crate) use shuttle::sync::{Condvar, Mutex, MutexGuard, PoisonError, RwLock, atomic};
+#[cfg(shuttle)]
+pub(crate) use shuttle::thread::yield_now;

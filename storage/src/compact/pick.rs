@@ -37,15 +37,11 @@ pub(crate) struct Merge {
 }
 
 /// What to merge now. `closed_before_ns`: partitions that end here or earlier take no more rows as a rule, except
-/// those that overlap `receiving`; `i64::MAX` without such an exception merges every partition into one segment, in as
-/// many passes as it takes.
-pub(crate) fn pick(
-    segments: &[SegmentMeta],
-    closed_before_ns: i64,
-    receiving: Option<TimeRange>,
-) -> Vec<Merge> {
+/// those that overlap what is `receiving`; `i64::MAX` without such an exception merges every partition into one segment, in
+/// as many passes as it takes.
+pub(crate) fn pick(segments: &[SegmentMeta], closed_before_ns: i64, receiving: &[TimeRange]) -> Vec<Merge> {
     let is_closed = |partition: TimeRange| {
-        let is_receiving = receiving.is_some_and(|hour| hour.overlaps(&partition));
+        let is_receiving = receiving.iter().any(|times| times.overlaps(&partition));
         partition.end_ns <= closed_before_ns && !is_receiving
     };
     let leaves_large = closed_before_ns < i64::MAX;
@@ -174,7 +170,7 @@ mod tests {
 
     fn check(sizes: &[u64], closed_before_ns: i64, expected: &[&[u64]]) {
         let segments: Vec<SegmentMeta> = (1..).zip(sizes).map(|(id, size)| meta(id, 0, *size)).collect();
-        let merges = pick(&segments, closed_before_ns, None);
+        let merges = pick(&segments, closed_before_ns, &[]);
         let inputs: Vec<&[u64]> = merges.iter().map(|merge| &merge.inputs[..]).collect();
         assert_eq!(inputs, expected, "sizes {sizes:?}");
     }
@@ -192,7 +188,7 @@ mod tests {
     fn pick_many_segments_merges_a_few_at_a_time() {
         let lengths = |count: usize| {
             let segments: Vec<SegmentMeta> = (1..=count as u64).map(|id| meta(id, 0, 1)).collect();
-            pick(&segments, i64::MAX, None).iter().map(|merge| merge.inputs.len()).collect::<Vec<_>>()
+            pick(&segments, i64::MAX, &[]).iter().map(|merge| merge.inputs.len()).collect::<Vec<_>>()
         };
         assert_eq!([lengths(16), lengths(17), lengths(33)], [vec![16], vec![9, 8], vec![11, 11, 11]]);
         assert_eq!(lengths(219).len(), 14);
@@ -209,7 +205,7 @@ mod tests {
         };
         let small = |id, min_ts_ns, max_ts_ns| SegmentMeta { rows: 9, ..large(id, min_ts_ns, max_ts_ns) };
         let check = |segments: &[SegmentMeta], expected: &[&[u64]]| {
-            let merges = pick(segments, i64::MAX - 1, None);
+            let merges = pick(segments, i64::MAX - 1, &[]);
             assert_eq!(merges.iter().map(|merge| &merge.inputs[..]).collect::<Vec<_>>(), expected);
         };
         check(&[large(1, 0, 79), large(2, 70, 149), large(3, 140, 219)], &[]);
@@ -217,7 +213,7 @@ mod tests {
         check(&[large(1, 0, 79), large(2, 80, 149), small(3, 20, 20)], &[]);
         check(&[large(1, 0, 79), small(2, 20, 20), large(3, 80, 149)], &[&[1, 2]]);
         check(&[small(1, 0, 9), large(2, 10, 90), small(3, 91, 99), small(4, 95, 99)], &[&[3, 4]]);
-        assert_eq!(pick(&[large(1, 0, 79), large(2, 80, 149)], i64::MAX, None).len(), 1, "asked for");
+        assert_eq!(pick(&[large(1, 0, 79), large(2, 80, 149)], i64::MAX, &[]).len(), 1, "asked for");
     }
 
     #[test]
@@ -225,12 +221,12 @@ mod tests {
         // An hour's segments 1, 3 and 4 and a day's segment 2 over the same time: rows of 2 win over those of 1.
         let mut segments: Vec<SegmentMeta> = (1..=4).map(|id| meta(id, 0, 1)).collect();
         segments[1].partition.end_ns = 100;
-        assert_eq!(pick(&segments, i64::MAX, None), [Merge { inputs: vec![3, 4] }]);
+        assert_eq!(pick(&segments, i64::MAX, &[]), [Merge { inputs: vec![3, 4] }]);
         segments[1].partition.start_ns = 50;
         segments[1].min_ts_ns = 50;
         segments[1].max_ts_ns = 50;
         assert_eq!(
-            pick(&segments, i64::MAX, None),
+            pick(&segments, i64::MAX, &[]),
             [Merge { inputs: vec![1, 3, 4] }],
             "other times do not matter"
         );
@@ -241,8 +237,8 @@ mod tests {
         check(&[100, 1], 10, &[&[1, 2]]);
         check(&[100], 10, &[]);
         let segments = [meta(1, 0, 100), meta(2, 0, 1)];
-        assert_eq!(pick(&segments, 10, Some(TimeRange::new(9, 20))), [], "more is coming");
-        assert_eq!(pick(&segments, 10, Some(TimeRange::new(10, 20))).len(), 1);
+        assert_eq!(pick(&segments, 10, &[TimeRange::new(9, 20)]), [], "more is coming");
+        assert_eq!(pick(&segments, 10, &[TimeRange::new(10, 20)]).len(), 1);
     }
 
     #[test]

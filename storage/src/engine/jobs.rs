@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use super::Engine;
+use super::late::{Late, Receiving};
 use crate::cell_set::CellRule;
 use crate::compact::{self, Merge};
 use crate::delete::{self, DeleteReport};
@@ -21,7 +22,7 @@ use crate::rollup::{self, PickSettings, Work};
 use crate::rules::{self, Rule};
 use crate::segment::Segment;
 use crate::snapshot::{self, Moment, SnapshotReport};
-use crate::sync::{MutexGuard, PoisonError};
+use crate::sync::{MutexGuard, PoisonError, yield_now};
 use crate::tombstone::Tombstone;
 use crate::version::{Edit, Store};
 use crate::{Error, ErrorKind, Result};
@@ -34,6 +35,9 @@ const PASSES_MAX: usize = 4;
 /// A delete that has waited for so long is purged before what else there is to do, and jobs do not keep to their rate
 /// until it is.
 pub(super) const PURGE_WAIT_MAX_NS: i64 = 10 * MINUTE_NS;
+
+/// So many times a lane that is free is left to others that wait for it: a thread wakes up meanwhile.
+const YIELDS_MAX: usize = 1000;
 
 /// State of the jobs.
 #[derive(Debug)]
@@ -52,6 +56,12 @@ pub(super) struct Jobs {
     purge_retry_ns: i64,
     /// Whether merges and rolls make way for it: not while somebody waits for all of them.
     yields_to_purge: bool,
+    /// Merges and rolls since the lane was taken for them.
+    steps: u64,
+    /// Whether some of them are left to do, because they made way.
+    gave_way: bool,
+    /// What comes late for hours that are rolled.
+    late: Late,
 }
 
 impl Jobs {
@@ -65,7 +75,15 @@ impl Jobs {
             purge_due_ns: i64::MAX,
             purge_retry_ns: i64::MIN,
             yields_to_purge: false,
+            steps: 0,
+            gave_way: false,
+            late: Late::default(),
         }
+    }
+
+    /// Merges and rolls begin.
+    fn begin(&mut self, yields_to_purge: bool) {
+        (self.yields_to_purge, self.steps, self.gave_way) = (yields_to_purge, 0, false);
     }
 
     /// Whether a job may read these segments.
@@ -114,53 +132,64 @@ impl Engine {
 
     /// Does the jobs that are due: compaction, rollup, purge, retention, expiry of series. A job that fails does not keep
     /// the others from running: retention is what frees a full disk. Flushes go on beside it in other threads; where there
-    /// is none, what falls due is flushed between two jobs.
+    /// is none, what falls due is flushed between two jobs. Ends early for who waits for the lane (a delete, a seal); the next call
+    /// goes on.
     ///
     /// # Errors
     /// The first failure; the next call tries again, but for merges and rolls of segments that are damaged: these are
     /// told once.
     pub fn run_jobs(&self) -> Result<()> {
-        let mut jobs = self.jobs()?;
+        self.let_others_go_first();
+        let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        self.check_not_retired()?;
         if self.is_closed() {
             return Ok(());
         }
         self.has_jobs.store(false, Ordering::Release);
         self.note_deletes(&mut jobs);
         let now_ns = self.store.env.clock.now_ns();
-        let receiving = self.receiving_hour();
-        jobs.yields_to_purge = true;
-        let compacted = self.compact(&mut jobs, now_ns.saturating_sub(LATENESS_NS), receiving);
-        let rolled = self.roll(&mut jobs, false, receiving);
-        // What a purge that was due kept from running is there in the next pass.
-        self.has_jobs.fetch_or(self.ends_for_purge(&jobs), Ordering::AcqRel);
-        jobs.yields_to_purge = false;
+        let receiving = self.receiving(&mut jobs);
+        jobs.begin(true);
+        let compacted = self.compact(&mut jobs, now_ns.saturating_sub(LATENESS_NS), &receiving.merges);
+        let rolled = self.roll(&mut jobs, false, &receiving.rolls);
+        // What gave way is there in the next pass.
+        self.has_jobs.fetch_or(jobs.gave_way, Ordering::AcqRel);
         let purged = self.purge(&mut jobs);
         let retained = self.retain(&mut jobs, now_ns);
         let expired = self.expire_due(&mut jobs);
         compacted.and(rolled).and(purged).and(retained).and(expired)
     }
 
-    /// Makes everything durable, compacted and rolled up, the running hour included.
+    /// Makes everything durable, compacted and rolled up, the running hour included. Deletes and changes of the retention
+    /// take their turn between two of its steps.
     ///
     /// # Errors
     /// Those of the file system; `Corruption` when a damaged segment kept its partition from being merged or rolled;
-    /// `Unavailable` when the engine is closed meanwhile.
+    /// `DiskFull` when there is no room for a merge; `Unavailable` when the engine is closed meanwhile.
     pub fn seal(&self) -> Result<()> {
         let _hurry = self.store.pace.hurry();
-        let mut jobs = self.jobs()?;
-        self.flush()?;
-        // A partition that cannot be read does not keep the others from being merged and rolled.
-        let compacted = self.compact_whole(&mut jobs);
-        let rolled = self.roll(&mut jobs, true, None);
-        let purged = self.purge(&mut jobs);
-        let manifest = self.store.manifest();
-        let live = manifest.segments.iter().find(|meta| jobs.damaged.contains(&meta.id));
-        let left = live.map_or(Ok(()), |meta| {
-            let path = self.store.segment_path(meta.id);
-            let message = "is damaged; its partition was neither merged nor rolled, see `icecore check`";
-            Err(Error::corruption(format!("{} {message}", path.display())))
-        });
-        compacted.and(rolled).and(purged).and(left).and(self.check_open())
+        loop {
+            let mut jobs = self.jobs()?;
+            self.flush()?;
+            jobs.begin(false);
+            // A partition that cannot be read does not keep the others from being merged and rolled.
+            let compacted = self.compact_whole(&mut jobs);
+            let rolled = self.roll(&mut jobs, true, &[]);
+            let purged = self.purge(&mut jobs);
+            let manifest = self.store.manifest();
+            let live = manifest.segments.iter().find(|meta| jobs.damaged.contains(&meta.id));
+            let left = live.map_or(Ok(()), |meta| {
+                let path = self.store.segment_path(meta.id);
+                let message = "is damaged; its partition was neither merged nor rolled, see `icecore check`";
+                Err(Error::corruption(format!("{} {message}", path.display())))
+            });
+            let sealed = compacted.and(rolled).and(purged).and(left).and(self.check_open());
+            if !jobs.gave_way || sealed.is_err() {
+                return sealed;
+            }
+            drop(jobs);
+            self.let_others_go_first();
+        }
     }
 
     /// Deletes the rows of some series in a time range that were acknowledged before: hidden from every later view
@@ -305,7 +334,7 @@ impl Engine {
         Retired(segments.iter().map(Arc::downgrade).collect())
     }
 
-    /// The lane of the jobs: until it is let go none runs elsewhere. One that runs hurries.
+    /// The lane of the jobs: until it is let go none runs elsewhere. One that runs hurries, and gives way.
     pub(super) fn jobs(&self) -> Result<MutexGuard<'_, Jobs>> {
         let jobs = self.jobs_lane();
         self.check_not_retired()?;
@@ -314,7 +343,10 @@ impl Engine {
 
     fn jobs_lane(&self) -> MutexGuard<'_, Jobs> {
         let _hurry = self.store.pace.hurry();
-        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+        self.jobs_awaited.fetch_add(1, Ordering::AcqRel);
+        let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        self.jobs_awaited.fetch_sub(1, Ordering::AcqRel);
+        jobs
     }
 
     /// Refuses jobs once nothing names the directory any more.
@@ -330,7 +362,7 @@ impl Engine {
         let mut outcome = Ok(());
         for _ in 0..PASSES_MAX {
             let before = self.store.manifest().segments.len();
-            outcome = outcome.and(self.compact(jobs, i64::MAX, None));
+            outcome = outcome.and(self.compact(jobs, i64::MAX, &[]));
             if self.store.manifest().segments.len() == before {
                 break;
             }
@@ -339,27 +371,28 @@ impl Engine {
     }
 
     /// Merges what is worth it; the first failure, after all have been tried.
-    fn compact(&self, jobs: &mut Jobs, closed_before_ns: i64, receiving: Option<TimeRange>) -> Result<()> {
+    fn compact(&self, jobs: &mut Jobs, closed_before_ns: i64, receiving: &[TimeRange]) -> Result<()> {
         self.merge(jobs, compact::pick(&self.store.manifest().segments, closed_before_ns, receiving))
     }
 
     fn merge(&self, jobs: &mut Jobs, merges: Vec<Merge>) -> Result<()> {
         let mut outcome = Ok(());
         for merge in merges {
-            if self.is_closed() || self.ends_for_purge(jobs) {
+            if self.is_closed() || self.gives_way(jobs) {
                 break;
             }
             if !jobs.may_read(&merge.inputs) {
                 continue;
             }
-            let merged = compact::run(&self.store, &merge);
+            let merged = self.check_room(&merge).and_then(|()| compact::run(&self.store, &merge));
+            jobs.steps += 1;
             jobs.note_damage(&self.store, &merge.inputs, &merged);
             outcome = outcome.and(merged).and(self.flush_between());
         }
         outcome
     }
 
-    pub(super) fn roll(&self, jobs: &mut Jobs, is_forced: bool, receiving: Option<TimeRange>) -> Result<()> {
+    pub(super) fn roll(&self, jobs: &mut Jobs, is_forced: bool, receiving: &[TimeRange]) -> Result<()> {
         let (mut works, crowded): (Vec<Work>, Vec<Work>) =
             self.works(jobs, is_forced, receiving).into_iter().partition(is_light);
         let mut outcome = Ok(());
@@ -382,17 +415,18 @@ impl Engine {
     fn roll_all(&self, jobs: &mut Jobs, works: &[Work]) -> Result<()> {
         let mut outcome = Ok(());
         for works in rollup::together(works) {
-            if self.is_closed() || self.ends_for_purge(jobs) {
+            if self.is_closed() || self.gives_way(jobs) {
                 break;
             }
             let rolled = self.roll_together(jobs, works);
+            jobs.steps += 1;
             outcome = outcome.and(rolled).and(self.flush_between());
         }
         outcome
     }
 
     /// What is to be rolled, without what cannot be read.
-    fn works(&self, jobs: &Jobs, is_forced: bool, receiving: Option<TimeRange>) -> Vec<Work> {
+    fn works(&self, jobs: &Jobs, is_forced: bool, receiving: &[TimeRange]) -> Vec<Work> {
         let now_ns = self.store.env.clock.now_ns();
         let manifest = self.store.manifest();
         let raw_floor_ns = manifest.floors_ns[0];
@@ -442,10 +476,55 @@ impl Engine {
         outcome
     }
 
-    /// Whether merges and rolls end here: what is left of them was chosen among segments that a purge replaces, and is chosen
-    /// anew in the next pass.
-    fn ends_for_purge(&self, jobs: &Jobs) -> bool {
-        jobs.yields_to_purge && jobs.purge_due_ns <= self.store.env.clock.monotonic_ns()
+    /// Refuses a merge that might leave so little of the disk that writes are refused, or a write in their midst has no room.
+    fn check_room(&self, merge: &Merge) -> Result<()> {
+        let manifest = self.store.manifest();
+        let inputs = manifest.segments.iter().filter(|meta| merge.inputs.contains(&meta.id));
+        let bytes: u64 = inputs.map(|meta| meta.bytes).sum();
+        let (free, min) = (self.store.env.fs.free_bytes(&self.store.dir)?, self.store.options.free_bytes_min);
+        if free < bytes.saturating_add(min) {
+            let message = format!(
+                "a merge of {bytes} bytes waits for room on the disk: {free} bytes are free, {min} of them not to be used \
+                 (limit free_bytes_min)"
+            );
+            return Err(Error::new(ErrorKind::DiskFull, message));
+        }
+        Ok(())
+    }
+
+    /// What more rows are likely to come for.
+    fn receiving(&self, jobs: &mut Jobs) -> Receiving {
+        let now_ns = self.store.env.clock.monotonic_ns();
+        let mut receiving = jobs.late.note(&self.store.manifest(), now_ns);
+        let hour = self.receiving_hour();
+        receiving.merges.extend(hour);
+        receiving.rolls.extend(hour);
+        receiving
+    }
+
+    /// Whether merges and rolls end here: somebody waits for the lane, and there was one at least, or a purge is due, and what is
+    /// left of them was chosen among segments that it replaces. They are chosen anew in the next pass.
+    fn gives_way(&self, jobs: &mut Jobs) -> bool {
+        let is_purge_due = || jobs.purge_due_ns <= self.store.env.clock.monotonic_ns();
+        let gives_way = (0 < jobs.steps && self.is_awaited()) || (jobs.yields_to_purge && is_purge_due());
+        jobs.gave_way |= gives_way;
+        gives_way
+    }
+
+    /// Gives who waits for the lane the time to wake up, and no more: many who come one after the other must not keep the
+    /// jobs from running.
+    fn let_others_go_first(&self) {
+        for _ in 0..YIELDS_MAX {
+            if !self.is_awaited() {
+                return;
+            }
+            yield_now();
+        }
+    }
+
+    /// Whether somebody waits for the lane of the jobs.
+    fn is_awaited(&self) -> bool {
+        0 < self.jobs_awaited.load(Ordering::Acquire)
     }
 
     /// How long the oldest delete that is not purged has waited in this life; `None` when there is none.

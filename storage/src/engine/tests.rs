@@ -312,7 +312,7 @@ fn roll_of_many_segments_merges_them_first() {
     let (rig, expected) = forty_segments();
     rig.clock.set(START_NS + 3 * HOUR_NS);
     assert_eq!(rig.engine.stats().segments[0], 40);
-    rig.engine.roll(&mut rig.engine.jobs().unwrap(), false, None).unwrap();
+    rig.engine.roll(&mut rig.engine.jobs().unwrap(), false, &[]).unwrap();
     let stats = rig.engine.stats();
     assert!(stats.segments[0] <= 16 && 0 < stats.segment_rows[3], "{stats:?}");
     assert_eq!(rig.read(), expected);

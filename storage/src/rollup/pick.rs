@@ -12,7 +12,7 @@ use crate::rolled::{ByTime, RawSegment, is_frozen};
 
 /// When a span is rolled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct PickSettings {
+pub(crate) struct PickSettings<'a> {
     /// How long after its end an hour is left alone, because rows for it may still come.
     pub(crate) lateness_ns: i64,
     /// Whether to roll everything now: what is not rolled yet becomes as few spans as possible.
@@ -20,8 +20,8 @@ pub(crate) struct PickSettings {
     /// Spans that begin before this time are never rolled again, because raw rows they were computed from are gone
     /// by retention; `i64::MIN`: none are.
     pub(crate) raw_floor_ns: i64,
-    /// Spans that overlap this hour wait unless forced: rows for it were flushed just now, and more may come.
-    pub(crate) receiving: Option<TimeRange>,
+    /// Spans that overlap these times wait unless forced: rows for them were flushed just now, and more may come.
+    pub(crate) receiving: &'a [TimeRange],
 }
 
 /// The hour that the newest raw segment ends in. While history is filled in, in order of time, that hour closed long
@@ -52,12 +52,12 @@ pub(crate) fn pick(
     raw: &[RawSegment],
     rolled: &[RolledSpan],
     now_ns: i64,
-    settings: PickSettings,
+    settings: PickSettings<'_>,
 ) -> Vec<Work> {
     let segments = ByTime::new(raw);
     let is_due = |span: &TimeRange| {
         let is_closed = span.end_ns.saturating_add(settings.lateness_ns) <= now_ns;
-        let is_receiving = settings.receiving.is_some_and(|hour| hour.overlaps(span));
+        let is_receiving = settings.receiving.iter().any(|times| times.overlaps(span));
         settings.raw_floor_ns <= span.start_ns && (settings.force || (is_closed && !is_receiving))
     };
     let live: BTreeSet<u64> = raw.iter().map(|segment| segment.id).collect();
@@ -156,9 +156,9 @@ mod tests {
     use super::*;
     use crate::model::{DAY_NS, MINUTE_NS};
 
-    const SETTINGS: PickSettings =
-        PickSettings { lateness_ns: 10 * MINUTE_NS, force: false, raw_floor_ns: i64::MIN, receiving: None };
-    const FORCE: PickSettings = PickSettings { force: true, ..SETTINGS };
+    const SETTINGS: PickSettings<'_> =
+        PickSettings { lateness_ns: 10 * MINUTE_NS, force: false, raw_floor_ns: i64::MIN, receiving: &[] };
+    const FORCE: PickSettings<'_> = PickSettings { force: true, ..SETTINGS };
     const DAY: TimeRange = TimeRange { start_ns: 0, end_ns: DAY_NS };
 
     fn segment(id: u64, min_minute: i64, max_minute: i64) -> RawSegment {
@@ -205,7 +205,7 @@ mod tests {
     #[test]
     fn pick_hour_that_is_receiving_waits_unless_forced() {
         let raw = [segment(7, 30, 90)];
-        let settings = PickSettings { receiving: Some(hours(1, 2)), ..SETTINGS };
+        let settings = PickSettings { receiving: &[hours(1, 2)], ..SETTINGS };
         assert_eq!(pick(&raw, &[], DAY_NS, settings), [work(hours(0, 1), &[7], None)]);
         assert_eq!(pick(&raw, &[], DAY_NS, PickSettings { force: true, ..settings }).len(), 1);
         assert_eq!(

@@ -288,7 +288,7 @@ fn flush_that_keeps_failing_does_not_fill_the_disk_and_holds_up_no_retention() {
         assert!(engine.store.version().frozen.len() == 1 && files(&fs) == before, "{after}");
         write(&engine, &batch(21)).unwrap();
     }
-    engine.roll(&mut engine.jobs().unwrap(), true, None).unwrap();
+    engine.roll(&mut engine.jobs().unwrap(), true, &[]).unwrap();
     write(&engine, &batch(22)).unwrap();
     clock.set(START_NS + 8 * HOUR_NS - MINUTE_NS);
     clock.advance(MINUTE_NS);

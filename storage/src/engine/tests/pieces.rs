@@ -86,7 +86,7 @@ fn files(shape: &Shape, size: PieceSize) -> Vec<BTreeMap<String, Vec<u8>>> {
     let expected = content();
     let mut found = Vec::new();
     let raw: Vec<RawSegment> = engine.store.manifest().segments.iter().map(RawSegment::from).collect();
-    let settings = PickSettings { lateness_ns: 0, force: true, raw_floor_ns: i64::MIN, receiving: None };
+    let settings = PickSettings { lateness_ns: 0, force: true, raw_floor_ns: i64::MIN, receiving: &[] };
     let mut works = rollup::pick(&raw, &[], NOW_NS, settings);
     if shape.is_by_hour {
         let inputs: Vec<u64> = raw.iter().map(|segment| segment.id).collect();
@@ -98,7 +98,7 @@ fn files(shape: &Shape, size: PieceSize) -> Vec<BTreeMap<String, Vec<u8>>> {
         rollup::job::run_in_pieces(&engine.store, works, size).unwrap();
     }
     found.push(segments(&fs));
-    for merge in compact::pick(&engine.store.manifest().segments, i64::MAX, None) {
+    for merge in compact::pick(&engine.store.manifest().segments, i64::MAX, &[]) {
         compact::run_in_pieces(&engine.store, &merge, size).unwrap();
     }
     found.push(segments(&fs));

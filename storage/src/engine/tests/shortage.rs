@@ -39,6 +39,30 @@ fn full_disk_refuses_writes_by_name_and_they_resume() {
 }
 
 #[test]
+fn merge_that_would_fill_the_disk_waits_and_the_other_jobs_go_on() {
+    let (fs, clock) = (Arc::new(SimFs::default()), clock());
+    let options = Options { free_bytes_min: 1000, ..Options::default() };
+    let engine = Engine::open(env(&fs, &clock), Path::new("/db"), options, RETENTION).unwrap();
+    for number in 0..2 {
+        write(&engine, &[row("cpu", "a", START_NS + number * SECOND_NS, number)]).unwrap();
+        engine.flush().unwrap();
+    }
+    clock.advance(2 * MINUTE_NS);
+    let bytes = engine.stats().segment_bytes[0];
+    fs.set_free_bytes(1000 + bytes - 1);
+    let refused = engine.run_jobs().unwrap_err().to_string();
+    assert!(refused.contains("limit free_bytes_min"), "{refused}");
+    let stats = engine.stats();
+    assert_eq!((stats.segments[0], stats.segment_rows[3]), (2, 1), "{stats:?}");
+    assert!(engine.seal().unwrap_err().to_string().contains("limit free_bytes_min"));
+    write(&engine, &batch(0)).unwrap();
+    fs.set_free_bytes(1000 + bytes);
+    engine.run_jobs().unwrap();
+    assert_eq!(engine.stats().segments[0], 1);
+    engine.seal().unwrap();
+}
+
+#[test]
 fn full_disk_takes_deletes_and_retention_and_their_files_go() {
     let (fs, clock) = (Arc::new(SimFs::default()), clock());
     let options = Options { free_bytes_min: 1000, ..Options::default() };
