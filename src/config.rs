@@ -1,4 +1,4 @@
-//! What a data directory or a server may be told, and the text forms of retention and durations.
+//! What a data directory or a server may be told, and the text forms of retention, durations and bounds.
 //!
 //! Knows nothing of flags or environment variables; `cli` turns those into a [`Config`].
 
@@ -63,7 +63,6 @@ impl Config {
     #[must_use]
     pub fn with_memory(mut self, bytes: u64) -> Self {
         let share = |eighths: u64| bytes / 8 * eighths;
-        let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
         let limits = &mut self.limits;
         limits.memtables_bytes_max = size(share(2));
         limits.catalogs_bytes_max = size(share(5));
@@ -81,11 +80,132 @@ impl Config {
         self
     }
 
+    /// Sets one bound by its name in messages and metrics, such as `series_max=5000000` or `free_bytes_min=1G`; sizes have
+    /// the form of [`parse_bytes`]. Comes after [`Self::with_memory`], which sets some of them. `docs/config.md` has the names.
+    ///
+    /// # Errors
+    /// `InvalidInput` that names the part; a name that is none, with those there are.
+    pub fn set_limit(&mut self, text: &str) -> Result<()> {
+        let (name, value) = text.split_once('=').ok_or_else(|| {
+            Error::invalid(format!("`{text}` is not a limit such as series_max=5000000 or free_bytes_min=1G"))
+        })?;
+        let (name, value) = (name.trim(), value.trim());
+        let bound = BOUNDS.iter().find(|bound| bound.name == name).ok_or_else(|| {
+            Error::invalid(format!("`{name}` is not a limit that can be set: one of {}", limit_names()))
+        })?;
+        let number = bound.parse(value).map_err(|error| error.context(name))?;
+        (bound.set)(self, number);
+        Ok(())
+    }
+
     /// What a database is created with when nothing else is said.
     pub fn new_database(&self) -> NewDatabase {
         let (retention, durability) = (self.retention, self.options.durability);
         NewDatabase { retention, durability, keep_duplicates: self.keep_duplicates.clone() }
     }
+}
+
+fn size(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}
+
+/// A bound that may be set by its name.
+struct Bound {
+    name: &'static str,
+    unit: Unit,
+    /// The largest number that makes sense; the least is 1.
+    most: u64,
+    set: fn(&mut Config, u64),
+}
+
+enum Unit {
+    Count,
+    Bytes,
+}
+
+impl Bound {
+    /// Ids of series have 32 bits, and nothing else that is counted comes near that.
+    const fn count(name: &'static str, set: fn(&mut Config, u64)) -> Self {
+        Self { name, unit: Unit::Count, most: u32::MAX as u64, set }
+    }
+
+    const fn bytes(name: &'static str, most: u64, set: fn(&mut Config, u64)) -> Self {
+        Self { name, unit: Unit::Bytes, most, set }
+    }
+
+    fn parse(&self, text: &str) -> Result<u64> {
+        let number = match self.unit {
+            Unit::Bytes => parse_bytes(text)?,
+            Unit::Count => text
+                .parse()
+                .map_err(|_| Error::invalid(format!("`{text}` is not a whole number such as 5000000")))?,
+        };
+        if number < 1 || self.most < number {
+            return Err(Error::invalid(format!("`{text}` is not between 1 and {}", self.most)));
+        }
+        Ok(number)
+    }
+}
+
+/// A body, or a text of a query, is one piece of memory.
+const PIECE_BYTES_MAX: u64 = 1 << 30;
+/// No disk and no memory is as large.
+const ROOM_BYTES_MAX: u64 = 1 << 50;
+/// Ids of fields have 16 bits.
+const FIELD_IDS: u64 = 1 << 16;
+
+/// Shares of `--memory` and times are not among them, but for the names, which come on top of the memory.
+const BOUNDS: [Bound; 24] = [
+    Bound::count("series_max", |config, number| config.options.series_max = size(number)),
+    Bound::count("measurement_series_max", |config, number| {
+        config.options.measurement_series_max = size(number);
+    }),
+    Bound::count("new_series_per_minute_max", |config, number| {
+        config.options.new_series_per_minute_max = size(number);
+    }),
+    Bound::count("tag_values_max", |config, number| config.options.tag_values_max = size(number)),
+    Bound {
+        most: FIELD_IDS,
+        ..Bound::count("fields_max", |config, number| config.options.fields_max = size(number))
+    },
+    Bound::bytes("catalog_bytes_max", ROOM_BYTES_MAX, |config, bytes| {
+        config.options.catalog_bytes_max = size(bytes);
+    }),
+    Bound::bytes("catalogs_bytes_max", ROOM_BYTES_MAX, |config, bytes| {
+        config.limits.catalogs_bytes_max = size(bytes);
+    }),
+    Bound::bytes("free_bytes_min", ROOM_BYTES_MAX, |config, bytes| config.options.free_bytes_min = bytes),
+    Bound::count("databases_max", |config, number| config.limits.databases_max = size(number)),
+    Bound::count("connections_max", |config, number| config.limits.connections_max = size(number)),
+    Bound::bytes("body_wire_bytes_max", PIECE_BYTES_MAX, |config, bytes| {
+        config.limits.body_wire_bytes_max = size(bytes);
+    }),
+    Bound::bytes("body_bytes_max", PIECE_BYTES_MAX, |config, bytes| {
+        config.limits.body_bytes_max = size(bytes);
+    }),
+    Bound::count("body_ratio_max", |config, number| config.limits.body_ratio_max = size(number)),
+    Bound::bytes("form_bytes_max", PIECE_BYTES_MAX, |config, bytes| {
+        config.limits.form_bytes_max = size(bytes);
+    }),
+    Bound::count("writes_max", |config, number| config.limits.writes_max = size(number)),
+    Bound::count("queries_max", |config, number| config.limits.queries_max = size(number)),
+    Bound::count("query_queue_max", |config, number| config.limits.query_queue_max = size(number)),
+    Bound::count("listed_series_max", |config, number| config.limits.listed_series_max = size(number)),
+    Bound::bytes("text_bytes_max", PIECE_BYTES_MAX, |config, bytes| {
+        config.limits.query.text_bytes_max = size(bytes);
+    }),
+    Bound::count("steps_max", |config, number| config.limits.query.steps_max = number),
+    Bound::count("samples_max", |config, number| config.limits.query.samples_max = number),
+    Bound::count("query_series_max", |config, number| config.limits.query.series_max = size(number)),
+    Bound::count("result_series_max", |config, number| {
+        config.limits.query.result_series_max = number;
+    }),
+    Bound::count("points_max", |config, number| config.limits.query.points_max = number),
+];
+
+/// The names that [`Config::set_limit`] takes, with commas.
+pub(crate) fn limit_names() -> String {
+    BOUNDS.map(|bound| bound.name).join(", ")
 }
 
 /// What a database is created with.
@@ -340,6 +460,63 @@ mod tests {
             assert!(2 * options.memtable_bytes_max <= options.memory_bytes_max);
             assert!(options.memory_bytes_max < limits.memtables_bytes_max);
             assert!(options.catalog_bytes_max < limits.catalogs_bytes_max);
+        }
+    }
+
+    #[test]
+    fn limits_are_set_by_their_names_over_those_of_memory() {
+        let mut config = Config::default().with_memory(MEMORY_BYTES_MIN);
+        for (text, found) in [
+            ("series_max=3", (|config: &Config| config.options.series_max as u64) as fn(&Config) -> u64),
+            (" fields_max = 65536 ", |config| config.options.fields_max as u64),
+            ("catalog_bytes_max=1G", |config| config.options.catalog_bytes_max as u64),
+            ("free_bytes_min=64MiB", |config| config.options.free_bytes_min),
+            ("body_bytes_max=4096", |config| config.limits.body_bytes_max as u64),
+            ("query_series_max=7", |config| config.limits.query.series_max as u64),
+            ("samples_max=4294967295", |config| config.limits.query.samples_max),
+        ] {
+            config.set_limit(text).unwrap();
+            let wanted = parse_bytes(text.split_once('=').unwrap().1).unwrap();
+            assert_eq!(found(&config), wanted, "{text}");
+        }
+    }
+
+    #[test]
+    fn each_limit_sets_one_bound_of_its_own_and_is_described() {
+        let described = include_str!("../docs/config.md");
+        let mut seen = std::collections::BTreeSet::from([format!("{:?}", Config::default())]);
+        for bound in &BOUNDS {
+            let mut config = Config::default();
+            config.set_limit(&format!("{}=77", bound.name)).unwrap();
+            assert!(seen.insert(format!("{config:?}")), "{} sets what another sets, or nothing", bound.name);
+            assert!(described.contains(&format!("\n| `{}` | ", bound.name)), "{}", bound.name);
+        }
+    }
+
+    #[test]
+    fn limit_mistakes_name_the_part() {
+        for (text, wanted) in [
+            ("series_max", "not a limit such as series_max=5000000"),
+            ("", "not a limit such as"),
+            (
+                "series=3",
+                "`series` is not a limit that can be set: one of series_max, measurement_series_max, ",
+            ),
+            ("series_max=", "series_max: `` is not a whole number"),
+            ("series_max=1M", "series_max: `1M` is not a whole number"),
+            ("series_max=-1", "series_max: `-1` is not a whole number"),
+            ("series_max=0", "series_max: `0` is not between 1 and 4294967295"),
+            ("series_max=4294967296", "not between 1 and 4294967295"),
+            ("fields_max=65537", "not between 1 and 65536"),
+            ("free_bytes_min=0", "free_bytes_min: `0` is not between 1 and"),
+            ("free_bytes_min=1X", "free_bytes_min: `1X` is not a size"),
+            ("body_bytes_max=2G", "body_bytes_max: `2G` is not between 1 and 1073741824"),
+        ] {
+            let mut config = Config::default();
+            let error = config.set_limit(text).unwrap_err();
+            assert_eq!(error.kind(), crate::ErrorKind::InvalidInput);
+            assert!(error.to_string().contains(wanted), "{text}: {error}");
+            assert_eq!(format!("{config:?}"), format!("{:?}", Config::default()), "{text}");
         }
     }
 

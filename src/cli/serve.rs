@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use super::{Ended, memory, say};
 use crate::Databases;
 use crate::config::{
-    Config, MEMORY_BYTES_MIN, format_retention, parse_bytes, parse_cell_rule, parse_durability,
+    Config, MEMORY_BYTES_MIN, format_retention, limit_names, parse_bytes, parse_cell_rule, parse_durability,
     parse_retention,
 };
 use crate::databases::DEFAULT_DATABASE;
@@ -62,6 +62,8 @@ pub(super) struct ServeArgs {
     /// sleep while they write. Flushes, and what somebody waits for, do not. No limit when it is not given.
     #[arg(long, value_name = "BYTES", env = "ICECORE_BACKGROUND_RATE")]
     background_rate: Option<String>,
+    #[arg(long = "limit", value_name = "NAME=NUMBER", help = limit_help())]
+    limits: Vec<String>,
     /// Listen on an address that others can reach although there is no authentication.
     #[arg(long)]
     insecure_no_auth: bool,
@@ -77,6 +79,14 @@ pub(super) struct ServeArgs {
     /// Fill the database `default` with the life of a small shop, and go on.
     #[arg(long)]
     demo: bool,
+}
+
+fn limit_help() -> String {
+    format!(
+        "A bound in place of its default, such as series_max=5000000 or free_bytes_min=1G. May be given more than once. \
+         One of {}",
+        limit_names()
+    )
 }
 
 pub(super) fn run(args: ServeArgs) -> Result<(), Ended> {
@@ -122,15 +132,19 @@ fn config(args: &ServeArgs) -> Result<Config, Ended> {
     let rate = args.background_rate.as_deref().map(parse_bytes).transpose();
     let rate = rate.map_err(|error| Ended::usage(format!("--background-rate: {error}")))?;
     let options = Options { durability, cells, background_bytes_per_second_max: rate, ..Options::default() };
-    let config = Config {
+    let mut config = Config {
         data_dir: args.data_dir.clone(),
         listen: args.listen,
         retention,
         keep_duplicates: args.keep_duplicates.clone(),
         options,
         ..Config::default()
-    };
-    Ok(config.with_memory(memory_bytes))
+    }
+    .with_memory(memory_bytes);
+    for text in &args.limits {
+        config.set_limit(text).map_err(|error| Ended::usage(format!("--limit: {error}")))?;
+    }
+    Ok(config)
 }
 
 fn memory_bytes(flag: Option<&str>) -> Result<u64, Ended> {

@@ -117,6 +117,25 @@ fn serve_takes_a_background_rate_that_is_a_size() {
 }
 
 #[test]
+fn serve_takes_limits_that_it_names() {
+    let help = stdout(&run(&["serve", "--help"]));
+    assert!(help.contains("--limit <NAME=NUMBER>") && help.contains("free_bytes_min"), "{help}");
+    let dir = tempfile::tempdir().expect("a directory");
+    for (limit, wanted) in [
+        ("series=3", "--limit: `series` is not a limit that can be set: one of series_max, "),
+        ("series_max=0", "--limit: series_max: `0` is not between 1 and 4294967295"),
+        ("series_max=many", "--limit: series_max: `many` is not a whole number"),
+        ("free_bytes_min=1X", "--limit: free_bytes_min: `1X` is not a size"),
+    ] {
+        let mut command = serve_command(&dir.path().join("data"), "127.0.0.1:0");
+        let output = command.args(["--limit", limit]).output().expect("it runs");
+        assert_eq!(output.status.code(), Some(2), "{limit}");
+        assert!(stderr(&output).contains(wanted), "{limit}: {}", stderr(&output));
+    }
+    assert!(!dir.path().join("data").exists(), "nothing is made where flags are wrong");
+}
+
+#[test]
 fn cli_import_csv_into_server_and_query() {
     let server = TestServer::start();
     let dir = tempfile::tempdir().expect("a temporary directory");

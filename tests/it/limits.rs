@@ -110,6 +110,26 @@ fn limit_connections_wait_for_room() {
 }
 
 #[test]
+fn limits_that_flags_set_are_named_and_counted() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let flags = ["--limit", "series_max=3", "--limit", "samples_max=2", "--limit", "body_wire_bytes_max=1K"];
+    let server = TestServer::start_with(&dir.path().join("data"), &flags);
+    let reply = server.post("/write", b"cpu,host=a v=1\ncpu,host=b v=1\ncpu,host=c v=1\ncpu,host=d v=1");
+    reply.expect_text(400, "(limit series_max)").expect_text(400, "written=3 dropped=1");
+    server.post("/write", b"cpu,host=c v=2").expect(204);
+    server
+        .post("/write", &[b'\n'; 1025])
+        .expect_text(413, "larger than 1024 bytes (limit body_wire_bytes_max)");
+    server.get("/api/v1/query", &[("query", "sum(cpu_v)")]).expect_text(422, "more than 2 samples");
+    server.get("/api/v1/status/flags", &[]).expect_text(200, r#""query.max-samples":"2""#);
+    let metrics = server.get("/metrics", &[]).expect(200);
+    for limit in ["series_max", "body_wire_bytes_max"] {
+        let wanted = format!("icecore_limit_hits_total{{limit=\"{limit}\"}} 1\n");
+        assert!(metrics.body.contains(&wanted), "no {wanted:?} in {}", metrics.body);
+    }
+}
+
+#[test]
 fn limit_memory_of_many_databases_is_that_of_one() {
     const DATABASES: usize = 16;
     const ROUNDS: usize = 8;

@@ -149,7 +149,8 @@ pub(super) fn select(
         let ids = scan.series_ids(schema.measurement, &matchers, range, limit)?;
         total = total.saturating_add(ids.len());
         if total > limit {
-            let message = format!("selector {selector} matches more than {limit} series (limit series_max)");
+            let message =
+                format!("selector {selector} matches more than {limit} series (limit query_series_max)");
             return Err(Error::new(ErrorKind::LimitExceeded, message));
         }
         budget.charge_ids(&ids)?;

@@ -217,6 +217,15 @@ fn limits_answer_errors_that_name_them() {
         instant(&Context { budget: &budget, ..*context }, "http_ms", 0)
     });
     assert_eq!(series.unwrap_err().kind(), ErrorKind::LimitExceeded);
+    let mut scan = VecScan::default();
+    for measurement in ["http", "grpc"] {
+        scan.push(&key(measurement, "a"), "ms", 0, Value::Float(1.0));
+    }
+    let together = with_context(&scan, |context| {
+        let budget = Budget::untimed(Limits { series_max: 1, ..limits });
+        instant(&Context { budget: &budget, ..*context }, "{__name__=~\".*_ms\"}", 0)
+    });
+    assert!(together.unwrap_err().to_string().contains("(limit query_series_max)"));
 }
 
 #[test]
