@@ -1,5 +1,6 @@
 //! How much memory the index of a million series takes, and what it takes to let three quarters of them leave:
-//! `cargo run --release --example index_memory [COUNT]`. Linux only: asks the system for the memory of this process.
+//! `cargo run --release --example index_memory [COUNT]`. Linux only: asks the system for the memory of this process. Ends with
+//! status 1 when the index takes more than 200 MB, or 200 bytes a series where more are asked for.
 
 #![expect(
     clippy::print_stdout,
@@ -8,7 +9,7 @@
 )]
 
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, ExitCode};
 
 use icecore_storage::fs::OsFs;
 use icecore_storage::model::batch::{CANONICAL, Field, WriteBatch};
@@ -16,8 +17,11 @@ use icecore_storage::model::{SeriesKey, TimeRange, ValueRef};
 use icecore_storage::series::{Catalog, CatalogLimits, CatalogMark};
 
 const BATCH: usize = 10_000;
+/// Of the index of a million series; fewer may take as much, more in proportion.
+const INDEX_BYTES_MAX: usize = 200_000_000;
+const SERIES_BYTES_MAX: usize = 200;
 
-fn main() {
+fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
     let count = args.next().and_then(|text| text.parse().ok()).unwrap_or(1_000_000);
     let limits = CatalogLimits {
@@ -32,23 +36,41 @@ fn main() {
     let before = resident_bytes();
     // Memory that was used and freed would hide what the load takes: it has a process of its own.
     if let Some(dir) = args.next() {
-        catalog.load(&OsFs, Path::new(&dir), 1).expect("what was written");
+        for number in (1..).take_while(|_| catalog.series_count() < count) {
+            catalog.load(&OsFs, Path::new(&dir), number).expect("what was written");
+        }
         assert_eq!(catalog.series_count(), count);
-        say("loaded from files", before, count);
-        return leave(&catalog, before, count);
+        let is_bounded = say("loaded from files", before, count);
+        leave(&catalog, before, count);
+        return ended(is_bounded);
     }
     for start in (0..count).step_by(BATCH) {
         write(&catalog, start..(start + BATCH).min(count));
         drop(catalog.take_pending());
     }
-    say("written", before, count);
+    let is_bounded = say("written", before, count);
     let dir = std::env::temp_dir().join(format!("icecore-index-memory-{}", std::process::id()));
     std::fs::create_dir_all(&dir).expect("a temporary directory");
-    catalog.save(&OsFs, &dir, 1, CatalogMark::default()).expect("a healthy disk");
+    save(&catalog, &dir);
     let this = std::env::current_exe().expect("this program");
     let status = Command::new(this).arg(count.to_string()).arg(&dir).status();
     std::fs::remove_dir_all(&dir).expect("a healthy disk");
-    assert!(status.expect("it runs").success());
+    ended(status.expect("it runs").success() && is_bounded)
+}
+
+/// In as many files as it takes.
+fn save(catalog: &Catalog, dir: &Path) {
+    let (mut mark, end) = (CatalogMark::default(), catalog.mark());
+    for number in 1.. {
+        if mark == end {
+            return;
+        }
+        mark = catalog.save(&OsFs, dir, number, mark).expect("a healthy disk");
+    }
+}
+
+fn ended(is_bounded: bool) -> ExitCode {
+    if is_bounded { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Pods of services on hosts: six tags, one of them different for each series.
@@ -103,9 +125,15 @@ fn processor_ns() -> u64 {
     text.split_whitespace().next().and_then(|time| time.parse().ok()).expect("a number")
 }
 
-fn say(what: &str, before: usize, count: usize) {
+/// Prints what the index takes, and tells whether that is within the bound.
+fn say(what: &str, before: usize, count: usize) -> bool {
     let bytes = resident_bytes().saturating_sub(before);
     println!("{what}: {} MiB, {} bytes a series", bytes >> 20, bytes / count);
+    let bytes_max = INDEX_BYTES_MAX.max(SERIES_BYTES_MAX * count);
+    if bytes_max < bytes {
+        println!("{what}: more than {} MiB", bytes_max >> 20);
+    }
+    bytes <= bytes_max
 }
 
 fn resident_bytes() -> usize {
