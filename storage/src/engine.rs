@@ -4,7 +4,7 @@
 //! - Read ([`Engine::view`]): pins one immutable version.
 //! - Jobs are stepped from outside, so that service threads, a test or an embedding program decides when they run
 //!   ([`Engine::maintain`] steps all). There are two lanes: flushes (`engine/flushes.rs`), one at a time under the
-//!   `flushes` lock, and all else (`engine/jobs.rs`), one at a time under the `jobs` lock.
+//!   `flushes` lock, and all else (`engine/jobs.rs`, `engine/steps.rs`), one at a time under the `jobs` lock.
 //!
 //! Lock order: `jobs`, then `flushes`, then `writing`, then the log's own lock, then that of batch application, then that
 //! of the manifest, then the gate, then this engine's share of the memory of all databases, the version slot and the
@@ -16,6 +16,7 @@ mod expiry;
 mod flushes;
 mod jobs;
 mod late;
+mod steps;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
@@ -261,9 +262,11 @@ impl Engine {
     /// failed append or sync. Nothing of the batch is visible then; it may be sent again.
     pub fn write(&self, batch: &WriteBatch<'_>) -> Result<WriteReport> {
         self.check_open()?;
-        self.wait_for_memory()?;
-        // Behind the wait: jobs and other writers may have used much of it meanwhile.
         self.check_disk()?;
+        if self.wait_for_memory()? {
+            // Jobs and other writers may have used much of it meanwhile.
+            self.check_disk()?;
+        }
         let mut rejected = Vec::new();
         self.store.catalog.tick(self.store.env.clock.monotonic_ns());
         let writing = self.writing.read().unwrap_or_else(PoisonError::into_inner);
@@ -512,12 +515,12 @@ impl Engine {
         Error::new(ErrorKind::Unavailable, message)
     }
 
-    /// Waits until memtables and log fit their bounds.
-    fn wait_for_memory(&self) -> Result<()> {
+    /// Waits until memtables and log fit their bounds; tells whether it had to.
+    fn wait_for_memory(&self) -> Result<bool> {
         let options = &self.store.options;
         let clock = &self.store.env.clock;
         if self.shortage().is_none() {
-            return Ok(());
+            return Ok(false);
         }
         let start_ns = clock.monotonic_ns();
         let mut lasting = None;
@@ -528,7 +531,7 @@ impl Engine {
             lasting = shortage.filter(|_| is_last);
             is_last || shortage.is_none()
         });
-        lasting.map_or(Ok(()), |shortage| Err(self.refuse(shortage)))
+        lasting.map_or(Ok(true), |shortage| Err(self.refuse(shortage)))
     }
 
     /// Refuses writes while the disk is almost full, so that no append can fail half way. Looks once a second.

@@ -273,6 +273,7 @@ class Disk:
         run("mount", "-o", "loop", image, mount)
 
     def close(self):
+        Server.end_all()  # after a failure one may still hold files of it
         for _ in range(50):
             if subprocess.run(["umount", self.mount], capture_output=True).returncode == 0:
                 break

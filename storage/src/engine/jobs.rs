@@ -1,6 +1,6 @@
 //! The engine's jobs: what the background work is, in which order it runs, and what else changes what is live (deletes,
 //! snapshots, retention). One job runs at a time, under the `jobs` lock; flushes have a lane of their own beside it
-//! (`flushes`). The jobs themselves are rooms of their own.
+//! (`flushes`). Merges and rolls, the long ones, are in `steps`. The jobs themselves are rooms of their own.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -9,16 +9,14 @@ use std::sync::{Arc, Weak};
 
 use super::Engine;
 use super::late::{Late, Receiving};
+use super::steps::LATENESS_NS;
 use crate::cell_set::CellRule;
-use crate::compact::{self, Merge};
 use crate::delete::{self, DeleteReport};
 use crate::manifest::Manifest;
-use crate::model::{MINUTE_NS, SeriesSet, Tier, TimeRange};
+use crate::model::{MINUTE_NS, SeriesSet, TimeRange};
 use crate::options::Retention;
 use crate::recovery;
 use crate::retention::{self, Guard, RetentionPlan, RetentionReport};
-use crate::rolled::RawSegment;
-use crate::rollup::{self, PickSettings, Work};
 use crate::rules::{self, Rule};
 use crate::segment::Segment;
 use crate::snapshot::{self, Moment, SnapshotReport};
@@ -27,17 +25,25 @@ use crate::tombstone::Tombstone;
 use crate::version::{Edit, Store};
 use crate::{Error, ErrorKind, Result};
 
-/// How long after its end a partition still expects late rows before it is sealed.
-const LATENESS_NS: i64 = 10 * MINUTE_NS;
-/// Passes that merge partitions into one segment each: enough for tens of thousands, and an end when more are flushed
-/// meanwhile.
-const PASSES_MAX: usize = 4;
 /// A delete that has waited for so long is purged before what else there is to do, and jobs do not keep to their rate
 /// until it is.
 pub(super) const PURGE_WAIT_MAX_NS: i64 = 10 * MINUTE_NS;
 
 /// So many times a lane that is free is left to others that wait for it: a thread wakes up meanwhile.
 const YIELDS_MAX: usize = 1000;
+
+/// So many times a seal makes way: writes bring it more to do meanwhile, and it must come to its end.
+const WAYS_MAX: usize = 100;
+
+/// Who merges and rolls make way for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum GiveWay {
+    Nobody,
+    /// Who waits for the lane.
+    Waiters,
+    /// These, and a purge that is due.
+    WaitersAndPurge,
+}
 
 /// State of the jobs.
 #[derive(Debug)]
@@ -54,14 +60,14 @@ pub(super) struct Jobs {
     purge_due_ns: i64,
     /// Not before this monotonic time, after a purge that failed.
     purge_retry_ns: i64,
-    /// Whether merges and rolls make way for it: not while somebody waits for all of them.
-    yields_to_purge: bool,
+    /// Who merges and rolls make way for.
+    way: GiveWay,
     /// Merges and rolls since the lane was taken for them.
-    steps: u64,
+    pub(super) steps: u64,
     /// Whether some of them are left to do, because they made way.
-    gave_way: bool,
+    pub(super) gave_way: bool,
     /// What comes late for hours that are rolled.
-    late: Late,
+    pub(super) late: Late,
 }
 
 impl Jobs {
@@ -74,7 +80,7 @@ impl Jobs {
             deletes: BTreeMap::new(),
             purge_due_ns: i64::MAX,
             purge_retry_ns: i64::MIN,
-            yields_to_purge: false,
+            way: GiveWay::Nobody,
             steps: 0,
             gave_way: false,
             late: Late::default(),
@@ -82,8 +88,8 @@ impl Jobs {
     }
 
     /// Merges and rolls begin.
-    fn begin(&mut self, yields_to_purge: bool) {
-        (self.yields_to_purge, self.steps, self.gave_way) = (yields_to_purge, 0, false);
+    fn begin(&mut self, way: GiveWay) {
+        (self.way, self.steps, self.gave_way) = (way, 0, false);
     }
 
     /// Whether a job may read these segments.
@@ -92,7 +98,7 @@ impl Jobs {
     }
 
     /// After a job failed for damage: finds out which of its inputs are damaged.
-    fn note_damage(&mut self, store: &Store, inputs: &[u64], outcome: &Result<()>) {
+    pub(super) fn note_damage(&mut self, store: &Store, inputs: &[u64], outcome: &Result<()>) {
         if !matches!(outcome, Err(error) if error.kind() == ErrorKind::Corruption) {
             return;
         }
@@ -112,11 +118,6 @@ impl Retired {
     pub fn is_unused(&self) -> bool {
         self.0.iter().all(|segment| segment.strong_count() == 0)
     }
-}
-
-/// Whether a roll may hold a page of each input.
-fn is_light(work: &Work) -> bool {
-    work.inputs.len() <= rollup::INPUTS_MAX
 }
 
 impl Engine {
@@ -149,7 +150,7 @@ impl Engine {
         self.note_deletes(&mut jobs);
         let now_ns = self.store.env.clock.now_ns();
         let receiving = self.receiving(&mut jobs);
-        jobs.begin(true);
+        jobs.begin(GiveWay::WaitersAndPurge);
         let compacted = self.compact(&mut jobs, now_ns.saturating_sub(LATENESS_NS), &receiving.merges);
         let rolled = self.roll(&mut jobs, false, &receiving.rolls);
         // What gave way is there in the next pass.
@@ -161,35 +162,45 @@ impl Engine {
     }
 
     /// Makes everything durable, compacted and rolled up, the running hour included. Deletes and changes of the retention
-    /// take their turn between two of its steps.
+    /// take their turn between two of its merges or rolls.
     ///
     /// # Errors
     /// Those of the file system; `Corruption` when a damaged segment kept its partition from being merged or rolled;
     /// `DiskFull` when there is no room for a merge; `Unavailable` when the engine is closed meanwhile.
     pub fn seal(&self) -> Result<()> {
         let _hurry = self.store.pace.hurry();
-        loop {
-            let mut jobs = self.jobs()?;
-            self.flush()?;
-            jobs.begin(false);
+        let mut outcome = Ok(());
+        for turn in 0.. {
+            // It lets others go first, and does not go before them.
+            let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+            self.check_not_retired()?;
+            if turn == 0 {
+                self.flush()?;
+            }
+            jobs.begin(if turn < WAYS_MAX { GiveWay::Waiters } else { GiveWay::Nobody });
             // A partition that cannot be read does not keep the others from being merged and rolled.
             let compacted = self.compact_whole(&mut jobs);
             let rolled = self.roll(&mut jobs, true, &[]);
-            let purged = self.purge(&mut jobs);
-            let manifest = self.store.manifest();
-            let live = manifest.segments.iter().find(|meta| jobs.damaged.contains(&meta.id));
-            let left = live.map_or(Ok(()), |meta| {
-                let path = self.store.segment_path(meta.id);
-                let message = "is damaged; its partition was neither merged nor rolled, see `icecore check`";
-                Err(Error::corruption(format!("{} {message}", path.display())))
-            });
-            let sealed = compacted.and(rolled).and(purged).and(left).and(self.check_open());
-            if !jobs.gave_way || sealed.is_err() {
-                return sealed;
+            outcome = outcome.and(compacted).and(rolled).and(self.check_open());
+            if !jobs.gave_way || self.is_closed() {
+                outcome = outcome.and(self.purge(&mut jobs)).and(self.check_whole(&jobs));
+                break;
             }
             drop(jobs);
             self.let_others_go_first();
         }
+        outcome
+    }
+
+    /// Refuses when a live segment is known to be damaged.
+    fn check_whole(&self, jobs: &Jobs) -> Result<()> {
+        let manifest = self.store.manifest();
+        let live = manifest.segments.iter().find(|meta| jobs.damaged.contains(&meta.id));
+        live.map_or(Ok(()), |meta| {
+            let path = self.store.segment_path(meta.id);
+            let message = "is damaged; its partition was neither merged nor rolled, see `icecore check`";
+            Err(Error::corruption(format!("{} {message}", path.display())))
+        })
     }
 
     /// Deletes the rows of some series in a time range that were acknowledged before: hidden from every later view
@@ -357,141 +368,6 @@ impl Engine {
         Ok(())
     }
 
-    /// Merges every partition into one segment, a few inputs at a time.
-    fn compact_whole(&self, jobs: &mut Jobs) -> Result<()> {
-        let mut outcome = Ok(());
-        for _ in 0..PASSES_MAX {
-            let before = self.store.manifest().segments.len();
-            outcome = outcome.and(self.compact(jobs, i64::MAX, &[]));
-            if self.store.manifest().segments.len() == before {
-                break;
-            }
-        }
-        outcome
-    }
-
-    /// Merges what is worth it; the first failure, after all have been tried.
-    fn compact(&self, jobs: &mut Jobs, closed_before_ns: i64, receiving: &[TimeRange]) -> Result<()> {
-        self.merge(jobs, compact::pick(&self.store.manifest().segments, closed_before_ns, receiving))
-    }
-
-    fn merge(&self, jobs: &mut Jobs, merges: Vec<Merge>) -> Result<()> {
-        let mut outcome = Ok(());
-        for merge in merges {
-            if self.is_closed() || self.gives_way(jobs) {
-                break;
-            }
-            if !jobs.may_read(&merge.inputs) {
-                continue;
-            }
-            let merged = self.check_room(&merge).and_then(|()| compact::run(&self.store, &merge));
-            jobs.steps += 1;
-            jobs.note_damage(&self.store, &merge.inputs, &merged);
-            outcome = outcome.and(merged).and(self.flush_between());
-        }
-        outcome
-    }
-
-    pub(super) fn roll(&self, jobs: &mut Jobs, is_forced: bool, receiving: &[TimeRange]) -> Result<()> {
-        let (mut works, crowded): (Vec<Work>, Vec<Work>) =
-            self.works(jobs, is_forced, receiving).into_iter().partition(is_light);
-        let mut outcome = Ok(());
-        for span in crowded.iter().map(|work| work.span) {
-            let rolled = self.gather(jobs, span).and_then(|()| {
-                // It is rolled from other segments now, and before more of them come.
-                let mut anew = self.works(jobs, is_forced, receiving);
-                anew.retain(|work| work.span == span);
-                self.roll_all(jobs, &anew)
-            });
-            outcome = outcome.and(rolled);
-        }
-        if !crowded.is_empty() {
-            works = self.works(jobs, is_forced, receiving);
-            works.retain(is_light);
-        }
-        outcome.and(self.roll_all(jobs, &works))
-    }
-
-    fn roll_all(&self, jobs: &mut Jobs, works: &[Work]) -> Result<()> {
-        let mut outcome = Ok(());
-        for works in rollup::together(works) {
-            if self.is_closed() || self.gives_way(jobs) {
-                break;
-            }
-            let rolled = self.roll_together(jobs, works);
-            jobs.steps += 1;
-            outcome = outcome.and(rolled).and(self.flush_between());
-        }
-        outcome
-    }
-
-    /// What is to be rolled, without what cannot be read.
-    fn works(&self, jobs: &Jobs, is_forced: bool, receiving: &[TimeRange]) -> Vec<Work> {
-        let now_ns = self.store.env.clock.now_ns();
-        let manifest = self.store.manifest();
-        let raw_floor_ns = manifest.floors_ns[0];
-        let settings = PickSettings { lateness_ns: LATENESS_NS, force: is_forced, raw_floor_ns, receiving };
-        let raw = manifest.segments.iter().filter(|meta| meta.tier == Tier::Raw);
-        let raw: Vec<RawSegment> = raw.map(RawSegment::from).collect();
-        let mut works = rollup::pick(&raw, &manifest.rolled, now_ns, settings);
-        works.retain(|work| jobs.may_read(&work.inputs));
-        works
-    }
-
-    /// Merges until the rows of a span lie in so few segments that a roll may hold a page of each. Many come together
-    /// where flushes are faster than the jobs.
-    fn gather(&self, jobs: &mut Jobs, span: TimeRange) -> Result<()> {
-        for _ in 0..PASSES_MAX {
-            let before = self.store.manifest();
-            let segments = &before.segments;
-            let inputs =
-                segments.iter().filter(|meta| meta.tier == Tier::Raw && compact::reaches(meta, span));
-            if inputs.count() <= rollup::INPUTS_MAX {
-                break;
-            }
-            self.merge(jobs, compact::pick_within(segments, span))?;
-            if segments.len() <= self.store.manifest().segments.len() {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    /// Rolls spans at once; when that fails, and maybe for one file, those that do not need it.
-    fn roll_together(&self, jobs: &mut Jobs, works: &[Work]) -> Result<()> {
-        let rolled = rollup::job::run(&self.store, works);
-        let inputs: Vec<u64> = works.iter().flat_map(|work| work.inputs.iter().copied()).collect();
-        jobs.note_damage(&self.store, &inputs, &rolled);
-        // Damage, and errors of input and output.
-        let is_of_file = |error: &Error| matches!(error.kind(), ErrorKind::Corruption | ErrorKind::Internal);
-        let is_of_file = rolled.as_ref().is_err_and(is_of_file);
-        let mut outcome = rolled;
-        if is_of_file && 1 < works.len() {
-            for work in works.iter().filter(|work| jobs.may_read(&work.inputs)).collect::<Vec<_>>() {
-                let alone = rollup::job::run(&self.store, std::slice::from_ref(work));
-                jobs.note_damage(&self.store, &work.inputs, &alone);
-                outcome = outcome.and(alone);
-            }
-        }
-        outcome
-    }
-
-    /// Refuses a merge that might leave so little of the disk that writes are refused, or a write in their midst has no room.
-    fn check_room(&self, merge: &Merge) -> Result<()> {
-        let manifest = self.store.manifest();
-        let inputs = manifest.segments.iter().filter(|meta| merge.inputs.contains(&meta.id));
-        let bytes: u64 = inputs.map(|meta| meta.bytes).sum();
-        let (free, min) = (self.store.env.fs.free_bytes(&self.store.dir)?, self.store.options.free_bytes_min);
-        if free < bytes.saturating_add(min) {
-            let message = format!(
-                "a merge of {bytes} bytes waits for room on the disk: {free} bytes are free, {min} of them not to be used \
-                 (limit free_bytes_min)"
-            );
-            return Err(Error::new(ErrorKind::DiskFull, message));
-        }
-        Ok(())
-    }
-
     /// What more rows are likely to come for.
     fn receiving(&self, jobs: &mut Jobs) -> Receiving {
         let now_ns = self.store.env.clock.monotonic_ns();
@@ -504,9 +380,14 @@ impl Engine {
 
     /// Whether merges and rolls end here: somebody waits for the lane, and there was one at least, or a purge is due, and what is
     /// left of them was chosen among segments that it replaces. They are chosen anew in the next pass.
-    fn gives_way(&self, jobs: &mut Jobs) -> bool {
+    pub(super) fn gives_way(&self, jobs: &mut Jobs) -> bool {
         let is_purge_due = || jobs.purge_due_ns <= self.store.env.clock.monotonic_ns();
-        let gives_way = (0 < jobs.steps && self.is_awaited()) || (jobs.yields_to_purge && is_purge_due());
+        let is_awaited = || 0 < jobs.steps && self.is_awaited();
+        let gives_way = match jobs.way {
+            GiveWay::Nobody => false,
+            GiveWay::Waiters => is_awaited(),
+            GiveWay::WaitersAndPurge => is_purge_due() || is_awaited(),
+        };
         jobs.gave_way |= gives_way;
         gives_way
     }

@@ -1,19 +1,20 @@
 //! Rows that come late for hours that are rolled already. Merging and rolling these hours waits until no more come: a
 //! sender that is always half an hour behind would else have its hour written anew with each flush.
 //!
-//! Nothing is hidden meanwhile: late rows lie in small segments of their own, which are merged among themselves, and the
-//! cells they fall into are answered from raw rows. Goes by the manifest and the time alone.
+//! Nothing is hidden meanwhile: late rows lie in segments that the cells are known to lack, and their times are answered from
+//! raw rows (decision 0024). Goes by the manifest and the time alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::compact::reaches;
-use crate::manifest::{Manifest, RolledSpan, SegmentMeta};
+use crate::manifest::{Manifest, SegmentMeta};
 use crate::model::{HOUR_NS, MINUTE_NS, Tier, TimeRange};
 
 /// How long no row may have come late for a span before it is taken for whole.
 pub(super) const QUIET_NS: i64 = 10 * MINUTE_NS;
-/// How long a span waits at most to be rolled again. Its segments are merged when it is quiet, however long that takes.
-pub(super) const WAIT_MAX_NS: i64 = HOUR_NS;
+/// How long a span that rows keep coming for waits to be rolled again, and the least time between two such rolls. Its segments
+/// are merged when it is quiet, however long that takes.
+pub(super) const WAIT_NS: i64 = HOUR_NS;
 
 /// What more rows are likely to come for, and is left alone until then.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -24,57 +25,69 @@ pub(super) struct Receiving {
     pub(super) rolls: Vec<TimeRange>,
 }
 
-/// The account of what came late.
+/// The account of what came late. Times are monotonic, of this life.
 #[derive(Debug, Default)]
 pub(super) struct Late {
-    /// Monotonic time at which segments of each generation were first seen. A merge keeps the newest of its inputs.
-    /// `None` before the first look: what is there then has been there for long.
+    /// When segments of each generation were first seen. A merge keeps the newest of its inputs. `None` before the first look:
+    /// what is there then has been there for long.
     seen_ns: Option<BTreeMap<u64, i64>>,
-    /// Spans that wait, by their start: since which monotonic time, and what their cells had been rolled from then.
-    waits: BTreeMap<i64, (i64, Vec<u64>)>,
+    /// Since when spans wait, by their start.
+    since_ns: BTreeMap<i64, i64>,
+    /// When spans were rolled again, by their start, as long as that matters.
+    rolled_ns: BTreeMap<i64, i64>,
 }
 
 impl Late {
     /// Takes note of what is live, and tells what is left alone.
     pub(super) fn note(&mut self, manifest: &Manifest, now_ns: i64) -> Receiving {
-        let raw = || manifest.segments.iter().filter(|meta| meta.tier == Tier::Raw);
+        let age_ns = |then_ns: i64| now_ns.saturating_sub(then_ns);
+        let raw: Vec<&SegmentMeta> = manifest.segments.iter().filter(|meta| meta.tier == Tier::Raw).collect();
         let first_ns = if self.seen_ns.is_some() { now_ns } else { i64::MIN };
         let seen_ns = self.seen_ns.get_or_insert_default();
-        let live: BTreeSet<u64> = raw().map(|meta| meta.generation).collect();
+        let live: BTreeSet<u64> = raw.iter().map(|meta| meta.generation).collect();
         seen_ns.retain(|generation, _| live.contains(generation));
         for generation in live {
             seen_ns.entry(generation).or_insert(first_ns);
         }
-        let is_fresh = |meta: &&SegmentMeta| {
-            let seen_ns = seen_ns.get(&meta.generation);
-            seen_ns.is_some_and(|seen_ns| now_ns.saturating_sub(*seen_ns) < QUIET_NS)
+        let is_fresh = |meta: &SegmentMeta| {
+            seen_ns.get(&meta.generation).is_some_and(|seen_ns| age_ns(*seen_ns) < QUIET_NS)
         };
-        let fresh: Vec<&SegmentMeta> = raw().filter(is_fresh).collect();
-        let is_late = |rolled: &RolledSpan, meta: &SegmentMeta| {
-            reaches(meta, rolled.span) && !rolled.covers.contains(&meta.id)
-        };
+        let fresh: Vec<&SegmentMeta> = raw.iter().copied().filter(|meta| is_fresh(meta)).collect();
+        self.rolled_ns.retain(|_, rolled_ns| age_ns(*rolled_ns) < WAIT_NS);
         let mut receiving = Receiving::default();
-        let mut before = std::mem::take(&mut self.waits);
+        let mut before = std::mem::take(&mut self.since_ns);
         for rolled in &manifest.rolled {
-            let mut late = fresh.iter().filter(|meta| is_late(rolled, meta)).peekable();
+            let start_ns = rolled.span.start_ns;
+            // Soon after it was rolled again a span waits for all that comes, also when it is quiet.
+            let rests = self.rolled_ns.contains_key(&start_ns);
+            let of_interest = if rests { &raw } else { &fresh };
+            let is_late =
+                |meta: &&&SegmentMeta| reaches(meta, rolled.span) && !rolled.covers.contains(&meta.id);
+            let mut late = of_interest.iter().filter(is_late).peekable();
             if late.peek().is_none() {
                 continue;
             }
             receiving.merges.extend(late.map(|meta| meta.partition));
-            let waits = before.remove(&rolled.span.start_ns).filter(|(_, covers)| *covers == rolled.covers);
-            let (since_ns, covers) = waits.unwrap_or_else(|| (now_ns, rolled.covers.clone()));
-            if now_ns.saturating_sub(since_ns) < WAIT_MAX_NS {
+            let since_ns = before.remove(&start_ns).unwrap_or(now_ns);
+            self.since_ns.insert(start_ns, since_ns);
+            if rests || age_ns(since_ns) < WAIT_NS {
                 receiving.rolls.push(rolled.span);
             }
-            self.waits.insert(rolled.span.start_ns, (since_ns, covers));
         }
         receiving
+    }
+
+    /// A span was rolled again.
+    pub(super) fn note_rolled(&mut self, span: TimeRange, now_ns: i64) {
+        self.since_ns.remove(&span.start_ns);
+        self.rolled_ns.insert(span.start_ns, now_ns);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::manifest::RolledSpan;
     use crate::options::Retention;
 
     fn hours(start: i64, end: i64) -> TimeRange {
@@ -118,19 +131,24 @@ mod tests {
     }
 
     #[test]
-    fn spans_that_always_receive_are_rolled_once_an_hour() {
-        let mut late = Late::default();
-        late.note(&manifest(Vec::new(), &[]), 0);
-        let (mut rolled, mut covers) = (Vec::new(), Vec::new());
-        for minute in 1..=200 {
-            let segments: Vec<SegmentMeta> = (1..=minute).map(|id| raw(id, id, 5)).collect();
-            let receiving = late.note(&manifest(segments, &covers), minute.cast_signed() * MINUTE_NS);
-            assert!(!receiving.merges.is_empty());
-            if receiving.rolls.is_empty() {
-                rolled.push(minute);
-                covers = (1..=minute).collect();
+    fn spans_that_rows_keep_coming_for_are_rolled_once_an_hour() {
+        for (every, expected) in [(1, [61, 122, 183]), (11, [21, 82, 142])] {
+            let mut late = Late::default();
+            late.note(&manifest(Vec::new(), &[]), 0);
+            let (mut rolled, mut covers) = (Vec::new(), Vec::new());
+            for minute in 1..200 {
+                let segments = (1..=minute).filter(|id| id % every == 0);
+                let segments: Vec<SegmentMeta> = segments.map(|id| raw(id, id, 5)).collect();
+                let ids: Vec<u64> = segments.iter().map(|meta| meta.id).collect();
+                let now_ns = minute.cast_signed() * MINUTE_NS;
+                let receiving = late.note(&manifest(segments, &covers), now_ns);
+                if receiving.rolls.is_empty() && ids != covers {
+                    rolled.push(minute);
+                    covers = ids;
+                    late.note_rolled(hours(0, 1), now_ns);
+                }
             }
+            assert_eq!(rolled, expected, "a row each {every} minutes");
         }
-        assert_eq!(rolled, [61, 122, 183]);
     }
 }

@@ -63,6 +63,21 @@ fn merge_that_would_fill_the_disk_waits_and_the_other_jobs_go_on() {
 }
 
 #[test]
+fn full_disk_holds_up_no_roll_of_many_segments() {
+    let (fs, clock) = (Arc::new(SimFs::default()), clock());
+    let options = Options { free_bytes_min: 1000, ..Options::default() };
+    let engine = Engine::open(env(&fs, &clock), Path::new("/db"), options, RETENTION).unwrap();
+    for number in 0..20 {
+        write(&engine, &[row("cpu", "a", START_NS + number * SECOND_NS, number)]).unwrap();
+        engine.flush().unwrap();
+    }
+    clock.advance(2 * MINUTE_NS);
+    fs.set_free_bytes(999);
+    assert_eq!(engine.run_jobs().map_err(|error| error.kind()), Err(ErrorKind::DiskFull));
+    assert_eq!(engine.stats().segment_rows[3], 1, "without it retention could not free the disk");
+}
+
+#[test]
 fn full_disk_takes_deletes_and_retention_and_their_files_go() {
     let (fs, clock) = (Arc::new(SimFs::default()), clock());
     let options = Options { free_bytes_min: 1000, ..Options::default() };
