@@ -137,8 +137,10 @@ pub struct Engine {
     store: Arc<Store>,
     log: GroupCommit<Blocks>,
     jobs: LaneLock<Jobs>,
-    /// How many wait for it, or are about to.
+    /// How many wait for it, or are about to, but for seals.
     jobs_awaited: AtomicUsize,
+    /// How many seals do.
+    seals_awaited: AtomicUsize,
     flushes: LaneLock<Flushes>,
     /// Nothing names the directory any more: no job may touch it.
     is_retired: AtomicBool,
@@ -233,6 +235,7 @@ impl Engine {
             log,
             jobs: LaneLock::new(Jobs::new()),
             jobs_awaited: AtomicUsize::new(0),
+            seals_awaited: AtomicUsize::new(0),
             flushes: LaneLock::new(Flushes::new(mark)),
             is_retired: AtomicBool::new(false),
             has_jobs: AtomicBool::new(true),

@@ -4,12 +4,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
-use super::Engine;
 use super::late::{Late, Receiving};
 use super::steps::LATENESS_NS;
+use super::{Engine, duration_ns};
 use crate::cell_set::CellRule;
 use crate::delete::{self, DeleteReport};
 use crate::manifest::Manifest;
@@ -33,15 +33,15 @@ pub(super) const PURGE_WAIT_MAX_NS: i64 = 10 * MINUTE_NS;
 const YIELDS_MAX: usize = 1000;
 
 /// So many times a seal makes way: writes bring it more to do meanwhile, and it must come to its end.
-const WAYS_MAX: usize = 100;
+const WAYS_MAX: usize = if cfg!(test) { 10 } else { 100 };
 
 /// Who merges and rolls make way for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum GiveWay {
     Nobody,
-    /// Who waits for the lane.
+    /// Who waits for the lane, but for seals.
     Waiters,
-    /// These, and a purge that is due.
+    /// Who waits for it, and a purge that is due.
     WaitersAndPurge,
 }
 
@@ -140,7 +140,7 @@ impl Engine {
     /// The first failure; the next call tries again, but for merges and rolls of segments that are damaged: these are
     /// told once.
     pub fn run_jobs(&self) -> Result<()> {
-        self.let_others_go_first();
+        self.let_others_go_first(GiveWay::WaitersAndPurge);
         let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
         self.check_not_retired()?;
         if self.is_closed() {
@@ -162,7 +162,7 @@ impl Engine {
     }
 
     /// Makes everything durable, compacted and rolled up, the running hour included. Deletes and changes of the retention
-    /// take their turn between two of its merges or rolls.
+    /// take their turn between two of its merges or rolls, a hundred times at most.
     ///
     /// # Errors
     /// Those of the file system; `Corruption` when a damaged segment kept its partition from being merged or rolled;
@@ -171,8 +171,10 @@ impl Engine {
         let _hurry = self.store.pace.hurry();
         let mut outcome = Ok(());
         for turn in 0.. {
-            // It lets others go first, and does not go before them.
+            // What is due makes way for it, and it does for others, but not for seals.
+            self.seals_awaited.fetch_add(1, Ordering::AcqRel);
             let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+            self.seals_awaited.fetch_sub(1, Ordering::AcqRel);
             self.check_not_retired()?;
             if turn == 0 {
                 self.flush()?;
@@ -187,7 +189,7 @@ impl Engine {
                 break;
             }
             drop(jobs);
-            self.let_others_go_first();
+            self.let_others_go_first(GiveWay::Waiters);
         }
         outcome
     }
@@ -371,7 +373,15 @@ impl Engine {
     /// What more rows are likely to come for.
     fn receiving(&self, jobs: &mut Jobs) -> Receiving {
         let now_ns = self.store.env.clock.monotonic_ns();
-        let mut receiving = jobs.late.note(&self.store.manifest(), now_ns);
+        let manifest = self.store.manifest();
+        let mut receiving = jobs.late.note(&manifest, now_ns);
+        // Retention waits for the cells of rows that are past their age, and a full disk for retention.
+        let has_disk = self.has_disk.load(Ordering::Relaxed);
+        let raw_from_ns = manifest
+            .kept()
+            .raw
+            .map_or(i64::MIN, |age| self.store.env.clock.now_ns().saturating_sub(duration_ns(age)));
+        receiving.rolls.retain(|span| has_disk && raw_from_ns < span.end_ns);
         let hour = self.receiving_hour();
         receiving.merges.extend(hour);
         receiving.rolls.extend(hour);
@@ -382,30 +392,31 @@ impl Engine {
     /// left of them was chosen among segments that it replaces. They are chosen anew in the next pass.
     pub(super) fn gives_way(&self, jobs: &mut Jobs) -> bool {
         let is_purge_due = || jobs.purge_due_ns <= self.store.env.clock.monotonic_ns();
-        let is_awaited = || 0 < jobs.steps && self.is_awaited();
-        let gives_way = match jobs.way {
-            GiveWay::Nobody => false,
-            GiveWay::Waiters => is_awaited(),
-            GiveWay::WaitersAndPurge => is_purge_due() || is_awaited(),
-        };
+        let gives_way = (0 < jobs.steps && self.is_awaited(jobs.way))
+            || (jobs.way == GiveWay::WaitersAndPurge && is_purge_due());
         jobs.gave_way |= gives_way;
         gives_way
     }
 
     /// Gives who waits for the lane the time to wake up, and no more: many who come one after the other must not keep the
     /// jobs from running.
-    fn let_others_go_first(&self) {
+    fn let_others_go_first(&self, way: GiveWay) {
         for _ in 0..YIELDS_MAX {
-            if !self.is_awaited() {
+            if !self.is_awaited(way) {
                 return;
             }
             yield_now();
         }
     }
 
-    /// Whether somebody waits for the lane of the jobs.
-    fn is_awaited(&self) -> bool {
-        0 < self.jobs_awaited.load(Ordering::Acquire)
+    /// Whether somebody waits for the lane of the jobs that one makes way for.
+    fn is_awaited(&self, way: GiveWay) -> bool {
+        let is_one = |awaited: &AtomicUsize| 0 < awaited.load(Ordering::Acquire);
+        match way {
+            GiveWay::Nobody => false,
+            GiveWay::Waiters => is_one(&self.jobs_awaited),
+            GiveWay::WaitersAndPurge => is_one(&self.jobs_awaited) || is_one(&self.seals_awaited),
+        }
     }
 
     /// How long the oldest delete that is not purged has waited in this life; `None` when there is none.

@@ -6,14 +6,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::compact::reaches;
 use crate::manifest::{Manifest, SegmentMeta};
 use crate::model::{HOUR_NS, MINUTE_NS, Tier, TimeRange};
+use crate::rolled::{ByTime, RawSegment};
 
 /// How long no row may have come late for a span before it is taken for whole.
 pub(super) const QUIET_NS: i64 = 10 * MINUTE_NS;
-/// How long a span that rows keep coming for waits to be rolled again, and the least time between two such rolls. Its segments
-/// are merged when it is quiet, however long that takes.
+/// How long a span that rows keep coming for waits to be rolled again, and how long it rests after each roll, also the first. Its
+/// segments are merged when it is quiet, however long that takes.
 pub(super) const WAIT_NS: i64 = HOUR_NS;
 
 /// What more rows are likely to come for, and is left alone until then.
@@ -33,7 +33,7 @@ pub(super) struct Late {
     seen_ns: Option<BTreeMap<u64, i64>>,
     /// Since when spans wait, by their start.
     since_ns: BTreeMap<i64, i64>,
-    /// When spans were rolled again, by their start, as long as that matters.
+    /// When spans were rolled, by their start, as long as that matters.
     rolled_ns: BTreeMap<i64, i64>,
 }
 
@@ -52,7 +52,11 @@ impl Late {
         let is_fresh = |meta: &SegmentMeta| {
             seen_ns.get(&meta.generation).is_some_and(|seen_ns| age_ns(*seen_ns) < QUIET_NS)
         };
-        let fresh: Vec<&SegmentMeta> = raw.iter().copied().filter(|meta| is_fresh(meta)).collect();
+        let by_time = |metas: &mut dyn Iterator<Item = &SegmentMeta>| {
+            ByTime::new(&metas.map(RawSegment::from).collect::<Vec<_>>())
+        };
+        let fresh = by_time(&mut raw.iter().copied().filter(|meta| is_fresh(meta)));
+        let all = by_time(&mut raw.iter().copied());
         self.rolled_ns.retain(|_, rolled_ns| age_ns(*rolled_ns) < WAIT_NS);
         let mut receiving = Receiving::default();
         let mut before = std::mem::take(&mut self.since_ns);
@@ -60,14 +64,12 @@ impl Late {
             let start_ns = rolled.span.start_ns;
             // Soon after it was rolled again a span waits for all that comes, also when it is quiet.
             let rests = self.rolled_ns.contains_key(&start_ns);
-            let of_interest = if rests { &raw } else { &fresh };
-            let is_late =
-                |meta: &&&SegmentMeta| reaches(meta, rolled.span) && !rolled.covers.contains(&meta.id);
-            let mut late = of_interest.iter().filter(is_late).peekable();
-            if late.peek().is_none() {
+            let mut late = if rests { &all } else { &fresh }.overlapping(&rolled.span);
+            late.retain(|segment| !rolled.covers.contains(&segment.id));
+            if late.is_empty() {
                 continue;
             }
-            receiving.merges.extend(late.map(|meta| meta.partition));
+            receiving.merges.extend(late.iter().map(|segment| segment.partition));
             let since_ns = before.remove(&start_ns).unwrap_or(now_ns);
             self.since_ns.insert(start_ns, since_ns);
             if rests || age_ns(since_ns) < WAIT_NS {
@@ -77,7 +79,7 @@ impl Late {
         receiving
     }
 
-    /// A span was rolled again.
+    /// A span was rolled.
     pub(super) fn note_rolled(&mut self, span: TimeRange, now_ns: i64) {
         self.since_ns.remove(&span.start_ns);
         self.rolled_ns.insert(span.start_ns, now_ns);

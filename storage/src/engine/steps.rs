@@ -14,8 +14,8 @@ pub(super) const LATENESS_NS: i64 = 10 * MINUTE_NS;
 /// Passes that merge partitions into one segment each: enough for tens of thousands, and an end when more are flushed
 /// meanwhile.
 const PASSES_MAX: usize = 4;
-/// A merge of at most this part of the disk that is kept free may use it.
-const RESERVE_PART: u64 = 8;
+/// A merge of at most this part of the disk that is kept free may use up to half of that.
+const SMALL_PART: u64 = 8;
 
 /// Whether a roll may hold a page of each input.
 fn is_light(work: &Work) -> bool {
@@ -44,10 +44,10 @@ impl Engine {
         receiving: &[TimeRange],
     ) -> Result<()> {
         let merges = compact::pick(&self.store.manifest().segments, closed_before_ns, receiving);
-        self.merge(jobs, merges, |merge| self.check_room(merge))
+        self.merge(jobs, merges)
     }
 
-    fn merge(&self, jobs: &mut Jobs, merges: Vec<Merge>, check: impl Fn(&Merge) -> Result<()>) -> Result<()> {
+    fn merge(&self, jobs: &mut Jobs, merges: Vec<Merge>) -> Result<()> {
         let mut outcome = Ok(());
         for merge in merges {
             if self.is_closed() || self.gives_way(jobs) {
@@ -56,12 +56,8 @@ impl Engine {
             if !jobs.may_read(&merge.inputs) {
                 continue;
             }
-            if let Err(refused) = check(&merge) {
-                outcome = outcome.and(Err(refused));
-                continue;
-            }
-            let merged = compact::run(&self.store, &merge);
-            jobs.steps += 1;
+            let merged = self.check_room(&merge).and_then(|()| compact::run(&self.store, &merge));
+            jobs.steps += u64::from(merged.is_ok());
             jobs.note_damage(&self.store, &merge.inputs, &merged);
             outcome = outcome.and(merged).and(self.flush_between());
         }
@@ -76,13 +72,16 @@ impl Engine {
             if jobs.gave_way {
                 break;
             }
-            let rolled = self.gather(jobs, span).and_then(|()| {
+            let gathered = self.gather(jobs, span);
+            // With many segments, where there is no room for their merge: without the roll retention could not free the disk.
+            let may_roll = gathered.as_ref().err().is_none_or(|error| error.kind() == ErrorKind::DiskFull);
+            outcome = outcome.and(gathered);
+            if may_roll {
                 // It is rolled from other segments now, and before more of them come.
                 let mut anew = self.works(jobs, is_forced, receiving);
                 anew.retain(|work| work.span == span);
-                self.roll_all(jobs, &anew)
-            });
-            outcome = outcome.and(rolled);
+                outcome = outcome.and(self.roll_all(jobs, &anew));
+            }
         }
         if !crowded.is_empty() {
             works = self.works(jobs, is_forced, receiving);
@@ -98,7 +97,7 @@ impl Engine {
                 break;
             }
             let rolled = self.roll_together(jobs, works);
-            jobs.steps += 1;
+            jobs.steps += u64::from(rolled.is_ok());
             outcome = outcome.and(rolled).and(self.flush_between());
         }
         outcome
@@ -128,8 +127,7 @@ impl Engine {
             if inputs.count() <= rollup::INPUTS_MAX {
                 break;
             }
-            // Also with little room: without the roll retention could not free the disk.
-            self.merge(jobs, compact::pick_within(segments, span), |_| Ok(()))?;
+            self.merge(jobs, compact::pick_within(segments, span))?;
             if segments.len() <= self.store.manifest().segments.len() {
                 break;
             }
@@ -169,9 +167,10 @@ impl Engine {
         let inputs = manifest.segments.iter().filter(|meta| merge.inputs.contains(&meta.id));
         let bytes: u64 = inputs.map(|meta| meta.bytes).sum();
         let (free, min) = (self.store.env.fs.free_bytes(&self.store.dir)?, self.store.options.free_bytes_min);
-        if min / RESERVE_PART < bytes && free < bytes.saturating_add(min) {
+        let kept = if bytes <= min / SMALL_PART { min / 2 } else { min };
+        if free < bytes.saturating_add(kept) {
             let message = format!(
-                "a merge of {bytes} bytes waits for room on the disk: {free} bytes are free, {min} of them not to be used \
+                "a merge of {bytes} bytes waits for room on the disk: {free} bytes are free, {kept} of them not to be used \
                  (limit free_bytes_min)"
             );
             return Err(Error::new(ErrorKind::DiskFull, message));

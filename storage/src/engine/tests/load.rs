@@ -119,8 +119,8 @@ fn write_amplification_beside_senders_that_are_always_late_is_bounded() {
 #[test]
 fn jobs_make_way_for_who_waits_for_them_but_a_step_at_least_is_done() {
     let (fs, clock) = (Arc::new(SimFs::default()), Arc::new(ManualClock::new(START_NS + 20 * HOUR_NS)));
-    let engine = Engine::open(env(&fs, &clock), Path::new("/db"), Options::default(), Retention::default());
-    let engine = engine.unwrap();
+    let retention = Retention { raw: Some(Duration::from_hours(72)), ..Retention::FOREVER };
+    let engine = Engine::open(env(&fs, &clock), Path::new("/db"), Options::default(), retention).unwrap();
     let row = |ts_ns| TestRow { measurement: "m", host: "a", ts_ns, fields: vec![("v", Value::Int(1))] };
     for hour in 0..4 {
         write(&engine, &[row(START_NS + hour * HOUR_NS)]).unwrap();
@@ -133,10 +133,10 @@ fn jobs_make_way_for_who_waits_for_them_but_a_step_at_least_is_done() {
         engine.run_jobs().unwrap();
         assert_eq!((rolled(), engine.has_jobs.load(Ordering::Relaxed)), (4 - left, 0 < left));
     }
-    write(&engine, &[row(START_NS + 5 * HOUR_NS), row(START_NS + 6 * HOUR_NS), row(START_NS + 8 * HOUR_NS)])
-        .unwrap();
+    // More hours than a seal makes way: it waits for nobody in the end, and nothing is left.
+    write(&engine, &(1..51).map(|hour| row(START_NS - hour * HOUR_NS)).collect::<Vec<_>>()).unwrap();
     engine.seal().unwrap();
-    assert_eq!(rolled(), 7, "what is asked for is done to the end, step by step");
+    assert_eq!(rolled(), 4 + 50, "what is asked for is done to the end, step by step");
 }
 
 #[test]
