@@ -4,12 +4,12 @@
 //! Order: a thread waits for work, does it, and after a failure waits longer before it tries again. Stopping:
 //! the stop flag is raised, the engine is closed by the caller (which ends the wait at once), the threads are joined.
 //! The threads of an engine that is closed alone end by themselves. Of many databases as many work at once in each lane as
-//! there are processors ([`Turns`]). Syncs wait for nobody ([`keep_synced`]).
+//! there are processors, and one more for each ten seconds in which nothing moved ([`Turns`]). Syncs wait for nobody ([`keep_synced`]).
 //! Knows nothing of what the work is.
 
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use icecore_storage::Engine;
 use icecore_storage::options::Durability;
@@ -22,9 +22,9 @@ const WAIT_MAX: Duration = Duration::from_secs(1);
 const SYNC_EVERY: Duration = Duration::from_secs(1);
 /// Longest pause after a failure.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
-/// So many times a turn is waited for, for [`WAIT_MAX`] each. Then the work is done without one: a merge of hours, one that
-/// keeps to a rate, or a seal that jobs wait for, must not hold up all others.
-const TURN_LOOKS: usize = 10;
+/// When no turn was taken or given back for so long, there is one more: a merge of hours, one that keeps to a rate, or a seal
+/// that jobs wait for, must not hold up all others.
+const STANDSTILL: Duration = Duration::from_secs(10);
 
 /// The order to stop, which can be waited for.
 #[derive(Debug, Default)]
@@ -68,29 +68,49 @@ const LANES: [Lane; 2] = [
     Lane { thread: "icecore-jobs", wait: Engine::wait_for_jobs, work: Engine::run_jobs },
 ];
 
-/// How many databases work at once in a lane: each holds buffers, and more than there are processors only divide them. One
-/// that waits for long does without.
+/// How many databases work at once in a lane: each holds buffers, and more than there are processors only divide them.
 #[derive(Debug)]
 struct Turns {
-    free: Mutex<usize>,
+    state: Mutex<TurnState>,
     given_back: Condvar,
+    standstill: Duration,
+}
+
+#[derive(Debug)]
+struct TurnState {
+    /// Below zero while some work because nothing moved.
+    free: isize,
+    /// When a turn was taken or given back.
+    moved: Instant,
 }
 
 impl Default for Turns {
     fn default() -> Self {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { free: Mutex::new(processors), given_back: Condvar::new() }
+        Self::new(isize::try_from(processors).unwrap_or(isize::MAX), STANDSTILL)
     }
 }
 
 impl Turns {
-    /// A turn; `None` when none was free for so long.
+    fn new(free: isize, standstill: Duration) -> Self {
+        let state = Mutex::new(TurnState { free, moved: Instant::now() });
+        Self { state, given_back: Condvar::new(), standstill }
+    }
+
+    /// A turn; `None` when there was none for so long: the next call looks for a standstill again.
     fn take(&self, wait_max: Duration) -> Option<Turn<'_>> {
-        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.given_back.wait_timeout_while(free, wait_max, |free| *free == 0);
-        let (mut free, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        *free = free.checked_sub(1)?;
+        let is_taken = |state: &mut TurnState| state.free <= 0 && state.moved.elapsed() < self.standstill;
+        let waited = self.given_back.wait_timeout_while(self.state(), wait_max, is_taken);
+        let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        if is_taken(&mut state) {
+            return None;
+        }
+        *state = TurnState { free: state.free - 1, moved: Instant::now() };
         Some(Turn(self))
+    }
+
+    fn state(&self) -> MutexGuard<'_, TurnState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -99,7 +119,9 @@ struct Turn<'a>(&'a Turns);
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        *self.0.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        let mut state = self.0.state();
+        *state = TurnState { free: state.free + 1, moved: Instant::now() };
+        drop(state);
         self.0.given_back.notify_one();
     }
 }
@@ -165,16 +187,15 @@ fn run(lane: Lane, turns: &Turns, database: &str, engine: &Engine, stop: &StopFl
         if is_over() {
             return;
         }
-        let mut turn = None;
-        for _ in 0..TURN_LOOKS {
-            turn = turns.take(WAIT_MAX);
-            if turn.is_some() || is_over() {
-                break;
+        let turn = loop {
+            let turn = turns.take(WAIT_MAX);
+            if is_over() {
+                return;
             }
-        }
-        if is_over() {
-            return;
-        }
+            if turn.is_some() {
+                break turn;
+            }
+        };
         let worked = (lane.work)(engine);
         drop(turn);
         match worked {
@@ -223,7 +244,7 @@ mod tests {
 
     #[test]
     fn turns_are_no_more_than_there_are_and_given_back() {
-        let turns = Turns { free: Mutex::new(2), given_back: Condvar::new() };
+        let turns = Turns::new(2, Duration::from_secs(60));
         let (at_work, most, done) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
         thread::scope(|scope| {
             for _ in 0..8 {
@@ -243,15 +264,28 @@ mod tests {
             }
         });
         assert_eq!(done.into_inner(), 400);
-        assert_eq!((most.into_inner(), turns.free.into_inner().unwrap()), (2, 2));
+        assert_eq!((most.into_inner(), turns.state().free), (2, 2));
     }
 
     #[test]
     fn turns_that_are_all_taken_are_given_up() {
-        let turns = Turns { free: Mutex::new(1), given_back: Condvar::new() };
+        let turns = Turns::new(1, Duration::from_secs(60));
         let turn = turns.take(Duration::ZERO);
         assert!(turn.is_some() && turns.take(Duration::from_millis(5)).is_none());
         drop(turn);
         assert!(turns.take(Duration::ZERO).is_some());
+    }
+
+    #[test]
+    fn one_more_turn_comes_with_each_standstill() {
+        let standstill = Duration::from_millis(200);
+        let turns = Turns::new(1, standstill);
+        let start = Instant::now();
+        let take = || (0..6_000).find_map(|_| turns.take(Duration::from_millis(10))).expect("at some time");
+        let held = [take(), take(), take()];
+        assert!(2 * standstill <= start.elapsed(), "one by one");
+        assert_eq!(turns.state().free, -2);
+        drop(held);
+        assert_eq!(turns.state().free, 1, "and none stays");
     }
 }
