@@ -2,11 +2,14 @@
 //! a third where the log is synced by time.
 //!
 //! Order: a thread waits for work, does it, and after a failure waits longer before it tries again. Stopping:
-//! the stop flag is raised, the engine is closed by the caller (which ends the wait at once), the threads are joined.
+//! the stop flag is raised, the engine is closed by the caller (which ends the wait for work at once, and one for a turn
+//! within a second), the threads are joined.
 //! The threads of an engine that is closed alone end by themselves. Of many databases as many work at once in each lane as
-//! there are processors, and one more for each ten seconds in which nothing moved ([`Turns`]). Syncs wait for nobody ([`keep_synced`]).
+//! there are processors, and one more for each that takes very long ([`Turns`]). Syncs wait for nobody
+//! ([`keep_synced`]).
 //! Knows nothing of what the work is.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -22,9 +25,11 @@ const WAIT_MAX: Duration = Duration::from_secs(1);
 const SYNC_EVERY: Duration = Duration::from_secs(1);
 /// Longest pause after a failure.
 const PAUSE_MAX: Duration = Duration::from_secs(30);
-/// When no turn was taken or given back for so long, there is one more: a merge of hours, one that keeps to a rate, or a seal
-/// that jobs wait for, must not hold up all others.
+/// When no turn was taken or given back for so long, there is room for one more: a merge of hours, one that keeps to a rate, or
+/// a seal that jobs wait for, must not hold up all others.
 const STANDSTILL: Duration = Duration::from_secs(10);
+/// As many times as there are processors may work at once, however long they take.
+const PLACES_SHARE: usize = 2;
 
 /// The order to stop, which can be waited for.
 #[derive(Debug, Default)]
@@ -58,55 +63,95 @@ impl StopFlag {
 #[derive(Debug, Clone, Copy)]
 struct Lane {
     thread: &'static str,
-    wait: fn(&Engine, Duration),
+    /// Waits for work, but no longer than this; tells whether there may be some.
+    wait: fn(&Engine, Duration) -> bool,
     work: fn(&Engine) -> icecore_storage::Result<()>,
 }
 
 /// Flushes come beside the other jobs: a long roll must not keep memory from being given back.
 const LANES: [Lane; 2] = [
     Lane { thread: "icecore-flush", wait: Engine::wait_for_flush, work: Engine::flush_memtables_due },
-    Lane { thread: "icecore-jobs", wait: Engine::wait_for_jobs, work: Engine::run_jobs },
+    Lane { thread: "icecore-jobs", wait: wait_for_jobs, work: Engine::run_jobs },
 ];
 
-/// How many databases work at once in a lane: each holds buffers, and more than there are processors only divide them.
+/// Jobs also fall due by time.
+fn wait_for_jobs(engine: &Engine, wait_max: Duration) -> bool {
+    engine.wait_for_jobs(wait_max);
+    true
+}
+
+/// How many databases work at once in a lane: each holds buffers, and more than there are processors only divide them. Who
+/// has waited longest is next.
 #[derive(Debug)]
 struct Turns {
     state: Mutex<TurnState>,
-    given_back: Condvar,
+    changed: Condvar,
+    processors: usize,
     standstill: Duration,
 }
 
 #[derive(Debug)]
 struct TurnState {
-    /// Below zero while some work because nothing moved.
-    free: isize,
+    at_work: usize,
+    /// How many may be at work: one more than there are processors for each standstill, until one of those that stood still
+    /// is done.
+    places: usize,
+    /// Tickets of who waits, in their order.
+    waiting: VecDeque<u64>,
+    next_ticket: u64,
     /// When a turn was taken or given back.
     moved: Instant,
 }
 
 impl Default for Turns {
     fn default() -> Self {
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        Self::new(isize::try_from(processors).unwrap_or(isize::MAX), STANDSTILL)
+        Self::new(std::thread::available_parallelism().map_or(1, usize::from), STANDSTILL)
     }
 }
 
 impl Turns {
-    fn new(free: isize, standstill: Duration) -> Self {
-        let state = Mutex::new(TurnState { free, moved: Instant::now() });
-        Self { state, given_back: Condvar::new(), standstill }
+    fn new(processors: usize, standstill: Duration) -> Self {
+        let (waiting, moved) = (VecDeque::new(), Instant::now());
+        let state = TurnState { at_work: 0, places: processors, waiting, next_ticket: 0, moved };
+        Self { state: Mutex::new(state), changed: Condvar::new(), processors, standstill }
     }
 
-    /// A turn; `None` when there was none for so long: the next call looks for a standstill again.
-    fn take(&self, wait_max: Duration) -> Option<Turn<'_>> {
-        let is_taken = |state: &mut TurnState| state.free <= 0 && state.moved.elapsed() < self.standstill;
-        let waited = self.given_back.wait_timeout_while(self.state(), wait_max, is_taken);
-        let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        if is_taken(&mut state) {
-            return None;
+    /// Waits for a turn; `None` when it is over before, which is looked at every `look`.
+    fn take(&self, look: Duration, is_over: impl Fn() -> bool) -> Option<Turn<'_>> {
+        let mut state = self.state();
+        let ticket = state.next_ticket;
+        state.next_ticket += 1;
+        state.waiting.push_back(ticket);
+        loop {
+            let is_over = is_over();
+            let may_begin = !is_over && state.waiting.front() == Some(&ticket) && self.has_place(&mut state);
+            if is_over || may_begin {
+                state.waiting.retain(|other| *other != ticket);
+                // There may be a place for the next one, too.
+                self.changed.notify_all();
+            }
+            if is_over {
+                return None;
+            }
+            if may_begin {
+                state.at_work += 1;
+                state.moved = Instant::now();
+                return Some(Turn { turns: self, taken: state.moved });
+            }
+            state = self.changed.wait_timeout(state, look).unwrap_or_else(PoisonError::into_inner).0;
         }
-        *state = TurnState { free: state.free - 1, moved: Instant::now() };
-        Some(Turn(self))
+    }
+
+    /// Whether one more may work; at a standstill a place is made.
+    fn has_place(&self, state: &mut TurnState) -> bool {
+        let is_full = state.places <= state.at_work;
+        if is_full
+            && state.places < PLACES_SHARE * self.processors
+            && self.standstill <= state.moved.elapsed()
+        {
+            state.places += 1;
+        }
+        state.at_work < state.places
     }
 
     fn state(&self) -> MutexGuard<'_, TurnState> {
@@ -115,14 +160,22 @@ impl Turns {
 }
 
 /// Is given back when it is dropped, also by a panic.
-struct Turn<'a>(&'a Turns);
+struct Turn<'a> {
+    turns: &'a Turns,
+    taken: Instant,
+}
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        let mut state = self.0.state();
-        *state = TurnState { free: state.free + 1, moved: Instant::now() };
+        let mut state = self.turns.state();
+        state.at_work -= 1;
+        state.moved = Instant::now();
+        // A standstill is of those that have worked for so long at least: with each of them a place goes that was made.
+        if self.turns.standstill <= self.taken.elapsed() && self.turns.processors < state.places {
+            state.places -= 1;
+        }
         drop(state);
-        self.0.given_back.notify_one();
+        self.turns.changed.notify_all();
     }
 }
 
@@ -183,19 +236,10 @@ fn run(lane: Lane, turns: &Turns, database: &str, engine: &Engine, stop: &StopFl
     let mut pause = WAIT_MAX;
     let is_over = || stop.is_raised() || engine.is_closed();
     while !is_over() {
-        (lane.wait)(engine, WAIT_MAX);
-        if is_over() {
-            return;
+        if !(lane.wait)(engine, WAIT_MAX) {
+            continue;
         }
-        let turn = loop {
-            let turn = turns.take(WAIT_MAX);
-            if is_over() {
-                return;
-            }
-            if turn.is_some() {
-                break turn;
-            }
-        };
+        let Some(turn) = turns.take(WAIT_MAX, is_over) else { return };
         let worked = (lane.work)(engine);
         drop(turn);
         match worked {
@@ -242,16 +286,19 @@ mod tests {
 
     use super::*;
 
+    const LOOK: Duration = Duration::from_millis(10);
+    const NEVER: Duration = Duration::from_secs(3_600);
+
     #[test]
     fn turns_are_no_more_than_there_are_and_given_back() {
-        let turns = Turns::new(2, Duration::from_secs(60));
+        let turns = Turns::new(2, NEVER);
         let (at_work, most, done) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
         thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| {
                     for round in 0..50 {
                         let work = || {
-                            let _turn = turns.take(Duration::from_secs(60)).expect("at some time");
+                            let _turn = turns.take(LOOK, || false).expect("at some time");
                             most.fetch_max(at_work.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
                             thread::yield_now();
                             at_work.fetch_sub(1, Ordering::SeqCst);
@@ -264,28 +311,70 @@ mod tests {
             }
         });
         assert_eq!(done.into_inner(), 400);
-        assert_eq!((most.into_inner(), turns.state().free), (2, 2));
+        let state = turns.state();
+        assert_eq!((most.into_inner(), state.at_work, state.places, state.waiting.len()), (2, 0, 2, 0));
     }
 
     #[test]
-    fn turns_that_are_all_taken_are_given_up() {
-        let turns = Turns::new(1, Duration::from_secs(60));
-        let turn = turns.take(Duration::ZERO);
-        assert!(turn.is_some() && turns.take(Duration::from_millis(5)).is_none());
+    fn turns_are_not_waited_for_when_it_is_over() {
+        let turns = Turns::new(1, NEVER);
+        let turn = turns.take(LOOK, || false);
+        let looks = AtomicUsize::new(0);
+        assert!(turn.is_some());
+        assert!(turns.take(LOOK, || 3 < looks.fetch_add(1, Ordering::SeqCst)).is_none());
+        assert_eq!(turns.state().waiting.len(), 0);
         drop(turn);
-        assert!(turns.take(Duration::ZERO).is_some());
+        assert!(turns.take(LOOK, || false).is_some());
     }
 
     #[test]
-    fn one_more_turn_comes_with_each_standstill() {
-        let standstill = Duration::from_millis(200);
-        let turns = Turns::new(1, standstill);
+    fn turns_come_in_the_order_of_waiting() {
+        let turns = Turns::new(1, NEVER);
+        let (order, turn) = (Mutex::new(Vec::new()), turns.take(LOOK, || false));
+        thread::scope(|scope| {
+            for number in 0..5 {
+                let (turns, order) = (&turns, &order);
+                scope.spawn(move || {
+                    let turn = turns.take(NEVER, || false);
+                    order.lock().unwrap().push(number);
+                    drop(turn);
+                });
+                while turns.state().waiting.len() <= number {
+                    thread::yield_now();
+                }
+            }
+            drop(turn);
+        });
+        assert_eq!(order.into_inner().unwrap(), [0, 1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn places_that_a_standstill_made_serve_all_until_it_ends() {
+        let standstill = Duration::from_millis(100);
+        let turns = Turns::new(2, standstill);
+        let take = || turns.take(LOOK, || false).expect("at some time");
         let start = Instant::now();
-        let take = || (0..6_000).find_map(|_| turns.take(Duration::from_millis(10))).expect("at some time");
-        let held = [take(), take(), take()];
-        assert!(2 * standstill <= start.elapsed(), "one by one");
-        assert_eq!(turns.state().free, -2);
-        drop(held);
-        assert_eq!(turns.state().free, 1, "and none stays");
+        let mut long = vec![take(), take(), take()];
+        assert!(standstill <= start.elapsed());
+        long.push(take());
+        assert!(2 * standstill <= start.elapsed() && turns.state().places == 4, "one by one");
+        long.pop();
+        let short = take();
+        assert_eq!(turns.state().places, 4, "the place is still there");
+        drop(short);
+        assert!(
+            !turns.has_place(&mut TurnState { at_work: 4, places: 4, ..empty(standstill) }),
+            "and no more of them"
+        );
+        thread::sleep(standstill);
+        drop(long);
+        let state = turns.state();
+        assert_eq!((state.at_work, state.places), (0, 2));
+    }
+
+    /// Nobody at work, and a standstill.
+    fn empty(standstill: Duration) -> TurnState {
+        let moved = Instant::now().checked_sub(standstill).unwrap_or_else(Instant::now);
+        TurnState { at_work: 0, places: 0, waiting: VecDeque::new(), next_ticket: 0, moved }
     }
 }

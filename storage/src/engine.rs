@@ -314,9 +314,10 @@ impl Engine {
         self.store.same_before_ns(earlier, later)
     }
 
-    /// Blocks until a flush is due or the time is up; returns at once after [`Engine::close`].
-    pub fn wait_for_flush(&self, wait_max: Duration) {
+    /// Blocks until a flush is due or the time is up; returns at once after [`Engine::close`]. Tells whether one is due.
+    pub fn wait_for_flush(&self, wait_max: Duration) -> bool {
         self.wait(wait_max, || self.is_flush_due());
+        self.is_flush_due()
     }
 
     /// Blocks until there is something for [`Engine::run_jobs`] or the time is up; returns at once after
