@@ -28,6 +28,9 @@ const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// When no turn was taken or given back for so long, there is room for one more: a merge of hours, one that keeps to a rate, or
 /// a seal that jobs wait for, must not hold up all others.
 const STANDSTILL: Duration = Duration::from_secs(10);
+/// How much less than others the threads of merges and rolls get of processors that are short: a third of the share of a thread
+/// that decodes writes, syncs them, flushes or answers, for each of these.
+const JOBS_NICENESS: i32 = 5;
 /// As many times as there are processors may work at once, however long they take.
 const PLACES_SHARE: usize = 2;
 
@@ -66,13 +69,34 @@ struct Lane {
     /// Waits for work, but no longer than this; tells whether there may be some.
     wait: fn(&Engine, Duration) -> bool,
     work: fn(&Engine) -> icecore_storage::Result<()>,
+    niceness: i32,
 }
 
-/// Flushes come beside the other jobs: a long roll must not keep memory from being given back.
+/// Flushes come beside the other jobs, and before them: a long roll must not keep memory from being given back.
 const LANES: [Lane; 2] = [
-    Lane { thread: "icecore-flush", wait: Engine::wait_for_flush, work: Engine::flush_memtables_due },
-    Lane { thread: "icecore-jobs", wait: wait_for_jobs, work: Engine::run_jobs },
+    Lane {
+        thread: "icecore-flush",
+        wait: Engine::wait_for_flush,
+        work: Engine::flush_memtables_due,
+        niceness: 0,
+    },
+    Lane { thread: "icecore-jobs", wait: wait_for_jobs, work: Engine::run_jobs, niceness: JOBS_NICENESS },
 ];
+
+/// Makes this thread, and those that it starts from now on, give way to others where processors are short.
+#[cfg(target_os = "linux")]
+fn be_nice(niceness: i32) {
+    // On Linux this is the priority of the thread alone.
+    if 0 < niceness
+        && let Err(error) = rustix::process::setpriority_process(None, niceness)
+    {
+        tracing::debug!(%error, "background work keeps the priority of the process");
+    }
+}
+
+/// Elsewhere priorities are those of the whole process.
+#[cfg(not(target_os = "linux"))]
+fn be_nice(_niceness: i32) {}
 
 /// Jobs also fall due by time.
 fn wait_for_jobs(engine: &Engine, wait_max: Duration) -> bool {
@@ -233,6 +257,7 @@ impl Services {
 }
 
 fn run(lane: Lane, turns: &Turns, database: &str, engine: &Engine, stop: &StopFlag) {
+    be_nice(lane.niceness);
     let mut pause = WAIT_MAX;
     let is_over = || stop.is_raised() || engine.is_closed();
     while !is_over() {
@@ -366,10 +391,32 @@ mod tests {
             !turns.has_place(&mut TurnState { at_work: 4, places: 4, ..empty(standstill) }),
             "and no more of them"
         );
-        thread::sleep(standstill);
+        assert!(!StopFlag::default().wait(standstill));
         drop(long);
         let state = turns.state();
         assert_eq!((state.at_work, state.places), (0, 2));
+    }
+
+    /// Threads of merges and rolls, and those that they start, give way; those of flushes do not, nor does who opens.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn jobs_give_way_to_others_where_processors_are_short() {
+        let niceness = || {
+            let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+            let behind_name = stat.rsplit_once(')').unwrap().1;
+            behind_name.split_whitespace().nth(16).unwrap().parse::<i32>().unwrap()
+        };
+        let before = niceness();
+        let of_lane = |lane: Lane| {
+            let inner = move || {
+                be_nice(lane.niceness);
+                (niceness(), thread::spawn(niceness).join().unwrap())
+            };
+            thread::spawn(inner).join().unwrap()
+        };
+        let [flushes, jobs] = LANES;
+        assert_eq!((of_lane(flushes), of_lane(jobs)), ((before, before), (before + JOBS_NICENESS, before + JOBS_NICENESS)));
+        assert_eq!(niceness(), before);
     }
 
     /// Nobody at work, and a standstill.
