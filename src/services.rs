@@ -12,9 +12,11 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use icecore_storage::Engine;
+use icecore_storage::clock::{Clock, SystemClock};
+use icecore_storage::model::SECOND_NS;
 use icecore_storage::options::Durability;
 
 use crate::{Error, ErrorKind, Result};
@@ -27,7 +29,7 @@ const SYNC_EVERY: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// When no turn was taken or given back for so long, there is room for one more: a merge of hours, one that keeps to a rate, or
 /// a seal that jobs wait for, must not hold up all others.
-const STANDSTILL: Duration = Duration::from_secs(10);
+const STANDSTILL_NS: i64 = 10 * SECOND_NS;
 /// How much less than others the threads of merges and rolls get of processors that are short: a third of the share of a thread
 /// that decodes writes, syncs them, flushes or answers, for each of these.
 const JOBS_NICENESS: i32 = 5;
@@ -111,7 +113,7 @@ struct Turns {
     state: Mutex<TurnState>,
     changed: Condvar,
     processors: usize,
-    standstill: Duration,
+    clock: Arc<dyn Clock>,
 }
 
 #[derive(Debug)]
@@ -123,21 +125,22 @@ struct TurnState {
     /// Tickets of who waits, in their order.
     waiting: VecDeque<u64>,
     next_ticket: u64,
-    /// When a turn was taken or given back.
-    moved: Instant,
+    /// When a turn was taken or given back, in monotonic time.
+    moved_ns: i64,
 }
 
 impl Default for Turns {
     fn default() -> Self {
-        Self::new(std::thread::available_parallelism().map_or(1, usize::from), STANDSTILL)
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        Self::new(processors, Arc::new(SystemClock::default()))
     }
 }
 
 impl Turns {
-    fn new(processors: usize, standstill: Duration) -> Self {
-        let (waiting, moved) = (VecDeque::new(), Instant::now());
-        let state = TurnState { at_work: 0, places: processors, waiting, next_ticket: 0, moved };
-        Self { state: Mutex::new(state), changed: Condvar::new(), processors, standstill }
+    fn new(processors: usize, clock: Arc<dyn Clock>) -> Self {
+        let (waiting, moved_ns) = (VecDeque::new(), clock.monotonic_ns());
+        let state = TurnState { at_work: 0, places: processors, waiting, next_ticket: 0, moved_ns };
+        Self { state: Mutex::new(state), changed: Condvar::new(), processors, clock }
     }
 
     /// Waits for a turn; `None` when it is over before, which is looked at every `look`.
@@ -159,8 +162,8 @@ impl Turns {
             }
             if may_begin {
                 state.at_work += 1;
-                state.moved = Instant::now();
-                return Some(Turn { turns: self, taken: state.moved });
+                state.moved_ns = self.clock.monotonic_ns();
+                return Some(Turn { turns: self, taken_ns: state.moved_ns });
             }
             state = self.changed.wait_timeout(state, look).unwrap_or_else(PoisonError::into_inner).0;
         }
@@ -168,14 +171,15 @@ impl Turns {
 
     /// Whether one more may work; at a standstill a place is made.
     fn has_place(&self, state: &mut TurnState) -> bool {
-        let is_full = state.places <= state.at_work;
-        if is_full
-            && state.places < PLACES_SHARE * self.processors
-            && self.standstill <= state.moved.elapsed()
-        {
+        let may_add = state.places <= state.at_work && state.places < PLACES_SHARE * self.processors;
+        if may_add && self.is_standstill(state.moved_ns) {
             state.places += 1;
         }
         state.at_work < state.places
+    }
+
+    fn is_standstill(&self, since_ns: i64) -> bool {
+        STANDSTILL_NS <= self.clock.monotonic_ns().saturating_sub(since_ns)
     }
 
     fn state(&self) -> MutexGuard<'_, TurnState> {
@@ -186,16 +190,16 @@ impl Turns {
 /// Is given back when it is dropped, also by a panic.
 struct Turn<'a> {
     turns: &'a Turns,
-    taken: Instant,
+    taken_ns: i64,
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         let mut state = self.turns.state();
         state.at_work -= 1;
-        state.moved = Instant::now();
+        state.moved_ns = self.turns.clock.monotonic_ns();
         // A standstill is of those that have worked for so long at least: with each of them a place goes that was made.
-        if self.turns.standstill <= self.taken.elapsed() && self.turns.processors < state.places {
+        if self.turns.is_standstill(self.taken_ns) && self.turns.processors < state.places {
             state.places -= 1;
         }
         drop(state);
@@ -309,14 +313,22 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::thread;
 
+    use icecore_storage::clock::ManualClock;
+
     use super::*;
 
     const LOOK: Duration = Duration::from_millis(10);
     const NEVER: Duration = Duration::from_secs(3_600);
 
+    /// Turns, and the time, which stands still.
+    fn turns_of(processors: usize) -> (Turns, Arc<ManualClock>) {
+        let clock = Arc::new(ManualClock::new(0));
+        (Turns::new(processors, Arc::clone(&clock) as Arc<dyn Clock>), clock)
+    }
+
     #[test]
     fn turns_are_no_more_than_there_are_and_given_back() {
-        let turns = Turns::new(2, NEVER);
+        let (turns, _clock) = turns_of(2);
         let (at_work, most, done) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
         thread::scope(|scope| {
             for _ in 0..8 {
@@ -342,7 +354,7 @@ mod tests {
 
     #[test]
     fn turns_are_not_waited_for_when_it_is_over() {
-        let turns = Turns::new(1, NEVER);
+        let (turns, _clock) = turns_of(1);
         let turn = turns.take(LOOK, || false);
         let looks = AtomicUsize::new(0);
         assert!(turn.is_some());
@@ -354,7 +366,7 @@ mod tests {
 
     #[test]
     fn turns_come_in_the_order_of_waiting() {
-        let turns = Turns::new(1, NEVER);
+        let (turns, _clock) = turns_of(1);
         let (order, turn) = (Mutex::new(Vec::new()), turns.take(LOOK, || false));
         thread::scope(|scope| {
             for number in 0..5 {
@@ -375,23 +387,27 @@ mod tests {
 
     #[test]
     fn places_that_a_standstill_made_serve_all_until_it_ends() {
-        let standstill = Duration::from_millis(100);
-        let turns = Turns::new(2, standstill);
+        let (turns, clock) = turns_of(2);
         let take = || turns.take(LOOK, || false).expect("at some time");
-        let start = Instant::now();
-        let mut long = vec![take(), take(), take()];
-        assert!(standstill <= start.elapsed());
-        long.push(take());
-        assert!(2 * standstill <= start.elapsed() && turns.state().places == 4, "one by one");
-        long.pop();
+        let looks = AtomicUsize::new(0);
+        let has_none = || {
+            looks.store(0, Ordering::SeqCst);
+            turns.take(LOOK, || 2 < looks.fetch_add(1, Ordering::SeqCst)).is_none()
+        };
+        let mut long = vec![take(), take()];
+        clock.advance(STANDSTILL_NS - 1);
+        assert!(has_none());
+        clock.advance(1);
+        drop(take());
+        drop(take());
         let short = take();
-        assert_eq!(turns.state().places, 4, "the place is still there");
+        assert!(has_none(), "one more for one standstill, which is there for one after the other");
         drop(short);
-        assert!(
-            !turns.has_place(&mut TurnState { at_work: 4, places: 4, ..empty(standstill) }),
-            "and no more of them"
-        );
-        assert!(!StopFlag::default().wait(standstill));
+        long.push(take());
+        clock.advance(STANDSTILL_NS);
+        long.push(take());
+        clock.advance(STANDSTILL_NS);
+        assert!(has_none(), "twice as many as processors");
         drop(long);
         let state = turns.state();
         assert_eq!((state.at_work, state.places), (0, 2));
@@ -415,13 +431,10 @@ mod tests {
             thread::spawn(inner).join().unwrap()
         };
         let [flushes, jobs] = LANES;
-        assert_eq!((of_lane(flushes), of_lane(jobs)), ((before, before), (before + JOBS_NICENESS, before + JOBS_NICENESS)));
+        assert_eq!(
+            (of_lane(flushes), of_lane(jobs)),
+            ((before, before), (before + JOBS_NICENESS, before + JOBS_NICENESS))
+        );
         assert_eq!(niceness(), before);
-    }
-
-    /// Nobody at work, and a standstill.
-    fn empty(standstill: Duration) -> TurnState {
-        let moved = Instant::now().checked_sub(standstill).unwrap_or_else(Instant::now);
-        TurnState { at_work: 0, places: 0, waiting: VecDeque::new(), next_ticket: 0, moved }
     }
 }
