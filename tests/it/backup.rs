@@ -19,6 +19,16 @@ fn count(server: &TestServer) -> f64 {
     server.select_number("SELECT count(x) FROM m")
 }
 
+/// `icecore check` finds nothing in a directory that no server has opened since it was made, be it damage or an orphan.
+fn needs_no_finding(dir: &Path) {
+    let checked = run(&["check", text(dir)]);
+    assert!(checked.status.success(), "{}{}", stdout(&checked), stderr(&checked));
+    let (found, sums): (Vec<_>, Vec<_>) =
+        stdout(&checked).lines().map(str::to_owned).partition(|line| !line.ends_with("checked; 0 damaged"));
+    assert!(found.iter().all(|line| line.starts_with("database ")), "{found:?}");
+    assert!(sums.len() == 1 && !sums[0].starts_with("0 files"), "{sums:?}");
+}
+
 #[test]
 fn backup_of_a_running_server_restored_elsewhere_has_what_was_written() {
     let mut server = TestServer::start();
@@ -33,6 +43,8 @@ fn backup_of_a_running_server_restored_elsewhere_has_what_was_written() {
     assert_eq!(left, 0, "the server keeps nothing of it");
     let brought = run(&["restore", text(&backup), "--data-dir", text(&restored)]);
     assert!(brought.status.success(), "{}", stderr(&brought));
+    needs_no_finding(&backup);
+    needs_no_finding(&restored);
     let other = TestServer::start_in(&restored);
     assert_eq!((count(&other), count(&server)), (50.0, 60.0));
 
@@ -46,6 +58,7 @@ fn backup_of_a_running_server_restored_elsewhere_has_what_was_written() {
     let second = dir.path().join("second");
     let made = run(&["backup", text(&second), "--data-dir", text(&server.data_dir)]);
     assert!(made.status.success(), "{}", stderr(&made));
+    needs_no_finding(&second);
     assert_eq!(count(&TestServer::start_in(&second)), 60.0, "a backup opens as it is");
 }
 
@@ -91,6 +104,7 @@ fn backup_under_load_is_a_prefix_of_each_writer() {
                 stderr(&made),
                 stderr(&brought)
             );
+            needs_no_finding(&restored);
             let other = TestServer::start_in(&restored);
             for (writer, before) in before.iter().enumerate() {
                 let ask = |what: &str| {

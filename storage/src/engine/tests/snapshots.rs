@@ -5,8 +5,9 @@ use std::sync::atomic::AtomicI64;
 
 use super::world::{Content, TestRow, content, env, write};
 use super::*;
+use crate::check::check as check_files;
 use crate::fs::sim::Fault;
-use crate::fs::{Fs as _, OsFs};
+use crate::fs::{Fs, OsFs};
 use crate::model::Value;
 
 const TO: &str = "/backups/one";
@@ -44,6 +45,12 @@ fn batches_of(found: &Content, writer: &str) -> i64 {
     assert_eq!(odd, even, "batches of {writer} are whole");
     assert!((0..).zip(&odd).all(|(number, found)| *found == (number, Value::Int(number))), "{odd:?}");
     odd.len() as i64
+}
+
+/// A check of the snapshot as it was left, before an open could tidy it, finds nothing: no damage, and no orphan either.
+fn needs_no_finding(fs: &Arc<dyn Fs>, dir: &Path, place: &str) {
+    let report = check_files(fs, dir).unwrap_or_else(|error| panic!("{place}: {error}"));
+    assert!(report.findings.is_empty() && 0 < report.files, "{place}: {report:?}");
 }
 
 struct Raise<'a>(&'a AtomicBool);
@@ -91,6 +98,7 @@ fn snapshot_under_load_is_the_exact_prefix_at_its_sequence() {
             let name = format!("snapshot-{round}");
             let report = source.snapshot(&dir.path().join(&name)).unwrap();
             source.maintain().unwrap();
+            needs_no_finding(&env.fs, &dir.path().join(&name), &name);
             let restored = open(&name);
             assert_eq!(restored.stats().replayed_records, 0);
             let found = content(&*restored.view());
@@ -135,6 +143,7 @@ fn snapshot_outlives_the_files_of_its_source() {
         drop(source);
         fs.remove_dir_all(Path::new("/db")).unwrap();
         fs.crash(1);
+        needs_no_finding(&(Arc::clone(&fs) as _), Path::new(TO), "after a crash");
         assert_eq!(content(&*open_at(&fs, TO).unwrap().view()), expected);
     }
 }
@@ -234,6 +243,7 @@ fn check(fs: &Arc<SimFs>, source: Engine, fault: Fault, is_done: bool, seed: u64
     if !fs.has(Path::new(TO)).unwrap() {
         return false;
     }
+    needs_no_finding(&(Arc::clone(fs) as _), Path::new(TO), &place);
     let snapshot = open_at(fs, TO).unwrap_or_else(|error| panic!("{place}: {error}"));
     assert_eq!(batches_of(&content(&*snapshot.view()), "w0"), 3, "{place}");
     true
