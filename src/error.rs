@@ -43,6 +43,7 @@ pub enum ErrorKind {
 pub struct Error {
     kind: ErrorKind,
     message: String,
+    limit: Option<&'static str>,
     #[source]
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
@@ -53,7 +54,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// Makes an error of `kind` with a lowercase message.
     pub fn new(kind: ErrorKind, message: impl fmt::Display) -> Self {
-        Self { kind, message: message.to_string(), source: None }
+        Self { kind, message: message.to_string(), limit: None, source: None }
     }
 
     /// Shorthand for [`ErrorKind::InvalidInput`].
@@ -64,6 +65,11 @@ impl Error {
     /// The kind, which decides what the caller does.
     pub fn kind(&self) -> ErrorKind {
         self.kind
+    }
+
+    /// Name of the limit of a query that was reached, where it is one that can be set.
+    pub fn limit(&self) -> Option<&'static str> {
+        self.limit
     }
 
     /// The same error with a prefix that says where it happened.
@@ -94,6 +100,7 @@ impl From<icecore_storage::Error> for Error {
         Self {
             kind: kind_of_storage(error.kind()),
             message: error.to_string(),
+            limit: None,
             source: Some(Box::new(error)),
         }
     }
@@ -115,7 +122,7 @@ impl From<icecore_query::Error> for Error {
             QueryKind::Storage(StorageKind::Unavailable) => ErrorKind::Execution,
             QueryKind::Storage(kind) => kind_of_storage(kind),
         };
-        Self { kind, message: error.to_string(), source: Some(Box::new(error)) }
+        Self { kind, message: error.to_string(), limit: error.limit(), source: Some(Box::new(error)) }
     }
 }
 

@@ -42,8 +42,8 @@ pub(crate) enum LimitName {
     Connections,
     Decoding,
     Queries,
-    QueryBudget,
-    QueryTime,
+    /// One of a single query, by the name that its error has.
+    Query(&'static str),
     Writes,
 }
 
@@ -54,12 +54,11 @@ impl LimitName {
             Self::BodyDecoded => "body_bytes_max",
             Self::BodyTime => "body_time_max",
             Self::Form => "form_bytes_max",
-            Self::Bodies => "bodies",
+            Self::Bodies => "bodies_bytes_max",
             Self::Connections => "connections_max",
             Self::Decoding => "decoding_bytes_max",
             Self::Queries => "queries_max",
-            Self::QueryBudget => "query_budget",
-            Self::QueryTime => "query_timeout",
+            Self::Query(name) => name,
             Self::Writes => "writes_max",
         }
     }

@@ -12,6 +12,8 @@ use regex::{Regex, RegexBuilder};
 use crate::memory::{Account, MemoryPool};
 use crate::{Error, ErrorKind, Result};
 
+/// How errors name [`Limits::series_max`]: `series_max` alone is a bound of writes.
+pub(crate) const SERIES_MAX: &str = "query_series_max";
 /// Bytes the compiled patterns of one text may take together.
 const PATTERNS_BYTES_MAX: usize = 16 << 20;
 /// Bytes a compiled pattern may take, tried one after the other: what it is charged is the first that is enough.
@@ -111,8 +113,8 @@ pub struct Budget {
     memory: Account,
     /// Bytes of the running scan's own buffers, charged to `memory`.
     buffers: AtomicU64,
-    /// Why a scan was stopped, which storage has no kinds for.
-    stopped: OnceLock<ErrorKind>,
+    /// Why a scan was stopped, which storage has no kinds for, and at which limit.
+    stopped: OnceLock<(ErrorKind, Option<&'static str>)>,
     is_cancelled: Arc<AtomicBool>,
 }
 
@@ -187,7 +189,7 @@ impl Budget {
                 format!(
                     "query processes more than {max} samples (limit samples_max); narrow the selector or the range"
                 ),
-            ));
+            ).of_limit("samples_max"));
         }
         self.work(count)
     }
@@ -218,7 +220,7 @@ impl Budget {
                 format!(
                     "query result has more than {max} points (limit points_max); use a larger step or fewer series"
                 ),
-            ));
+            ).of_limit("points_max"));
         }
         self.check_time()
     }
@@ -234,7 +236,7 @@ impl Budget {
             let message = format!(
                 "query result has more than {max} series (limit result_series_max); aggregate or narrow the selector"
             );
-            return Err(Error::new(ErrorKind::LimitExceeded, message));
+            return Err(Error::new(ErrorKind::LimitExceeded, message).of_limit("result_series_max"));
         }
         Ok(())
     }
@@ -290,7 +292,7 @@ impl Budget {
     /// An error that stops a scan from within; [`Budget::scanned`] turns it back.
     pub(crate) fn stop_scan(&self, error: Error) -> icecore_storage::Error {
         // The first one is why.
-        let _is_first = self.stopped.set(error.kind()).is_ok();
+        let _is_first = self.stopped.set((error.kind(), error.limit())).is_ok();
         icecore_storage::Error::new(icecore_storage::ErrorKind::LimitExceeded, error)
     }
 
@@ -301,7 +303,8 @@ impl Budget {
     pub(crate) fn scanned<T>(&self, outcome: icecore_storage::Result<T>) -> Result<T> {
         self.memory.release(self.buffers.swap(0, Ordering::Relaxed));
         outcome.map_err(|error| match self.stopped.get() {
-            Some(kind) => Error::new(*kind, error),
+            Some((kind, Some(limit))) => Error::new(*kind, error).of_limit(limit),
+            Some((kind, None)) => Error::new(*kind, error),
             None => error.into(),
         })
     }
@@ -317,7 +320,8 @@ impl Budget {
             return Err(Error::new(
                 ErrorKind::Deadline,
                 format!("query timed out after {seconds} s (limit timeout)"),
-            ));
+            )
+            .of_limit("timeout"));
         }
         Ok(())
     }
@@ -394,7 +398,8 @@ mod tests {
         }
         assert_eq!(budget.memory_bytes(), 60);
         let outcome = budget.buffers(101);
-        assert_eq!(budget.scanned(outcome).unwrap_err().kind(), ErrorKind::LimitExceeded);
+        let error = budget.scanned(outcome).unwrap_err();
+        assert_eq!((error.kind(), error.limit()), (ErrorKind::LimitExceeded, Some("query_memory_bytes_max")));
         assert_eq!(budget.memory_bytes(), 0);
     }
 

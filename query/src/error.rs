@@ -32,6 +32,7 @@ pub struct Error {
     kind: ErrorKind,
     message: String,
     offset: Option<usize>,
+    limit: Option<&'static str>,
     #[source]
     source: Option<Box<icecore_storage::Error>>,
 }
@@ -42,7 +43,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// Makes an error of `kind` with a lowercase message.
     pub fn new(kind: ErrorKind, message: impl fmt::Display) -> Self {
-        Self { kind, message: message.to_string(), offset: None, source: None }
+        Self { kind, message: message.to_string(), offset: None, limit: None, source: None }
     }
 
     /// An error in the text at a byte offset; the message is prefixed with `line:column`, both from 1.
@@ -52,8 +53,27 @@ impl Error {
             kind: ErrorKind::InvalidInput,
             message: format!("{line}:{column}: parse error: {message}"),
             offset: Some(offset),
+            limit: None,
             source: None,
         }
+    }
+
+    /// An error of a search for series. Storage does not know whose bound it was given: when there were more than that, this
+    /// names it.
+    pub fn of_search(limit: &'static str, error: icecore_storage::Error) -> Self {
+        match error.kind() {
+            icecore_storage::ErrorKind::LimitExceeded => {
+                let message = format!("{error} (limit {limit})");
+                Self { message, ..Self::from(error) }.of_limit(limit)
+            }
+            _ => error.into(),
+        }
+    }
+
+    /// The same error, which says which limit was reached. The message names it, too.
+    #[must_use]
+    pub fn of_limit(self, limit: &'static str) -> Self {
+        Self { limit: Some(limit), ..self }
     }
 
     /// The kind.
@@ -65,6 +85,11 @@ impl Error {
     pub fn offset(&self) -> Option<usize> {
         self.offset
     }
+
+    /// Name of the limit that was reached, where it is one that can be set.
+    pub fn limit(&self) -> Option<&'static str> {
+        self.limit
+    }
 }
 
 impl From<icecore_storage::Error> for Error {
@@ -75,7 +100,7 @@ impl From<icecore_storage::Error> for Error {
             icecore_storage::ErrorKind::InvalidInput => ErrorKind::Execution,
             other => ErrorKind::Storage(other),
         };
-        Self { kind, message: error.to_string(), offset: None, source: Some(Box::new(error)) }
+        Self { kind, message: error.to_string(), offset: None, limit: None, source: Some(Box::new(error)) }
     }
 }
 

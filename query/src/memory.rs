@@ -68,7 +68,7 @@ impl Account {
                 "query needs more than {max} bytes of memory (limit query_memory_bytes_max); ask for fewer series, \
                  a larger step or a shorter range"
             );
-            return Err(Error::new(ErrorKind::LimitExceeded, message));
+            return Err(Error::new(ErrorKind::LimitExceeded, message).of_limit("query_memory_bytes_max"));
         }
         if let Some(pool) = &self.pool
             && !pool.take(bytes)
@@ -77,7 +77,7 @@ impl Account {
             let message = format!(
                 "running queries hold the {max} bytes of memory for queries (limit queries_memory_bytes_max); try again"
             );
-            return Err(Error::new(ErrorKind::Busy, message));
+            return Err(Error::new(ErrorKind::Busy, message).of_limit("queries_memory_bytes_max"));
         }
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         Ok(())

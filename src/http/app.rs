@@ -85,7 +85,8 @@ impl App {
     pub(super) fn body_memory(&self, kib: usize) -> Result<OwnedSemaphorePermit, Failure> {
         let kib = u32::try_from(kib).unwrap_or(u32::MAX);
         Arc::clone(&self.bodies).try_acquire_many_owned(kib).map_err(|_| {
-            let failure = Failure::busy("too many bodies are being received at once");
+            let failure =
+                Failure::busy("too many bodies are being received at once (limit bodies_bytes_max)");
             self.limit_hit(LimitName::Bodies, failure)
         })
     }

@@ -200,11 +200,7 @@ impl From<Error> for Failure {
             ErrorKind::DiskFull => Some(30),
             _ => None,
         };
-        let limit = match error.kind() {
-            ErrorKind::LimitExceeded => Some(LimitName::QueryBudget),
-            ErrorKind::Deadline => Some(LimitName::QueryTime),
-            _ => None,
-        };
+        let limit = error.limit().map(LimitName::Query);
         // Storage has told the log of damage, once for each file; a dashboard meets it every few seconds.
         if error.kind() == ErrorKind::Corruption {
             tracing::debug!(%error, "a request met damage");

@@ -20,7 +20,7 @@ use super::table::{Epoch, TableForm, repeated_bytes, results_chunks, results_jso
 use crate::Databases;
 use crate::config::{NewDatabase, parse_durability, parse_retention};
 use crate::database::Query;
-use crate::telemetry::Language;
+use crate::telemetry::{Language, LimitName};
 
 /// Why a delete is refused that a browser's page sends.
 pub(super) const DELETE_FROM_PAGE: &str =
@@ -64,8 +64,10 @@ async fn run(app: &Arc<App>, request: Request) -> Result<Response, Failure> {
     let new = new_database(app, &params)?;
     let scope = Scope::of(app, &parts, params.get("db").map(str::to_owned), new);
     let account = app.database(None)?.query(options(app, &params)?);
+    let counter = Arc::clone(app);
     let work = move |query: &Query| {
-        let results: Vec<_> = statements.iter().map(|statement| scope.answer(query, statement)).collect();
+        let answer = |statement| scope.run(query, statement).map_err(|error| refusal(&counter, &error));
+        let results: Vec<_> = statements.iter().map(answer).collect();
         encode(query, &results, form, wanted)
     };
     let body = app.answer_query(Language::Select, account, work).await?;
@@ -97,7 +99,7 @@ pub(super) fn statements(app: &App, params: &Params) -> Result<Vec<Statement>, F
     let max = app.limits.query.text_bytes_max;
     if text.len() > max {
         let message = format!("query text has {} bytes, more than {max} (limit text_bytes_max)", text.len());
-        return Err(Failure::bad_request(message));
+        return Err(app.limit_hit(LimitName::Query("text_bytes_max"), Failure::bad_request(message)));
     }
     let bindings = params.get("params").map_or_else(|| Ok(Bindings::new()), bindings)?;
     // Whatever keeps a text from being read is the client's to mend.
@@ -208,8 +210,12 @@ impl Scope {
         }
         self.databases.run_statement(query, statement, self.name.as_deref(), &self.new)
     }
+}
 
-    fn answer(&self, query: &Query, statement: &Statement) -> Result<Table, String> {
-        self.run(query, statement).map_err(|error| error.to_string())
+/// What an answer says of a statement that failed. Nobody sees it as a failure of the request, so its limit is counted here.
+fn refusal(app: &App, error: &crate::Error) -> String {
+    if let Some(name) = error.limit() {
+        app.telemetry.limit_hit(LimitName::Query(name));
     }
+    error.to_string()
 }

@@ -181,7 +181,9 @@ fn values_of(name: &str, selection: &Selection, scan: &dyn Scan, query: &Query) 
         if name == METRIC_NAME {
             values.extend(schema.metrics().map(|(metric, _)| metric));
         } else if schema.tag_keys.iter().any(|key| &**key == name) {
-            let ids = scan.series_ids(schema.measurement, &[], selection.range, selection.series_max)?;
+            let ids = scan
+                .series_ids(schema.measurement, &[], selection.range, selection.series_max)
+                .map_err(|error| icecore_query::Error::of_search("listed_series_max", error))?;
             query.budget.charge_samples(u64::try_from(ids.len()).unwrap_or(u64::MAX))?;
             query.budget.charge_bytes(size_of_val(&*ids) as u64)?;
             each_key(scan, &ids, &query.budget, |_, key| match key.tag(name) {

@@ -24,7 +24,7 @@ use super::params::{Params, decode_segment};
 use crate::Database;
 use crate::database::QueryOptions;
 use crate::database::{Query, Steps};
-use crate::telemetry::Language;
+use crate::telemetry::{Language, LimitName};
 
 /// Bytes of a piece of an answer, or a little more.
 const PIECE_BYTES: usize = 64 << 10;
@@ -152,7 +152,7 @@ pub(super) fn query_text(app: &App, params: &Params) -> Result<String, Failure> 
     let max = app.limits.query.text_bytes_max;
     if text.len() > max {
         let message = format!("query text has {} bytes, more than {max} (limit text_bytes_max)", text.len());
-        return Err(Failure::bad_request(message));
+        return Err(app.limit_hit(LimitName::Query("text_bytes_max"), Failure::bad_request(message)));
     }
     Ok(text.to_owned())
 }
@@ -193,9 +193,10 @@ fn steps(app: &App, params: &Params) -> Result<Steps, Failure> {
     let max = app.limits.query.steps_max;
     let steps = end_ns.abs_diff(start_ns) / step_ns.unsigned_abs().max(1);
     if steps > max {
-        return Err(Failure::bad_request(format!(
-            "exceeded maximum resolution of {max} points per timeseries. Try decreasing the query resolution (?step=XX)"
-        )));
+        let message = format!(
+            "exceeded maximum resolution of {max} points per timeseries (limit steps_max). Try decreasing the query resolution (?step=XX)"
+        );
+        return Err(app.limit_hit(LimitName::Query("steps_max"), Failure::bad_request(message)));
     }
     Ok(Steps { start_ns, end_ns, step_ns })
 }

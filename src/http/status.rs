@@ -147,7 +147,9 @@ impl Counts {
     fn of(scan: &dyn Scan, query: &Query, series_max: usize) -> Result<Self> {
         let mut counts = Self::default();
         for schema in schemas(scan) {
-            let ids = scan.series_ids(schema.measurement, &[], TimeRange::ALL, series_max)?;
+            let ids = scan
+                .series_ids(schema.measurement, &[], TimeRange::ALL, series_max)
+                .map_err(|error| icecore_query::Error::of_search("query_series_max", error))?;
             query.budget.charge_samples(ids.len() as u64)?;
             query.budget.charge_bytes(size_of_val(&*ids) as u64)?;
             for (metric, _) in schema.metrics() {

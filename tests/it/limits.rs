@@ -61,6 +61,7 @@ fn limit_query_text_is_400() {
     let text = format!("1{}", "+1".repeat(10_000));
     server.form("/api/v1/query", &[("query", &text)]).expect_text(400, "text_bytes_max");
     server.form("/query", &[("q", &text)]).expect_text(400, "text_bytes_max");
+    server.get("/metrics", &[]).expect_text(200, r#"icecore_limit_hits_total{limit="text_bytes_max"} 2"#);
 }
 
 #[test]
@@ -83,6 +84,7 @@ fn limit_time_of_a_query_is_503() {
     let params =
         [("query", "sum(quantile_over_time(0.5, requests_latency_ms[30m]))"), ("timeout", "0.000001")];
     server.get("/api/v1/query", &params).expect_text(503, "\"errorType\":\"timeout\"");
+    server.get("/metrics", &[]).expect_text(200, r#"icecore_limit_hits_total{limit="timeout"} 1"#);
 }
 
 #[test]
@@ -112,7 +114,8 @@ fn limit_connections_wait_for_room() {
 #[test]
 fn limits_that_flags_set_are_named_and_counted() {
     let dir = tempfile::tempdir().expect("a temporary directory");
-    let flags = ["--limit", "series_max=3", "--limit", "samples_max=2", "--limit", "body_wire_bytes_max=1K"];
+    let limits = ["series_max=3", "samples_max=2", "query_series_max=2", "body_wire_bytes_max=1K"];
+    let flags = limits.map(|limit| ["--limit", limit]).concat();
     let server = TestServer::start_with(&dir.path().join("data"), &flags);
     let reply = server.post("/write", b"cpu,host=a v=1\ncpu,host=b v=1\ncpu,host=c v=1\ncpu,host=d v=1");
     reply.expect_text(400, "(limit series_max)").expect_text(400, "written=3 dropped=1");
@@ -120,11 +123,18 @@ fn limits_that_flags_set_are_named_and_counted() {
     server
         .post("/write", &[b'\n'; 1025])
         .expect_text(413, "larger than 1024 bytes (limit body_wire_bytes_max)");
-    server.get("/api/v1/query", &[("query", "sum(cpu_v)")]).expect_text(422, "more than 2 samples");
+    let samples = r#"sum_over_time(cpu_v{host!="b"}[5m])"#;
+    server.get("/api/v1/query", &[("query", samples)]).expect_text(422, "more than 2 samples");
+    // However many series are asked for, and in which language; an answer of /query is a 200 with the error in it.
+    let wanted = "(limit query_series_max)";
+    server.get("/api/v1/query", &[("query", "sum(cpu_v)")]).expect_text(422, wanted);
+    server.get("/api/v1/select", &[("q", "SELECT v FROM cpu")]).expect_text(422, wanted);
+    server.get("/query", &[("q", "SELECT max(v) FROM cpu")]).expect_text(200, wanted);
     server.get("/api/v1/status/flags", &[]).expect_text(200, r#""query.max-samples":"2""#);
     let metrics = server.get("/metrics", &[]).expect(200);
-    for limit in ["series_max", "body_wire_bytes_max"] {
-        let wanted = format!("icecore_limit_hits_total{{limit=\"{limit}\"}} 1\n");
+    let hits = [("series_max", 1), ("body_wire_bytes_max", 1), ("samples_max", 1), ("query_series_max", 3)];
+    for (limit, hits) in hits {
+        let wanted = format!("icecore_limit_hits_total{{limit=\"{limit}\"}} {hits}\n");
         assert!(metrics.body.contains(&wanted), "no {wanted:?} in {}", metrics.body);
     }
 }

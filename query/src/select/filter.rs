@@ -12,8 +12,9 @@ use super::Context;
 use super::ast::{Compare, Expr};
 use super::node::{Binder, Leaves, Node, Row, Tags};
 use super::scalar::Cell;
-use crate::Result;
+use crate::budget::SERIES_MAX;
 use crate::keys::each_key;
+use crate::{Error, Result};
 
 /// A condition without its bounds of time, bound to one measurement.
 #[derive(Debug, Default)]
@@ -71,7 +72,8 @@ impl Filter {
         range: TimeRange,
         limit: usize,
     ) -> Result<Vec<SeriesId>> {
-        let ids = context.scan.series_ids(measurement, &self.matchers, range, limit)?;
+        let found = context.scan.series_ids(measurement, &self.matchers, range, limit);
+        let ids = found.map_err(|error| Error::of_search(SERIES_MAX, error))?;
         context.budget.charge_ids(&ids)?;
         if self.series_tests.is_empty() {
             return Ok(ids);

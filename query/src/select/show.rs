@@ -14,6 +14,7 @@ use super::node::Binder;
 use super::scalar::{Cell, row_bytes};
 use super::time::{Clock, split_time};
 use super::{Context, Table, TableSeries};
+use crate::budget::SERIES_MAX;
 use crate::keys::each_key;
 use crate::{Error, ErrorKind, Result};
 
@@ -195,7 +196,8 @@ fn each(
         ));
     }
     let limit = context.budget.limits().series_max;
-    let ids = context.scan.series_ids(schema.measurement, &filter.matchers, split.range, limit)?;
+    let found = context.scan.series_ids(schema.measurement, &filter.matchers, split.range, limit);
+    let ids = found.map_err(|error| Error::of_search(SERIES_MAX, error))?;
     context.budget.charge_ids(&ids)?;
     each_key(
         context.scan,

@@ -552,6 +552,11 @@ fn statements_beyond_their_memory_are_refused() {
     let limits = Limits { result_series_max: 1, ..Limits::default() };
     let error = run_on(&scan(), limits, "SELECT load FROM cpu GROUP BY host").unwrap_err();
     assert!(error.to_string().contains("result_series_max"), "{error}");
+    for text in ["SELECT load FROM cpu", "SELECT mean(load) FROM cpu", "SHOW SERIES FROM cpu"] {
+        let error = run_on(&scan(), Limits { series_max: 1, ..Limits::default() }, text).unwrap_err();
+        assert_eq!(error.limit(), Some("query_series_max"), "{text}: {error}");
+        assert!(error.to_string().ends_with("(limit query_series_max)"), "{text}: {error}");
+    }
 }
 
 fn token() -> impl Strategy<Value = &'static str> {

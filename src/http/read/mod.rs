@@ -164,7 +164,8 @@ impl Outlet {
             Err(_) => Err(icecore_query::Error::new(
                 QueryErrorKind::Deadline,
                 "the client does not read its answer (limit timeout)",
-            )),
+            )
+            .of_limit("timeout")),
         }
     }
 }

@@ -120,7 +120,7 @@ pub fn range(context: &Context<'_>, text: &str, start_ns: i64, end_ns: i64, step
             "exceeded maximum resolution of {max} points per timeseries (limit steps_max); the range has {steps} \
              steps, use a larger step"
         );
-        return Err(Error::new(ErrorKind::LimitExceeded, message));
+        return Err(Error::new(ErrorKind::LimitExceeded, message).of_limit("steps_max"));
     };
     let times =
         QueryTimes { step: step_ns as f64 / 1e9, range: end_ns.saturating_sub(start_ns) as f64 / 1e9 };
@@ -139,7 +139,7 @@ fn parse_bounded(context: &Context<'_>, text: &str) -> Result<Expr> {
             "query text has {} bytes, more than {max} are not allowed (limit text_bytes_max)",
             text.len()
         );
-        return Err(Error::new(ErrorKind::LimitExceeded, message));
+        return Err(Error::new(ErrorKind::LimitExceeded, message).of_limit("text_bytes_max"));
     }
     context.budget.check_time()?;
     parse(text)

@@ -12,6 +12,7 @@ use icecore_storage::scan::{FieldInfo, Scan, Schema, TagMatcher, TagTest};
 
 use super::super::ast::{MatchOp, Matcher, Selector};
 use super::super::value::{Labels, NAME_LABEL};
+use crate::budget::SERIES_MAX;
 use crate::keys::each_key;
 use crate::{Budget, Error, ErrorKind, Result};
 
@@ -146,12 +147,14 @@ pub(super) fn select(
     let mut targets = Vec::new();
     let mut total = 0usize;
     for (schema, field, metric) in fields_of(scan, selector) {
-        let ids = scan.series_ids(schema.measurement, &matchers, range, limit)?;
+        let ids = scan
+            .series_ids(schema.measurement, &matchers, range, limit)
+            .map_err(|error| Error::of_search(SERIES_MAX, error))?;
         total = total.saturating_add(ids.len());
         if total > limit {
             let message =
-                format!("selector {selector} matches more than {limit} series (limit query_series_max)");
-            return Err(Error::new(ErrorKind::LimitExceeded, message));
+                format!("selector {selector} matches more than {limit} series (limit {SERIES_MAX})");
+            return Err(Error::new(ErrorKind::LimitExceeded, message).of_limit(SERIES_MAX));
         }
         budget.charge_ids(&ids)?;
         if !ids.is_empty() {

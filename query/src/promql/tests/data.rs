@@ -216,7 +216,9 @@ fn limits_answer_errors_that_name_them() {
         let budget = Budget::untimed(Limits { series_max: 1, ..limits });
         instant(&Context { budget: &budget, ..*context }, "http_ms", 0)
     });
-    assert_eq!(series.unwrap_err().kind(), ErrorKind::LimitExceeded);
+    let error = series.unwrap_err();
+    assert_eq!((error.kind(), error.limit()), (ErrorKind::LimitExceeded, Some("query_series_max")));
+    assert!(error.to_string().contains("(limit query_series_max)"), "{error}");
     let mut scan = VecScan::default();
     for measurement in ["http", "grpc"] {
         scan.push(&key(measurement, "a"), "ms", 0, Value::Float(1.0));
