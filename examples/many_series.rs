@@ -4,6 +4,7 @@
 //!
 //! Order of events: all rows are written and the engine is given up without being closed, as a killed process does;
 //! opened, which replays all of it from the log; sealed and closed; opened again. The page cache of the system is warm.
+//! Ends with status 1 when one of these openings takes two seconds, or catalog and raw layer more than 4 bytes a sample.
 
 #![expect(
     clippy::print_stdout,
@@ -13,8 +14,9 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
+use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use icecore::ingest::line::{LineLimits, Precision, decode};
 use icecore_storage::Engine;
@@ -28,11 +30,14 @@ const WAVES: u64 = 10;
 const LINES: u64 = 5_000;
 const START_NS: u64 = 1_793_491_200_000_000_000;
 const STEP_NS: u64 = 15_000_000_000;
+const OPEN_MAX: Duration = Duration::from_secs(2);
+/// Of catalog and raw layer.
+const SAMPLE_BYTES_MAX: f64 = 4.0;
 
-fn main() {
+fn main() -> ExitCode {
     let count: u64 = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(500_000);
     let scratch = tempfile::tempdir().expect("a temporary directory");
-    let engine = open(scratch.path(), "created");
+    let (engine, _) = open(scratch.path(), "created");
     for wave in 0..WAVES {
         let numbers = wave * count / WAVES..(wave + 1) * count / WAVES;
         for sample in 0..SAMPLES {
@@ -47,14 +52,14 @@ fn main() {
     println!("{count} series, {} samples, {} bytes of log", count * SAMPLES, engine.stats().wal_bytes);
     // Nothing is flushed or closed.
     drop(engine);
-    let engine = open(scratch.path(), "opened after a kill, everything in the log");
+    let (engine, after_kill) = open(scratch.path(), "opened after a kill, everything in the log");
     assert_eq!(engine.stats().series, count);
     let start = Instant::now();
     engine.seal().expect("a healthy disk");
     println!("sealed (flushed, compacted, rolled up): {:?}", start.elapsed());
     engine.close().expect("a healthy disk");
     drop(engine);
-    let engine = open(scratch.path(), "opened after a clean stop");
+    let (engine, after_stop) = open(scratch.path(), "opened after a clean stop");
     assert_eq!(engine.stats().series, count);
     let samples = (count * SAMPLES) as f64;
     let [raw, m1, m5, h1] = engine.stats().segment_bytes.map(|bytes| bytes as f64);
@@ -69,14 +74,25 @@ fn main() {
     ] {
         println!("  {what:<16} {bytes:>10} bytes, {:.2} a sample", bytes / samples);
     }
+    let opened = after_kill.max(after_stop);
+    if OPEN_MAX <= opened {
+        println!("opened in {opened:?}, not in less than {OPEN_MAX:?}");
+    }
+    let sample_bytes = (catalog + raw) / samples;
+    if SAMPLE_BYTES_MAX < sample_bytes {
+        println!("catalog and raw: more than {SAMPLE_BYTES_MAX} bytes a sample");
+    }
+    let is_bounded = opened < OPEN_MAX && sample_bytes <= SAMPLE_BYTES_MAX;
+    if is_bounded { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn open(dir: &Path, what: &str) -> Engine {
+fn open(dir: &Path, what: &str) -> (Engine, Duration) {
     let env = Env { fs: Arc::new(OsFs), clock: Arc::new(SystemClock::default()) };
     let start = Instant::now();
     let engine = Engine::open(env, dir, Options::default(), Retention::FOREVER).expect("a database");
-    println!("{what}: {:?}", start.elapsed());
-    engine
+    let took = start.elapsed();
+    println!("{what}: {took:?}");
+    (engine, took)
 }
 
 /// One sample of each series: pods with an id that nothing else has.

@@ -1,8 +1,10 @@
-"""The long tests of cargo with the numbers of a night, schedules of threads, coverage, and the memory of the index.
+"""The long tests of cargo with the numbers of a night, schedules of threads, coverage, the memory of the index, and the
+sizes of files.
 
 docs/reliability.md says what each must hold. Programs are built before the first check begins, so that an edit meanwhile
 does not mix two sources; then their tests run by name. A name that no test has any more is a failure."""
 
+import http.client
 import json
 import os
 import re
@@ -11,13 +13,14 @@ import subprocess
 from functools import partial
 from pathlib import Path
 
-from rig import ROOT, TARGET, Broken, Skip, need
+from rig import ICECORE, ROOT, TARGET, Broken, Server, Skip, need
 
 ASKED = "ICECORE_TEST_SCALE"
 SCALE = os.environ.get(ASKED, "nightly")
 HOURS_MAX = 8  # of one check; the longest is known to take more than one
 
 RELEASE = ["test", "--release", "--no-run"]
+LOADGEN = ROOT.parent / "shared/lab/loadgen"  # makes and writes the rows of the lab; lies beside the checkout
 # How cargo makes each program, and what is set meanwhile. Coverage makes its own.
 PROGRAMS = {
     "storage": ([*RELEASE, "--package", "icecore-storage", "--lib"], {}),
@@ -30,6 +33,11 @@ PROGRAMS = {
         {"RUSTFLAGS": f"{os.environ.get('RUSTFLAGS', '')} --cfg shuttle".strip()},
     ),
     "index": (["build", "--release", "--package", "icecore", "--example", "index_memory"], {}),
+    "series": (["build", "--release", "--package", "icecore", "--example", "many_series"], {}),
+    "loadgen": (
+        ["build", "--release", "--manifest-path", str(LOADGEN / "Cargo.toml"), "--target-dir", str(TARGET / "loadgen")],
+        {},
+    ),
 }
 
 # Program, how many tests there are at least, and what their names begin with or hold.
@@ -53,6 +61,17 @@ TESTS = {
     "machine-faults": ("storage", 1, ["state_machine_with_faults_keeps_what_was_acknowledged"]),
 }
 
+# Checks that are no tests, and their programs.
+OTHERS = {"index": ["index"], "sizes": ["series", "loadgen"]}
+
+# Rows of the lab: what makes them, how many values of a row share the bar, and the most bytes a raw one takes.
+SIZES = {
+    "w1": (["w1", "--steps", "2000"], 10, 0.45),
+    "w2": (["w2", "--events", "5000000"], 1, 11),
+}
+LAB_ROWS = {"w1": 2_000_000, "w2": 5_000_000}
+LAB_START_S = 1_793_491_200
+
 # Where tests of a path must reach, by the files below storage/src.
 COVERED = {
     "wal": r"wal/",
@@ -67,7 +86,8 @@ built = {}  # what cargo made of each program: its file and the directory of its
 
 def build(names):
     """Makes the programs of these checks; returns how many there are. One that does not build fails its checks."""
-    wanted = {TESTS[name][0] for name in names if name in TESTS} | ({"index"} & set(names))
+    wanted = {TESTS[name][0] for name in names if name in TESTS}
+    wanted |= {program for name in names for program in OTHERS.get(name, [])}
     for program in sorted(wanted):
         try:
             built[program] = make(*PROGRAMS[program])
@@ -77,12 +97,15 @@ def build(names):
 
 
 def make(words, env):
+    if str(LOADGEN / "Cargo.toml") in words and not LOADGEN.is_dir():
+        raise Skip(f"the load generator of the lab is not beside the checkout, in {LOADGEN}")
     done = cargo([*words, "--message-format=json-render-diagnostics"], env)
     need(done.returncode == 0, f"cargo {' '.join(words)} fails: {done.stderr[-2000:]}")
     made = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     made = [one for one in made if one.get("executable")]
     # The server that tests start is made, too.
-    made = [one for one in made if one["profile"]["test"] or one["target"]["kind"] == ["example"]]
+    if "test" in words or "--example" in words:
+        made = [one for one in made if one["profile"]["test"] or one["target"]["kind"] == ["example"]]
     need(len(made) == 1, f"cargo {' '.join(words)} makes {len(made)} programs")
     return made[0]["executable"], Path(made[0]["manifest_path"]).parent
 
@@ -150,6 +173,62 @@ def index_check(_scratch, _full):
     return told
 
 
+def sizes_check(scratch, _full):
+    """Raw rows of the lab, compacted, and many series with few samples take no more bytes than their bars."""
+    if isinstance(built["loadgen"], Exception):
+        raise built["loadgen"]
+    if not os.access(ICECORE, os.X_OK):
+        raise Skip(f"{ICECORE} is missing: run cargo build --release first")
+    texts, above = [], []
+    for name, (_, values, most) in SIZES.items():
+        size = lab_bytes_a_row(scratch, name) / values
+        texts.append(f"{name} {size:.3f} bytes a {'row' if values == 1 else 'value'} of {most}")
+        if most < size:
+            above.append(name)
+    status, output = execute("series")
+    told = "; ".join([*texts, *(" ".join(line.split()) for line in output.strip().splitlines())])
+    need(not above, f"{' and '.join(above)} above the bar; {told[-2000:]}")
+    need(status == 0, f"status {status}: {told[-2000:]}")
+    return told
+
+
+def lab_bytes_a_row(scratch, name):
+    """Bytes of a row in the raw layer, of rows that are written over HTTP, flushed and compacted."""
+    loadgen, _ = built["loadgen"]
+    words, lines, data = SIZES[name][0], scratch / f"{name}.lp", scratch / name
+    made = [loadgen, "gen", *words, "--format", "lp", "--t0", LAB_START_S, "--out", lines]
+    server = Server(data, arguments=["--retention", "forever"])
+    url = f"http://{server.address}/write?precision=ns"
+    written = [loadgen, "write", "--url", url, "--file", lines, "--format", "lp", "--batch", 5000, "--conns", 2]
+    try:
+        for command in (made, written):
+            done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
+            need(done.returncode == 0, f"loadgen {command[1]} of {name}: {(done.stdout + done.stderr)[-2000:]}")
+    finally:
+        lines.unlink(missing_ok=True)  # nearly a gigabyte
+    flush(server)
+    server.stop()
+    done = subprocess.run([ICECORE, "inspect", str(data)], capture_output=True, text=True)
+    shutil.rmtree(data)
+    raw = re.search(r"^ *raw +\S+ +(\S+) +\S+ +(\S+)", done.stdout, re.MULTILINE)
+    need(done.returncode == 0 and raw, f"icecore inspect: {(done.stdout + done.stderr)[-2000:]}")
+    rows = int(re.sub(r"\D", "", raw[1]))
+    need(rows == LAB_ROWS[name], f"{rows} rows of {name}, {LAB_ROWS[name]} were written")
+    return float(raw[2])
+
+
+def flush(server):
+    """Like `Server.ask`, but with the patience that the compaction of millions of rows takes."""
+    connection = http.client.HTTPConnection(server.address, timeout=600)
+    try:
+        connection.request("POST", "/api/v1/admin/flush?compact=true")
+        response = connection.getresponse()
+        body = response.read().decode()
+        need(response.status == 200, f"a flush answers {response.status} {body[:300]}")
+    finally:
+        connection.close()
+
+
 def coverage_check(scratch, _full):
     """T28: the tests of storage reach 95 % of lines and 85 % of branches of each path that data takes."""
     if cargo(["llvm-cov", "--version"]).returncode != 0:
@@ -188,4 +267,4 @@ def covered(summary, pattern):
 
 NIGHT = {name: partial(tests_check, *what) for name, what in TESTS.items()}
 # The longest last, so that a night that is cut short has told most.
-NIGHT = {"index": index_check, "coverage": coverage_check, **NIGHT}
+NIGHT = {"index": index_check, "sizes": sizes_check, "coverage": coverage_check, **NIGHT}
