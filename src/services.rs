@@ -30,8 +30,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// When no turn was taken or given back for so long, there is room for one more: a merge of hours, one that keeps to a rate, or
 /// a seal that jobs wait for, must not hold up all others.
 const STANDSTILL_NS: i64 = 10 * SECOND_NS;
-/// How much less than others the threads of merges and rolls get of processors that are short: a third of the share of a thread
-/// that decodes writes, syncs them, flushes or answers, for each of these.
+/// Niceness of the threads of merges and rolls above that of the process: where processors are short, such a thread gets a third of
+/// what one gets that decodes writes, syncs them, flushes or answers.
 const JOBS_NICENESS: i32 = 5;
 /// As many times as there are processors may work at once, however long they take.
 const PLACES_SHARE: usize = 2;

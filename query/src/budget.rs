@@ -184,12 +184,11 @@ impl Budget {
         let total = self.samples.fetch_add(count, Ordering::Relaxed).saturating_add(count);
         if total > self.limits.samples_max {
             let max = self.limits.samples_max;
-            return Err(Error::new(
-                ErrorKind::LimitExceeded,
-                format!(
-                    "query processes more than {max} samples (limit samples_max); narrow the selector or the range"
-                ),
-            ).of_limit("samples_max"));
+            let message = format!(
+                "query processes more than {max} samples (limit samples_max); \
+                 narrow the selector or the range"
+            );
+            return Err(Error::new(ErrorKind::LimitExceeded, message).of_limit("samples_max"));
         }
         self.work(count)
     }
@@ -215,12 +214,11 @@ impl Budget {
         let total = self.points.fetch_add(count, Ordering::Relaxed).saturating_add(count);
         if total > self.limits.points_max {
             let max = self.limits.points_max;
-            return Err(Error::new(
-                ErrorKind::LimitExceeded,
-                format!(
-                    "query result has more than {max} points (limit points_max); use a larger step or fewer series"
-                ),
-            ).of_limit("points_max"));
+            let message = format!(
+                "query result has more than {max} points (limit points_max); \
+                 use a larger step or fewer series"
+            );
+            return Err(Error::new(ErrorKind::LimitExceeded, message).of_limit("points_max"));
         }
         self.check_time()
     }
